@@ -1,0 +1,172 @@
+"""Checkpoints: Orbax directories that prove, before they are used, that they hold what was saved.
+
+Orbax commits a checkpoint atomically, but restores a flipped byte without a word and casts a wrong dtype. So
+each one carries, in the same commit, a SHA-256, shape and dtype of every array and the fingerprints of the
+configuration and the data. What survives is a killed process; Orbax does not fsync, so a power cut may not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import args
+
+from gan_cli.errors import RunFailed, UserError
+from gan_cli.types import Tree
+
+log = logging.getLogger(__name__)
+
+
+def steps(run: Path) -> list[int]:
+    """The steps of a run's complete checkpoints, oldest first; an interrupted save has no such name."""
+    folder = run / "checkpoints"
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
+
+
+def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int) -> None:
+    """Write ``checkpoints/<step>/`` and remove all but the ``keep`` newest.
+
+    Args:
+        state: a pytree of host arrays.
+        identity: what must be equal where this checkpoint is used: fingerprints of configuration and data.
+    """
+    arrays = _by_name(state)
+    manifest = {name: _description(array) for name, array in arrays.items()}
+    path = (run / "checkpoints" / str(step)).absolute()
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            path,
+            args=args.Composite(
+                state=args.StandardSave(arrays),
+                manifest=args.JsonSave({"step": step, "identity": identity, "arrays": manifest}),
+            ),
+            force=True,  # a step that is reached again by a resumed run is written again, with the same bits
+        )
+    for old in steps(run)[:-keep]:
+        shutil.rmtree(run / "checkpoints" / str(old))
+
+
+def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree] | None:
+    """The newest checkpoint that verifies, as ``(step, state)`` of host arrays, or None where there is none.
+
+    A damaged one is moved to ``damaged/<step>`` with a warning, and the one before is tried.
+
+    Args:
+        like: a pytree of the structure, shapes and dtypes that the run needs.
+        identity: as given to ``save``.
+
+    Raises:
+        UserError: the checkpoint is whole, but of another configuration, data set or architecture.
+        RunFailed: there were checkpoints, and every one is damaged.
+    """
+    _remove_interrupted(run)
+    found = steps(run)
+    for step in reversed(found):
+        path = (run / "checkpoints" / str(step)).absolute()
+        try:
+            return step, _read(path, step, like, identity)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a reader makes of damaged files
+            aside = run / "damaged" / str(step)
+            log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+    if found:
+        raise RunFailed(f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.")
+    return None
+
+
+def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:
+    expected = _by_name(like)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
+        if manifest["step"] != step:
+            raise ValueError(f"it says it is of step {manifest['step']}")
+        for part, value in identity.items():
+            if manifest["identity"][part] != value:
+                raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
+        shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
+        if shapes != {name: (tuple(a.shape), a.dtype.name) for name, a in expected.items()}:
+            differing = sorted(
+                name
+                for name in shapes.keys() | expected.keys()
+                if name not in expected or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
+            )
+            raise UserError(f"{path}: is of another architecture; the first array that differs is {differing[0]}.")
+        template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
+        arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]
+    for name, description in manifest["arrays"].items():
+        if _description(arrays[name]) != description:
+            raise ValueError(f"{name} does not have the SHA-256 that was saved with it")
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+
+
+class Saver:
+    """Saves in the background, one checkpoint at a time, and tells of a failure as soon as it is known."""
+
+    def __init__(self, run: Path, identity: dict[str, Any], keep: int):
+        self._run, self._identity, self._keep = run, identity, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future | None = None
+        self.newest: int | None = None
+
+    def save(self, step: int, state: Tree) -> None:
+        """Copy ``state`` to the host now and write it in the background."""
+        self.wait()
+        host = jax.tree.map(lambda x: np.array(x, copy=True), state)
+        self._pending = self._thread.submit(self._save, step, host)
+
+    def _save(self, step: int, host: Tree) -> None:
+        save(self._run, step, host, self._identity, self._keep)
+        self.newest = step
+
+    def check(self) -> None:
+        """Raise what a finished save raised; never waits."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the pending save.
+
+        Raises:
+            RunFailed: it failed; earlier checkpoints are whole.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None and (error := pending.exception()) is not None:
+            raise RunFailed(f"a checkpoint could not be written: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+
+def _by_name(tree: Tree) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _description(array: np.ndarray) -> dict[str, Any]:
+    array = np.ascontiguousarray(array)
+    return {
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "sha256": hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest(),
+    }
+
+
+def _remove_interrupted(run: Path) -> None:
+    for leftover in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,134 @@
+"""Hydra, as this program uses it: composing, and turning Hydra's complaints into ours.
+
+Composition, help, completion, sweeps and a run's ``.hydra`` folder are Hydra's own. What Hydra leaves to the
+application is here: a directory that no two runs share, and errors of a few lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_cli.config import GROUPS, Schema
+from gan_cli.errors import UserError, nearest
+
+CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
+_started = datetime.now()
+
+
+def register() -> None:
+    """Tell Hydra our schema, resolver and launcher; called before Hydra is."""
+    from gan_cli.cli import launcher
+
+    OmegaConf.register_new_resolver(
+        "gan_cli.run_id", lambda name: name or _started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
+    )
+    # The groups' nodes are open: their keys are checked, with the near miss named, by gan_cli.config, against
+    # the signatures of what they configure. Hydra itself would refuse `optim.discriminator.lr=...`.
+    root = OmegaConf.create({group: {} for group in (*GROUPS, "train", "logger")})
+    for group in root:
+        root[group]._set_flag("struct", False)
+    ConfigStore.instance().store(name="schema", node=root, provider="gan_cli")
+    launcher.register()
+
+
+@contextlib.contextmanager
+def session(config_dir: str | None = None) -> Iterator[Any]:
+    """Hydra, initialised with our configurations and those of ``config_dir`` before them."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    register()
+    with translated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        if config_dir is not None:
+            path = f"file://{Path(config_dir).resolve()}"
+            hydra.config_loader.get_search_path().append("command-line", path)
+            hydra.config_loader.repository.initialize_sources(hydra.config_loader.get_search_path())
+        yield hydra
+
+
+def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+    """The composed configuration, Hydra's own node included.
+
+    Raises:
+        UserError: an override that cannot be parsed, an unknown option or key, a file that cannot be read.
+    """
+    with translated(hydra):
+        return hydra.compose_config(
+            config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
+        )
+
+
+def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
+    """The overrides, parsed."""
+    with translated(hydra):
+        return OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+
+
+def is_group(hydra: Any, override: Override) -> bool:
+    """Whether the override chooses a file of a group (``optim=sgd``), rather than setting a value."""
+    return hydra.config_loader.repository.group_exists(override.key_or_group)
+
+
+@contextlib.contextmanager
+def translated(hydra: Any = None) -> Iterator[None]:
+    """Within it, what Hydra and OmegaConf raise about the user's input becomes a UserError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(str(error), hydra)) from error
+    except ValueError as error:
+        if "override" not in str(error).lower():
+            raise
+        raise UserError(str(error).splitlines()[0]) from error
+
+
+def _explain(message: str, hydra: Any) -> str:
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    if match := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
+        group, option = match.groups()
+        choices = _options(hydra, group)
+        return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}."
+    if match := re.search(r"Could not override '([^']+)'", message):
+        key = match.group(1)
+        choices = list(Schema.__dataclass_fields__)
+        return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
+    if match := re.search(r"mismatched input|no viable alternative|Error parsing override|token recognition", message):
+        quoted = re.search(r"override '([^']*)'", message)
+        return f"{quoted.group(1) if quoted else lines[0]}: cannot be read. An override is KEY=VALUE; quote what the shell would change."
+    return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
+
+
+def _options(hydra: Any, group: str) -> list[str]:
+    if hydra is None:
+        return []
+    options = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+    return sorted(option for option in options if not option.startswith("_"))
+
+
+def claim(directory: Path) -> Path:
+    """Make ``directory``, or the first of directory-1, directory-2, ... that did not exist: it is ours alone."""
+    for number in range(1000):
+        candidate = directory if number == 0 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            continue
+    raise UserError(f"{directory}: a thousand directories of this name exist already.")

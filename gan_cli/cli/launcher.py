@@ -1,0 +1,103 @@
+"""The default launcher of sweeps: a child process a job.
+
+One job that raises, exits, diverges or is killed by the system costs only itself. Hydra's basic launcher runs
+jobs in its own process: there, an exit or a kill takes the rest of the sweep along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+# What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
+_SWEEP_ONLY = ("hydra.mode", "hydra.sweep", "hydra.run", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
+_STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What became of one job."""
+
+    number: int
+    overrides: list[str]
+    directory: Path
+    exit_status: int
+
+    @property
+    def status(self) -> str:
+        if self.exit_status < 0:
+            return f"killed by signal {-self.exit_status}"
+        return _STATUS.get(self.exit_status, f"exit {self.exit_status}")
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The final metrics that its directory tells."""
+        try:
+            return json.loads((self.directory / "run.json").read_text()).get("final", {})
+        except (OSError, ValueError):
+            return {}
+
+
+class ProcessLauncher(Launcher):
+    """Runs the jobs of a sweep one after the other, each as ``gan-train`` in a process of its own."""
+
+    # Hydra instantiates only plugins that live in this namespace.
+    __module__ = "hydra_plugins.gan_cli"
+    # The jobs of this process's sweep, over all its batches: the table at its end shows them.
+    jobs: ClassVar[list[Job]] = []
+    # A sweep's own --config-dir, which jobs get too.
+    config_dir: ClassVar[str | None] = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context, self._config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        return [self._job(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+
+    def _job(self, number: int, overrides: list[str]) -> JobReturn:
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        directory = Path(config.hydra.sweep.dir) / str(number)
+        hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
+        command = [sys.executable, "-m", "gan_cli.cli.train", *overrides, *hydra]
+        command += [f"hydra.run.dir='{directory}'", f"hydra.job.num={number}"]
+        command += ["--config-dir", self.config_dir] if self.config_dir else []
+        print(f"\njob {number}: {shlex.join(overrides)}", flush=True)
+        # Not through the sweep's signal handlers: a job gets its own SIGINT from the terminal.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        status = subprocess.run(command, check=False, env=environment).returncode
+        self.jobs.append(Job(number, overrides, directory, status))
+        # A failed job is told of in the table and in the exit status of the sweep. An exception here would
+        # make the sweeper leave out the batches that follow.
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=None)
+
+
+def register() -> None:
+    """Make the launcher known to Hydra, and say whose it is."""
+    Plugins.instance().register(ProcessLauncher)
+
+
+def print_table(jobs: Sequence[Job], console: Console | None = None) -> None:
+    """Overrides, status, final figures and directory of every job."""
+    table = Table("job", "overrides", "status", "final", "directory", title="sweep", title_justify="left")
+    for job in jobs:
+        shown = [f"{name} {value:.4g}" for name, value in job.final.items() if name.endswith("/loss") and value is not None]
+        figures = [f"{name} {job.final[name]:.4g}" for name in ("modes", "quality") if name in job.final]
+        table.add_row(str(job.number), " ".join(job.overrides), job.status, "\n".join(shown + figures), str(job.directory))
+    # Wide enough for whole paths where the output is a file.
+    console = console or (Console() if sys.stdout.isatty() else Console(width=160))
+    console.print(table)

@@ -1,0 +1,89 @@
+"""Where a run starts from: a new directory, or one that holds a run to go on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from gan_cli import config as configuration
+from gan_cli.errors import UserError
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The configuration that a run's directory holds, as data: nothing in it is composed or executed.
+
+    Raises:
+        UserError: the directory is missing, or holds no run.
+    """
+    if not directory.is_dir():
+        raise UserError(f"resume={directory}: there is no such directory.")
+    try:
+        stored = json.loads((directory / "run.json").read_text(encoding="utf-8"))["config"]
+    except FileNotFoundError:
+        raise UserError(f"resume={directory}: holds no run (it has no run.json).") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"resume={directory}: its run.json cannot be read ({error}).") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"resume={directory}: its run.json holds no configuration.")
+    return stored
+
+
+def has_run(directory: Path) -> bool:
+    return (directory / "run.json").exists()
+
+
+def merge(
+    stored: dict[str, Any], composed: dict[str, Any], overrides: Sequence[Override], is_group: Any
+) -> dict[str, Any]:
+    """The stored configuration, with what the command line may change taken from ``composed``.
+
+    Args:
+        stored: what the run's directory holds.
+        composed: today's configuration, composed with the command line's overrides.
+        overrides: those overrides.
+        is_group: whether an override chooses a file of a group.
+
+    Raises:
+        UserError: an override would change the run's past.
+    """
+    merged = json.loads(json.dumps(stored))
+    past, now = configuration.determining(stored), configuration.determining(composed)
+    for override in overrides:
+        key = override.key_or_group
+        if key.startswith(("hydra.", "hydra/")):
+            continue
+        group = override.package or key.replace("/", ".") if is_group(override) else None
+        if configuration.is_free(key) or (group and configuration.is_free(group)):
+            _copy(composed, merged, group or key)
+        elif key == "experiment":
+            # An experiment sets values anywhere: those that determine the past must be what they were.
+            _compare(past, now, "", override)
+        else:
+            _compare(past, now, group or key, override)
+    return merged
+
+
+def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: Override) -> None:
+    def under(key: str) -> bool:
+        return not prefix or key == prefix or key.startswith(f"{prefix}.")
+
+    # Where a value hangs on the number of steps (decay_steps), the first start has fixed it.
+    for key in sorted(filter(under, past.keys() | now.keys())):
+        if key.endswith("decay_steps"):
+            continue
+        if past.get(key) != now.get(key):
+            raise UserError(
+                f"{override.input_line}: {key} was {past.get(key, 'not set')} and cannot change when a run is resumed.\n"
+                f"What can: {', '.join(sorted(configuration.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
+            )
+
+
+def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        source, target = source[part], target[part]
+    target[last] = source[last]

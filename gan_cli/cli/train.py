@@ -1,0 +1,251 @@
+"""``gan-train``: compose a configuration, check it, and train, resume or sweep.
+
+The order matters. Everything that can be wrong with the input is found before a directory is made and before
+anything is compiled; what needs no data is found before JAX is even imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_cli.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from gan_cli.config import Experiment
+    from gan_cli.run import Run
+
+
+def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet: bool = False) -> Run:
+    """Train as ``gan-train OVERRIDES`` would.
+
+    Args:
+        overrides: as on the command line: ``["model=mlp", "optim=adam"]``.
+        config_dir: a folder of your own configurations.
+        quiet: whether to print nothing but warnings.
+
+    Returns:
+        The run: ``directory``, ``status``, ``metrics``, ``sample(n)``.
+
+    Raises:
+        UserError: wrong input; its message says what and what the choices are.
+        RunFailed: the run had started and could not go on.
+    """
+    run = _single(list(overrides), config_dir, quiet=quiet, log=False)
+    if run is None:
+        raise UserError("dry_run=true trains nothing: use the command line.")
+    return run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from hydra._internal.utils import get_args_parser
+
+        flags = get_args_parser().parse_args(arguments)
+        if flags.help or flags.hydra_help or flags.cfg or flags.info is not None or flags.shell_completion:
+            return _ask_hydra(arguments)
+        if flags.config_path or flags.config_name:
+            raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
+        if flags.multirun:
+            return _sweep(flags)
+        run = _single(flags.overrides, flags.config_dir)
+        return run.exit_status if run else 0
+    except UserError as error:
+        print(f"gan-train: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"gan-train: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"gan-train: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gan-train: interrupted", file=sys.stderr)
+        return 130
+
+
+def _single(overrides: list[str], config_dir: str | None, quiet: bool = False, log: bool = True) -> Run | None:
+    """One run, from overrides to its end; None after a dry run."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.utils import run_job
+    from hydra.types import HydraContext
+    from omegaconf import OmegaConf, open_dict
+
+    from gan_cli import config as configuration
+    from gan_cli.cli import compose, resume
+
+    with compose.session(config_dir) as hydra:
+        parsed = compose.parse(hydra, overrides)
+        composed = compose.compose(hydra, overrides)
+        modules = _modules(parsed)
+        plain = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        checked = configuration.check(plain, modules)
+        directory, continues = _directory(composed, checked, parsed)
+        if continues:
+            stored = configuration.check(
+                configuration.from_environment_names(resume.read(directory)), modules
+            )
+            checked = resume.merge(stored, checked, parsed, lambda o: compose.is_group(hydra, o))
+            # The run's own .hydra stays what its first start wrote.
+            with open_dict(composed):
+                composed.hydra.output_subdir = None
+
+        _prepare_jax()
+        with compose.translated(hydra):
+            experiment = configuration.build(checked)
+        from gan_cli.console import Reporter
+
+        reporter = Reporter(quiet)
+        if checked["dry_run"]:
+            _dry_run(experiment, directory, reporter)
+            return None
+        if not continues:
+            directory = _new(directory, checked, parsed)
+        with open_dict(composed):
+            composed.hydra.run.dir = str(directory)
+
+        from gan_cli.run import train as run
+
+        command = ["gan-train", *overrides]
+        job = run_job(
+            task_function=lambda _: run(experiment, directory, command, reporter),
+            config=composed,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)),
+            configure_logging=log,
+        )
+        return job.return_value  # raises what the run raised
+
+
+def _modules(parsed: Sequence[Any]) -> list[str]:
+    """The further modules that the command line names; a configuration file cannot."""
+    named = [override.value() for override in parsed if override.key_or_group == "modules"]
+    return [str(module) for module in named[-1]] if named and isinstance(named[-1], list) else []
+
+
+def _directory(composed: Any, checked: dict[str, Any], parsed: Sequence[Any]) -> tuple[Path, bool]:
+    """The run's directory, and whether there is a run in it to go on with."""
+    from gan_cli.cli import resume
+
+    asked, name = checked["resume"], checked["name"]
+    if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts or not name.strip("/. ")):
+        raise UserError(f"name={name}: must be a plain name; a run's directory is outputs/<name>.")
+    if asked not in (None, "auto"):
+        if name is not None:
+            raise UserError(f"resume={asked}: already says which run; leave out name={name}.")
+        return Path(asked), True
+    directory = Path(str(composed.hydra.run.dir))
+    if asked == "auto":
+        fixed = name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
+        if not fixed:
+            raise UserError(
+                "resume=auto: needs name=NAME. A directory named by the time would be a new one at each start."
+            )
+        return directory, resume.has_run(directory)
+    return directory, False
+
+
+def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
+    """A directory for a new run, made exclusively: two runs of the same second do not share one."""
+    from gan_cli.cli import compose, resume
+
+    fixed = checked["name"] is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
+    if not fixed:
+        return compose.claim(directory)
+    if resume.has_run(directory):
+        raise UserError(f"{directory}: there is a run already. resume=auto goes on with it; or choose another name.")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _prepare_jax() -> None:
+    """The persistent compilation cache, on unless the user has set one: a second start compiles nothing."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan_cli" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
+    """Say what would run, and draw the data as the networks will see it."""
+    from gan_cli import plan
+
+    for line in plan.describe(experiment):
+        reporter.say(line)
+    reporter.say(f"directory {directory} (not made)")
+    if experiment.dataset is not None:
+        reporter.say(f"data as the networks see it: {plan.draw(experiment, Path('outputs') / 'dry_run.png')}")
+
+
+def _sweep(flags: argparse.Namespace) -> int:
+    """All jobs of a sweep, and a table of what became of them."""
+    from hydra.types import RunMode
+
+    from gan_cli.cli import compose
+    from gan_cli.cli.launcher import ProcessLauncher, print_table
+
+    with compose.session(flags.config_dir) as hydra:
+        overrides = [*flags.overrides, "hydra.mode=MULTIRUN"]
+        composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
+        named = {override.key_or_group: override for override in compose.parse(hydra, overrides)}
+        if "resume" in named and named["resume"].value() != "auto":
+            raise UserError("resume=DIR: continues one run. A sweep goes on with name=NAME resume=auto.")
+        fixed = "name" in named or "hydra.sweep.dir" in named
+        if "resume" in named and not fixed:
+            raise UserError("resume=auto: a sweep needs name=NAME to be found again.")
+        directory = Path(str(composed.hydra.sweep.dir))
+        if not fixed:
+            directory = compose.claim(directory)
+        elif "resume" not in named and directory.exists() and any(directory.iterdir()):
+            raise UserError(f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name.")
+        ProcessLauncher.jobs.clear()
+        ProcessLauncher.config_dir = flags.config_dir
+        with compose.translated(hydra):
+            hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
+    jobs = ProcessLauncher.jobs
+    if jobs:
+        print_table(jobs)
+    return 0 if all(job.exit_status == 0 for job in jobs) else 1
+
+
+def _task(config: Any) -> float | None:
+    """One job of a sweep whose launcher runs it in its own process (basic, joblib, submitit)."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settings = HydraConfig.get()
+    overrides = [*settings.overrides.task, f"hydra.run.dir='{settings.runtime.output_dir}'"]
+    run = train(overrides)
+    if run.exit_status:
+        raise RunFailed(f"{run.directory}: {run.status}")
+    return None
+
+
+def _ask_hydra(arguments: list[str]) -> int:
+    """Help, --cfg, --info and completion: Hydra's own, with our exit statuses."""
+    import hydra
+
+    from gan_cli.cli import compose
+
+    compose.register()
+    sys.argv = ["gan-train", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of ending the process
+    with compose.session() as own:
+        pass
+    with compose.translated(own):
+        hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME)(
+            _task
+        )()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The adversarial game of two players: a discriminator that tells real from fake, and a generator that fools it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gan_cli.errors import UserError
+from gan_cli.losses import Loss
+from gan_cli.models import Model
+from gan_cli.penalties import Penalty
+from gan_cli.types import Batch, ByPlayer, Metrics, Spec, Tree
+
+DISCRIMINATOR, GENERATOR = "discriminator", "generator"
+
+
+class GAN:
+    """Goodfellow et al. 2014, for any pair of networks, any adversarial loss and any list of penalties.
+
+    Args:
+        spec: what one example is.
+        model: the two networks.
+        loss: what each player minimises.
+        penalties: by name, what the discriminator pays beside its loss.
+    """
+
+    players = (DISCRIMINATOR, GENERATOR)
+    averaged = (GENERATOR,)
+
+    def __init__(self, spec: Spec, model: Model, loss: Loss, penalties: dict[str, Penalty]):
+        self.spec, self.latent_dim, self.adversarial, self.penalties = spec, model.latent_dim, loss, penalties
+        self._build = {
+            DISCRIMINATOR: lambda key: model.discriminator(spec, nnx.Rngs(key)),
+            GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
+        }
+        abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
+        self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
+        self._couples_batch = abstract[DISCRIMINATOR].couples_batch
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        def shapes() -> Any:
+            params, net_state = self.init(jax.random.key(0))
+            fake, _ = self._generate(params, net_state, jnp.zeros((2, self.latent_dim)), True, jax.random.key(0))
+            logits, _ = self._logits(params, net_state, fake, jax.random.key(0))
+            return fake, logits
+
+        fake, logits = jax.eval_shape(shapes)
+        if fake.shape[1:] != self.spec.shape or logits.shape != (2,):
+            raise UserError(
+                f"model: the generator makes {fake.shape[1:]} and the discriminator {logits.shape[1:]} where the "
+                f"data's examples are {self.spec.shape} and a logit is ()."
+            )
+
+    def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
+        """Parameters and network state of both networks, from one key."""
+        params, net_state = {}, {}
+        for name, subkey in zip(self.players, jax.random.split(key), strict=True):
+            _, params[name], net_state[name] = nnx.split(self._build[name](subkey), nnx.Param, ...)
+        return params, net_state
+
+    def loss(
+        self,
+        player: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        fake: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
+        """The player's loss on a batch; ``fake`` is ``self.fake`` of the same arguments where it is at hand."""
+        if fake is None:
+            fake, generator_state = self.fake(params, net_state, batch, key)
+            net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
+        own_key = jax.random.fold_in(key, self.players.index(player))
+        if player == DISCRIMINATOR:
+            fake = jax.lax.stop_gradient(fake)
+            return self._discriminator_loss(params, net_state, batch.examples, fake, own_key, step)
+        real_key, fake_key = jax.random.split(own_key)
+        # Losses that do not look at the real logits leave this pass unused, and the compiler drops it.
+        real_logits, _ = self._logits(params, net_state, batch.examples, real_key)
+        fake_logits, _ = self._logits(params, net_state, fake, fake_key)
+        return self.adversarial.generator(real_logits, fake_logits).mean(), (net_state, {})
+
+    def _discriminator_loss(
+        self, params: ByPlayer, net_state: ByPlayer, real: jax.Array, fake: jax.Array, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
+        real_key, fake_key, penalty_key = jax.random.split(key, 3)
+        if self._couples_batch:
+            real_logits, state = self._logits(params, net_state, real, real_key)
+            fake_logits, state = self._logits(params, net_state | {DISCRIMINATOR: state}, fake, fake_key)
+        else:  # one pass over both is the same function, in half as many and larger operations
+            logits, state = self._logits(params, net_state, jnp.concatenate([real, fake]), real_key)
+            real_logits, fake_logits = jnp.split(logits, 2)
+        loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
+        metrics = {
+            f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
+            f"{DISCRIMINATOR}/fake_logits": fake_logits.mean(),
+        }
+        for i, (name, penalty) in enumerate(self.penalties.items()):
+            key = jax.random.fold_in(penalty_key, i)
+
+            def critic(own: Tree, x: jax.Array, key: jax.Array = key) -> jax.Array:
+                return self._logits(params | {DISCRIMINATOR: own}, net_state, x, key)[0]
+
+            def value(own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key) -> jax.Array:
+                return penalty.function(critic, own, real, fake, key)
+
+            own = params[DISCRIMINATOR]
+            if penalty.interval == 1:
+                amount = value(own)
+                metrics[f"{DISCRIMINATOR}/{name}"] = amount
+            else:  # on the last step of each interval, so that a cadence that the interval divides meets it
+                due = step % penalty.interval == penalty.interval - 1
+                amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
+            loss += penalty.weight * penalty.interval * amount
+        return loss, (net_state | {DISCRIMINATOR: state}, metrics)
+
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, ByPlayer]:
+        """As many generated examples as the batch has real ones, and the network state that the pass leaves."""
+        latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
+        latents = jax.random.normal(latent_key, (len(batch.examples), self.latent_dim))
+        fake, state = self._generate(params, net_state, latents, True, key)
+        return fake, net_state | {GENERATOR: state}
+
+    def sample(
+        self, params: ByPlayer, net_state: ByPlayer, key: jax.Array, n: int, label: jax.Array | None = None
+    ) -> jax.Array:
+        """``[n, *spec.shape]`` generated examples, with running statistics and without dropout."""
+        latents = jax.random.normal(key, (n, self.latent_dim))
+        return self._generate(params, net_state, latents, False, key)[0]
+
+    def _generate(
+        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        return self._run(GENERATOR, params, net_state, latents, train, key)
+
+    def _logits(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
+        return self._run(DISCRIMINATOR, params, net_state, x, True, key)
+
+    def _run(
+        self, name: str, params: ByPlayer, net_state: ByPlayer, x: jax.Array, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        # A copy: the module's state must be new variables of the innermost trace.
+        module = nnx.merge(self._graphs[name], params[name], net_state[name], copy=True)
+        y = module(x, train=train, key=key)
+        return y, nnx.split(module, nnx.Param, ...)[2]

@@ -1,0 +1,115 @@
+"""Convolutional networks after DCGAN (Radford et al. 2016), for square images.
+
+4x4 kernels of stride 2 halve or double the side in each layer, weights start from N(0, 0.02), and the widest
+layer is next to the smallest image.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gan_cli.errors import UserError
+from gan_cli.models.layers import Block, Finish, dense, down, run_blocks, up
+from gan_cli.types import Activation, Decay, Norm, PositiveInt, Spec
+
+_INIT = nnx.initializers.normal(0.02)
+
+
+def _stages(spec: Spec, depth: int | None) -> tuple[int, int]:
+    """The side of the smallest image, and how many times it doubles to the data's side.
+
+    Raises:
+        UserError: the data are not square images whose side halves ``depth`` times to 4 or more.
+    """
+    shape = " x ".join(map(str, spec.shape))
+    if not spec.is_image or spec.shape[0] != spec.shape[1]:
+        raise UserError(
+            f"model=dcgan makes square images, and the data's examples are {shape}: use model=mlp, or set "
+            "dataset.resolution where the data set has it."
+        )
+    side, stages = spec.shape[0], 0
+    while side % 2 == 0 and side // 2 >= 4 and stages != depth:
+        side, stages = side // 2, stages + 1
+    if stages == 0 or (depth is not None and stages != depth) or (depth is None and side > 7):
+        asked = "" if depth is None else f" with depth={depth}"
+        raise UserError(
+            f"model=dcgan{asked} cannot make {shape}: the side must halve to between 4 and 7, e.g. 16, 28, 32, 64, "
+            "128. Set dataset.resolution where the data set has it, or use model=mlp."
+        )
+    return side, stages
+
+
+class Generator(nnx.Module):
+    """``[batch, latent_dim]`` -> images: a dense layer, then ``depth`` doublings of the side.
+
+    Args:
+        width: channels of the layer next to the image; each layer before has twice as many.
+        depth: number of doublings; None makes as many as the data's side allows.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        latent_dim: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        depth: PositiveInt | None = None,
+        norm: Norm = "batch",
+        dropout: Decay = 0.0,
+        activation: Activation = "relu",
+    ):
+        self.side, stages = _stages(spec, depth)
+        channels = [width * 2**i for i in reversed(range(stages))]
+        self.first = dense(
+            latent_dim, self.side**2 * channels[0], rngs, init=_INIT, spectral=norm == "spectral", bias=norm != "batch"
+        )
+        self.finish = Finish(channels[0], norm=norm, activation=activation, dropout=dropout)
+        self.blocks = nnx.List(
+            Block(up, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
+            for a, b in zip(channels, channels[1:], strict=False)
+        )
+        self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
+
+    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        first_key, key = jax.random.split(key)
+        x = self.first(z, train=train).reshape(len(z), self.side, self.side, -1)
+        x = run_blocks(self.blocks, self.finish(x, train=train, key=first_key), train=train, key=key)
+        return jnp.tanh(self.out(x, train=train))
+
+
+class Discriminator(nnx.Module):
+    """Images -> logits ``[batch]``: ``depth`` halvings of the side, then a dense layer.
+
+    Args:
+        width: channels of the first layer; each layer after has twice as many.
+        norm: as everywhere; batch and layer normalisation leave the first layer out (Radford et al. 2016).
+        depth: number of halvings; None makes as many as the data's side allows.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        depth: PositiveInt | None = None,
+        norm: Norm = "batch",
+        dropout: Decay = 0.0,
+        activation: Activation = "leaky_relu",
+    ):
+        side, stages = _stages(spec, depth)
+        channels = [spec.shape[-1]] + [width * 2**i for i in range(stages)]
+        first = norm if norm == "spectral" else "none"
+        self.blocks = nnx.List(
+            Block(down, a, b, rngs, norm=norm if i else first, activation=activation, dropout=dropout, init=_INIT)
+            for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False))
+        )
+        self.out = dense(side**2 * channels[-1], 1, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch"
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = run_blocks(self.blocks, x, train=train, key=key)
+        return self.out(x.reshape(len(x), -1), train=train)[:, 0]

@@ -1,0 +1,420 @@
+"""A run's life: where it starts from, its steps, what it writes, and how it ends.
+
+``train`` reads from top to bottom as the story of a run. Everything lies in the run's directory, and from there
+it can be resumed: see the README for what is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_cli import checkpoint, engine, files, provenance
+from gan_cli.config import Experiment
+from gan_cli.console import Reporter
+from gan_cli.data.source import normalise
+from gan_cli.errors import RunFailed, UserError
+from gan_cli.metrics import modes
+from gan_cli.signals import StopSignal
+from gan_cli.types import Tree
+from gan_cli.views import pictures
+
+EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
+
+
+@dataclass
+class Run:
+    """What a run has come to.
+
+    Attributes:
+        directory: where everything is.
+        status: finished, stopped, diverged or failed.
+        step: the last step made.
+        metrics: the last logged metrics, with those of the final samples.
+        exit_status: what the process that trained it ends with.
+    """
+
+    directory: Path
+    status: str
+    step: int
+    metrics: dict[str, float]
+    exit_status: int
+    _draw: Any = field(default=None, repr=False)
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """``n`` examples from the averaged generator, as the networks see data (images in [-1, 1])."""
+        if self._draw is None:
+            raise ValueError("this game draws no samples")
+        return self._draw(n, seed)
+
+
+def train(experiment: Experiment, directory: Path, command: list[str], reporter: Reporter) -> Run:
+    """Train in ``directory``, from its newest checkpoint if it has one, until done, stopped or diverged.
+
+    Raises:
+        UserError: the directory's checkpoints are of another configuration, data set or architecture.
+        RunFailed: something outside the run went wrong, such as a full disk; the directory says ``failed``.
+    """
+    with _alone(directory):
+        journal = Journal(directory, experiment, command)
+        try:
+            return _train(experiment, directory, journal, reporter)
+        except UserError:
+            raise
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                journal.write("failed", error=f"{type(error).__name__}: {error}")
+            if isinstance(error, OSError):
+                raise RunFailed(f"{error.strerror or error}: {error.filename or directory}") from error
+            raise
+
+
+def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: Reporter) -> Run:
+    options, game, data = experiment.train, experiment.game, experiment.dataset
+    device = jax.devices()[0]
+    reporter.say(f"device    {provenance.describe(device)}")
+    reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
+
+    # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
+    identity = {"configuration": experiment.fingerprint, "data": data.fingerprint() if data else None}
+    initial = functools.partial(
+        engine.init, game, experiment.strategy, experiment.optimisers, experiment.seed
+    )
+    restored = checkpoint.restore(directory, jax.eval_shape(initial), identity)
+    step, state = restored if restored else (0, jax.jit(initial)())
+    state = jax.device_put(state)
+    if restored:
+        reporter.say(f"resumed   from step {step}")
+    sizes = {player: sum(x.size for x in jax.tree.leaves(p)) for player, p in state.params.items()}
+    reporter.say(f"players   {', '.join(f'{player} {size:,} parameters' for player, size in sizes.items())}")
+    reporter.say(f"directory {directory}")
+
+    # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
+    metrics_log = MetricsLog(directory, step)
+    journal.write("running", step=step)
+    loggers = [logger(directory, metrics_log.records) for logger in experiment.loggers.values()]
+
+    # 3. The compiled program, with the data where it runs.
+    program = engine.compile_chunk(
+        game, experiment.strategy, data.resident if data else None, experiment.seed, options.batch_size, options.ema
+    )
+    arrays = jax.device_put(data.arrays) if data else None
+    artist = Artist(experiment, directory)
+    saver = checkpoint.Saver(directory, identity, options.keep)
+    saver.newest = step if restored else None
+    watch = Watch(game.players, options.on_nan == "stop")
+    clock = Clock(step)
+    in_flight: list[tuple[int, Tree, Tree]] = []
+    latest: dict[str, float] = {}
+
+    def settle(pending: int) -> None:
+        """Look at finished calls until ``pending`` are in flight; the device works on meanwhile."""
+        while len(in_flight) > pending:
+            at, metrics, finite = in_flight.pop(0)
+            metrics, finite = jax.device_get((metrics, finite))
+            watch.look(at, metrics, finite)
+            clock.tick(at)
+            latest.clear()
+            latest.update({name: float(values[-1]) for name, values in metrics.items()})
+            text = _summary(latest, game.players, clock)
+            reporter.update(at, text)
+            if at % options.log_every == 0 or at == options.steps:
+                record = metrics_log.write(at, latest, clock.rate)
+                for logger in loggers:
+                    logger.log(record)
+                reporter.logged(at, options.steps, text, clock.left(options.steps))
+
+    def due(every: int) -> bool:
+        return bool(every) and step % every == 0
+
+    # 4. The steps. Order of effects: compute, look, draw, save. A checkpoint is only ever of a finite state.
+    with StopSignal() as stop:
+        try:
+            reporter.start(step, options.steps)
+            while step < options.steps and not stop.received and not watch.stopped:
+                length = min(options.steps_per_call - step % options.steps_per_call, options.steps - step)
+                state, metrics, finite = program(state, arrays, length)
+                step += length
+                in_flight.append((step, metrics, finite))
+                draw, keep = due(options.sample_every), due(options.checkpoint_every)
+                settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
+                if draw and step < options.steps and not watch.stopped:
+                    artist.draw(step, state)
+                if keep and step < options.steps and watch.finite:
+                    saver.save(step, state)
+                saver.check()
+            settle(0)
+            # 5. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
+            if watch.finite and saver.newest != step:
+                saver.save(step, state)
+            if not watch.stopped:
+                artist.draw(step, state)
+            artist.wait()
+            saver.wait()
+            for path in artist.drawn:
+                for logger in loggers:
+                    logger.picture(int(path.stem), path)
+        finally:
+            reporter.stop()
+            artist.close()
+            saver.close()
+            for logger in loggers:
+                logger.close()
+
+        status = "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
+        final = latest | (artist.figures(state) if not watch.stopped else {})
+        journal.write(
+            status,
+            step=step,
+            final=final,
+            seconds_to_first_call=clock.first,
+            steps_per_second=clock.rate,
+            checkpoint=saver.newest,
+            **watch.story,
+        )
+        _say_end(reporter, directory, status, step, final, clock, saver, artist, metrics_log, watch)
+        exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
+        drawer = functools.partial(artist.samples, state) if artist.can_draw else None
+        run = Run(directory, status, step, final, exit_status, drawer)
+    # The handlers that were there before ours now see the signal: the run is saved.
+    stop.pass_on()
+    return run
+
+
+# -------------------------------------------------------------------------------------- parts of the story
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the run's directory: two processes in one directory would corrupt it.
+
+    The lock is the kernel's: it goes with the process, however that ends.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{directory}: another process is training in it.") from None
+        yield
+
+
+class Journal:
+    """``run.json``: what the run is and how it stands, written whole at every change."""
+
+    def __init__(self, directory: Path, experiment: Experiment, command: list[str]):
+        self._path = directory / "run.json"
+        self._facts: dict[str, Any] = {
+            "status": "running",
+            "command": command,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seed": experiment.seed,
+            **provenance.facts(),
+            "fingerprint": experiment.fingerprint,
+            "config": experiment.config,
+        }
+        self._start = time.monotonic()
+
+    def write(self, status: str, **facts: Any) -> None:
+        seconds = round(time.monotonic() - self._start, 3)
+        self._facts |= {"status": status, "seconds": seconds, **facts}
+        files.write_json(self._path, self._facts)
+
+
+class MetricsLog:
+    """``metrics.jsonl``: one object a logged step, in order, none twice."""
+
+    def __init__(self, directory: Path, step: int):
+        """Keep the records up to ``step`` and forget the rest, a half-written last line included."""
+        self.path = directory / "metrics.jsonl"
+        self.records: list[dict[str, Any]] = []
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    record = json.loads(line)
+                    if record["step"] <= step:
+                        self.records.append(record)
+        files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
+
+    def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
+        record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(self._line(record))
+        return record
+
+    @staticmethod
+    def _line(record: dict[str, Any]) -> str:
+        return json.dumps(record) + "\n"
+
+
+class Watch:
+    """Looks for the first step at which a loss, or a player's parameters, stopped being finite."""
+
+    def __init__(self, players: tuple[str, ...], stops: bool):
+        self._players, self._stops = players, stops
+        self.story: dict[str, Any] = {}
+        self.finite = True
+
+    def look(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
+        self.finite = all(bool(ok) for ok in finite.values())
+        if self.story:
+            return
+        length = len(next(iter(metrics.values())))
+        bad: list[tuple[int, str, str]] = []
+        for player in self._players:
+            wrong = np.flatnonzero(~np.isfinite(metrics[f"{player}/loss"]))
+            if len(wrong):
+                bad.append((at - length + int(wrong[0]) + 1, player, "loss"))
+            elif not finite[player]:
+                bad.append((at, player, "parameters"))
+        if bad:
+            step, player, what = min(bad, key=lambda b: b[0])
+            self.story = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops and bool(self.story)
+
+
+class Clock:
+    """Time to the end of the first call, compilation included, and the rate of steps after it."""
+
+    def __init__(self, step: int):
+        self._began = time.monotonic()
+        self.first: float | None = None
+        self._step = self._first_step = step
+
+    def tick(self, step: int) -> None:
+        self._now = time.monotonic()
+        if self.first is None:
+            self.first = self._now - self._began
+            self._since, self._first_step = self._now, step
+        self._step = step
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second since the first call, or None before there are any."""
+        made = self._step - self._first_step
+        return made / (self._now - self._since) if made else None
+
+    def left(self, steps: int) -> float:
+        return (steps - self._step) / self.rate if self.rate else math.nan
+
+
+class Artist:
+    """Draws samples from fixed latents and the real data's grid, in the background."""
+
+    def __init__(self, experiment: Experiment, directory: Path):
+        self._game, self._data, self._seed = experiment.game, experiment.dataset, experiment.seed
+        self._folder = directory / "samples"
+        self.can_draw = hasattr(self._game, "sample") and self._data is not None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._pending: list[Future] = []
+        self._drawn: dict[int, Path] = {}
+        self._sample = jax.jit(self._from_state, static_argnums=2)
+        if self.can_draw:
+            self._pending.append(self._thread.submit(draw_real, self._data, self._folder / "real.png"))
+
+    @property
+    def drawn(self) -> list[Path]:
+        """The grids drawn so far, by step."""
+        return [self._drawn[step] for step in sorted(self._drawn)]
+
+    def _from_state(self, state: engine.TrainState, key: jax.Array, n: int) -> jax.Array:
+        return self._game.sample(state.params | state.average, state.net_state, key, n)  # type: ignore[attr-defined]
+
+    def samples(self, state: engine.TrainState, n: int, seed: int) -> np.ndarray:
+        return np.asarray(self._sample(state, jax.random.key(seed), n))
+
+    def _fixed(self, state: engine.TrainState) -> np.ndarray:
+        assert self._data is not None
+        n = pictures.SIDE**2 if self._data.spec.is_image else pictures.POINTS
+        return self.samples(state, n, self._seed)
+
+    def draw(self, step: int, state: engine.TrainState) -> None:
+        """Draw the samples of this step; the picture is written in the background."""
+        if not self.can_draw or step in self._drawn:
+            return
+        path = self._folder / f"{step}.png"
+        self._drawn[step] = path
+        self._pending.append(self._thread.submit(draw_samples, self._data, self._fixed(state), path))
+
+    def figures(self, state: engine.TrainState) -> dict[str, float]:
+        """Figures of merit that need nothing but samples: mode coverage, where the modes are known."""
+        if not self.can_draw or self._data is None or self._data.modes is None:
+            return {}
+        return modes.coverage(self._fixed(state), self._data.modes)
+
+    def wait(self) -> None:
+        pending, self._pending = self._pending, []
+        for picture in pending:
+            picture.result()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+
+def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
+    """A grid of images; or points over the real ones, and the points themselves beside it."""
+    if data.spec.is_image:
+        pictures.write(path, pictures.grid(samples))
+    else:
+        pictures.write(path, pictures.scatter(samples, data.examples[: pictures.POINTS]))
+        pictures.write_points(path.with_suffix(".npz"), samples)
+
+
+def draw_real(data: Any, path: Path) -> None:
+    """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
+    n = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
+    chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
+    examples = np.asarray(normalise(data.examples[chosen]))
+    if data.spec.is_image:
+        pictures.write(path, pictures.grid(examples))
+    else:
+        pictures.write(path, pictures.scatter(examples, examples))
+
+
+def _summary(metrics: dict[str, float], players: tuple[str, ...], clock: Clock) -> str:
+    losses = "  ".join(f"{player} {metrics[f'{player}/loss']:.4g}" for player in players)
+    return f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses
+
+
+def _say_end(
+    reporter: Reporter,
+    directory: Path,
+    status: str,
+    step: int,
+    final: dict[str, float],
+    clock: Clock,
+    saver: checkpoint.Saver,
+    artist: Artist,
+    metrics_log: MetricsLog,
+    watch: Watch,
+) -> None:
+    rate = f", {clock.rate:,.0f} steps/s" if clock.rate else ""
+    first = f", first call after {clock.first:.1f} s" if clock.first is not None else ""
+    reporter.say(f"{status:9} at step {step}{rate}{first}")
+    if watch.story:
+        story = watch.story
+        reporter.warn(f"step {story['diverged_at']}: the {story['diverged_player']}'s {story['diverged_in']} is not finite.")
+        kept = f"checkpoint of step {saver.newest}" if saver.newest is not None else "none was reached"
+        reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+    if "modes" in final:
+        reporter.say(f"modes     {final['modes']:.0f} of {final['modes_total']:.0f}, {final['quality']:.1%} of samples within 3 sd")
+    if artist.drawn:
+        reporter.say(f"grid      {artist.drawn[-1]}")
+    if saver.newest is not None:
+        reporter.say(f"checkpoint {directory / 'checkpoints' / str(saver.newest)}")
+    reporter.say(f"log       {metrics_log.path}")
