@@ -75,6 +75,11 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         )
 
 
+def ours(composed: DictConfig) -> DictConfig:
+    """The composed configuration without Hydra's node."""
+    return OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+
+
 def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
     """The overrides, parsed."""
     with translated(hydra):

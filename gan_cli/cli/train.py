@@ -41,6 +41,21 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
     return run
 
 
+def experiment(overrides: Sequence[str] = ()) -> Experiment:
+    """The objects that a command line describes, checked and built, nothing trained.
+
+    Raises:
+        UserError: wrong input.
+    """
+    from gan_cli import config as configuration
+    from gan_cli.cli import compose
+
+    with compose.session() as hydra:
+        parsed = compose.parse(hydra, list(overrides))
+        checked = configuration.check(compose.ours(compose.compose(hydra, list(overrides))), _modules(parsed))
+        return configuration.build(checked)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -75,7 +90,7 @@ def _single(overrides: list[str], config_dir: str | None, quiet: bool = False, l
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
     from hydra.types import HydraContext
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
 
     from gan_cli import config as configuration
     from gan_cli.cli import compose, resume
@@ -84,8 +99,7 @@ def _single(overrides: list[str], config_dir: str | None, quiet: bool = False, l
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
         modules = _modules(parsed)
-        plain = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-        checked = configuration.check(plain, modules)
+        checked = configuration.check(compose.ours(composed), modules)
         directory, continues = _directory(composed, checked, parsed)
         if continues:
             stored = configuration.check(
