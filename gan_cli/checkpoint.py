@@ -100,7 +100,8 @@ def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:
             differing = sorted(
                 name
                 for name in shapes.keys() | expected.keys()
-                if name not in expected or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
+                if name not in expected
+                or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
             )
             raise UserError(f"{path}: is of another architecture; the first array that differs is {differing[0]}.")
         template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}

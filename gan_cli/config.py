@@ -192,9 +192,7 @@ def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequen
     return _options(tree, options, prefix)
 
 
-def _options(
-    tree: Mapping[str, Any], options: Mapping[str, signature.Parameter], prefix: str
-) -> dict[str, Any]:
+def _options(tree: Mapping[str, Any], options: Mapping[str, signature.Parameter], prefix: str) -> dict[str, Any]:
     """``tree`` with every value converted to the annotation of the option of its name."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
@@ -252,7 +250,9 @@ def convert(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if value not in args:
             choices = [str(arg) for arg in args]
-            raise ValueError(f"must be one of {', '.join(choices)}{nearest(str(value), choices).replace(' Did', '. Did')}")
+            raise ValueError(
+                f"must be one of {', '.join(choices)}{nearest(str(value), choices).replace(' Did', '. Did')}"
+            )
         return value
     if origin in (list, tuple, Sequence):
         if not isinstance(value, list | tuple):
@@ -398,7 +398,9 @@ def build(config: dict[str, Any]) -> Experiment:
     for player in named:
         if player not in game.players:
             players = ", ".join(game.players)
-            raise UserError(f"optim.{player}: no such player or option.{nearest(player, game.players)} Players: {players}.")
+            raise UserError(
+                f"optim.{player}: no such player or option.{nearest(player, game.players)} Players: {players}."
+            )
     optimisers = {player: parts["optim"].get(player, parts["optim"][""]) for player in game.players}
     train = Train(**filled["train"])
     strategy = parts["strategy"](game, optimisers)

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_cli.types import Decay, Momentum, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Schedule
+from gan_cli.types import (
+    Decay,
+    Momentum,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Schedule,
+)
 
 
 class Options(TypedDict, total=False):

@@ -89,9 +89,7 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
 
     # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
     identity = {"configuration": experiment.fingerprint, "data": data.fingerprint() if data else None}
-    initial = functools.partial(
-        engine.init, game, experiment.strategy, experiment.optimisers, experiment.seed
-    )
+    initial = functools.partial(engine.init, game, experiment.strategy, experiment.optimisers, experiment.seed)
     restored = checkpoint.restore(directory, jax.eval_shape(initial), identity)
     step, state = restored if restored else (0, jax.jit(initial)())
     state = jax.device_put(state)
@@ -108,7 +106,12 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
 
     # 3. The compiled program, with the data where it runs.
     program = engine.compile_chunk(
-        game, experiment.strategy, data.resident if data else None, experiment.seed, options.batch_size, options.ema
+        game,
+        experiment.strategy,
+        data.resident if data else None,
+        experiment.seed,
+        options.batch_size,
+        options.ema,
     )
     arrays = jax.device_put(data.arrays) if data else None
     artist = Artist(experiment, directory)
@@ -173,7 +176,9 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
             for logger in loggers:
                 logger.close()
 
-        status = "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
+        status = (
+            "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
+        )
         final = latest | (artist.figures(state) if not watch.stopped else {})
         journal.write(
             status,
@@ -408,11 +413,14 @@ def _say_end(
     reporter.say(f"{status:9} at step {step}{rate}{first}")
     if watch.story:
         story = watch.story
-        reporter.warn(f"step {story['diverged_at']}: the {story['diverged_player']}'s {story['diverged_in']} is not finite.")
+        reporter.warn(
+            f"step {story['diverged_at']}: the {story['diverged_player']}'s {story['diverged_in']} is not finite."
+        )
         kept = f"checkpoint of step {saver.newest}" if saver.newest is not None else "none was reached"
         reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
     if "modes" in final:
-        reporter.say(f"modes     {final['modes']:.0f} of {final['modes_total']:.0f}, {final['quality']:.1%} of samples within 3 sd")
+        kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
+        reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
     if artist.drawn:
         reporter.say(f"grid      {artist.drawn[-1]}")
     if saver.newest is not None:

@@ -26,7 +26,7 @@ def simultaneous(game: Game, optimisers: Optimisers) -> Strategy:
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        moved, metrics = state, {}
+        moved, metrics = state, Metrics()
         for player in game.players:
             gradient, net_state, found = _gradient(game, player, state, batch, key)
             moved, more = _move(moved, player, optimisers[player], gradient, net_state)
@@ -95,9 +95,7 @@ def _gradient(
     return gradient, net_state, {f"{player}/loss": value} | metrics
 
 
-def _fake(
-    game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array
-) -> tuple[jax.Array, Any, dict]:
+def _fake(game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any, dict]:
     """One generator pass, how to pull a gradient back through it, and the network state that it leaves."""
 
     def fake(own: Tree) -> Any:

@@ -30,9 +30,7 @@ def ours(model: str, steps: int) -> Callable[[], None]:
     """A function that makes ``steps`` steps of the shipped program."""
     e = compose([f"model={model}", "model.discriminator.dropout=0.0"])
     assert e.dataset is not None
-    program = engine.compile_chunk(
-        e.game, e.strategy, e.dataset.resident, e.seed, e.train.batch_size, e.train.ema
-    )
+    program = engine.compile_chunk(e.game, e.strategy, e.dataset.resident, e.seed, e.train.batch_size, e.train.ema)
     state = jax.jit(lambda: engine.init(e.game, e.strategy, e.optimisers, e.seed))()
     arrays = jax.device_put(e.dataset.arrays)
 
@@ -49,9 +47,17 @@ def networks(model: str) -> tuple[nn.Module, nn.Module]:
     if model == "mlp":
         act = lambda: nn.LeakyReLU(0.2)  # noqa: E731
         generator = nn.Sequential(
-            nn.Linear(64, 128), act(), nn.Linear(128, 128), act(), nn.Linear(128, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))
+            nn.Linear(64, 128),
+            act(),
+            nn.Linear(128, 128),
+            act(),
+            nn.Linear(128, 784),
+            nn.Tanh(),
+            nn.Unflatten(1, (1, 28, 28)),
         )
-        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), act(), nn.Linear(128, 128), act(), nn.Linear(128, 1))
+        discriminator = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 128), act(), nn.Linear(128, 128), act(), nn.Linear(128, 1)
+        )
         return generator, discriminator
     generator = nn.Sequential(
         nn.Linear(64, 128 * 49, bias=False),

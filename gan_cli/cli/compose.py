@@ -48,19 +48,22 @@ def register() -> None:
 
 
 @contextlib.contextmanager
-def session(config_dir: str | None = None) -> Iterator[Any]:
-    """Hydra, initialised with our configurations and those of ``config_dir`` before them."""
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+def session() -> Iterator[Any]:
+    """Hydra, initialised with our configurations."""
     register()
     with translated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        if config_dir is not None:
-            path = f"file://{Path(config_dir).resolve()}"
-            hydra.config_loader.get_search_path().append("command-line", path)
-            hydra.config_loader.repository.initialize_sources(hydra.config_loader.get_search_path())
         yield hydra
+
+
+def search_path(config_dir: str | None) -> list[str]:
+    """The override that lets Hydra find a user's own configurations, beside ours."""
+    if config_dir is None:
+        return []
+    if not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
 
 
 def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
@@ -77,7 +80,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
 
 def ours(composed: DictConfig) -> DictConfig:
     """The composed configuration without Hydra's node."""
-    return OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
@@ -114,9 +117,12 @@ def _explain(message: str, hydra: Any) -> str:
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
-    if match := re.search(r"mismatched input|no viable alternative|Error parsing override|token recognition", message):
+    if match := re.search(
+        r"mismatched input|no viable alternative|Error parsing override|token recognition", message
+    ):
         quoted = re.search(r"override '([^']*)'", message)
-        return f"{quoted.group(1) if quoted else lines[0]}: cannot be read. An override is KEY=VALUE; quote what the shell would change."
+        what = quoted.group(1) if quoted else lines[0]
+        return f"{what}: cannot be read. An override is KEY=VALUE; quote what the shell would change."
     return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
 
 

@@ -25,7 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 # What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
-_SWEEP_ONLY = ("hydra.mode", "hydra.sweep", "hydra.run", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
+_SWEEP_ONLY = (
+    "hydra.mode",
+    "hydra.sweep",
+    "hydra.run",
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+)
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
 
 
@@ -60,8 +68,6 @@ class ProcessLauncher(Launcher):
     __module__ = "hydra_plugins.gan_cli"
     # The jobs of this process's sweep, over all its batches: the table at its end shows them.
     jobs: ClassVar[list[Job]] = []
-    # A sweep's own --config-dir, which jobs get too.
-    config_dir: ClassVar[str | None] = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._config = hydra_context, config
@@ -75,7 +81,6 @@ class ProcessLauncher(Launcher):
         hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
         command = [sys.executable, "-m", "gan_cli.cli.train", *overrides, *hydra]
         command += [f"hydra.run.dir='{directory}'", f"hydra.job.num={number}"]
-        command += ["--config-dir", self.config_dir] if self.config_dir else []
         print(f"\njob {number}: {shlex.join(overrides)}", flush=True)
         # Not through the sweep's signal handlers: a job gets its own SIGINT from the terminal.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -95,9 +100,19 @@ def print_table(jobs: Sequence[Job], console: Console | None = None) -> None:
     """Overrides, status, final figures and directory of every job."""
     table = Table("job", "overrides", "status", "final", "directory", title="sweep", title_justify="left")
     for job in jobs:
-        shown = [f"{name} {value:.4g}" for name, value in job.final.items() if name.endswith("/loss") and value is not None]
+        shown = [
+            f"{name} {value:.4g}"
+            for name, value in job.final.items()
+            if name.endswith("/loss") and value is not None
+        ]
         figures = [f"{name} {job.final[name]:.4g}" for name in ("modes", "quality") if name in job.final]
-        table.add_row(str(job.number), " ".join(job.overrides), job.status, "\n".join(shown + figures), str(job.directory))
+        table.add_row(
+            str(job.number),
+            " ".join(job.overrides),
+            job.status,
+            "\n".join(shown + figures),
+            str(job.directory),
+        )
     # Wide enough for whole paths where the output is a file.
     console = console or (Console() if sys.stdout.isatty() else Console(width=160))
     console.print(table)

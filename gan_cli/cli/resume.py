@@ -77,7 +77,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
             continue
         if past.get(key) != now.get(key):
             raise UserError(
-                f"{override.input_line}: {key} was {past.get(key, 'not set')} and cannot change when a run is resumed.\n"
+                f"{override.input_line}: {key} was {past.get(key, 'not set')}, which a resumed run cannot change.\n"
                 f"What can: {', '.join(sorted(configuration.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
 

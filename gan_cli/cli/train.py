@@ -6,7 +6,6 @@ anything is compiled; what needs no data is found before JAX is even imported.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -35,7 +34,9 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
         UserError: wrong input; its message says what and what the choices are.
         RunFailed: the run had started and could not go on.
     """
-    run = _single(list(overrides), config_dir, quiet=quiet, log=False)
+    from gan_cli.cli import compose
+
+    run = _single([*overrides, *compose.search_path(config_dir)], quiet=quiet, log=False)
     if run is None:
         raise UserError("dry_run=true trains nothing: use the command line.")
     return run
@@ -67,9 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _ask_hydra(arguments)
         if flags.config_path or flags.config_name:
             raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
+        from gan_cli.cli import compose
+
+        overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
         if flags.multirun:
-            return _sweep(flags)
-        run = _single(flags.overrides, flags.config_dir)
+            return _sweep(overrides)
+        run = _single(overrides)
         return run.exit_status if run else 0
     except UserError as error:
         print(f"gan-train: {error}", file=sys.stderr)
@@ -85,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _single(overrides: list[str], config_dir: str | None, quiet: bool = False, log: bool = True) -> Run | None:
+def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
     """One run, from overrides to its end; None after a dry run."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
@@ -95,16 +99,14 @@ def _single(overrides: list[str], config_dir: str | None, quiet: bool = False, l
     from gan_cli import config as configuration
     from gan_cli.cli import compose, resume
 
-    with compose.session(config_dir) as hydra:
+    with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
         modules = _modules(parsed)
         checked = configuration.check(compose.ours(composed), modules)
         directory, continues = _directory(composed, checked, parsed)
         if continues:
-            stored = configuration.check(
-                configuration.from_environment_names(resume.read(directory)), modules
-            )
+            stored = configuration.check(configuration.from_environment_names(resume.read(directory)), modules)
             checked = resume.merge(stored, checked, parsed, lambda o: compose.is_group(hydra, o))
             # The run's own .hydra stays what its first start wrote.
             with open_dict(composed):
@@ -174,7 +176,9 @@ def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Pat
     if not fixed:
         return compose.claim(directory)
     if resume.has_run(directory):
-        raise UserError(f"{directory}: there is a run already. resume=auto goes on with it; or choose another name.")
+        raise UserError(
+            f"{directory}: there is a run already. resume=auto goes on with it; or choose another name."
+        )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -200,15 +204,15 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
         reporter.say(f"data as the networks see it: {plan.draw(experiment, Path('outputs') / 'dry_run.png')}")
 
 
-def _sweep(flags: argparse.Namespace) -> int:
+def _sweep(overrides: list[str]) -> int:
     """All jobs of a sweep, and a table of what became of them."""
     from hydra.types import RunMode
 
     from gan_cli.cli import compose
     from gan_cli.cli.launcher import ProcessLauncher, print_table
 
-    with compose.session(flags.config_dir) as hydra:
-        overrides = [*flags.overrides, "hydra.mode=MULTIRUN"]
+    with compose.session() as hydra:
+        overrides = [*overrides, "hydra.mode=MULTIRUN"]
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
         named = {override.key_or_group: override for override in compose.parse(hydra, overrides)}
         if "resume" in named and named["resume"].value() != "auto":
@@ -220,9 +224,10 @@ def _sweep(flags: argparse.Namespace) -> int:
         if not fixed:
             directory = compose.claim(directory)
         elif "resume" not in named and directory.exists() and any(directory.iterdir()):
-            raise UserError(f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name.")
+            raise UserError(
+                f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
+            )
         ProcessLauncher.jobs.clear()
-        ProcessLauncher.config_dir = flags.config_dir
         with compose.translated(hydra):
             hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
     jobs = ProcessLauncher.jobs
@@ -255,9 +260,9 @@ def _ask_hydra(arguments: list[str]) -> int:
     with compose.session() as own:
         pass
     with compose.translated(own):
-        hydra.main(version_base="1.3", config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME)(
-            _task
-        )()
+        hydra.main(
+            version_base="1.3", config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME
+        )(_task)()
     return 0
 
 

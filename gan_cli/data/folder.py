@@ -70,7 +70,8 @@ def _names(root: Path) -> list[str]:
     return sorted(
         name
         for name in found
-        if name.lower().endswith(SUFFIXES) and not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)
+        if name.lower().endswith(SUFFIXES)
+        and not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)
     )
 
 

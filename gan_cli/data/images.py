@@ -45,7 +45,7 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
             # An image whose header asks for a draft mode decodes no more than it needs.
@@ -55,7 +55,9 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
     except BadImage:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadImage("not an image of a known format" if isinstance(error, UnidentifiedImageError) else str(error)) from error
+        raise BadImage(
+            "not an image of a known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        ) from error
     except Exception as error:  # decoders fail on damaged files in ways of their own
         raise BadImage(f"{type(error).__name__}: {error}") from error
     image = _flat(image, "L" if channels == 1 else "RGB")

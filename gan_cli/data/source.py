@@ -106,8 +106,8 @@ def check_memory(size: int, option: str) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory // 2:
         raise UserError(
-            f"{option}: the data set takes {size / 2**30:.1f} GiB and must lie in memory, of which this machine has "
-            f"{memory / 2**30:.1f} GiB: choose a smaller one."
+            f"{option}: the data set takes {size / 2**30:.1f} GiB and must lie in memory, of which this machine "
+            f"has {memory / 2**30:.1f} GiB: choose a smaller one."
         )
 
 

@@ -84,7 +84,7 @@ def _recipe(full: str, data_dir: str | None) -> str:
 
 def _prepare(tensorflow_datasets: Any, builder: Any, full: str, data_dir: str | None) -> None:
     missing = (
-        f"dataset.name={full}: is not prepared in {builder.data_dir_root if hasattr(builder, 'data_dir_root') else data_dir or '~/tensorflow_datasets'}.\n"
+        f"dataset.name={full}: is not prepared in {data_dir or '~/tensorflow_datasets'}.\n"
         f"With a network: {_recipe(full, data_dir)}\n"
         "Without one: dataset=mnist5k, ring, grid and folder need no download."
     )
@@ -97,13 +97,22 @@ def _prepare(tensorflow_datasets: Any, builder: Any, full: str, data_dir: str | 
 
 
 def _dataset(
-    source: Any, full: str, split: str, image_key: str, info: Any, resolution: int | None, flip: bool, on_error: str
+    source: Any,
+    full: str,
+    split: str,
+    image_key: str,
+    info: Any,
+    resolution: int | None,
+    flip: bool,
+    on_error: str,
 ) -> Dataset:
     from PIL import Image, ImageOps
 
     shape = tuple(info.features[image_key].shape)
     if resolution is None and None in shape:
-        raise UserError(f"dataset.resolution: {full} has images of many sizes: choose one, e.g. dataset.resolution=32")
+        raise UserError(
+            f"dataset.resolution: {full} has images of many sizes: choose one, e.g. dataset.resolution=32"
+        )
     height, width = (resolution, resolution) if resolution else shape[:2]
     channels = shape[2] if shape[2] in (1, 3) else 3
     check_memory(len(source) * height * width * channels, "dataset.split or dataset.resolution")

@@ -38,7 +38,7 @@ class GAN:
         }
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
-        self._couples_batch = abstract[DISCRIMINATOR].couples_batch
+        self._couples_batch = bool(getattr(abstract[DISCRIMINATOR], "couples_batch"))  # noqa: B009
         self._check_shapes()
 
     def _check_shapes(self) -> None:
@@ -57,9 +57,12 @@ class GAN:
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state of both networks, from one key."""
-        params, net_state = {}, {}
-        for name, subkey in zip(self.players, jax.random.split(key), strict=True):
-            _, params[name], net_state[name] = nnx.split(self._build[name](subkey), nnx.Param, ...)
+        params: ByPlayer = {}
+        net_state: ByPlayer = {}
+        for i, name in enumerate(self.players):
+            subkey = jax.random.fold_in(key, i)
+            _, *states = nnx.split(self._build[name](subkey), nnx.Param, ...)
+            params[name], net_state[name] = states
         return params, net_state
 
     def loss(
@@ -87,7 +90,13 @@ class GAN:
         return self.adversarial.generator(real_logits, fake_logits).mean(), (net_state, {})
 
     def _discriminator_loss(
-        self, params: ByPlayer, net_state: ByPlayer, real: jax.Array, fake: jax.Array, key: jax.Array, step: jax.Array
+        self,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        real: jax.Array,
+        fake: jax.Array,
+        key: jax.Array,
+        step: jax.Array,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
         if self._couples_batch:
@@ -107,7 +116,9 @@ class GAN:
             def critic(own: Tree, x: jax.Array, key: jax.Array = key) -> jax.Array:
                 return self._logits(params | {DISCRIMINATOR: own}, net_state, x, key)[0]
 
-            def value(own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key) -> jax.Array:
+            def value(
+                own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key
+            ) -> jax.Array:
                 return penalty.function(critic, own, real, fake, key)
 
             own = params[DISCRIMINATOR]
@@ -141,7 +152,9 @@ class GAN:
     ) -> tuple[jax.Array, Tree]:
         return self._run(GENERATOR, params, net_state, latents, train, key)
 
-    def _logits(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
+    def _logits(
+        self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
         return self._run(DISCRIMINATOR, params, net_state, x, True, key)
 
     def _run(
@@ -150,4 +163,4 @@ class GAN:
         # A copy: the module's state must be new variables of the innermost trace.
         module = nnx.merge(self._graphs[name], params[name], net_state[name], copy=True)
         y = module(x, train=train, key=key)
-        return y, nnx.split(module, nnx.Param, ...)[2]
+        return y, nnx.state(module, nnx.Not(nnx.Param))

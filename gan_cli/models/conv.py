@@ -19,7 +19,7 @@ from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -6,6 +6,8 @@ layer is next to the smallest image.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -64,12 +66,17 @@ class Generator(nnx.Module):
         self.side, stages = _stages(spec, depth)
         channels = [width * 2**i for i in reversed(range(stages))]
         self.first = dense(
-            latent_dim, self.side**2 * channels[0], rngs, init=_INIT, spectral=norm == "spectral", bias=norm != "batch"
+            latent_dim,
+            self.side**2 * channels[0],
+            rngs,
+            init=_INIT,
+            spectral=norm == "spectral",
+            bias=norm != "batch",
         )
         self.finish = Finish(channels[0], norm=norm, activation=activation, dropout=dropout)
         self.blocks = nnx.List(
             Block(up, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
         self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
 
@@ -104,8 +111,17 @@ class Discriminator(nnx.Module):
         channels = [spec.shape[-1]] + [width * 2**i for i in range(stages)]
         first = norm if norm == "spectral" else "none"
         self.blocks = nnx.List(
-            Block(down, a, b, rngs, norm=norm if i else first, activation=activation, dropout=dropout, init=_INIT)
-            for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False))
+            Block(
+                down,
+                a,
+                b,
+                rngs,
+                norm=norm if i else first,
+                activation=activation,
+                dropout=dropout,
+                init=_INIT,
+            )
+            for i, (a, b) in enumerate(pairwise(channels))
         )
         self.out = dense(side**2 * channels[-1], 1, rngs, init=_INIT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch"

@@ -77,17 +77,23 @@ class Linear(nnx.Module):
         return kernel / (v @ matrix @ u)
 
 
-def dense(inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True) -> Linear:
+def dense(
+    inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
+) -> Linear:
     """``[batch, inputs]`` -> ``[batch, outputs]``."""
     return Linear((inputs, outputs), jnp.matmul, outputs, rngs, spectral=spectral, bias=bias, init=init)
 
 
-def down(inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True) -> Linear:
+def down(
+    inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
+) -> Linear:
     """A 4x4 convolution of stride 2: half the height and width."""
     return Linear((4, 4, inputs, outputs), _down, outputs, rngs, spectral=spectral, bias=bias, init=init)
 
 
-def up(inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True) -> Linear:
+def up(
+    inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
+) -> Linear:
     """A transposed 4x4 convolution of stride 2: twice the height and width."""
     return Linear((4, 4, outputs, inputs), _up, outputs, rngs, spectral=spectral, bias=bias, init=init)
 
@@ -105,7 +111,10 @@ def _unit(vector: jax.Array) -> jax.Array:
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015), running statistics for ``train=False``."""
+    """Normalisation by the batch's mean and variance a channel (Ioffe and Szegedy 2015).
+
+    ``train=False`` uses running statistics instead.
+    """
 
     decay = 0.9
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -33,7 +35,7 @@ class Generator(nnx.Module):
         sizes = [latent_dim] + [width] * depth
         self.blocks = nnx.List(
             Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         )
         self.out = dense(width, spec.size, rngs, init=_INIT)
         self.spec = spec
@@ -61,7 +63,7 @@ class Discriminator(nnx.Module):
         sizes = [spec.size] + [width] * depth
         self.blocks = nnx.List(
             Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         )
         self.out = dense(width, 1, rngs, init=_INIT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch"
