@@ -156,11 +156,11 @@ def _by_name(tree: Tree) -> dict[str, Any]:
 
 
 def _description(array: np.ndarray) -> dict[str, Any]:
-    array = np.ascontiguousarray(array)
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return {
         "shape": list(array.shape),
         "dtype": array.dtype.name,
-        "sha256": hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest(),
+        "sha256": hashlib.sha256(content.data).hexdigest(),
     }
 
 

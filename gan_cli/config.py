@@ -283,7 +283,7 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
     if target is None:
         for name, child in node.items():
             if not isinstance(child, dict) or "_target_" not in child:
-                raise UserError(f"{key}.{name}: no such option.{nearest(name, node)}")
+                raise UserError(f"{key}.{name}: is not among the choices made. Choose it first: {key}=[{name}]")
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
     options = signature.read(str(target), modules).options
     special = {name: node[name] for name in ("_target_", "_partial_") if name in node}

@@ -55,10 +55,11 @@ class Reporter:
         if self._progress is not None:
             self._progress.update(self._task, completed=step, text=text)
 
-    def logged(self, step: int, steps: int, text: str, left: float) -> None:
+    def logged(self, step: int, steps: int, text: str, left: float | None) -> None:
         """One logged step: a line, where there is no bar."""
         if self._progress is None:
-            self._console.print(f"step {step}/{steps}  {text}  {left:.0f} s left", markup=False)
+            remaining = f"  {left:.0f} s left" if left is not None else ""
+            self._console.print(f"step {step}/{steps}  {text}{remaining}", markup=False)
 
     def stop(self) -> None:
         if self._progress is not None:

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -120,7 +119,7 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
     watch = Watch(game.players, options.on_nan == "stop")
     clock = Clock(step)
     in_flight: list[tuple[int, Tree, Tree]] = []
-    latest: dict[str, float] = {}
+    latest = metrics_log.latest(step)
 
     def settle(pending: int) -> None:
         """Look at finished calls until ``pending`` are in flight; the device works on meanwhile."""
@@ -253,6 +252,11 @@ class MetricsLog:
                         self.records.append(record)
         files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
 
+    def latest(self, step: int) -> dict[str, float]:
+        """The metrics of this step, if it was logged."""
+        last = self.records[-1] if self.records else {}
+        return {k: v for k, v in last.items() if "/" in k} if last.get("step") == step else {}
+
     def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
         record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})
         with self.path.open("a", encoding="utf-8") as file:
@@ -314,8 +318,8 @@ class Clock:
         made = self._step - self._first_step
         return made / (self._now - self._since) if made else None
 
-    def left(self, steps: int) -> float:
-        return (steps - self._step) / self.rate if self.rate else math.nan
+    def left(self, steps: int) -> float | None:
+        return (steps - self._step) / self.rate if self.rate else None
 
 
 class Artist:

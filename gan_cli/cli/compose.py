@@ -28,15 +28,15 @@ from gan_cli.config import GROUPS, Schema
 from gan_cli.errors import UserError, nearest
 
 CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
-_started = datetime.now()
 
 
 def register() -> None:
     """Tell Hydra our schema, resolver and launcher; called before Hydra is."""
     from gan_cli.cli import launcher
 
+    started = datetime.now()
     OmegaConf.register_new_resolver(
-        "gan_cli.run_id", lambda name: name or _started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
+        "gan_cli.run_id", lambda name: name or started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
     )
     # The groups' nodes are open: their keys are checked, with the near miss named, by gan_cli.config, against
     # the signatures of what they configure. Hydra itself would refuse `optim.discriminator.lr=...`.
@@ -117,6 +117,8 @@ def _explain(message: str, hydra: Any) -> str:
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
+    if "Config group override must be" in message:
+        return "a group is set to null: choose a file of the group, or none where the group has it."
     if match := re.search(
         r"mismatched input|no viable alternative|Error parsing override|token recognition", message
     ):

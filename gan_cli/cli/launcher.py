@@ -6,6 +6,7 @@ jobs in its own process: there, an exit or a kill takes the rest of the sweep al
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra.core.plugins import Plugins
@@ -64,7 +66,6 @@ class Job:
 class ProcessLauncher(Launcher):
     """Runs the jobs of a sweep one after the other, each as ``gan-train`` in a process of its own."""
 
-    # Hydra instantiates only plugins that live in this namespace.
     __module__ = "hydra_plugins.gan_cli"
     # The jobs of this process's sweep, over all its batches: the table at its end shows them.
     jobs: ClassVar[list[Job]] = []
@@ -92,7 +93,19 @@ class ProcessLauncher(Launcher):
 
 
 def register() -> None:
-    """Make the launcher known to Hydra, and say whose it is."""
+    """Make the launcher known to Hydra, which takes plugins from the namespace ``hydra_plugins`` only.
+
+    An alias in that namespace is enough: nothing is installed there, so no other Hydra program sees it.
+    """
+    try:
+        namespace = importlib.import_module("hydra_plugins")
+    except ImportError:
+        namespace = ModuleType("hydra_plugins")
+        namespace.__path__ = []
+        sys.modules["hydra_plugins"] = namespace
+    module = sys.modules[register.__module__]
+    setattr(namespace, "gan_cli", module)  # noqa: B010
+    sys.modules["hydra_plugins.gan_cli"] = module
     Plugins.instance().register(ProcessLauncher)
 
 

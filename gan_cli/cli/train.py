@@ -7,6 +7,7 @@ anything is compiled; what needs no data is found before JAX is even imported.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,16 +129,26 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 
         from gan_cli.run import train as run
 
-        command = ["gan-train", *overrides]
+        raised: list[Exception] = []
+
+        def task(_: Any) -> Run:
+            try:
+                return run(experiment, directory, ["gan-train", *overrides], reporter)
+            except Exception as error:
+                raised.append(error)
+                raise
+
         job = run_job(
-            task_function=lambda _: run(experiment, directory, command, reporter),
+            task_function=task,
             config=composed,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)),
             configure_logging=log,
         )
-        return job.return_value  # raises what the run raised
+        if raised:  # Hydra's own way of raising it prints advice about its internals first
+            raise raised[0]
+        return job.return_value
 
 
 def _modules(parsed: Sequence[Any]) -> list[str]:
@@ -221,15 +232,22 @@ def _sweep(overrides: list[str]) -> int:
         if "resume" in named and not fixed:
             raise UserError("resume=auto: a sweep needs name=NAME to be found again.")
         directory = Path(str(composed.hydra.sweep.dir))
+        missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
             directory = compose.claim(directory)
         elif "resume" not in named and directory.exists() and any(directory.iterdir()):
             raise UserError(
                 f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
             )
+        made = missing[-1] if missing else None if fixed else directory
         ProcessLauncher.jobs.clear()
-        with compose.translated(hydra):
-            hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
+        try:
+            with compose.translated(hydra):
+                hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
+        except UserError:
+            if made and not ProcessLauncher.jobs:
+                shutil.rmtree(made, ignore_errors=True)
+            raise
     jobs = ProcessLauncher.jobs
     if jobs:
         print_table(jobs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gan_cli.data.images import Skipped
 from gan_cli.data.source import Dataset, check_memory
-from gan_cli.errors import UserError
+from gan_cli.errors import UserError, nearest
 from gan_cli.types import OnError, PositiveInt, Spec
 
 
@@ -66,8 +66,7 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
     try:
         return tensorflow_datasets.builder(full, data_dir=directory)
     except registered as error:
-        close = str(error).split("Did you mean: ")[-1].split("?")[0].strip() if "Did you mean" in str(error) else ""
-        hint = f" Did you mean '{close}'?" if close and len(close) < 60 else ""
+        hint = nearest(full.split(":")[0], tensorflow_datasets.list_builders())
         raise UserError(f"dataset.name={full}: TFDS has no such data set or version.{hint}") from error
     except (AssertionError, ValueError, ImportError) as error:
         raise UserError(f"dataset.name={full}: {str(error).strip().splitlines()[0]}") from error

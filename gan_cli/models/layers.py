@@ -53,9 +53,8 @@ class Linear(nnx.Module):
         self.apply = apply
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
-        self.u = None
-        if spectral:
-            self.u = SpectralVector(_unit(jax.random.normal(rngs.params(), (shape[-1],))))
+        u_key = rngs.params()
+        self.u = SpectralVector(_unit(jax.random.normal(u_key, shape[-1:]))) if spectral else None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         kernel = self.kernel[...]

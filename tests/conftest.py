@@ -1,0 +1,83 @@
+"""What the tests share: how to call the program from a shell, and how to build experiments in this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from gan_cli import engine
+from gan_cli.config import Experiment
+
+HERE = Path(__file__).parent
+# Small enough that compiling takes most of the time.
+TINY = [
+    "train.batch_size=8",
+    "train.steps=8",
+    "train.steps_per_call=4",
+    "train.log_every=4",
+    "train.checkpoint_every=4",
+    "train.sample_every=0",
+    "model.latent_dim=4",
+    "model.generator.width=8",
+    "model.discriminator.width=8",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests compile the same programs in many processes, so they share a cache, and leave the user's alone."""
+    root = Path(os.environ.get("GAN_CLI_TEST_CACHE") or tmp_path_factory.getbasetemp().parent / "xla")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root)
+    jax.config.update("jax_compilation_cache_dir", str(root))
+
+
+@pytest.fixture
+def gan_train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the program as a shell would, in an empty folder, and wait for it."""
+
+    def call(*arguments: str, timeout: float = 300, **more: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment(),
+            **more,
+        )
+
+    return call
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "gan_cli.cli.train", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment, with the tests' own modules importable and the terminal wide."""
+    return os.environ | {"PYTHONPATH": str(HERE), "COLUMNS": "200"} | more
+
+
+class Program:
+    """An experiment's compiled program and its state."""
+
+    def __init__(self, experiment: Experiment):
+        e = self.experiment = experiment
+        data = e.dataset
+        self.chunk = engine.compile_chunk(
+            e.game, e.strategy, data.resident if data else None, e.seed, e.train.batch_size, e.train.ema
+        )
+        self.arrays = jax.device_put(data.arrays) if data else None
+        self.state = jax.jit(lambda: engine.init(e.game, e.strategy, e.optimisers, e.seed))()
+
+    def run(self, length: int) -> dict[str, Any]:
+        """Make ``length`` steps; returns the metrics of each."""
+        self.state, metrics, self.finite = self.chunk(self.state, self.arrays, length)
+        return jax.device_get(metrics)

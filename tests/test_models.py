@@ -1,0 +1,108 @@
+"""Layers against their formulas, and networks against the shapes of the data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from gan_cli.errors import UserError
+from gan_cli.models import dcgan, mlp
+from gan_cli.models.layers import BatchNorm, Block, Finish, LayerNorm, dense
+from gan_cli.types import Spec
+
+X = np.random.default_rng(0).normal(2.0, 3.0, size=(6, 4, 4, 5)).astype(np.float32)
+KEY = jax.random.key(0)
+
+
+def test_batch_norm():
+    norm = BatchNorm(5)
+    norm.scale[...], norm.bias[...] = jnp.arange(1.0, 6.0), jnp.arange(5.0)
+    y = norm(jnp.array(X), train=True)
+    mean, var = X.mean((0, 1, 2)), X.var((0, 1, 2))
+    expected = (X - mean) / np.sqrt(var + 1e-5) * np.arange(1, 6) + np.arange(5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * var, rtol=1e-5)
+    running = norm(jnp.array(X), train=False)
+    expected = (X - 0.1 * mean) / np.sqrt(0.9 + 0.1 * var + 1e-5) * np.arange(1, 6) + np.arange(5)
+    np.testing.assert_allclose(running, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_norm_is_of_each_example():
+    y = LayerNorm(5)(jnp.array(X), train=True)
+    flat = np.asarray(y).reshape(6, -1)
+    np.testing.assert_allclose(flat.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(flat.std(1), 1, rtol=1e-4)
+
+
+def test_spectral_norm_reaches_the_largest_singular_value():
+    layer = dense(7, 5, nnx.Rngs(0), init=nnx.initializers.lecun_normal(), spectral=True)
+    x = jnp.eye(7)
+    for _ in range(100):
+        y = layer(x, train=True)
+    sigma = np.linalg.svd(np.asarray(layer.kernel[...]), compute_uv=False)[0]
+    np.testing.assert_allclose(y, layer.kernel[...] / sigma, rtol=1e-3, atol=1e-4)
+    before = layer.u[...]
+    layer(x, train=False)
+    np.testing.assert_array_equal(layer.u[...], before)
+
+
+def test_dropout_keeps_the_mean_and_is_off_when_sampling():
+    finish = Finish(10, norm="none", activation="relu", dropout=0.3)
+    x = jnp.ones((1000, 10))
+    y = np.asarray(finish(x, train=True, key=KEY))
+    assert set(np.unique(y.round(4))) == {0.0, np.float32(round(1 / 0.7, 4))}
+    assert abs((y == 0).mean() - 0.3) < 0.02
+    np.testing.assert_array_equal(finish(x, train=False, key=KEY), x)
+
+
+def test_no_bias_before_batch_norm():
+    def block(norm):
+        options = {"activation": "relu", "dropout": 0.0, "init": nnx.initializers.lecun_normal()}
+        return Block(dense, 3, 4, nnx.Rngs(0), norm=norm, **options)
+
+    assert block("batch").linear.bias is None
+    assert block("layer").linear.bias is not None
+
+
+SPECS = {
+    "digits": Spec((28, 28, 1), -1, 1),
+    "colour": Spec((32, 32, 3), -1, 1),
+    "large": Spec((64, 64, 3), -1, 1),
+    "points": Spec((2,)),
+}
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "spectral"])
+@pytest.mark.parametrize(
+    ("family", "data"), [(mlp, "digits"), (mlp, "points"), (dcgan, "digits"), (dcgan, "colour"), (dcgan, "large")]
+)
+def test_shapes(family, data, norm):
+    spec = SPECS[data]
+
+    def run():
+        generator = family.Generator(spec, 3, nnx.Rngs(0), width=4, norm=norm)
+        discriminator = family.Discriminator(spec, nnx.Rngs(0), width=4, norm=norm, dropout=0.1)
+        fake = generator(jnp.zeros((2, 3)), train=True, key=KEY)
+        return fake, discriminator(fake, train=True, key=KEY)
+
+    fake, logits = jax.eval_shape(run)
+    assert fake.shape == (2, *spec.shape)
+    assert logits.shape == (2,)
+
+
+def test_unbounded_data_have_no_tanh():
+    generator = mlp.Generator(SPECS["points"], 2, nnx.Rngs(0))
+    assert np.abs(generator(100 * jnp.ones((1, 2)), train=False, key=KEY)).max() > 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth"),
+    [((2,), None), ((28, 32, 1), None), ((30, 30, 1), None), ((28, 28, 1), 3), ((7, 7, 1), None)],
+)
+def test_dcgan_refuses_what_it_cannot_make(shape, depth):
+    with pytest.raises(UserError, match="dcgan"):
+        dcgan.Generator(Spec(shape, -1, 1), 3, nnx.Rngs(0), depth=depth)
