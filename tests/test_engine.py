@@ -1,0 +1,95 @@
+"""The compiled program: a step is a function of (config, seed, step), nothing leaves the device, nothing recompiles."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, Program
+
+from gan_cli.cli.train import experiment
+
+# Everything stateful at once: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
+# schedule and a lazy penalty. 4,500 digits in batches of 900 and three batches a step: epochs end within steps.
+EVERYTHING = [
+    *TINY,
+    "train.batch_size=900",
+    "model.generator.norm=batch",
+    "model.discriminator.norm=spectral",
+    "model.discriminator.dropout=0.2",
+    "strategy.n_critic=3",
+    "optim=momentum",
+    "optim.schedule=cosine",
+    "optim.decay_steps=100",
+    "penalty=[r1]",
+    "penalty.r1.interval=3",
+    "train.ema=0.9",
+    "dataset.flip=true",
+]
+
+
+def same(a, b):
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in leaves)
+
+
+def test_chunks_of_any_length_give_the_same_bits():
+    e = experiment(EVERYTHING)
+    whole, cut = Program(e), Program(e)
+    metrics = whole.run(12)
+    parts = [cut.run(length) for length in (1, 4, 7)]
+    assert same(whole.state, cut.state)
+    for name, values in metrics.items():
+        np.testing.assert_array_equal(values, np.concatenate([part[name] for part in parts]))
+
+
+def test_seeds_differ():
+    a, b = (Program(experiment([*TINY, f"seed={seed}"])) for seed in (1, 2))
+    assert not same(a.state.params, b.state.params)
+    assert not np.array_equal(a.run(4)["generator/loss"], b.run(4)["generator/loss"])
+
+
+def test_moving_average():
+    p = Program(experiment([*TINY, "train.ema=0.75"]))
+    average = jax.device_get(p.state.average["generator"])
+    for _ in range(3):
+        p.run(1)
+        average = jax.tree.map(
+            lambda a, new: 0.75 * a + 0.25 * np.asarray(new), average, p.state.params["generator"]
+        )
+    for a, b in zip(jax.tree.leaves(average), jax.tree.leaves(p.state.average["generator"]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_no_transfers_and_one_program():
+    p = Program(experiment(TINY))
+    p.run(4)
+    with jax.transfer_guard("disallow"):
+        for _ in range(3):
+            p.state, _, _ = p.chunk(p.state, p.arrays, 4)
+    assert p.chunk._cache_size() == 1
+
+
+def test_state_is_donated():
+    p = Program(experiment(TINY))
+    before = jax.tree.leaves(p.state)
+    p.run(4)
+    assert all(leaf.is_deleted() for leaf in before)
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_a_players_own_rate_moves_that_player_alone(player):
+    """optim.<player>.lr: against the common rate, the other player's first move is what it was."""
+    common = Program(experiment([*TINY, "optim=sgd", "strategy=simultaneous"]))
+    own = Program(experiment([*TINY, "optim=sgd", "strategy=simultaneous", f"optim.{player}.lr=0.123"]))
+    common.run(1), own.run(1)
+    other = ({"generator", "discriminator"} - {player}).pop()
+    assert same(common.state.params[other], own.state.params[other])
+    assert not same(common.state.params[player], own.state.params[player])
+
+
+def test_a_player_may_have_another_optimiser():
+    e = experiment([*TINY, "optim=adam", "optim@optim.discriminator=sgd", "optim.discriminator.lr=0.1"])
+    p = Program(e)
+    sizes = {player: len(jax.tree.leaves(p.state.opt_state[player])) for player in e.game.players}
+    assert sizes["discriminator"] < sizes["generator"]  # SGD remembers nothing, Adam two moments
