@@ -22,7 +22,7 @@ run: setup ## set up, then train the default GAN on 4,500 real digits: one or tw
 	$(BIN)/gan-train model=mlp optim=adam
 
 test: setup ## set up, then run the tests: under ten minutes
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## the tests that kill processes, install wheels and train to convergence: under forty minutes
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""The compiled program: a step is a function of (config, seed, step), nothing leaves the device, nothing recompiles."""
+"""The compiled program: a step is a function of (config, seed, step); nothing leaves the device or recompiles."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""Every YAML file of every group is an option that works, and that has an effect."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, Program
+from PIL import Image
+
+import gan_cli.data.tfds as tfds_module
+from gan_cli.cli.train import experiment
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+
+# What an option needs beside the defaults to run at all, or to leave the region where theory makes it equal to
+# another: the hinge loss is the Wasserstein loss until a logit leaves [-1, 1].
+NEEDS = {
+    ("dataset", "folder"): ["dataset.path={tmp}"],
+    ("dataset", "tfds"): ["dataset.name=emnist/letters"],
+    ("loss", "hinge"): ["optim.lr=0.05"],
+    ("loss", "wgan"): ["optim.lr=0.05"],
+}
+# Options that theory, or their purpose, makes equal in what is trained.
+EQUAL = {("logger", "none", "tensorboard")}
+# For games that take no such part: tests/configs has one, run in test_cli.py.
+NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
+GROUPS = sorted(
+    path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
+)
+
+
+def options(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml") if not p.stem.startswith("_"))
+
+
+ALL = [(group, option) for group in GROUPS for option in options(group) if (group, option) not in NOT_FOR_GAN]
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[tuple[str, str], list[np.ndarray]]:
+    """The parameters that each option has led to."""
+    return {}
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, tmp_path):
+    """A folder with images, and prepared TFDS data sets: TFDS's own features of the name, random pixels."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    real_builder = tfds_module._builder
+
+    def builder(tensorflow_datasets, full, directory):
+        real = real_builder(tensorflow_datasets, full, directory)
+        shape = real.info.features["image"].shape
+        pixels = np.random.default_rng(len(full) * 1000 + sum(map(ord, full)))
+        records = [{"image": pixels.integers(0, 255, shape, np.uint8), "label": i % 10} for i in range(16)]
+        info = types.SimpleNamespace(
+            file_format=types.SimpleNamespace(value="array_record"), features=real.info.features, splits=["train"]
+        )
+        return types.SimpleNamespace(data_path=tmp_path, info=info, as_data_source=lambda split: records)
+
+    monkeypatch.setattr(tfds_module, "_builder", builder)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("group", "option"), ALL, ids=lambda value: str(value))
+def test_every_option(group, option, stand_ins, trained):
+    tiny = [o for o in TINY if group != "experiment" or not o.startswith("model")]
+    needs = [o.format(tmp=stand_ins) for o in NEEDS.get((group, option), [])]
+    program = Program(experiment([*tiny, f"{group}={option}", *needs]))
+    for _ in range(2):
+        metrics = program.run(4)
+        for name, values in metrics.items():
+            assert values.shape == (4,), name
+            assert np.isfinite(values).all(), name
+    assert all(program.finite.values())
+    assert program.chunk._cache_size() == 1
+    trained[group, option] = [np.asarray(leaf) for leaf in jax.tree.leaves(program.state.params)]
+
+
+def test_no_two_options_are_the_same(trained):
+    """Compares what the test above has left; pytest-xdist keeps a file's tests in one process (--dist loadfile)."""
+    assert len(trained) == len(ALL)
+    for (group, a), (other, b) in itertools.combinations(trained, 2):
+        if group == other and (group, *sorted((a, b))) not in EQUAL:
+            first, second = trained[group, a], trained[group, b]
+            same = len(first) == len(second) and all(map(np.array_equal, first, second))
+            assert not same, f"{group}={a} and {group}={b} train the same parameters"
+
+
+def test_every_option_of_a_player_has_an_effect():
+    """norm, dropout, width, depth and activation of either player; and the options of optim."""
+    base = [*TINY, "optim.decay_steps=8"]
+    reference = Program(experiment(base))
+    reference.run(4)
+    changes = [
+        f"model.{player}.{change}"
+        for player in ("generator", "discriminator")
+        for change in (
+            "norm=batch",
+            "norm=layer",
+            "norm=spectral",
+            "dropout=0.5",
+            "width=9",
+            "depth=1",
+            "activation=tanh",
+        )
+    ]
+    changes += ["optim.clip_norm=0.01", "optim.clip_value=0.001", "optim.weight_clip=0.01", "optim.warmup_steps=2"]
+    changes += [
+        "optim.schedule=linear",
+        "optim.schedule=cosine",
+        "strategy.fresh_latents=true",
+        "dataset.flip=true",
+    ]
+    seen = {"reference": reference}
+    for change in changes:
+        seen[change] = Program(experiment([*base, change]))
+        seen[change].run(4)
+    flat = {k: np.concatenate([np.ravel(x) for x in jax.tree.leaves(p.state.params)]) for k, p in seen.items()}
+    for a, b in itertools.combinations(flat, 2):
+        assert not (flat[a].shape == flat[b].shape and np.array_equal(flat[a], flat[b])), (
+            f"{a} and {b} are the same"
+        )
+
+
+def test_tfds_knows_every_shipped_data_set():
+    """The name and version of each shipped file are in TFDS's own registry."""
+    import tensorflow_datasets
+    from omegaconf import OmegaConf
+
+    checked = 0
+    for path in (CONFIGS / "dataset").glob("*.yaml"):
+        node = OmegaConf.load(path)
+        if node.get("_target_") == "gan_cli.data.tfds.tfds" and not OmegaConf.is_missing(node, "name"):
+            builder = tensorflow_datasets.builder_cls(node.name)
+            assert node.version in {str(v) for v in [builder.VERSION, *builder.SUPPORTED_VERSIONS] if v}, path.name
+            checked += 1
+    assert checked >= 4
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_layers():
+    """Data flows one way, and so do imports."""
+    package = ROOT / "gan_cli"
+    ours = {"losses", "penalties", "optim", "types", "errors", "signature"}
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        modules = imported(path)
+        tops = {module.split(".")[0] for module in modules}
+        inner = {module.split(".")[1] for module in modules if module.startswith("gan_cli.")}
+        if not name.startswith("cli/") and name != "config.py":
+            assert not tops & {"hydra", "omegaconf"}, name
+        assert not tops & {"tensorflow"} or name.startswith("data/"), name
+        if name in ("losses.py", "penalties.py", "optim.py"):
+            assert inner <= {"types"}, (name, inner)
+        if name.startswith(("models/", "games/", "data/", "metrics/")) or name in ("engine.py", "strategies.py"):
+            assert not inner & {"cli", "config", "run", "views", "checkpoint", "console"}, (name, inner)
+        if name == "engine.py":
+            assert not inner & {"games", "models", "strategies"} and not tops & {"pathlib", "os"}, name
+        if name in ("types.py", "errors.py", "signature.py", "files.py"):
+            assert not tops & {"jax", "flax", "optax"} or name == "types.py", name
+            assert inner <= ours, (name, inner)
