@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+# Programs run for a moment here and are compiled by the dozen: optimising them would take most of the time.
+# Results differ from an optimised program's by rounding only.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 import pytest
@@ -36,6 +41,17 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = Path(os.environ.get("GAN_CLI_TEST_CACHE") or tmp_path_factory.getbasetemp().parent / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root)
     jax.config.update("jax_compilation_cache_dir", str(root))
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """No handler of one test may be left to the next."""
+    yield
+    logger = logging.getLogger("gan_cli")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = True
 
 
 @pytest.fixture

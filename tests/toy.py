@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,3 +24,37 @@ class Bilinear:
     def loss(self, player: str, params: Any, net_state: Any, batch: Any, key: Any, step: Any) -> Any:
         value = params["x"] * params["y"]
         return (value if player == "x" else -value), (net_state, {"distance": params["x"] ** 2 + params["y"] ** 2})
+
+
+class Saboteur(Bilinear):
+    """The same game, but building its state fails as ``how`` says: raise, exit, kill or none."""
+
+    def __init__(self, *, how: str = "none"):
+        super().__init__()
+        self.how = how
+
+    def init(self, key: Any) -> Any:
+        if self.how == "raise":
+            raise RuntimeError("sabotage")
+        if self.how == "exit":
+            raise SystemExit(7)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().init(key)
+
+
+class Interrupting:
+    """A logger that sends this process a signal when ``step`` is logged."""
+
+    def __init__(self, directory: Any, records: Any, *, step: int, number: int):
+        self.step, self.number = step, number
+
+    def log(self, record: Any) -> None:
+        if record["step"] == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def picture(self, step: int, path: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -49,12 +49,19 @@ def register() -> None:
 
 @contextlib.contextmanager
 def session() -> Iterator[Any]:
-    """Hydra, initialised with our configurations."""
+    """Hydra, initialised with our configurations; within another Hydra program, that one's is put aside."""
     register()
-    with translated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        yield hydra
+    state = GlobalHydra.instance()
+    outer = state.hydra
+    state.clear()
+    try:
+        with translated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
+            assert state.hydra is not None
+            yield state.hydra
+    finally:
+        if outer is not None:
+            state.clear()
+            state.initialize(outer)
 
 
 def search_path(config_dir: str | None) -> list[str]:
@@ -104,7 +111,7 @@ def translated(hydra: Any = None) -> Iterator[None]:
     except ValueError as error:
         if "override" not in str(error).lower():
             raise
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(_explain(str(error), hydra)) from error
 
 
 def _explain(message: str, hydra: Any) -> str:

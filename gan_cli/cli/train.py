@@ -54,7 +54,8 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, list(overrides))
-        checked = configuration.check(compose.ours(compose.compose(hydra, list(overrides))), _modules(parsed))
+        composed = compose.compose(hydra, list(overrides))
+        checked = configuration.check(compose.ours(composed), _modules(parsed, composed))
         return configuration.build(checked)
 
 
@@ -103,12 +104,13 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
-        modules = _modules(parsed)
+        modules = _modules(parsed, composed)
         checked = configuration.check(compose.ours(composed), modules)
         directory, continues = _directory(composed, checked, parsed)
         if continues:
             stored = configuration.check(configuration.from_environment_names(resume.read(directory)), modules)
             checked = resume.merge(stored, checked, parsed, lambda o: compose.is_group(hydra, o))
+            checked["modules"] = modules
             # The run's own .hydra stays what its first start wrote.
             with open_dict(composed):
                 composed.hydra.output_subdir = None
@@ -151,10 +153,15 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         return job.return_value
 
 
-def _modules(parsed: Sequence[Any]) -> list[str]:
-    """The further modules that the command line names; a configuration file cannot."""
-    named = [override.value() for override in parsed if override.key_or_group == "modules"]
-    return [str(module) for module in named[-1]] if named and isinstance(named[-1], list) else []
+def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
+    """The further modules that ``_target_`` may name.
+
+    Raises:
+        UserError: a configuration file names them, and not the command line.
+    """
+    if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
+        raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
+    return [str(module) for module in composed.modules or ()] if not isinstance(composed.modules, str) else []
 
 
 def _directory(composed: Any, checked: dict[str, Any], parsed: Sequence[Any]) -> tuple[Path, bool]:
@@ -259,8 +266,8 @@ def _task(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     settings = HydraConfig.get()
-    overrides = [*settings.overrides.task, f"hydra.run.dir='{settings.runtime.output_dir}'"]
-    run = train(overrides)
+    paths = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
+    run = train([*settings.overrides.task, *paths, f"hydra.run.dir='{settings.runtime.output_dir}'"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: {run.status}")
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from gan_cli.data.images import Skipped
 from gan_cli.data.source import Dataset, check_memory
-from gan_cli.errors import UserError, nearest
+from gan_cli.errors import UserError
 from gan_cli.types import OnError, PositiveInt, Spec
 
 
@@ -66,7 +67,9 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
     try:
         return tensorflow_datasets.builder(full, data_dir=directory)
     except registered as error:
-        hint = nearest(full.split(":")[0], tensorflow_datasets.list_builders())
+        # TFDS's list of names needs TensorFlow; its own message says "mnnist -> mnist".
+        near = re.search(r"-> ([\w/]+)", str(error))
+        hint = f" Did you mean '{near.group(1)}'?" if near else ""
         raise UserError(f"dataset.name={full}: TFDS has no such data set or version.{hint}") from error
     except (AssertionError, ValueError, ImportError) as error:
         raise UserError(f"dataset.name={full}: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,262 @@
+"""The command line: wrong input, help, dry runs, sweeps, the Python API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import HERE, TINY, command, environment
+from PIL import Image
+
+import gan_cli
+from gan_cli.cli.train import main
+from gan_cli.errors import UserError
+
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=bilinear"]
+
+# Arguments, and what the message must name: the key, the value, the near miss or the choices.
+WITHOUT_JAX = [
+    (["optim=adamm"], ["optim=adamm", "'adam'", "rmsprop"]),
+    (["penalty=[r1,r9]"], ["penalty=r9", "r2"]),
+    (["optim.lrr=1"], ["optim.lrr", "'lr'"]),
+    (["+foo=1"], ["foo", "no such option"]),
+    (["foo.bar=1"], ["foo.bar", "no such option"]),
+    (["+optim.zoo=1"], ["optim.zoo", "clip_norm"]),
+    (["optim.discriminator.lrr=1"], ["optim.discriminator.lrr", "'lr'"]),
+    (["model.generator.wdth=3"], ["model.generator.wdth", "'width'"]),
+    (["penalty.r1.gamma=1"], ["penalty.r1", "penalty=[r1]"]),
+    (["dataset=tfds"], ["dataset.name", "needed"]),
+    (["train.batch_size=0"], ["train.batch_size=0", "at least 1"]),
+    (["train.batch_size=-3"], ["train.batch_size=-3", "at least 1"]),
+    (["optim.lr=0"], ["optim.lr=0", "greater than 0"]),
+    (["optim.lr=[1,2]"], ["optim.lr=[1, 2]", "number"]),
+    (["optim.lr=fast"], ["optim.lr=fast", "number"]),
+    (["train.steps=1.5"], ["train.steps=1.5", "whole number"]),
+    (["train.ema=1"], ["train.ema=1", "less than 1"]),
+    (["dry_run=maybe"], ["dry_run=maybe", "true or false"]),
+    (["model.generator.norm=bach"], ["model.generator.norm=bach", "'batch'", "spectral"]),
+    (["train.log_every=150"], ["train.log_every=150", "train.steps_per_call=100"]),
+    (["penalty=[r1]", "penalty.r1.interval=0"], ["penalty.r1.interval=0", "at least 1"]),
+    (["model=none"], ["model", "needs one"]),
+    (["optim"], ["optim", "KEY=VALUE"]),
+    (["optim.lr=[1"], ["[1", "KEY=VALUE"]),
+    (["optim=null"], ["null"]),
+    (["seed=-1"], ["seed=-1", "at least 0"]),
+    (["name=../x"], ["name=../x"]),
+    (["resume=missing"], ["resume=missing", "no such directory"]),
+    (["resume=empty"], ["resume=empty", "no run"]),
+    (["resume=auto"], ["resume=auto", "name="]),
+    (["loss._target_=os.system"], ["os.system", "not allowed"]),
+    (["loss._target_=gan_cli.losses.jax.jit"], ["gan_cli.losses.jax.jit", "no public function"]),
+    (["loss._target_=gan_cli.losses.os.system"], ["gan_cli.losses.os.system", "no public function"]),
+    (["loss._target_=gan_cli.losses._cross_entropy"], ["_cross_entropy", "no public function"]),
+    (["loss._target_=optax._src.alias.sgd"], ["optax._src.alias.sgd", "not allowed"]),
+    (["modules=[os]", "loss._target_=os.system"], ["os.system", "no public function"]),
+    (["seed=${oc.env:HOME}"], ["seed=", "oc.env", "dataset.path"]),
+    (["train.steps=${foo}"], ["train.steps", "foo"]),
+    (["--config-dir", "missing"], ["--config-dir missing"]),
+    (["--config-dir", "own", "loss=typo"], ["loss.lable", "no such option"]),
+    (["--config-dir", "own", "experiment=typo"], ["train.stepz", "'steps'"]),
+    (["--config-dir", "own", "experiment=modules"], ["modules", "command line"]),
+    (["--multirun", "optim=adam,sdg"], ["optim=sdg", "'sgd'"]),
+    (["--multirun", "resume=auto", "seed=1,2"], ["resume=auto", "name=NAME"]),
+    (["--multirun", "resume=somewhere", "seed=1,2"], ["resume=DIR"]),
+]
+WITH_JAX = [
+    (["train.batch_size=4501"], ["train.batch_size=4501", "4500"]),
+    (["optim.discriminatr.lr=1"], ["optim.discriminatr", "'discriminator'"]),
+    (["model=dcgan", "dataset=ring"], ["dcgan", "model=mlp"]),
+    (["model=dcgan", "model.generator.depth=5"], ["depth=5", "28 x 28"]),
+    (
+        ["model=dcgan", "dataset=folder", "dataset.path=images", "dataset.resolution=30"],
+        ["30 x 30", "dataset.resolution"],
+    ),
+    (["dataset=folder", "dataset.path=missing"], ["dataset.path=missing"]),
+    (["dataset=folder", "dataset.path=empty"], ["dataset.path=empty", "no images"]),
+    (["dataset=folder", "dataset.path=${oc.env:UNSET_VARIABLE}"], ["dataset.path", "UNSET_VARIABLE"]),
+    (
+        ["dataset=mnist", "dataset.data_dir=empty"],
+        ["mnist:3.0.1", "not prepared", "download_and_prepare", "mnist5k"],
+    ),
+    (["dataset=tfds", "dataset.name=mnnist"], ["mnnist", "'mnist'"]),
+    (["dataset=tfds", "dataset.name=mnist", "dataset.version=9.9.9"], ["mnist:9.9.9"]),
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with what the wrong inputs above mention."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNSET_VARIABLE", raising=False)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "images").mkdir()
+    for i in range(70):
+        Image.new("RGB", (20, 30), (i, 0, 0)).save(tmp_path / "images" / f"{i}.png")
+    for file, text in {
+        "loss/typo.yaml": "_target_: gan_cli.losses.hinge\nlable: 0.9\n",
+        "experiment/typo.yaml": "# @package _global_\ntrain: {stepz: 5}\n",
+        "experiment/modules.yaml": "# @package _global_\nmodules: [os]\n",
+    }.items():
+        path = tmp_path / "own" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(("arguments", "named"), WITHOUT_JAX + WITH_JAX, ids=lambda value: " ".join(value))
+def test_wrong_input(arguments, named, folder, capsys):
+    before = tree(folder)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert 1 <= len(err.strip().splitlines()) <= 5
+    for word in named:
+        assert word in err, err
+    assert tree(folder) == before
+
+
+def test_wrong_input_is_answered_without_jax(folder):
+    """One process for all: none of them may import JAX, Flax, Optax or Orbax."""
+    program = (
+        "import json, sys\n"
+        "from gan_cli.cli.train import main\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    assert main(arguments) == 2, arguments\n"
+        "    loaded = {'jax', 'flax', 'optax', 'orbax', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "    assert not loaded, (arguments, loaded)\n"
+    )
+    cases = json.dumps([arguments for arguments, _ in WITHOUT_JAX])
+    done = subprocess.run([sys.executable, "-c", program, cases], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["adam, adamw, momentum", "seed_mlp", "--multirun"]),
+        (["--hydra-help"], ["--config-dir"]),
+        (["--cfg", "job", "optim=sgd"], ["gan_cli.optim.sgd", "batch_size"]),
+        (["--info", "defaults"], ["optim/adam"]),
+        (["--shell-completion", "install=bash"], ["complete"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_hydras_own_questions(arguments, words, gan_train):
+    done = gan_train(*arguments)
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        assert word in done.stdout
+
+
+def test_completion(gan_train, tmp_path):
+    line = "gan-train optim=ad"
+    done = subprocess.run(
+        command("-sc", "query=bash"),
+        env=environment(COMP_LINE=line, COMP_POINT=str(len(line))),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == ["optim=adam", "optim=adamw"]
+
+
+def test_cfg_with_a_wrong_option_exits_with_2(gan_train):
+    done = gan_train("--cfg", "job", "optim=adamm")
+    assert done.returncode == 2
+    assert "'adam'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run(folder, capsys):
+    assert (
+        main(["dry_run=true", "dataset=folder", "dataset.path=images", "name=planned", "train.batch_size=10"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "70 examples" in said and "parameters" in said
+    with Image.open(folder / "outputs" / "dry_run.png") as picture:
+        assert picture.width == picture.height > 8 * 32
+    assert not (folder / "outputs" / "planned").exists()
+
+
+def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
+    """A game of two numbers from a user's own module runs, logs and saves like any other."""
+    done = gan_train(*TOY, "name=toy")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "outputs/toy/metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [10, 20, 30, 40]
+    assert {"x/loss", "y/loss", "distance"} <= records[0].keys()
+    assert (tmp_path / "outputs/toy/checkpoints/40").is_dir()
+    ignored = gan_train(*TOY, "dataset=ring")
+    assert ignored.returncode == 2 and "takes none" in ignored.stderr
+    unnamed = gan_train(*TOY[:2], *TOY[3:])  # without modules=[toy]
+    assert unnamed.returncode == 2 and "modules=[toy]" in unnamed.stderr
+
+
+def test_python_api(folder):
+    run = gan_cli.train([*TINY, "name=api"], quiet=True)
+    assert run.status == "finished"
+    assert run.directory == Path("outputs/api")
+    assert np.isfinite(run.metrics["generator/loss"])
+    samples = run.sample(5, seed=1)
+    assert samples.shape == (5, 28, 28, 1)
+    assert np.abs(samples).max() <= 1
+    np.testing.assert_array_equal(samples, run.sample(5, seed=1))
+    assert not np.array_equal(samples, run.sample(5, seed=2))
+    with pytest.raises(UserError, match="Did you mean"):
+        gan_cli.train(["optim=adamm"])
+
+
+def test_runs_of_the_same_second_do_not_share_a_directory(folder):
+    runs = [gan_cli.train(TINY, quiet=True) for _ in range(2)]
+    assert runs[0].directory != runs[1].directory
+    from gan_cli.cli.compose import claim
+
+    assert [claim(Path("x/a")).name for _ in range(3)] == ["a", "a-1", "a-2"]
+
+
+def test_a_named_run_is_not_overwritten(folder):
+    gan_cli.train([*TINY, "name=once"], quiet=True)
+    before = {path: path.stat().st_mtime_ns for path in Path("outputs/once").rglob("*")}
+    with pytest.raises(UserError, match="resume=auto"):
+        gan_cli.train([*TINY, "name=once"], quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in Path("outputs/once").rglob("*")} == before
+
+
+def test_sweep_survives_its_jobs(gan_train, tmp_path):
+    """A job that raises, exits or is killed costs only itself; the table and the exit status tell."""
+    done = gan_train(
+        "--multirun", *TOY, "game=saboteur", "game.how=none,raise,exit,kill", "name=sweep", "optim.lr=0.1,1e30"
+    )
+    assert done.returncode == 1
+    statuses = ["finished", "diverged", *["failed"] * 2, *["exit 7"] * 2, *["killed by signal 9"] * 2]
+    table = done.stdout[done.stdout.index("sweep  ") :]
+    rows = [row for row in table.splitlines() if "game.how=" in row]
+    for number, (row, status) in enumerate(zip(rows, statuses, strict=True)):
+        assert status in row and f"multirun/sweep/{number}" in row, (row, status)
+    assert json.loads((tmp_path / "multirun/sweep/0/run.json").read_text())["status"] == "finished"
+    assert json.loads((tmp_path / "multirun/sweep/2/run.json").read_text())["status"] == "failed"
+    assert gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=sweep").returncode == 2
+    again = gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=fine")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_basic_launcher_stays_available(gan_train, tmp_path):
+    done = gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "hydra/launcher=basic", "hydra.sweep.dir=basic")
+    assert done.returncode == 0, done.stderr
+    for number in range(2):
+        assert json.loads((tmp_path / f"basic/{number}/run.json").read_text())["status"] == "finished"
+
+
+def test_environment_is_left_alone(folder):
+    before = dict(os.environ)
+    gan_cli.train([*TINY, "name=env"], quiet=True)
+    assert dict(os.environ) == before
