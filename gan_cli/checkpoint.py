@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree]
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged files
+            _hush_closed_loops()
             aside = run / "damaged" / str(step)
             log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
             aside.parent.mkdir(exist_ok=True)
@@ -148,6 +150,17 @@ class Saver:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+
+def _hush_closed_loops() -> None:
+    """A read that failed leaves Orbax's other reads to call back into a closed loop, a traceback each."""
+    shown = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            shown(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _by_name(tree: Tree) -> dict[str, Any]:

@@ -155,11 +155,15 @@ def resolve(tree: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], resolved)
 
 
-def from_environment_names(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration, once it is sure that it interpolates nothing but allowed environment variables."""
+def stored(config: dict[str, Any], modules: Sequence[str]) -> dict[str, Any]:
+    """A configuration from a run's directory, checked.
+
+    It is data that may come from anywhere: nothing in it is composed or imported, and it interpolates nothing
+    but environment variables where those are allowed.
+    """
     for key, value in _leaves(config):
         _check_interpolation(key, value)
-    return config
+    return check(config | {"modules": list(modules)}, modules)
 
 
 def _check_interpolation(key: str, value: Any) -> None:

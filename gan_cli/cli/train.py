@@ -105,15 +105,17 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
         modules = _modules(parsed, composed)
-        checked = configuration.check(compose.ours(composed), modules)
-        directory, continues = _directory(composed, checked, parsed)
+        directory, continues = _directory(composed, parsed)
         if continues:
-            stored = configuration.check(configuration.from_environment_names(resume.read(directory)), modules)
-            checked = resume.merge(stored, checked, parsed, lambda o: compose.is_group(hydra, o))
-            checked["modules"] = modules
+            stored = configuration.stored(resume.read(directory), modules)
+            now = configuration.resolve(compose.ours(composed))
+            merged = resume.merge(stored, now, parsed, lambda o: compose.is_group(hydra, o))
+            checked = configuration.check(merged | {"modules": modules}, modules)
             # The run's own .hydra stays what its first start wrote.
             with open_dict(composed):
                 composed.hydra.output_subdir = None
+        else:
+            checked = configuration.check(compose.ours(composed), modules)
 
         _prepare_jax()
         with compose.translated(hydra):
@@ -164,11 +166,15 @@ def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
     return [str(module) for module in composed.modules or ()] if not isinstance(composed.modules, str) else []
 
 
-def _directory(composed: Any, checked: dict[str, Any], parsed: Sequence[Any]) -> tuple[Path, bool]:
+def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     """The run's directory, and whether there is a run in it to go on with."""
     from gan_cli.cli import resume
 
-    asked, name = checked["resume"], checked["name"]
+    asked, name = composed.resume, composed.name
+    for key, value in (("resume", asked), ("name", name)):
+        if value is not None and not isinstance(value, str | int):
+            raise UserError(f"{key}={value}: must be text.")
+    asked, name = (None if value is None else str(value) for value in (asked, name))
     if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts or not name.strip("/. ")):
         raise UserError(f"name={name}: must be a plain name; a run's directory is outputs/<name>.")
     if asked not in (None, "auto"):

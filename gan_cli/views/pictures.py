@@ -20,7 +20,7 @@ def grid(images: np.ndarray) -> Image.Image:
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     zoom = max(1, 56 // max(height, width))
-    pixels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.rint(np.nan_to_num(images + 1) * 127.5), 0, 255).astype(np.uint8)
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     height, width, gap = height * zoom, width * zoom, 2
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
@@ -39,7 +39,7 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
     image = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(image, "RGBA")
     for cloud, colour, radius in ((real, (150, 150, 150, 90), 3), (points, (214, 69, 36, 130), 3)):
-        places = (cloud[:, :2] - centre) / half
+        places = (np.nan_to_num(cloud[:, :2]) - centre) / half
         for x, y in np.clip((places + 1) / 2, -0.1, 1.1) * side:
             draw.ellipse((x - radius, side - y - radius, x + radius, side - y + radius), fill=colour)
     return image.resize((size, size), Image.Resampling.LANCZOS)

@@ -1,0 +1,396 @@
+"""A run's life in its directory: what it writes, how it is resumed, what damage it survives, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import HERE, TINY, command, environment
+from PIL import Image
+
+import gan_cli
+from gan_cli import checkpoint
+from gan_cli.config import FREE
+from gan_cli.errors import RunFailed, UserError
+
+RUN = [*TINY, "train.sample_every=4"]
+TIMINGS = {"time", "steps_per_second"}
+
+
+def train(*overrides, **more):
+    return gan_cli.train([*overrides], quiet=True, **more)
+
+
+def records(directory: Path) -> list[dict]:
+    """metrics.jsonl without timings."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
+
+
+def manifest(directory: Path, step: int) -> dict:
+    """Hashes of every array of a checkpoint: equal exactly when the states are."""
+    file = directory / "checkpoints" / str(step)
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        found = checkpointer.restore(file.absolute(), args=ocp.args.Composite(manifest=ocp.args.JsonRestore()))
+    return found["manifest"]["arrays"]
+
+
+def status(directory: Path) -> str:
+    return json.loads((directory / "run.json").read_text())["status"]
+
+
+def tensorboard_steps(directory: Path, tag: str) -> list[int]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(directory / "tensorboard"))
+    events.Reload()
+    return [event.step for event in events.Scalars(tag)]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_directory():
+    run = train(*RUN, "name=a", "train.keep=1")
+    names = {p.relative_to(run.directory).as_posix() for p in run.directory.rglob("*")}
+    assert {"run.json", "metrics.jsonl", ".hydra/config.yaml", ".hydra/overrides.yaml", "samples/real.png"} <= names
+    assert {"samples/4.png", "samples/8.png"} <= names
+    assert sorted(p.name for p in (run.directory / "checkpoints").iterdir()) == ["8"]
+    with Image.open(run.directory / "samples/8.png") as image:
+        assert image.width == image.height > 8 * 28
+    facts = json.loads((run.directory / "run.json").read_text())
+    assert facts["status"] == "finished" and facts["step"] == 8 and facts["seed"] == 0
+    assert facts["command"][0] == "gan-train" and "name=a" in facts["command"]
+    assert facts["versions"]["jax"] == jax.__version__
+    assert facts["devices"] and "git" in facts
+    assert facts["final"]["generator/loss"] == run.metrics["generator/loss"]
+    assert [r["step"] for r in records(run.directory)] == [4, 8]
+    assert {"generator/loss", "discriminator/loss", "discriminator/real_logits"} <= records(run.directory)[0].keys()
+    assert tensorboard_steps(run.directory, "generator/loss") == [4, 8]
+
+
+def test_points_are_saved_beside_the_scatter_plot():
+    run = train(*RUN, "name=ring", "dataset=ring")
+    samples = np.load(run.directory / "samples/8.npz")["samples"]
+    assert samples.shape == (2500, 2)
+    assert run.metrics["modes_total"] == 8 and 0 <= run.metrics["quality"] <= 1
+
+
+def test_resumed_past_the_end_equals_uninterrupted():
+    long = train(*RUN, "name=long", "train.steps=16", "optim.schedule=cosine", "optim.decay_steps=16")
+    short = train(*RUN, "name=short", "train.steps=8", "optim.schedule=cosine", "optim.decay_steps=16")
+    # A run that was killed had logged and drawn more than it had saved; a half-written line among it.
+    with (short.directory / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "generator/loss": 99}\n{"step": 16, "gene')
+    again = train("resume=outputs/short", "train.steps=16")
+    assert again.step == 16
+    assert manifest(again.directory, 16) == manifest(long.directory, 16)
+    assert records(again.directory) == records(long.directory)
+    assert tensorboard_steps(again.directory, "generator/loss") == [4, 8, 12, 16]
+    assert (again.directory / "samples/16.png").read_bytes() == (long.directory / "samples/16.png").read_bytes()
+    overrides = (again.directory / ".hydra/overrides.yaml").read_text()
+    assert "name=short" in overrides and "resume" not in overrides
+
+
+def test_decay_steps_are_fixed_at_the_first_start():
+    """A schedule over the whole run does not stretch when the run is made longer."""
+    first = train(*RUN, "name=a", "optim.schedule=linear")
+    before = manifest(first.directory, 8)
+    again = train("resume=outputs/a", "train.steps=12")
+    after = manifest(again.directory, 12)
+    kernels = [name for name in before if name.startswith("params") and name.endswith("kernel.value")]
+    assert kernels and all(before[name] == after[name] for name in kernels)  # the rate had reached zero
+
+
+# A value for every key that is free on resume, each different from the one the run was started with.
+OTHER = {
+    "train.steps": "12",
+    "train.steps_per_call": "2",
+    "train.log_every": "8",
+    "train.sample_every": "8",
+    "train.checkpoint_every": "8",
+    "train.keep": "1",
+    "train.on_nan": "continue",
+    "logger": "none",
+    "dataset.path": "moved",
+    "dataset.data_dir": "elsewhere",
+    "dataset.on_error": "refuse",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run on a folder of images, to be copied and resumed."""
+    root = tmp_path_factory.mktemp("finished")
+    (root / "images").mkdir()
+    for i in range(16):
+        Image.new("RGB", (9, 9), (i * 16, 0, 0)).save(root / "images" / f"{i}.png")
+    before = Path.cwd()
+    os.chdir(root)
+    train(*RUN, "name=a", "dataset=folder", "dataset.path=images", "dataset.resolution=8")
+    os.chdir(before)
+    return root
+
+
+@pytest.mark.parametrize("key", sorted(FREE - {"name", "resume", "dry_run", "modules", "dataset.data_dir"}))
+def test_every_free_key_resumes(key, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    os.chdir(tmp_path / "copy")
+    shutil.copytree("images", "moved")
+    run = train("resume=outputs/a", *{"train.steps=12", f"{key}={OTHER[key]}"})
+    assert run.step == 12
+    value = json.loads((run.directory / "run.json").read_text())["config"]
+    for part in key.split("."):
+        value = value[part]
+    assert str(value) == OTHER[key] or (key == "logger" and value == {})
+
+
+@pytest.mark.parametrize(
+    "change", ["optim.lr=0.1", "optim=sgd", "train.batch_size=4", "seed=1", "model.generator.width=9"]
+)
+def test_the_past_cannot_change(change, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    os.chdir(tmp_path / "copy")
+    with pytest.raises(UserError, match=r"resumed run cannot change"):
+        train("resume=outputs/a", change)
+
+
+def test_other_data_are_refused(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    os.chdir(tmp_path / "copy")
+    Image.new("RGB", (9, 9), "blue").save("images/3.png")
+    with pytest.raises(UserError, match="another data"):
+        train("resume=outputs/a", "train.steps=12")
+
+
+def test_resume_auto_starts_then_continues():
+    command_line = [*RUN, "name=batch", "resume=auto"]
+    assert train(*command_line).step == 8
+    longer = [o.replace("train.steps=8", "train.steps=12") for o in command_line]
+    assert train(*longer).step == 12
+    assert [r["step"] for r in records(Path("outputs/batch"))] == [4, 8, 12]
+    with pytest.raises(UserError, match="cannot change"):
+        train(*longer, "optim=sgd")
+
+
+def flip_a_byte(folder: Path) -> None:
+    file = max((folder / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(folder: Path) -> None:
+    file = max((folder / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def lose_a_file(folder: Path) -> None:
+    max((folder / "state").rglob("d/*"), key=lambda path: path.stat().st_size).unlink()
+
+
+def lose_the_manifest(folder: Path) -> None:
+    shutil.rmtree(folder / "manifest")
+
+
+# Orbax leaves callbacks on a closed event loop when a read fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, lose_a_file, lose_the_manifest])
+def test_damaged_checkpoint_is_set_aside(damage, caplog):
+    run = train(*RUN, "name=a")
+    whole = manifest(run.directory, 8)
+    damage(run.directory / "checkpoints/8")
+    again = train("resume=outputs/a")
+    assert "damaged" in caplog.text
+    assert (run.directory / "damaged/8").is_dir()
+    assert manifest(again.directory, 8) == whole
+    assert [r["step"] for r in records(run.directory)] == [4, 8]
+
+
+def test_all_checkpoints_damaged():
+    run = train(*RUN, "name=a")
+    for step in (4, 8):
+        flip_a_byte(run.directory / "checkpoints" / str(step))
+    with pytest.raises(RunFailed, match="every checkpoint is damaged"):
+        train("resume=outputs/a")
+
+
+def test_another_dtype_or_shape_is_refused(tmp_path):
+    state = {"a": np.ones((2, 3), np.float32)}
+    checkpoint.save(tmp_path, 1, state, {"configuration": "x"}, 3)
+    step, found = checkpoint.restore(tmp_path, state, {"configuration": "x"})
+    np.testing.assert_array_equal(found["a"], state["a"])
+    for like in ({"a": np.ones((2, 3), np.float16)}, {"a": np.ones((3, 2), np.float32)}, {"b": state["a"]}):
+        with pytest.raises(UserError, match="architecture"):
+            checkpoint.restore(tmp_path, like, {"configuration": "x"})
+    with pytest.raises(UserError, match="another configuration"):
+        checkpoint.restore(tmp_path, state, {"configuration": "y"})
+    assert step == 1
+
+
+def test_divergence_stops_and_keeps_the_last_finite_checkpoint(caplog):
+    run = train(*RUN, "name=a")
+    # The rate is part of the past, so the parameters are made to overflow instead: a rate that grows from here.
+    diverging = train(*RUN, "name=b", "optim=sgd", "optim.lr=1e3", "train.steps=400", "loss=lsgan")
+    assert run.status == "finished"
+    assert (diverging.status, diverging.exit_status) == ("diverged", 3)
+    facts = json.loads((diverging.directory / "run.json").read_text())
+    assert facts["status"] == "diverged" and facts["diverged_player"] in ("generator", "discriminator")
+    assert 1 <= facts["diverged_at"] <= diverging.step
+    for step in checkpoint.steps(diverging.directory):
+        assert step < facts["diverged_at"]
+    assert f"step {facts['diverged_at']}" in caplog.text
+
+
+def test_divergence_may_go_on():
+    run = train(*RUN, "name=b", "optim=sgd", "optim.lr=1e30", "train.on_nan=continue")
+    assert (run.status, run.step, run.exit_status) == ("finished", 8, 0)
+    facts = json.loads((run.directory / "run.json").read_text())
+    assert facts["diverged_at"] <= 4
+    assert facts["checkpoint"] is None
+    assert records(run.directory)[-1]["generator/loss"] is None  # JSON has no NaN
+
+
+def test_environment_variables_are_stored_unresolved(monkeypatch, tmp_path):
+    (tmp_path / "secret_place").mkdir()
+    for i in range(8):
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / "secret_place" / f"{i}.png")
+    monkeypatch.setenv("DATA_HOME", "secret_place")
+    run = train(*RUN, "name=a", "dataset=folder", "dataset.path=${oc.env:DATA_HOME}", "dataset.resolution=8")
+    for file in run.directory.rglob("*"):
+        if file.is_file() and file.suffix in (".json", ".yaml", ".jsonl", ".log"):
+            assert "${oc.env:DATA_HOME}" in file.read_text() or file.name not in ("run.json", "config.yaml")
+            assert '"secret_place"' not in file.read_text()
+    assert train("resume=outputs/a", "train.steps=12").step == 12
+
+
+def test_a_hostile_directory_is_read_as_data():
+    run = train(*RUN, "name=a")
+    path = run.directory / "run.json"
+    facts = json.loads(path.read_text())
+    for key, value in {
+        "loss": {"_target_": "os.system", "command": "touch hacked"},
+        "penalty": {"x": {"_target_": "gan_cli.run.os.system"}},
+        "seed": "${oc.env:HOME}",
+        "name": "${oc.decode:'1'}",
+    }.items():
+        path.write_text(json.dumps(facts | {"config": facts["config"] | {key: value}}))
+        with pytest.raises(UserError):
+            train("resume=outputs/a")
+    path.write_text(
+        json.dumps(facts | {"config": facts["config"] | {"modules": ["os"], "loss": {"_target_": "os.getcwd"}}})
+    )
+    with pytest.raises(UserError, match="not allowed"):
+        train("resume=outputs/a")
+    assert not Path("hacked").exists()
+
+
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=bilinear"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
+)
+def test_stop_signals_save_first(number, code, gan_train, tmp_path):
+    import signal
+
+    value = int(getattr(signal, number))
+    done = gan_train(
+        *TOY,
+        "name=a",
+        "logger=interrupting",
+        "logger.interrupting.step=20",
+        f"logger.interrupting.number={value}",
+        "train.checkpoint_every=0",
+        "train.steps=1000",
+    )
+    assert done.returncode == code, done.stderr
+    assert status(tmp_path / "outputs/a") == "stopped"
+    stopped = json.loads((tmp_path / "outputs/a/run.json").read_text())["step"]
+    assert 20 <= stopped < 1000 and checkpoint.steps(tmp_path / "outputs/a") == [stopped]
+    again = gan_train(*TOY[:3], "resume=outputs/a", "logger=none", "train.steps=1000")
+    assert again.returncode == 0, again.stderr
+    whole = gan_train(*TOY, "name=whole", "train.steps=1000")
+    assert whole.returncode == 0
+    assert manifest(tmp_path / "outputs/a", 1000) == manifest(tmp_path / "outputs/whole", 1000)
+    assert records(tmp_path / "outputs/a") == records(tmp_path / "outputs/whole")
+
+
+def test_earlier_handlers_are_called_after_saving(tmp_path):
+    program = (
+        "import signal, pathlib, gan_cli, sys\n"
+        "def requeue(number, frame):\n"
+        "    print('saved', sorted(p.name for p in pathlib.Path('outputs/a/checkpoints').iterdir()), flush=True)\n"
+        "signal.signal(signal.SIGUSR2, requeue)\n"
+        f"run = gan_cli.train({[*TOY[2:], 'name=a', 'logger=interrupting', 'logger.interrupting.step=20']!r}"
+        " + ['logger.interrupting.number=12', 'train.steps=1000', 'train.checkpoint_every=0'],"
+        f" config_dir={TOY[1]!r}, quiet=True)\n"
+        "assert signal.getsignal(signal.SIGUSR2) is requeue\n"
+        "print(run.status, run.step)\n"
+    )
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    saved, last = done.stdout.splitlines()
+    assert last.split()[0] == "stopped" and saved == f"saved ['{last.split()[1]}']"
+
+
+def test_no_signal_handlers_outside_the_main_thread():
+    import signal
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(train, *TINY, "name=a").result()
+    assert run.status == "finished" and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):
+    """A limit on the size of files stands in for a full disk: the program sees the same failing writes."""
+    small = [*TINY, "name=a", "train.checkpoint_every=4", "logger=none"]
+    assert subprocess.run(command(*small), cwd=tmp_path, env=environment()).returncode == 0
+    whole = manifest(tmp_path / "outputs/a", 8)
+    limited = subprocess.run(
+        ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *command("resume=outputs/a", "train.steps=16")],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert limited.returncode == 1
+    assert "Traceback" not in limited.stderr and "could not be written" in limited.stderr
+    assert manifest(tmp_path / "outputs/a", 8) == whole
+    assert (
+        subprocess.run(command("resume=outputs/a", "train.steps=16"), cwd=tmp_path, env=environment()).returncode
+        == 0
+    )
+    assert status(tmp_path / "outputs/a") == "finished"
+
+
+def test_unwritable_target(tmp_path, gan_train):
+    (tmp_path / "outputs").write_text("a file where the directory should be")
+    done = gan_train(*TINY)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "outputs" in done.stderr
+
+
+def test_two_processes_in_one_directory(tmp_path, gan_train):
+    import fcntl
+
+    run = train(*TINY, "name=a")
+    with (run.directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = gan_train("resume=outputs/a", "train.steps=12")
+    assert done.returncode == 2 and "another process" in done.stderr
+    assert status(run.directory) == "finished"

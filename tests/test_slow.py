@@ -1,0 +1,175 @@
+"""Real processes killed at random moments, real installations, and training to convergence: make test-slow."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, command, environment
+from judge import verdict
+from test_engine import EVERYTHING
+from test_run import manifest, records
+
+import gan_cli
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+OPTIMISED = {"XLA_FLAGS": ""}  # these train for long: compiling well pays
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(**OPTIMISED), **more)
+
+
+# Saving, drawing and logging all the time, so that a kill meets each of them; everything stateful is on, and
+# three batches of 900 of 4,500 digits a step end epochs within steps.
+KILLED = [
+    *EVERYTHING,
+    "train.steps=120",
+    "train.steps_per_call=2",
+    "train.log_every=2",
+    "train.sample_every=4",
+    "train.checkpoint_every=2",
+    "resume=auto",
+]
+
+
+def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path):
+    """SIGKILL at random moments until the run is through: nothing is lost and nothing differs."""
+    whole = call(*KILLED, "name=whole")
+    assert whole.returncode == 0, whole.stderr
+    rng = random.Random(0)
+    kills, steps_at_kill = 0, set()
+    while True:
+        process = subprocess.Popen(
+            command(*KILLED, "name=killed"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(**OPTIMISED),
+        )
+        # Half the kills wait until the run is at work, the others fall anywhere, start-up included.
+        began = time.monotonic()
+        seen = len(list(Path("outputs/killed/checkpoints").glob("[0-9]*"))) and newest("killed")
+        if rng.random() < 0.8:
+            while process.poll() is None and newest("killed") <= seen and time.monotonic() - began < 60:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.4))
+        else:
+            time.sleep(rng.uniform(0.5, 6))
+        if process.poll() is None and kills < 14:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+            steps_at_kill.add(newest("killed"))
+        _, err = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err.decode()
+    assert kills >= 8 and len(steps_at_kill) >= 5, (kills, steps_at_kill)
+    assert not Path("outputs/killed/damaged").exists()
+    assert manifest(Path("outputs/killed"), 120) == manifest(Path("outputs/whole"), 120)
+    assert records(Path("outputs/killed")) == records(Path("outputs/whole"))
+    for grid in Path("outputs/whole/samples").glob("*.png"):
+        assert Path("outputs/killed/samples", grid.name).read_bytes() == grid.read_bytes()
+
+
+def newest(name: str) -> int:
+    steps = [int(p.name) for p in Path("outputs", name, "checkpoints").glob("*") if p.name.isdecimal()]
+    return max(steps, default=0)
+
+
+def test_wheel_in_an_empty_environment(tmp_path):
+    """A wheel installed away from the repository carries its configurations and runs."""
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", "multirun", "*.egg-info", "build")
+    )
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run(
+        [*pip, "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(source)], check=True, cwd=tmp_path
+    )
+    shutil.rmtree(source)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    binaries = tmp_path / "env" / "bin"
+    subprocess.run([str(binaries / "pip"), "install", "--quiet", str(wheel)], check=True)
+    clean = {k: v for k, v in environment(**OPTIMISED).items() if k != "PYTHONPATH"}
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    done = subprocess.run(
+        [str(binaries / "gan-train"), *TINY, "name=a"], cwd=place, env=clean, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "outputs/a/run.json").read_text())["git"] is None
+    assert (place / "outputs/a/samples/8.png").exists()
+
+
+def test_memory_stays_flat():
+    """Resident memory after 50,000 toy steps is within 5 % of that after 5,000."""
+    program = (
+        "import os, gan_cli\n"
+        "from gan_cli import run\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')\n"
+        "write, seen = run.MetricsLog.write, {}\n"
+        "def watching(self, step, *rest):\n"
+        "    seen[step] = resident()\n"
+        "    return write(self, step, *rest)\n"
+        "run.MetricsLog.write = watching\n"
+        f"gan_cli.train({[*TINY, 'train.steps=50000', 'train.steps_per_call=50', 'train.log_every=50']!r} + "
+        "['train.sample_every=2500', 'train.checkpoint_every=1000', 'name=a'], quiet=True)\n"
+        "print(seen[5000], seen[50000])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(**OPTIMISED)
+    )
+    assert done.returncode == 0, done.stderr
+    early, late = map(int, done.stdout.split())
+    assert late <= 1.05 * early, (early, late)
+
+
+def trained(*overrides: str) -> Path:
+    done = call(*overrides, "train.log_every=5000")
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"^log +(.*)/metrics.jsonl$", done.stdout, re.MULTILINE)
+    assert match, done.stdout
+    return Path(match.group(1))
+
+
+@pytest.mark.parametrize("optim", ["adam", "sgd"])
+def test_default_run_draws_all_ten_digits(optim, monkeypatch):
+    """Judged by a classifier from elsewhere: all classes in 1,000 samples, none under 3 %, confidence 0.8."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    directory = trained(f"optim={optim}", "name=digits")
+    samples = gan_cli.train([f"resume={directory}"], quiet=True).sample(1000, seed=5)
+    shares, confidence = verdict(samples)
+    assert shares.min() >= 0.03, shares
+    assert confidence >= 0.8
+
+
+@pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.80), ("grid", 24, 0.60)])
+def test_modes_are_kept(experiment, modes, quality):
+    """On at least 4 of 5 seeds; a mode counts from a quarter of its fair share on."""
+    good = []
+    for seed in range(1, 6):
+        directory = trained(f"experiment={experiment}", f"seed={seed}", f"name={seed}")
+        final = json.loads((directory / "run.json").read_text())["final"]
+        good.append(final["modes"] >= modes and final["quality"] >= quality)
+        if sum(good) >= 4 or len(good) - sum(good) > 1:
+            break
+    assert sum(good) >= 4, good
+    points = np.load(directory / "samples/20000.npz")["samples"]
+    assert points.shape == (2500, 2) and (directory / "samples/20000.png").stat().st_size > 1000
