@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.source import Resident, shuffled
+from gan_cli.data.tfds import tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage
 
@@ -202,3 +205,49 @@ def test_no_images(tmp_path):
     for path, words in [("empty", "no images"), ("missing", "no such folder"), (__file__, "neither")]:
         with pytest.raises(UserError, match=words):
             folder(path=str(tmp_path / path), resolution=8)
+
+
+def prepared(directory, file_format):
+    """A prepared MNIST of 12 random images, written as TFDS writes it; returns the images."""
+    import tensorflow_datasets
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    builder = tensorflow_datasets.builder("mnist:3.0.1", data_dir=str(directory), file_format=file_format)
+    place = Path(builder.data_path)
+    place.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 28, 28, 1), np.uint8)
+    writer = ArrayRecordWriter(str(place / f"mnist-train.{file_format}-00000-of-00001"), "group_size:1")
+    for label, image in enumerate(pixels):
+        example = tf_example_pb2.Example()
+        example.features.feature["image"].bytes_list.value.append(encoded(Image.fromarray(image[..., 0]), "PNG"))
+        example.features.feature["label"].int64_list.value.append(label % 10)
+        writer.write(example.SerializeToString())
+    writer.close()
+    names = tensorflow_datasets.core.ShardedFileTemplate(
+        data_dir=place, dataset_name="mnist", split="train", filetype_suffix=file_format
+    )
+    split = tensorflow_datasets.core.SplitInfo(
+        name="train", shard_lengths=[12], num_bytes=1, filename_template=names
+    )
+    builder.info.set_splits(tensorflow_datasets.core.splits.SplitDict([split]))
+    builder.info.write_to_directory(place)
+    return pixels
+
+
+def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
+    pixels = prepared(tmp_path, "array_record")
+    data = tfds(name="mnist", version="3.0.1", data_dir=str(tmp_path), split="train[:75%]")
+    np.testing.assert_array_equal(data.examples, pixels[:9])
+    np.testing.assert_array_equal(data.labels, np.arange(9))
+    assert data.spec.shape == (28, 28, 1) and data.spec.num_classes == 10
+    assert tfds(name="mnist", data_dir=str(tmp_path), resolution=16).examples.shape == (12, 16, 16, 1)
+    assert "tensorflow" not in sys.modules
+    with pytest.raises(UserError, match=r"dataset.split=trian.*has train"):
+        tfds(name="mnist", data_dir=str(tmp_path), split="trian")
+
+
+def test_tfds_in_tensorflows_own_format_says_what_to_do(tmp_path):
+    prepared(tmp_path, "tfrecord")
+    with pytest.raises(UserError, match=r"tfrecord(.|\n)*array_record"):
+        tfds(name="mnist", data_dir=str(tmp_path))

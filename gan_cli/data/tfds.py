@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def tfds(
     """
     import tensorflow_datasets
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS recommends packages that are not needed here
     full = f"{name}:{version}" if version else name
     directory = str(Path(data_dir).expanduser()) if data_dir else None
     builder = _builder(tensorflow_datasets, full, directory)
