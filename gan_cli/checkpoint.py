@@ -24,6 +24,8 @@ from gan_cli.errors import RunFailed, UserError
 from gan_cli.types import Tree
 
 log = logging.getLogger(__name__)
+# Orbax logs the tracebacks of failed reads and writes through absl; here they become one line of our own.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def steps(run: Path) -> list[int]:
@@ -130,7 +132,11 @@ class Saver:
         self._pending = self._thread.submit(self._save, step, host)
 
     def _save(self, step: int, host: Tree) -> None:
-        save(self._run, step, host, self._identity, self._keep)
+        try:
+            save(self._run, step, host, self._identity, self._keep)
+        except Exception:
+            _hush_closed_loops()
+            raise
         self.newest = step
 
     def check(self) -> None:
@@ -153,7 +159,7 @@ class Saver:
 
 
 def _hush_closed_loops() -> None:
-    """A read that failed leaves Orbax's other reads to call back into a closed loop, a traceback each."""
+    """Where a read or write fails, Orbax's others call back into a closed loop, a traceback each."""
     shown = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

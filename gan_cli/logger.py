@@ -35,12 +35,10 @@ class TensorBoard:
 
         shutil.rmtree(directory / "tensorboard", ignore_errors=True)
         self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=30)
-        self._last = records[-1]["step"] if records else 0
         for record in records:
             self.log(record)
         for picture in sorted((directory / "samples").glob("[0-9]*.png")):
-            if int(picture.stem) <= self._last:
-                self.picture(int(picture.stem), picture)
+            self.picture(int(picture.stem), picture)
 
     def log(self, record: Record) -> None:
         for name, value in record.items():

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli import engine, provenance, run
+from gan_cli import engine, provenance
 from gan_cli.config import Experiment
-from gan_cli.views import pictures
+from gan_cli.views import artist, pictures
 
 
 def describe(experiment: Experiment) -> list[str]:
@@ -41,5 +41,5 @@ def draw(experiment: Experiment, path: Path) -> Path:
     assert data is not None
     wanted = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
     seen = engine.first_examples(data.resident, data.arrays, experiment.seed, experiment.train.batch_size, wanted)
-    run.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
+    artist.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
     return path

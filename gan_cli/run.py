@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli import checkpoint, engine, files, provenance
+from gan_cli import checkpoint, engine, provenance
 from gan_cli.config import Experiment
 from gan_cli.console import Reporter
-from gan_cli.data.source import normalise
 from gan_cli.errors import RunFailed, UserError
-from gan_cli.metrics import modes
+from gan_cli.records import Journal, MetricsLog
 from gan_cli.signals import StopSignal
 from gan_cli.types import Tree
-from gan_cli.views import pictures
+from gan_cli.views.artist import Artist, forget_pictures
+from gan_cli.watch import Clock, Watch
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
 
@@ -100,6 +97,7 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
 
     # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
     metrics_log = MetricsLog(directory, step)
+    forget_pictures(directory, step)
     journal.write("running", step=step)
     loggers = [logger(directory, metrics_log.records) for logger in experiment.loggers.values()]
 
@@ -138,6 +136,11 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
                     logger.log(record)
                 reporter.logged(at, options.steps, text, clock.left(options.steps))
 
+    def show(paths: list[Path]) -> None:
+        for path in paths:
+            for logger in loggers:
+                logger.picture(int(path.stem), path)
+
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
@@ -154,20 +157,18 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
                 settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
                 if draw and step < options.steps and not watch.stopped:
                     artist.draw(step, state)
-                if keep and step < options.steps and watch.finite:
+                if keep and step < options.steps and watch.finite and not watch.stopped:
                     saver.save(step, state)
                 saver.check()
+                show(artist.finished())
             settle(0)
             # 5. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
-            if watch.finite and saver.newest != step:
+            if watch.finite and not watch.stopped and saver.newest != step:
                 saver.save(step, state)
             if not watch.stopped:
                 artist.draw(step, state)
-            artist.wait()
+            show(artist.finished(wait=True))
             saver.wait()
-            for path in artist.drawn:
-                for logger in loggers:
-                    logger.picture(int(path.stem), path)
         finally:
             reporter.stop()
             artist.close()
@@ -215,186 +216,6 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-class Journal:
-    """``run.json``: what the run is and how it stands, written whole at every change."""
-
-    def __init__(self, directory: Path, experiment: Experiment, command: list[str]):
-        self._path = directory / "run.json"
-        self._facts: dict[str, Any] = {
-            "status": "running",
-            "command": command,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "seed": experiment.seed,
-            **provenance.facts(),
-            "fingerprint": experiment.fingerprint,
-            "config": experiment.config,
-        }
-        self._start = time.monotonic()
-
-    def write(self, status: str, **facts: Any) -> None:
-        seconds = round(time.monotonic() - self._start, 3)
-        self._facts |= {"status": status, "seconds": seconds, **facts}
-        files.write_json(self._path, self._facts)
-
-
-class MetricsLog:
-    """``metrics.jsonl``: one object a logged step, in order, none twice."""
-
-    def __init__(self, directory: Path, step: int):
-        """Keep the records up to ``step`` and forget the rest, a half-written last line included."""
-        self.path = directory / "metrics.jsonl"
-        self.records: list[dict[str, Any]] = []
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    record = json.loads(line)
-                    if record["step"] <= step:
-                        self.records.append(record)
-        files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
-
-    def latest(self, step: int) -> dict[str, float]:
-        """The metrics of this step, if it was logged."""
-        last = self.records[-1] if self.records else {}
-        return {k: v for k, v in last.items() if "/" in k} if last.get("step") == step else {}
-
-    def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
-        record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(self._line(record))
-        return record
-
-    @staticmethod
-    def _line(record: dict[str, Any]) -> str:
-        return json.dumps(record) + "\n"
-
-
-class Watch:
-    """Looks for the first step at which a loss, or a player's parameters, stopped being finite."""
-
-    def __init__(self, players: tuple[str, ...], stops: bool):
-        self._players, self._stops = players, stops
-        self.story: dict[str, Any] = {}
-        self.finite = True
-
-    def look(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
-        self.finite = all(bool(ok) for ok in finite.values())
-        if self.story:
-            return
-        length = len(next(iter(metrics.values())))
-        bad: list[tuple[int, str, str]] = []
-        for player in self._players:
-            wrong = np.flatnonzero(~np.isfinite(metrics[f"{player}/loss"]))
-            if len(wrong):
-                bad.append((at - length + int(wrong[0]) + 1, player, "loss"))
-            elif not finite[player]:
-                bad.append((at, player, "parameters"))
-        if bad:
-            step, player, what = min(bad, key=lambda b: b[0])
-            self.story = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
-
-    @property
-    def stopped(self) -> bool:
-        return self._stops and bool(self.story)
-
-
-class Clock:
-    """Time to the end of the first call, compilation included, and the rate of steps after it."""
-
-    def __init__(self, step: int):
-        self._began = time.monotonic()
-        self.first: float | None = None
-        self._step = self._first_step = step
-
-    def tick(self, step: int) -> None:
-        self._now = time.monotonic()
-        if self.first is None:
-            self.first = self._now - self._began
-            self._since, self._first_step = self._now, step
-        self._step = step
-
-    @property
-    def rate(self) -> float | None:
-        """Steps a second since the first call, or None before there are any."""
-        made = self._step - self._first_step
-        return made / (self._now - self._since) if made else None
-
-    def left(self, steps: int) -> float | None:
-        return (steps - self._step) / self.rate if self.rate else None
-
-
-class Artist:
-    """Draws samples from fixed latents and the real data's grid, in the background."""
-
-    def __init__(self, experiment: Experiment, directory: Path):
-        self._game, self._data, self._seed = experiment.game, experiment.dataset, experiment.seed
-        self._folder = directory / "samples"
-        self.can_draw = hasattr(self._game, "sample") and self._data is not None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        self._pending: list[Future] = []
-        self._drawn: dict[int, Path] = {}
-        self._sample = jax.jit(self._from_state, static_argnums=2)
-        if self.can_draw:
-            self._pending.append(self._thread.submit(draw_real, self._data, self._folder / "real.png"))
-
-    @property
-    def drawn(self) -> list[Path]:
-        """The grids drawn so far, by step."""
-        return [self._drawn[step] for step in sorted(self._drawn)]
-
-    def _from_state(self, state: engine.TrainState, key: jax.Array, n: int) -> jax.Array:
-        return self._game.sample(state.params | state.average, state.net_state, key, n)  # type: ignore[attr-defined]
-
-    def samples(self, state: engine.TrainState, n: int, seed: int) -> np.ndarray:
-        return np.asarray(self._sample(state, jax.random.key(seed), n))
-
-    def _fixed(self, state: engine.TrainState) -> np.ndarray:
-        assert self._data is not None
-        n = pictures.SIDE**2 if self._data.spec.is_image else pictures.POINTS
-        return self.samples(state, n, self._seed)
-
-    def draw(self, step: int, state: engine.TrainState) -> None:
-        """Draw the samples of this step; the picture is written in the background."""
-        if not self.can_draw or step in self._drawn:
-            return
-        path = self._folder / f"{step}.png"
-        self._drawn[step] = path
-        self._pending.append(self._thread.submit(draw_samples, self._data, self._fixed(state), path))
-
-    def figures(self, state: engine.TrainState) -> dict[str, float]:
-        """Figures of merit that need nothing but samples: mode coverage, where the modes are known."""
-        if not self.can_draw or self._data is None or self._data.modes is None:
-            return {}
-        return modes.coverage(self._fixed(state), self._data.modes)
-
-    def wait(self) -> None:
-        pending, self._pending = self._pending, []
-        for picture in pending:
-            picture.result()
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True)
-
-
-def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
-    """A grid of images; or points over the real ones, and the points themselves beside it."""
-    if data.spec.is_image:
-        pictures.write(path, pictures.grid(samples))
-    else:
-        pictures.write(path, pictures.scatter(samples, data.examples[: pictures.POINTS]))
-        pictures.write_points(path.with_suffix(".npz"), samples)
-
-
-def draw_real(data: Any, path: Path) -> None:
-    """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
-    n = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
-    chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
-    examples = np.asarray(normalise(data.examples[chosen]))
-    if data.spec.is_image:
-        pictures.write(path, pictures.grid(examples))
-    else:
-        pictures.write(path, pictures.scatter(examples, examples))
-
-
 def _summary(metrics: dict[str, float], players: tuple[str, ...], clock: Clock) -> str:
     losses = "  ".join(f"{player} {metrics[f'{player}/loss']:.4g}" for player in players)
     return f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses
@@ -425,8 +246,8 @@ def _say_end(
     if "modes" in final:
         kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
         reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
-    if artist.drawn:
-        reporter.say(f"grid      {artist.drawn[-1]}")
+    if artist.last is not None:
+        reporter.say(f"grid      {artist.last}")
     if saver.newest is not None:
         reporter.say(f"checkpoint {directory / 'checkpoints' / str(saver.newest)}")
     reporter.say(f"log       {metrics_log.path}")

@@ -1,0 +1,75 @@
+"""What a run writes about itself: ``run.json`` and ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from gan_cli import files, provenance
+from gan_cli.config import Experiment
+
+
+class Journal:
+    """``run.json``: what the run is and how it stands, written whole at every change."""
+
+    def __init__(self, directory: Path, experiment: Experiment, command: list[str]):
+        self._path = directory / "run.json"
+        self._facts: dict[str, Any] = {
+            "status": "running",
+            "command": command,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seed": experiment.seed,
+            **provenance.facts(),
+            "fingerprint": experiment.fingerprint,
+            "config": experiment.config,
+        }
+        self._facts["history"] = self._history()
+        self._start = time.monotonic()
+
+    def _history(self) -> list[dict[str, Any]]:
+        """The earlier starts of this run, oldest first: what each was told, and how it stood when it ended."""
+        try:
+            before = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        kept = ("command", "started", "status", "step", "seconds")
+        return [*before.get("history", []), {name: before.get(name) for name in kept}]
+
+    def write(self, status: str, **facts: Any) -> None:
+        seconds = round(time.monotonic() - self._start, 3)
+        self._facts |= {"status": status, "seconds": seconds, **facts}
+        files.write_json(self._path, self._facts)
+
+
+class MetricsLog:
+    """``metrics.jsonl``: one object a logged step, in order, none twice."""
+
+    def __init__(self, directory: Path, step: int):
+        """Keep the records up to ``step`` and forget the rest, a half-written last line included."""
+        self.path = directory / "metrics.jsonl"
+        self.records: list[dict[str, Any]] = []
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    record = json.loads(line)
+                    if record["step"] <= step:
+                        self.records.append(record)
+        files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
+
+    def latest(self, step: int) -> dict[str, float]:
+        """The metrics of this step, if it was logged."""
+        last = self.records[-1] if self.records else {}
+        return {k: v for k, v in last.items() if "/" in k} if last.get("step") == step else {}
+
+    def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
+        record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(self._line(record))
+        return record
+
+    @staticmethod
+    def _line(record: dict[str, Any]) -> str:
+        return json.dumps(record) + "\n"

@@ -1,0 +1,102 @@
+"""Draws what a run's generator makes, while it trains."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gan_cli.config import Experiment
+from gan_cli.data.source import normalise
+from gan_cli.engine import TrainState
+from gan_cli.metrics import modes
+from gan_cli.views import pictures
+
+
+class Artist:
+    """Draws samples from fixed latents, and the real data's grid once; pictures are written in the background."""
+
+    def __init__(self, experiment: Experiment, directory: Path):
+        self._game, self._data, self._seed = experiment.game, experiment.dataset, experiment.seed
+        self._folder = directory / "samples"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._pending: list[tuple[Path, Future]] = []
+        self._drawn: set[int] = set()
+        self._sample = jax.jit(self._from_state, static_argnums=2)
+        self.last: Path | None = None
+        self.can_draw = hasattr(self._game, "sample") and self._data is not None
+        if self.can_draw:
+            self._thread.submit(draw_real, self._data, self._folder / "real.png")
+
+    def _from_state(self, state: TrainState, key: jax.Array, n: int) -> jax.Array:
+        return self._game.sample(state.params | state.average, state.net_state, key, n)  # type: ignore[attr-defined]
+
+    def samples(self, state: TrainState, n: int, seed: int) -> np.ndarray:
+        """``n`` examples from the averaged generator."""
+        return np.asarray(self._sample(state, jax.random.key(seed), n))
+
+    def _fixed(self, state: TrainState) -> np.ndarray:
+        assert self._data is not None
+        n = pictures.SIDE**2 if self._data.spec.is_image else pictures.POINTS
+        return self.samples(state, n, self._seed)
+
+    def draw(self, step: int, state: TrainState) -> None:
+        """Draw the samples of this step."""
+        if not self.can_draw or step in self._drawn:
+            return
+        self._drawn.add(step)
+        self.last = self._folder / f"{step}.png"
+        job = self._thread.submit(draw_samples, self._data, self._fixed(state), self.last)
+        self._pending.append((self.last, job))
+
+    def finished(self, wait: bool = False) -> list[Path]:
+        """Pictures that have been written since the last call; with ``wait``, all that were drawn.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        done = []
+        while self._pending and (wait or self._pending[0][1].done()):
+            path, job = self._pending.pop(0)
+            job.result()
+            done.append(path)
+        return done
+
+    def figures(self, state: TrainState) -> dict[str, float]:
+        """Figures of merit that need nothing but samples: mode coverage, where the modes are known."""
+        if not self.can_draw or self._data is None or self._data.modes is None:
+            return {}
+        return modes.coverage(self._fixed(state), self._data.modes)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+
+def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
+    """A grid of images; or points over the real ones, and the points themselves beside it."""
+    if data.spec.is_image:
+        pictures.write(path, pictures.grid(samples))
+    else:
+        pictures.write(path, pictures.scatter(samples, data.examples[: pictures.POINTS]))
+        pictures.write_points(path.with_suffix(".npz"), samples)
+
+
+def draw_real(data: Any, path: Path) -> None:
+    """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
+    n = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
+    chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
+    examples = np.asarray(normalise(data.examples[chosen]))
+    if data.spec.is_image:
+        pictures.write(path, pictures.grid(examples))
+    else:
+        pictures.write(path, pictures.scatter(examples, examples))
+
+
+def forget_pictures(directory: Path, step: int) -> None:
+    """Remove the pictures of later steps, which a resumed run will draw again."""
+    for picture in (directory / "samples").glob("[0-9]*"):
+        if int(picture.stem) > step:
+            picture.unlink()

@@ -1,0 +1,62 @@
+"""What is watched while a run is under way: whether it diverges, and how fast it goes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+
+class Watch:
+    """Looks for the first step at which a loss, or a player's parameters, stopped being finite."""
+
+    def __init__(self, players: tuple[str, ...], stops: bool):
+        self._players, self._stops = players, stops
+        self.story: dict[str, Any] = {}
+        self.finite = True
+
+    def look(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
+        self.finite = all(bool(ok) for ok in finite.values())
+        if self.story:
+            return
+        length = len(next(iter(metrics.values())))
+        bad: list[tuple[int, str, str]] = []
+        for player in self._players:
+            wrong = np.flatnonzero(~np.isfinite(metrics[f"{player}/loss"]))
+            if len(wrong):
+                bad.append((at - length + int(wrong[0]) + 1, player, "loss"))
+            elif not finite[player]:
+                bad.append((at, player, "parameters"))
+        if bad:
+            step, player, what = min(bad, key=lambda b: b[0])
+            self.story = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops and bool(self.story)
+
+
+class Clock:
+    """Time to the end of the first call, compilation included, and the rate of steps after it."""
+
+    def __init__(self, step: int):
+        self._began = time.monotonic()
+        self.first: float | None = None
+        self._step = self._first_step = step
+
+    def tick(self, step: int) -> None:
+        self._now = time.monotonic()
+        if self.first is None:
+            self.first = self._now - self._began
+            self._since, self._first_step = self._now, step
+        self._step = step
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second since the first call, or None before there are any."""
+        made = self._step - self._first_step
+        return made / (self._now - self._since) if made else None
+
+    def left(self, steps: int) -> float | None:
+        return (steps - self._step) / self.rate if self.rate else None
