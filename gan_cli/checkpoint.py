@@ -79,7 +79,7 @@ def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree]
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged files
-            _hush_closed_loops()
+            _hush_orbax()
             aside = run / "damaged" / str(step)
             log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
             aside.parent.mkdir(exist_ok=True)
@@ -135,7 +135,7 @@ class Saver:
         try:
             save(self._run, step, host, self._identity, self._keep)
         except Exception:
-            _hush_closed_loops()
+            _hush_orbax()
             raise
         self.newest = step
 
@@ -158,8 +158,9 @@ class Saver:
         self._thread.shutdown(wait=True)
 
 
-def _hush_closed_loops() -> None:
-    """Where a read or write fails, Orbax's others call back into a closed loop, a traceback each."""
+def _hush_orbax() -> None:
+    """Where a read or write fails, Orbax's others die after it, with a traceback each from asyncio."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
