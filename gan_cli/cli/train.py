@@ -163,7 +163,10 @@ def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
     """
     if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
         raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
-    return [str(module) for module in composed.modules or ()] if not isinstance(composed.modules, str) else []
+    named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
+    if named and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))  # as `python -m` does; a console script does not look here by itself
+    return named
 
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
