@@ -122,7 +122,7 @@ def print_table(jobs: Sequence[Job], console: Console | None = None) -> None:
         figures = [f"{name} {job.final[name]:.4g}" for name in ("modes", "quality") if name in job.final]
         table.add_row(
             str(job.number),
-            " ".join(job.overrides),
+            escape(" ".join(job.overrides)),
             job.status,
             "\n".join(shown + figures),
             str(job.directory),
