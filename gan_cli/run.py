@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +72,23 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
             raise
         except BaseException as error:
             with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
-                journal.write("failed", error=f"{type(error).__name__}: {error}")
-            if isinstance(error, OSError):
-                raise RunFailed(f"{error.strerror or error}: {error.filename or directory}") from error
-            raise
+                journal.write("failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            if isinstance(error, RunFailed) or not isinstance(error, Exception):
+                raise
+            raise RunFailed(_explain(error, directory)) from error
+
+
+def _explain(error: Exception, directory: Path) -> str:
+    """What went wrong, where, and what to try."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or directory}"
+    first = (str(error).strip() or "no message").splitlines()[0][:300]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    advice = "\nTry a smaller train.batch_size, model or data set." if "RESOURCE_EXHAUSTED" in first else ""
+    return (
+        f"{type(error).__name__}: {first}\n"
+        f"at {frame.filename}:{frame.lineno}; the traceback is in {directory / 'run.json'}.{advice}"
+    )
 
 
 def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: Reporter) -> Run:

@@ -243,7 +243,9 @@ def test_sweep_survives_its_jobs(gan_train, tmp_path):
     for number, (row, status) in enumerate(zip(rows, statuses, strict=True)):
         assert status in row and f"multirun/sweep/{number}" in row, (row, status)
     assert json.loads((tmp_path / "multirun/sweep/0/run.json").read_text())["status"] == "finished"
-    assert json.loads((tmp_path / "multirun/sweep/2/run.json").read_text())["status"] == "failed"
+    failed = json.loads((tmp_path / "multirun/sweep/2/run.json").read_text())
+    assert failed["status"] == "failed" and "sabotage" in failed["traceback"]
+    assert "RuntimeError: sabotage" in done.stderr and "Traceback" not in done.stderr
     assert gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=sweep").returncode == 2
     again = gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=fine")
     assert again.returncode == 0, again.stdout + again.stderr
