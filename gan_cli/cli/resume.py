@@ -85,5 +85,5 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
 def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
     *path, last = key.split(".")
     for part in path:
-        source, target = source[part], target[part]
+        source, target = source[part], target.setdefault(part, {})
     target[last] = source[last]
