@@ -8,6 +8,7 @@ configuration and the data. What survives is a killed process; Orbax does not fs
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import sys
@@ -42,14 +43,15 @@ def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int)
         identity: what must be equal where this checkpoint is used: fingerprints of configuration and data.
     """
     arrays = _by_name(state)
-    manifest = {name: _description(array) for name, array in arrays.items()}
+    described = {name: _description(array) for name, array in arrays.items()}
+    manifest = {"step": step, "identity": identity, "arrays": described}
     path = (run / "checkpoints" / str(step)).absolute()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
             path,
             args=args.Composite(
                 state=args.StandardSave(arrays),
-                manifest=args.JsonSave({"step": step, "identity": identity, "arrays": manifest}),
+                manifest=args.JsonSave(manifest | {"sha256": _digest(manifest)}),
             ),
             force=True,  # a step that is reached again by a resumed run is written again, with the same bits
         )
@@ -78,6 +80,8 @@ def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree]
             return step, _read(path, step, like, identity)
         except UserError:
             raise
+        except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
+            raise RunFailed(f"{path}: cannot be read: {_first_line(error)}") from error
         except Exception as error:  # whatever a reader makes of damaged files
             _hush_orbax()
             aside = run / "damaged" / str(step)
@@ -85,8 +89,10 @@ def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree]
             aside.parent.mkdir(exist_ok=True)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-    if found:
-        raise RunFailed(f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.")
+    if found or any((run / "damaged").glob("*")):
+        raise RunFailed(
+            f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.\nRemove that to start again."
+        )
     return None
 
 
@@ -94,8 +100,8 @@ def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:
     expected = _by_name(like)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
-        if manifest["step"] != step:
-            raise ValueError(f"it says it is of step {manifest['step']}")
+        if manifest.pop("sha256") != _digest(manifest) or manifest["step"] != step:
+            raise ValueError("its manifest is not what was saved")
         for part, value in identity.items():
             if manifest["identity"][part] != value:
                 raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
@@ -156,6 +162,10 @@ class Saver:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _hush_orbax() -> None:

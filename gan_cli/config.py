@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 # A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
 GROUPS = ("game", "model", "loss", "penalty", "optim", "strategy", "dataset")
 
+# Where a group's targets are defined: no other function of the package may be named there.
+HOMES = {
+    "game": "gan_cli.games",
+    "model": "gan_cli.models",
+    "loss": "gan_cli.losses",
+    "penalty": "gan_cli.penalties",
+    "optim": "gan_cli.optim",
+    "strategy": "gan_cli.strategies",
+    "dataset": "gan_cli.data",
+    "logger": "gan_cli.logger",
+}
+
 # What may differ when a run is resumed. Everything else determines the past and is hashed.
 FREE = frozenset(
     {
@@ -133,8 +145,9 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
             config[group] = _node(config[group], group, modules)
     _check_needs(config, modules)
     _check_cadences(config["train"])
-    if config["optim"].get("decay_steps", 0) is None:
-        config["optim"]["decay_steps"] = config["train"]["steps"]
+    for node in (config["optim"], *config["optim"].values()):
+        if isinstance(node, dict) and node.get("decay_steps", 0) is None:
+            node["decay_steps"] = config["train"]["steps"]
     return config
 
 
@@ -148,8 +161,9 @@ def resolve(tree: Any) -> dict[str, Any]:
         lines = str(error).strip().splitlines()
         raise UserError(f"{error.full_key or 'config'}: {lines[0]}") from error
     for key, value in _leaves(raw):
-        if isinstance(value, str) and "oc.env" in value and "${" in value:
-            if not key.startswith(ENVIRONMENT):
+        text = json.dumps(value)
+        if "oc.env" in text and "${" in text:
+            if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
                 raise UserError(f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only.")
             _put(resolved, key, value)
     return typing.cast(dict[str, Any], resolved)
@@ -167,9 +181,10 @@ def stored(config: dict[str, Any], modules: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_interpolation(key: str, value: Any) -> None:
-    if isinstance(value, str) and "${" in value:
-        resolvers = set(re.findall(r"\$\{([^:}]*)", value))
-        if not (key.startswith(ENVIRONMENT) and resolvers == {"oc.env"}):
+    text = json.dumps(value)
+    if "${" in text:
+        resolvers = set(re.findall(r"\$\{([^:}]*)", text))
+        if not (isinstance(value, str) and key.startswith(ENVIRONMENT) and resolvers == {"oc.env"}):
             raise UserError(f"{key}={value}: an interpolation is not allowed here.")
 
 
@@ -289,6 +304,9 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
             if not isinstance(child, dict) or "_target_" not in child:
                 raise UserError(f"{key}.{name}: is not among the choices made. Choose it first: {key}=[{name}]")
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
+    home = HOMES[key.split(".")[0]]
+    if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
+        raise UserError(f"{key}._target_={target}: a target of this group is defined in {home}.")
     options = signature.read(str(target), modules).options
     special = {name: node[name] for name in ("_target_", "_partial_") if name in node}
     rest = {name: value for name, value in node.items() if name not in special}
@@ -296,12 +314,25 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
     players = {name: rest.pop(name) for name in list(rest) if key == "optim" and isinstance(rest[name], dict)}
     checked = special | _options(rest, options, key)
     for name, value in checked.items():
-        if isinstance(value, dict) and "_target_" in value:
-            checked[name] = _node(value, f"{key}.{name}", modules)
+        checked[name] = _nested(value, f"{key}.{name}", modules)
     for player, own in players.items():
-        _node(player_node(node, player), f"{key}.{player}", modules)
-        checked[player] = own
+        whole = _node(player_node(node, player), f"{key}.{player}", modules)
+        checked[player] = {name: whole[name] for name in own}
     return checked
+
+
+def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
+    """A checked copy of an option's value: wherever in it, Hydra would act on a ``_target_``."""
+    if isinstance(value, list):
+        return [_nested(item, key, modules) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" in value:
+        return _node(value, key, modules)
+    for name in value:
+        if str(name).startswith("_"):
+            raise UserError(f"{key}.{name}: no such option.")
+    return {name: _nested(item, f"{key}.{name}", modules) for name, item in value.items()}
 
 
 def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
@@ -343,6 +374,11 @@ def determining(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in _leaves(config) if not is_free(key)}
 
 
+def free_leaves(config: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of ``config`` that may differ when a run is resumed."""
+    return [key for key, _ in _leaves(config) if is_free(key)]
+
+
 def is_free(key: str) -> bool:
     """Whether ``key`` (or its group) may differ when a run is resumed."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
@@ -373,39 +409,45 @@ def _put(tree: Any, key: str, value: Any) -> None:
 # ---------------------------------------------------------------------------------------------- building
 
 
+def _instantiate(nodes: dict[str, Any]) -> dict[str, Any]:
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(nodes, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, UserError) else error from None
+
+
 def build(config: dict[str, Any]) -> Experiment:
     """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
 
     Raises:
         UserError: options that contradict each other or the data, or a data set that cannot be had.
     """
-    from hydra.errors import HydraException
-    from hydra.utils import instantiate
-
     filled = from_environment(config)
     nodes = {group: filled[group] or None for group in (*GROUPS, "logger") if group != "optim"}
     needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
-    # The players are known once the game is; every player's optimiser is instantiated with the rest.
-    named = sorted(name for name, value in filled["optim"].items() if isinstance(value, dict))
-    nodes["optim"] = {player: player_node(filled["optim"], player) for player in ["", *named]}
-    try:
-        parts = instantiate(nodes, _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__
-        raise cause if isinstance(cause, UserError) else error from None
+    parts = _instantiate(nodes)
 
     penalties = parts["penalty"] or {}
     dataset = parts["dataset"]
     available = {"model": parts["model"], "loss": parts["loss"], "penalties": penalties}
     available["spec"] = dataset.spec if dataset else None
     game = parts["game"](*(available[need] for need in needs)) if needs else parts["game"]
+    named = [name for name, value in filled["optim"].items() if isinstance(value, dict)]
     for player in named:
         if player not in game.players:
-            players = ", ".join(game.players)
-            raise UserError(
-                f"optim.{player}: no such player or option.{nearest(player, game.players)} Players: {players}."
-            )
-    optimisers = {player: parts["optim"].get(player, parts["optim"][""]) for player in game.players}
+            near = nearest(player, game.players)
+            raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
+    # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
+    moves = dict.fromkeys(game.players, filled["strategy"].get("n_critic", 1)) | {game.players[-1]: 1}
+    optim = {player: player_node(filled["optim"], player) for player in game.players}
+    for player, node in optim.items():
+        for length in {"decay_steps", "warmup_steps"} & node.keys():
+            node[length] *= moves[player]
+    optimisers = _instantiate(optim)
     train = Train(**filled["train"])
     strategy = parts["strategy"](game, optimisers)
     if dataset and dataset.size < train.batch_size:

@@ -24,8 +24,8 @@ class Options(TypedDict, total=False):
 
     lr: learning rate (its peak, where a schedule changes it).
     schedule: constant, or from lr to zero over ``decay_steps``: linear, or cosine (Loshchilov and Hutter 2017).
-    decay_steps: moves until the schedule reaches zero; null is train.steps as a run first starts.
-    warmup_steps: moves in which the rate first rises linearly from zero.
+    decay_steps: steps until the schedule reaches zero; null is train.steps as a run first starts.
+    warmup_steps: steps in which the rate first rises linearly from zero.
     clip_value: bound of each gradient entry, applied before clip_norm; null is none.
     clip_norm: bound of the norm of a player's whole gradient (Pascanu et al. 2013); null is none.
     weight_clip: bound of each parameter after the move (Arjovsky et al. 2017, algorithm 1); null is none.

@@ -64,10 +64,10 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
         UserError: the directory's checkpoints are of another configuration, data set or architecture.
         RunFailed: something outside the run went wrong, such as a full disk; the directory says ``failed``.
     """
-    with _alone(directory):
+    with _alone(directory), StopSignal() as stop:
         journal = Journal(directory, experiment, command)
         try:
-            return _train(experiment, directory, journal, reporter)
+            run = _train(experiment, directory, journal, reporter, stop)
         except UserError:
             raise
         except BaseException as error:
@@ -76,6 +76,9 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
             if isinstance(error, RunFailed) or not isinstance(error, Exception):
                 raise
             raise RunFailed(_explain(error, directory)) from error
+    # The handlers that were there before ours now see the signal: the run is saved.
+    stop.pass_on()
+    return run
 
 
 def _explain(error: Exception, directory: Path) -> str:
@@ -91,7 +94,7 @@ def _explain(error: Exception, directory: Path) -> str:
     )
 
 
-def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: Reporter) -> Run:
+def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: Reporter, stop: StopSignal) -> Run:
     options, game, data = experiment.train, experiment.game, experiment.dataset
     device = jax.devices()[0]
     reporter.say(f"device    {provenance.describe(device)}")
@@ -159,56 +162,52 @@ def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: 
         return bool(every) and step % every == 0
 
     # 4. The steps. Order of effects: compute, look, draw, save. A checkpoint is only ever of a finite state.
-    with StopSignal() as stop:
-        try:
-            reporter.start(step, options.steps)
-            while step < options.steps and not stop.received and not watch.stopped:
-                length = min(options.steps_per_call - step % options.steps_per_call, options.steps - step)
-                state, metrics, finite = program(state, arrays, length)
-                step += length
-                in_flight.append((step, metrics, finite))
-                draw, keep = due(options.sample_every), due(options.checkpoint_every)
-                settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
-                if draw and step < options.steps and not watch.stopped:
-                    artist.draw(step, state)
-                if keep and step < options.steps and watch.finite and not watch.stopped:
-                    saver.save(step, state)
-                saver.check()
-                show(artist.finished())
-            settle(0)
-            # 5. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
-            if watch.finite and not watch.stopped and saver.newest != step:
-                saver.save(step, state)
-            if not watch.stopped:
+    try:
+        reporter.start(step, options.steps)
+        while step < options.steps and not stop.received and not watch.stopped:
+            length = min(options.steps_per_call - step % options.steps_per_call, options.steps - step)
+            state, metrics, finite = program(state, arrays, length)
+            step += length
+            in_flight.append((step, metrics, finite))
+            draw, keep = due(options.sample_every), due(options.checkpoint_every)
+            settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
+            if draw and step < options.steps and not watch.stopped:
                 artist.draw(step, state)
-            show(artist.finished(wait=True))
-            saver.wait()
-        finally:
-            reporter.stop()
-            artist.close()
-            saver.close()
-            for logger in loggers:
-                logger.close()
+            if keep and step < options.steps and watch.finite and not watch.stopped:
+                saver.save(step, state)
+            saver.check()
+            show(artist.finished())
+        settle(0)
+        # 5. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
+        saver.wait()
+        if watch.finite and not watch.stopped and saver.newest != step:
+            saver.save(step, state)
+        if not watch.stopped:
+            artist.draw(step, state)
+        show(artist.finished(wait=True))
+        saver.wait()
+    finally:
+        reporter.stop()
+        artist.close()
+        saver.close()
+        for logger in loggers:
+            logger.close()
 
-        status = (
-            "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
-        )
-        final = latest | (artist.figures(state) if not watch.stopped else {})
-        journal.write(
-            status,
-            step=step,
-            final=final,
-            seconds_to_first_call=clock.first,
-            steps_per_second=clock.rate,
-            checkpoint=saver.newest,
-            **watch.story,
-        )
-        _say_end(reporter, directory, status, step, final, clock, saver, artist, metrics_log, watch)
-        exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
-        drawer = functools.partial(artist.samples, state) if artist.can_draw else None
-        run = Run(directory, status, step, final, exit_status, drawer)
-    # The handlers that were there before ours now see the signal: the run is saved.
-    stop.pass_on()
+    status = "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
+    final = latest | (artist.figures(state) if not watch.stopped else {})
+    journal.write(
+        status,
+        step=step,
+        final=final,
+        seconds_to_first_call=clock.first,
+        steps_per_second=clock.rate,
+        checkpoint=saver.newest,
+        **watch.story,
+    )
+    _say_end(reporter, directory, status, step, final, clock, saver, artist, metrics_log, watch)
+    exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
+    drawer = functools.partial(artist.samples, state) if artist.can_draw else None
+    run = Run(directory, status, step, final, exit_status, drawer)
     return run
 
 

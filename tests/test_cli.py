@@ -262,3 +262,29 @@ def test_environment_is_left_alone(folder):
     before = dict(os.environ)
     gan_cli.train([*TINY, "name=env"], quiet=True)
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"model": {"generator": [{"_target_": "builtins.print"}]}},
+        {"model": {"generator": {"inner": {"_target_": "os.getcwd"}}}},
+        {"model": {"generator": {"_target_": "optax.sgd", "learning_rate": [{"_target_": "os.getcwd"}]}}},
+        {"loss": {"_target_": "gan_cli.cli.train.train", "config_dir": "evil"}},
+        {"loss": {"_target_": "gan_cli.files.write_json"}},
+        {"model": {"generator": ["${oc.env:HOME}"]}},
+        {"model": {"generator": {"_args_": [1]}}},
+    ],
+)
+def test_nothing_hides_from_the_allow_list(node):
+    """Hydra instantiates lists and plain mappings too: every target in them is held to the same rules."""
+    from gan_cli import config
+    from gan_cli.cli import compose
+
+    with compose.session() as hydra:
+        checked = config.check(compose.ours(compose.compose(hydra, [])))
+    ((group, value),) = node.items()
+    hostile = checked | {group: checked[group] | value}
+    with pytest.raises(UserError):
+        config.stored(hostile, [])
+    assert config.stored(checked, []) == checked

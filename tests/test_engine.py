@@ -93,3 +93,17 @@ def test_a_player_may_have_another_optimiser():
     p = Program(e)
     sizes = {player: len(jax.tree.leaves(p.state.opt_state[player])) for player in e.game.players}
     assert sizes["discriminator"] < sizes["generator"]  # SGD remembers nothing, Adam two moments
+
+
+def test_schedules_are_told_in_steps():
+    """With n_critic moves a step the discriminator's rate reaches zero when the generator's does."""
+    e = experiment([*TINY, "strategy.n_critic=3", "optim=sgd", "optim.clip_norm=null", "optim.schedule=linear"])
+    assert e.config["optim"]["decay_steps"] == 8
+    for player, moves in (("discriminator", 24), ("generator", 8)):
+        optimiser = e.optimisers[player]
+        state, one = optimiser.init(np.float32(0)), np.float32(1)
+        rates = []
+        for _ in range(moves + 1):
+            update, state = optimiser.update(one, state, one)
+            rates.append(-float(update))
+        assert rates[-1] == 0 and rates[-2] > 0, player

@@ -173,3 +173,17 @@ def test_modes_are_kept(experiment, modes, quality):
     assert sum(good) >= 4, good
     points = np.load(directory / "samples/20000.npz")["samples"]
     assert points.shape == (2500, 2) and (directory / "samples/20000.png").stat().st_size > 1000
+
+
+def test_interrupted_sweep_saves_its_job():
+    """SIGINT to the sweep alone: the running job saves and ends, the rest is not started, the status tells."""
+    arguments = ["--multirun", *TINY, "train.steps=400000", "seed=1,2", "name=sweep"]
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment())
+    began = time.monotonic()
+    while not list(Path("multirun/sweep/0/checkpoints").glob("[0-9]*")) and time.monotonic() - began < 60:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped" in out and not Path("multirun/sweep/1").exists()
+    assert json.loads(Path("multirun/sweep/0/run.json").read_text())["status"] == "stopped"

@@ -55,7 +55,7 @@ def session() -> Iterator[Any]:
     outer = state.hydra
     state.clear()
     try:
-        with translated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
             assert state.hydra is not None
             yield state.hydra
     finally:

@@ -10,8 +10,10 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from gan_cli.signals import CAUGHT
 
 # What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
 _SWEEP_ONLY = (
@@ -84,13 +88,40 @@ class ProcessLauncher(Launcher):
         command = [sys.executable, "-m", "gan_cli.cli.train", *overrides, *hydra]
         command += [f"hydra.run.dir='{directory}'", f"hydra.job.num={number}"]
         print(f"\njob {number}: {shlex.join(overrides)}", flush=True)
-        # Not through the sweep's signal handlers: a job gets its own SIGINT from the terminal.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        status = subprocess.run(command, check=False, env=environment).returncode
+        status, stopped = _wait(subprocess.Popen(command, env=environment, start_new_session=True))
         self.jobs.append(Job(number, overrides, directory, status))
+        if stopped:
+            raise SweepStopped(stopped)
         # A failed job is told of in the table and in the exit status of the sweep. An exception here would
         # make the sweeper leave out the batches that follow.
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=None)
+
+
+class SweepStopped(BaseException):
+    """A signal stopped the sweep; its job has saved and ended. Not an Exception, as no sweeper should catch it."""
+
+
+def _wait(process: subprocess.Popen) -> tuple[int, int | None]:
+    """Wait for a job, passing on the signals that this process gets: its exit status, and the first signal.
+
+    The job is in a session of its own, so that the terminal's SIGINT reaches it once, from here, and it can save.
+    """
+    received: list[int] = []
+
+    def forward(number: int, frame: Any) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, forward) for number in CAUGHT}
+    try:
+        status = process.wait()
+        return status, received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def register() -> None:

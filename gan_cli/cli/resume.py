@@ -59,11 +59,14 @@ def merge(
         group = override.package or key.replace("/", ".") if is_group(override) else None
         if configuration.is_free(key) or (group and configuration.is_free(group)):
             _copy(composed, merged, group or key)
-        elif key == "experiment":
-            # An experiment sets values anywhere: those that determine the past must be what they were.
-            _compare(past, now, "", override)
         else:
-            _compare(past, now, group or key, override)
+            # An experiment sets values anywhere; what it says of the past must be what it was.
+            under = "" if key == "experiment" else group or key
+            _compare(past, now, under, override)
+            if group is not None or key == "experiment":
+                for free in configuration.free_leaves(composed):
+                    if free.startswith(f"{under}.") or not under:
+                        _copy(composed, merged, free)
     return merged
 
 
@@ -73,7 +76,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
 
     # Where a value hangs on the number of steps (decay_steps), the first start has fixed it.
     for key in sorted(filter(under, past.keys() | now.keys())):
-        if key.endswith("decay_steps"):
+        if key.endswith("decay_steps") and now.get(key) is None:
             continue
         if past.get(key) != now.get(key):
             raise UserError(
@@ -85,5 +88,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
 def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
     *path, last = key.split(".")
     for part in path:
-        source, target = source[part], target.setdefault(part, {})
+        source, target = source.get(part, {}), target.setdefault(part, {})
+    if last not in source:
+        raise UserError(f"{key}: cannot be taken away from a run that is resumed.")
     target[last] = source[last]

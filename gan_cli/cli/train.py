@@ -6,8 +6,10 @@ anything is compiled; what needs no data is found before JAX is even imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -236,7 +238,7 @@ def _sweep(overrides: list[str]) -> int:
     from hydra.types import RunMode
 
     from gan_cli.cli import compose
-    from gan_cli.cli.launcher import ProcessLauncher, print_table
+    from gan_cli.cli.launcher import ProcessLauncher, SweepStopped, print_table
 
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
@@ -255,19 +257,32 @@ def _sweep(overrides: list[str]) -> int:
             raise UserError(
                 f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
             )
-        made = missing[-1] if missing else None if fixed else directory
+        ours = not fixed or directory in missing
         ProcessLauncher.jobs.clear()
+        stopped: int | None = None
         try:
             with compose.translated(hydra):
                 hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
+        except SweepStopped as stop:
+            stopped = stop.args[0]
         except UserError:
-            if made and not ProcessLauncher.jobs:
-                shutil.rmtree(made, ignore_errors=True)
+            if ours and not ProcessLauncher.jobs:
+                _unmake(directory, missing)
             raise
     jobs = ProcessLauncher.jobs
     if jobs:
         print_table(jobs)
+    if stopped is not None:
+        return 130 if stopped == signal.SIGINT else 143
     return 0 if all(job.exit_status == 0 for job in jobs) else 1
+
+
+def _unmake(directory: Path, missing: list[Path]) -> None:
+    """Remove a sweep's directory that no job was started in, and those of its parents that were made for it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for parent in missing:
+        with contextlib.suppress(OSError):  # another sweep is in it by now
+            parent.rmdir()
 
 
 def _task(config: Any) -> float | None:

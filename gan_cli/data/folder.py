@@ -83,9 +83,9 @@ def _contents(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
         return
     with zipfile.ZipFile(root) as archive:
         for name in names:
-            with archive.open(name) as member:
-                try:
+            try:
+                with archive.open(name) as member:
                     content = member.read(MAX_FILE + 1)
-                except (zipfile.BadZipFile, EOFError, OSError):  # a damaged member is a damaged image
-                    content = b""
+            except Exception:  # damaged, encrypted or oddly packed: the member is a damaged image
+                content = b""
             yield name, content if len(content) <= MAX_FILE else b""

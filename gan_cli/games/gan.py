@@ -125,7 +125,7 @@ class GAN:
             if penalty.interval == 1:
                 amount = value(own)
                 metrics[f"{DISCRIMINATOR}/{name}"] = amount
-            else:  # on the last step of each interval, so that a cadence that the interval divides meets it
+            else:  # on the last step of each interval; no metric, which would be zero on all other steps
                 due = step % penalty.interval == penalty.interval - 1
                 amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
             loss += penalty.weight * penalty.interval * amount

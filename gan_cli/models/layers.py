@@ -35,8 +35,8 @@ class SpectralVector(nnx.Variable):
 class Linear(nnx.Module):
     """A kernel and, with ``bias``, an offset, the kernel optionally divided by its spectral norm.
 
-    ``apply(x, kernel)`` is the linear map; ``matrix_axes`` puts the kernel's axes in the order (inputs,
-    outputs), where its matrix is ``[-1, outputs]``.
+    ``apply(x, kernel)`` is the linear map; ``out_axis`` is the kernel's axis of output features, so that the
+    matrix whose spectral norm counts is ``[everything else, features]``.
     """
 
     def __init__(
@@ -48,13 +48,15 @@ class Linear(nnx.Module):
         *,
         spectral: bool = False,
         bias: bool = True,
+        out_axis: int = -1,
         init: Initializer,
     ):
+        self.out_axis = out_axis
         self.apply = apply
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
         u_key = rngs.params()
-        self.u = SpectralVector(_unit(jax.random.normal(u_key, shape[-1:]))) if spectral else None
+        self.u = SpectralVector(_unit(jax.random.normal(u_key, (features,)))) if spectral else None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         kernel = self.kernel[...]
@@ -66,7 +68,8 @@ class Linear(nnx.Module):
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
         """kernel / sigma(kernel), after one power iteration (Miyato et al. 2018, algorithm 1)."""
         assert self.u is not None
-        matrix = kernel.reshape(-1, kernel.shape[-1])
+        matrix = jnp.moveaxis(kernel, self.out_axis, -1)
+        matrix = matrix.reshape(-1, matrix.shape[-1])
         fixed = lax.stop_gradient(matrix)
         u = self.u[...]
         v = _unit(fixed @ u)
@@ -94,7 +97,8 @@ def up(
     inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
 ) -> Linear:
     """A transposed 4x4 convolution of stride 2: twice the height and width."""
-    return Linear((4, 4, outputs, inputs), _up, outputs, rngs, spectral=spectral, bias=bias, init=init)
+    shape = (4, 4, outputs, inputs)
+    return Linear(shape, _up, outputs, rngs, spectral=spectral, bias=bias, out_axis=2, init=init)
 
 
 def _down(x: jax.Array, kernel: jax.Array) -> jax.Array:
