@@ -238,10 +238,9 @@ def test_another_dtype_or_shape_is_refused(tmp_path):
 
 
 def test_divergence_stops_and_keeps_the_last_finite_checkpoint(caplog):
-    run = train(*RUN, "name=a")
-    # The rate is part of the past, so the parameters are made to overflow instead: a rate that grows from here.
-    diverging = train(*RUN, "name=b", "optim=sgd", "optim.lr=1e3", "train.steps=400", "loss=lsgan")
-    assert run.status == "finished"
+    diverging = train(
+        *RUN, "name=b", "optim=sgd", "optim.clip_norm=null", "optim.lr=1e3", "train.steps=400", "loss=lsgan"
+    )
     assert (diverging.status, diverging.exit_status) == ("diverged", 3)
     facts = json.loads((diverging.directory / "run.json").read_text())
     assert facts["status"] == "diverged" and facts["diverged_player"] in ("generator", "discriminator")
