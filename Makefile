@@ -28,13 +28,13 @@ test-slow: setup ## the tests that kill processes, install wheels and train to c
 	$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check gan_cli tests scripts configs
+	$(BIN)/ruff format --check gan_cli tests scripts configs
 	$(BIN)/mypy
 
 format: setup ## rewrite the sources as ruff formats them
-	$(BIN)/ruff check --fix-only --quiet .
-	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet gan_cli tests scripts configs
+	$(BIN)/ruff format gan_cli tests scripts configs
 
 bench: setup ## steps a second beside eager PyTorch, which it installs into .venv
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
