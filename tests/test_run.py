@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import HERE, TINY, command, environment
 from PIL import Image
+from test_data import prepared
 
 import gan_cli
 from gan_cli import checkpoint
@@ -393,3 +394,13 @@ def test_two_processes_in_one_directory(tmp_path, gan_train):
         done = gan_train("resume=outputs/a", "train.steps=12")
     assert done.returncode == 2 and "another process" in done.stderr
     assert status(run.directory) == "finished"
+
+
+def test_prepared_data_may_move(tmp_path):
+    """dataset.data_dir is free on resume: what the data are is checked, not where they lie."""
+    prepared(tmp_path / "here", "array_record")
+    tiny = [*TINY, "dataset=tfds", "dataset.name=mnist", "dataset.version=3.0.1"]
+    train(*tiny, "name=a", f"dataset.data_dir={tmp_path / 'here'}")
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = train("resume=outputs/a", "train.steps=12", f"dataset.data_dir={tmp_path / 'there'}")
+    assert again.step == 12
