@@ -188,8 +188,7 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
         return Path(asked), True
     directory = Path(str(composed.hydra.run.dir))
     if asked == "auto":
-        fixed = name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
-        if not fixed:
+        if not _is_fixed(name, parsed):
             raise UserError(
                 "resume=auto: needs name=NAME. A directory named by the time would be a new one at each start."
             )
@@ -197,12 +196,16 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     return directory, False
 
 
+def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
+    """Whether the user chose the run's directory; otherwise it is named by the time."""
+    return name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
+
+
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
     """A directory for a new run, made exclusively: two runs of the same second do not share one."""
     from gan_cli.cli import compose, resume
 
-    fixed = checked["name"] is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
-    if not fixed:
+    if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
     if resume.has_run(directory):
         raise UserError(
