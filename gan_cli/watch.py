@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
+_METRIC = {"loss": "loss", "gradient": "grad_norm"}
+
 
 class Watch:
-    """Looks for the first step at which a loss, or a player's parameters, stopped being finite."""
+    """Looks for the first step at which a loss, a gradient or a player's parameters stopped being finite.
+
+    The gradient's norm counts because clipping hides it: a norm that overflows scales its gradient to zero, and the
+    player stands still for the rest of a run whose losses look sound.
+    """
 
     def __init__(self, players: tuple[str, ...], stops: bool):
         self._players, self._stops = players, stops
@@ -23,10 +29,11 @@ class Watch:
         length = len(next(iter(metrics.values())))
         bad: list[tuple[int, str, str]] = []
         for player in self._players:
-            wrong = np.flatnonzero(~np.isfinite(metrics[f"{player}/loss"]))
-            if len(wrong):
-                bad.append((at - length + int(wrong[0]) + 1, player, "loss"))
-            elif not finite[player]:
+            for what in ("loss", "gradient"):
+                wrong = np.flatnonzero(~np.isfinite(metrics[f"{player}/{_METRIC[what]}"]))
+                if len(wrong):
+                    bad.append((at - length + int(wrong[0]) + 1, player, what))
+            if not finite[player]:
                 bad.append((at, player, "parameters"))
         if bad:
             step, player, what = min(bad, key=lambda b: b[0])
