@@ -12,6 +12,8 @@ import json
 import logging
 import shutil
 import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from gan_cli.types import Tree
 log = logging.getLogger(__name__)
 # Orbax logs the tracebacks of failed reads and writes through absl; here they become one line of our own.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+# Orbax keeps the state of a save under way for the whole process: two at once time out.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def steps(run: Path) -> list[int]:
@@ -46,7 +50,7 @@ def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int)
     described = {name: _description(array) for name, array in arrays.items()}
     manifest = {"step": step, "identity": identity, "arrays": described}
     path = (run / "checkpoints" / str(step)).absolute()
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _ONE_AT_A_TIME, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
             path,
             args=args.Composite(
@@ -59,41 +63,58 @@ def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int)
         shutil.rmtree(run / "checkpoints" / str(old))
 
 
-def restore(run: Path, like: Tree, identity: dict[str, Any]) -> tuple[int, Tree] | None:
-    """The newest checkpoint that verifies, as ``(step, state)`` of host arrays, or None where there is none.
+def restore(
+    runs: Sequence[tuple[Path, dict[str, Any]]], like: Tree, only: int | None = None
+) -> tuple[int, list[Tree]] | None:
+    """The newest step whose checkpoints verify in all of these runs, and their states, arrays of the host.
 
-    A damaged one is moved to ``damaged/<step>`` with a warning, and the one before is tried.
+    A damaged checkpoint is moved to ``damaged/<step>`` with a warning, and the step before is tried. Runs that are
+    trained together are of one step; None is a start from the seed, where they have no step in common.
 
     Args:
-        like: a pytree of the structure, shapes and dtypes that the run needs.
-        identity: as given to ``save``.
+        runs: each run's directory, and its identity as it was given to ``save``.
+        like: a pytree of the structure, shapes and dtypes that each run needs.
+        only: the one step to look at; None where it fails.
 
     Raises:
-        UserError: the checkpoint is whole, but of another configuration, data set or architecture.
+        UserError: a checkpoint is whole, but of another configuration, data set or architecture.
         RunFailed: there were checkpoints, and every one is damaged.
     """
-    _remove_interrupted(run)
-    found = steps(run)
-    for step in reversed(found):
-        path = (run / "checkpoints" / str(step)).absolute()
-        try:
-            return step, _read(path, step, like, identity)
-        except UserError:
-            raise
-        except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
-            raise RunFailed(f"{path}: cannot be read: {_first_line(error)}") from error
-        except Exception as error:  # whatever a reader makes of damaged files
-            _hush_orbax()
-            aside = run / "damaged" / str(step)
-            log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
-            aside.parent.mkdir(exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-    if found or any((run / "damaged").glob("*")):
-        raise RunFailed(
-            f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.\nRemove that to start again."
-        )
+    for run, _ in runs:
+        _remove_interrupted(run)
+    common = set.intersection(*(set(steps(run)) for run, _ in runs))
+    common &= {only} if only is not None else common
+    for step in sorted(common, reverse=True):
+        states = [_verified(run, step, like, identity) for run, identity in runs]
+        if all(state is not None for state in states):
+            return step, states
+    if only is not None:
+        return None
+    for run, _ in runs:
+        if common or any((run / "damaged").glob("*")):
+            raise RunFailed(
+                f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.\nRemove that to start again."
+            )
     return None
+
+
+def _verified(run: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree | None:
+    """The state of this checkpoint; None where it was damaged, and is moved aside."""
+    path = (run / "checkpoints" / str(step)).absolute()
+    try:
+        return _read(path, step, like, identity)
+    except UserError:
+        raise
+    except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
+        raise RunFailed(f"{path}: cannot be read: {_first_line(error)}") from error
+    except Exception as error:  # whatever a reader makes of damaged files
+        _hush_orbax()
+        aside = run / "damaged" / str(step)
+        log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
+        aside.parent.mkdir(exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        return None
 
 
 def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:

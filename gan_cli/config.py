@@ -1,14 +1,14 @@
-"""The composed configuration: its schema, its checks, and the one place where it becomes objects.
+"""The composed configuration: its schema and its checks.
 
 Hydra composes YAML; ``check`` compares every key, type and range with the schema below and with the signature
-of each ``_target_``; ``build`` instantiates what passed. Before ``build`` the configuration may change, after
-it nothing does. Checking imports no JAX.
+of each ``_target_``. What passed becomes objects in ``gan_cli.build``. Checking imports no JAX.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -16,18 +16,14 @@ import types as pytypes
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_cli import signature
 from gan_cli.errors import UserError, nearest
-from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Range, Seed
-
-if TYPE_CHECKING:
-    from gan_cli.data import Dataset
-    from gan_cli.types import Game, Strategy
+from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Range, Seed
 
 # A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
 GROUPS = ("game", "model", "loss", "penalty", "optim", "strategy", "dataset")
@@ -54,6 +50,7 @@ FREE = frozenset(
         "train.checkpoint_every",
         "train.keep",
         "train.on_nan",
+        "train.profile",
         "logger",
         "name",
         "resume",
@@ -71,7 +68,11 @@ ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir")
 
 @dataclass(frozen=True)
 class Train:
-    """Options of ``train``: how long a run is and how often it reports. Cadences are in steps; 0 is never."""
+    """Options of ``train``: how long a run is, how often it reports, what it computes in.
+
+    Cadences are in steps; 0 is never. ``ensemble`` is how many seeds to train at once, or the values of each
+    scalar option to train with, in all combinations.
+    """
 
     steps: PositiveInt
     batch_size: PositiveInt
@@ -82,6 +83,9 @@ class Train:
     keep: PositiveInt
     ema: Decay
     on_nan: Literal["stop", "continue"]
+    precision: Precision
+    ensemble: PositiveInt | dict[str, Any] | None
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -102,24 +106,6 @@ class Schema:
     resume: str | None
     dry_run: bool
     modules: list[str]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Everything that a run needs, as objects that no longer change."""
-
-    config: dict[str, Any]
-    game: Game
-    strategy: Strategy
-    optimisers: dict[str, Any]
-    dataset: Dataset | None
-    train: Train
-    loggers: dict[str, Any]
-    seed: int
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.config)
 
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -148,7 +134,43 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     for node in (config["optim"], *config["optim"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
             node["decay_steps"] = config["train"]["steps"]
+    for _, member in members(config):
+        check(member, modules)
     return config
+
+
+# What an ensemble's members may differ in: numbers that the compiled program can take as arguments.
+_VARIED = ("optim", "penalty", "loss", "strategy")
+
+
+def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The members of ``train.ensemble``, none where there is none: what sets each apart, and its configuration.
+
+    Raises:
+        UserError: a name that is no option, or none that may vary, or values that are not a list of numbers.
+    """
+    asked = config["train"]["ensemble"]
+    if asked is None:
+        return []
+    if isinstance(asked, int):
+        asked = {"seed": [config["seed"] + i for i in range(asked)]}
+    known = dict(_leaves(config))
+    for key, values in asked.items():
+        if key not in known:
+            raise UserError(f"train.ensemble: {key} is no option of this configuration.{nearest(key, known)}")
+        if key != "seed" and key.split(".")[0] not in _VARIED:
+            raise UserError(f"train.ensemble: {key} cannot vary; seed and numbers of {', '.join(_VARIED)} can.")
+        if not isinstance(values, list) or not values or not all(type(v) in (int, float) for v in values):
+            raise UserError(f"train.ensemble: {key} needs a list of numbers, e.g. {{{key}:[1,2]}}.")
+    found = []
+    for values in itertools.product(*asked.values()):
+        apart = dict(zip(asked, values, strict=True))
+        member = copy.deepcopy(dict(config))
+        for key, value in apart.items():
+            put(member, key, value)
+        member["train"]["ensemble"] = None
+        found.append((apart, member))
+    return found
 
 
 def resolve(tree: Any) -> dict[str, Any]:
@@ -165,7 +187,7 @@ def resolve(tree: Any) -> dict[str, Any]:
         if "oc.env" in text and "${" in text:
             if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
                 raise UserError(f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only.")
-            _put(resolved, key, value)
+            put(resolved, key, value)
     return typing.cast(dict[str, Any], resolved)
 
 
@@ -199,7 +221,7 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and "${" in value:
             _check_interpolation(key, value)
             try:
-                _put(filled, key, OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0])  # type: ignore[index]
+                put(filled, key, OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0])  # type: ignore[index]
             except OmegaConfBaseException as error:
                 raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
     return filled
@@ -355,6 +377,8 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
         if part not in needs and config[group]:
             empty = "none" if group == "penalty" else f"none (or `override /{group}: none` in an experiment)"
             raise UserError(f"{group} is set, but this game takes none: {group}={empty}.")
+    if "precision" not in needs and config["train"]["precision"] != "float32":
+        raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")
 
 
 def _check_cadences(train: Mapping[str, Any]) -> None:
@@ -399,59 +423,9 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield dotted, value
 
 
-def _put(tree: Any, key: str, value: Any) -> None:
+def put(tree: Any, key: str, value: Any) -> None:
+    """Set the option of a dotted key."""
     *path, last = key.split(".")
     for part in path:
         tree = tree[part]
     tree[last] = value
-
-
-# ---------------------------------------------------------------------------------------------- building
-
-
-def _instantiate(nodes: dict[str, Any]) -> dict[str, Any]:
-    from hydra.errors import HydraException
-    from hydra.utils import instantiate
-
-    try:
-        return instantiate(nodes, _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__
-        raise cause if isinstance(cause, UserError) else error from None
-
-
-def build(config: dict[str, Any]) -> Experiment:
-    """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
-
-    Raises:
-        UserError: options that contradict each other or the data, or a data set that cannot be had.
-    """
-    filled = from_environment(config)
-    nodes = {group: filled[group] or None for group in (*GROUPS, "logger") if group != "optim"}
-    needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
-    parts = _instantiate(nodes)
-
-    penalties = parts["penalty"] or {}
-    dataset = parts["dataset"]
-    available = {"model": parts["model"], "loss": parts["loss"], "penalties": penalties}
-    available["spec"] = dataset.spec if dataset else None
-    game = parts["game"](*(available[need] for need in needs)) if needs else parts["game"]
-    named = [name for name, value in filled["optim"].items() if isinstance(value, dict)]
-    for player in named:
-        if player not in game.players:
-            near = nearest(player, game.players)
-            raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
-    # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
-    moves = dict.fromkeys(game.players, filled["strategy"].get("n_critic", 1)) | {game.players[-1]: 1}
-    optim = {player: player_node(filled["optim"], player) for player in game.players}
-    for player, node in optim.items():
-        for length in {"decay_steps", "warmup_steps"} & node.keys():
-            node[length] *= moves[player]
-    optimisers = _instantiate(optim)
-    train = Train(**filled["train"])
-    strategy = parts["strategy"](game, optimisers)
-    if dataset and dataset.size < train.batch_size:
-        raise UserError(
-            f"train.batch_size={train.batch_size}: larger than the data set, which has {dataset.size} examples."
-        )
-    return Experiment(config, game, strategy, optimisers, dataset, train, parts["logger"] or {}, filled["seed"])

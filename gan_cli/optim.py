@@ -94,11 +94,11 @@ def _chain(
 ) -> optax.GradientTransformation:
     """Clip the gradient, apply the method, scale by the rate, project the parameters."""
     parts = [
-        optax.clip(clip_value) if clip_value else None,
-        optax.clip_by_global_norm(clip_norm) if clip_norm else None,
+        optax.clip(clip_value) if clip_value is not None else None,
+        optax.clip_by_global_norm(clip_norm) if clip_norm is not None else None,
         method,
         optax.scale_by_learning_rate(_rate(lr, schedule, decay_steps, warmup_steps)),
-        project_to_box(weight_clip) if weight_clip else None,
+        project_to_box(weight_clip) if weight_clip is not None else None,
     ]
     return optax.chain(*(part for part in parts if part is not None))
 

@@ -52,3 +52,18 @@ def r2(*, gamma: NonNegativeFloat = 1.0, interval: PositiveInt = 1) -> Penalty:
         gamma,
         interval,
     )
+
+
+def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
+    """weight * E (||grad D(x)|| - 1)^2 between a real and a generated example (Gulrajani et al. 2017, eq. 3).
+
+    x = e x_real + (1 - e) x_fake, with e uniform in [0, 1] for each pair.
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        e = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
+        squared = _squared_gradient_norm(critic, params, e * real + (1 - e) * fake)
+        # The root's own derivative at zero is infinite: a critic that starts flat would turn to NaN.
+        return jnp.mean((jnp.sqrt(squared + 1e-12) - 1) ** 2)
+
+    return Penalty(function, weight, interval)

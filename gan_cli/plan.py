@@ -10,15 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli import engine, provenance
-from gan_cli.config import Experiment
+from gan_cli.build import Experiment
 from gan_cli.views import artist, pictures
 
 
 def describe(experiment: Experiment) -> list[str]:
     """One line each for the device, the data, the players and the steps."""
-    state = jax.eval_shape(
-        functools.partial(engine.init, experiment.game, experiment.strategy, experiment.optimisers, experiment.seed)
-    )
+    state = jax.eval_shape(functools.partial(engine.init, experiment.parts))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
     lines = [f"device    {provenance.describe(jax.devices()[0])}"]
@@ -40,6 +38,6 @@ def draw(experiment: Experiment, path: Path) -> Path:
     data = experiment.dataset
     assert data is not None
     wanted = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
-    seen = engine.first_examples(data.resident, data.arrays, experiment.seed, experiment.train.batch_size, wanted)
+    seen = engine.first_examples(data, experiment.seed, experiment.train.batch_size, wanted)
     artist.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
     return path

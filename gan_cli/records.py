@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_cli import files, provenance
-from gan_cli.config import Experiment
+from gan_cli.build import Experiment
 
 
 class Journal:
@@ -26,17 +26,23 @@ class Journal:
             "fingerprint": experiment.fingerprint,
             "config": experiment.config,
         }
+        self.before = self._before()
         self._facts["history"] = self._history()
         self._start = time.monotonic()
 
+    def _before(self) -> dict[str, Any]:
+        """What an earlier start has left, or nothing."""
+        try:
+            return json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
     def _history(self) -> list[dict[str, Any]]:
         """The earlier starts of this run, oldest first: what each was told, and how it stood when it ended."""
-        try:
-            before = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
-        return [*before.get("history", []), {name: before.get(name) for name in kept}]
+        return [*self.before.get("history", []), {name: self.before.get(name) for name in kept}]
 
     def write(self, status: str, **facts: Any) -> None:
         seconds = round(time.monotonic() - self._start, 3)

@@ -1,7 +1,7 @@
 """A run's life: where it starts from, its steps, what it writes, and how it ends.
 
-``train`` reads from top to bottom as the story of a run. Everything lies in the run's directory, and from there
-it can be resumed: see the README for what is in it.
+``train`` reads from top to bottom as the story of a run, of one GAN or of an ensemble. Everything lies in the run's
+directory, and from there it can be resumed: see the README for what is in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import functools
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli import checkpoint, engine, provenance
-from gan_cli.config import Experiment
+from gan_cli import checkpoint, provenance
+from gan_cli.build import Experiment
 from gan_cli.console import Reporter
 from gan_cli.errors import RunFailed, UserError
-from gan_cli.records import Journal, MetricsLog
+from gan_cli.member import Member
+from gan_cli.program import Program
+from gan_cli.records import Journal
 from gan_cli.signals import StopSignal
 from gan_cli.types import Tree
-from gan_cli.views.artist import Artist, forget_pictures
-from gan_cli.watch import Clock, Watch
+from gan_cli.views.artist import sampler
+from gan_cli.watch import Clock, Trace
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
 
@@ -41,6 +43,7 @@ class Run:
         step: the last step made.
         metrics: the last logged metrics, with those of the final samples.
         exit_status: what the process that trained it ends with.
+        members: the runs of an ensemble; of a single run, none.
     """
 
     directory: Path
@@ -48,12 +51,13 @@ class Run:
     step: int
     metrics: dict[str, float]
     exit_status: int
+    members: list[Run] = field(default_factory=list)
     _draw: Any = field(default=None, repr=False)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """``n`` examples from the averaged generator, as the networks see data (images in [-1, 1])."""
         if self._draw is None:
-            raise ValueError("this game draws no samples")
+            raise ValueError("this game draws no samples, or this is an ensemble: its members do")
         return self._draw(n, seed)
 
 
@@ -64,15 +68,29 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
         UserError: the directory's checkpoints are of another configuration, data set or architecture.
         RunFailed: something outside the run went wrong, such as a full disk; the directory says ``failed``.
     """
-    with _alone(directory), StopSignal() as stop:
+    ensemble = experiment.ensemble
+    places = [directory / "members" / str(i) for i in range(len(ensemble.members))] if ensemble else []
+    with _alone([directory, *places]), StopSignal() as stop:
         journal = Journal(directory, experiment, command)
+        data = experiment.dataset.fingerprint() if experiment.dataset else None
+
+        def member(own: Experiment, place: Path, journal: Journal) -> Member:
+            return Member(own, place, journal, {"configuration": own.fingerprint, "data": data})
+
+        if ensemble:
+            parts = zip(ensemble.members, places, strict=True)
+            members = [member(own, place, Journal(place, own, command)) for own, place in parts]
+        else:
+            members = [member(experiment, directory, journal)]
         try:
-            run = _train(experiment, directory, journal, reporter, stop)
+            run = _train(experiment, directory, journal, members, reporter, stop)
         except UserError:
             raise
         except BaseException as error:
-            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
-                journal.write("failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            told = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            for failed in {id(j): j for j in (journal, *(m.journal for m in members))}.values():
+                with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                    failed.write("failed", **told)
             if isinstance(error, RunFailed) or not isinstance(error, Exception):
                 raise
             raise RunFailed(_explain(error, directory)) from error
@@ -94,173 +112,178 @@ def _explain(error: Exception, directory: Path) -> str:
     )
 
 
-def _train(experiment: Experiment, directory: Path, journal: Journal, reporter: Reporter, stop: StopSignal) -> Run:
-    options, game, data = experiment.train, experiment.game, experiment.dataset
-    device = jax.devices()[0]
-    reporter.say(f"device    {provenance.describe(device)}")
+def _train(
+    experiment: Experiment,
+    directory: Path,
+    journal: Journal,
+    members: list[Member],
+    reporter: Reporter,
+    stop: StopSignal,
+) -> Run:
+    options, data = experiment.train, experiment.dataset
+    reporter.say(f"device    {provenance.describe(jax.devices()[0])}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
 
     # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
-    identity = {"configuration": experiment.fingerprint, "data": data.fingerprint() if data else None}
-    initial = functools.partial(engine.init, game, experiment.strategy, experiment.optimisers, experiment.seed)
-    restored = checkpoint.restore(directory, jax.eval_shape(initial), identity)
-    step, state = restored if restored else (0, jax.jit(initial)())
-    state = jax.device_put(state)
+    program = Program(experiment)
+    step, state, restored = _start(program, members)
     if restored:
         reporter.say(f"resumed   from step {step}")
-    sizes = {player: sum(x.size for x in jax.tree.leaves(p)) for player, p in state.params.items()}
+    sizes = {player: sum(x.size for x in jax.tree.leaves(p)) for player, p in program.abstract.params.items()}
     reporter.say(f"players   {', '.join(f'{player} {size:,} parameters' for player, size in sizes.items())}")
+    if experiment.ensemble:
+        reporter.say(f"ensemble  {len(members)} members, apart in {', '.join(experiment.ensemble.varied)}")
     reporter.say(f"directory {directory}")
 
     # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
-    metrics_log = MetricsLog(directory, step)
-    forget_pictures(directory, step)
     journal.write("running", step=step)
-    loggers = [logger(directory, metrics_log.records) for logger in experiment.loggers.values()]
-
-    # 3. The compiled program, with the data where it runs.
-    program = engine.compile_chunk(
-        game,
-        experiment.strategy,
-        data.resident if data else None,
-        experiment.seed,
-        options.batch_size,
-        options.ema,
-    )
-    arrays = jax.device_put(data.arrays) if data else None
-    artist = Artist(experiment, directory)
-    saver = checkpoint.Saver(directory, identity, options.keep)
-    saver.newest = step if restored else None
-    watch = Watch(game.players, options.on_nan == "stop")
-    clock = Clock(step)
+    draws = sampler(experiment)
+    clock, trace = Clock(step), Trace(directory, options.profile, options.steps - step > program.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
-    latest = metrics_log.latest(step)
 
     def settle(pending: int) -> None:
         """Look at finished calls until ``pending`` are in flight; the device works on meanwhile."""
         while len(in_flight) > pending:
             at, metrics, finite = in_flight.pop(0)
             metrics, finite = jax.device_get((metrics, finite))
-            watch.look(at, metrics, finite)
             clock.tick(at)
-            latest.clear()
-            latest.update({name: float(values[-1]) for name, values in metrics.items()})
-            text = _summary(latest, game.players, clock)
+            for i, member in enumerate(members):
+                member.look(at, program.of_member(metrics, i), program.of_member(finite, i), clock.rate)
+            text = _summary(members, clock)
             reporter.update(at, text)
             if at % options.log_every == 0 or at == options.steps:
-                record = metrics_log.write(at, latest, clock.rate)
-                for logger in loggers:
-                    logger.log(record)
                 reporter.logged(at, options.steps, text, clock.left(options.steps))
 
-    def show(paths: list[Path]) -> None:
-        for path in paths:
-            for logger in loggers:
-                logger.picture(int(path.stem), path)
+    def each(act: str) -> None:
+        """Draw or save every member."""
+        for i, member in enumerate(members):
+            if member.going:
+                getattr(member, act)(step, program.member(state, i))
 
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
-    # 4. The steps. Order of effects: compute, look, draw, save. A checkpoint is only ever of a finite state.
+    # 3. The steps. Order of effects: compute, look, draw, save. A checkpoint is only ever of a finite state.
     try:
+        for member in members:
+            member.begin(step, restored, draws)
         reporter.start(step, options.steps)
-        while step < options.steps and not stop.received and not watch.stopped:
-            length = min(options.steps_per_call - step % options.steps_per_call, options.steps - step)
-            state, metrics, finite = program(state, arrays, length)
+        while step < options.steps and not stop.received and any(member.going for member in members):
+            length = program.call(step)
+            trace.before_call(state)
+            state, metrics, finite = program.run(state, step)
             step += length
             in_flight.append((step, metrics, finite))
             draw, keep = due(options.sample_every), due(options.checkpoint_every)
             settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
-            if draw and step < options.steps and not watch.stopped:
-                artist.draw(step, state)
-            if keep and step < options.steps and watch.finite and not watch.stopped:
-                saver.save(step, state)
-            saver.check()
-            show(artist.finished())
+            if draw and step < options.steps:
+                each("draw")
+            if keep and step < options.steps:
+                each("save")
+            for member in members:
+                member.check()
         settle(0)
-        # 5. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
-        saver.wait()
-        if watch.finite and not watch.stopped and saver.newest != step:
-            saver.save(step, state)
-        if not watch.stopped:
-            artist.draw(step, state)
-        show(artist.finished(wait=True))
-        saver.wait()
+        # 4. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
+        trace.close(state)
+        each("save")
+        each("draw")
+        for member in members:
+            member.finish()
     finally:
         reporter.stop()
-        artist.close()
-        saver.close()
-        for logger in loggers:
-            logger.close()
+        program.close()
+        for member in members:
+            member.close()
 
-    status = "diverged" if watch.stopped else "stopped" if stop.received and step < options.steps else "finished"
-    final = latest | (artist.figures(state) if not watch.stopped else {})
-    journal.write(
-        status,
-        step=step,
-        final=final,
-        seconds_to_first_call=clock.first,
-        steps_per_second=clock.rate,
-        checkpoint=saver.newest,
-        **watch.story,
-    )
-    _say_end(reporter, directory, status, step, final, clock, saver, artist, metrics_log, watch)
+    over = "stopped" if stop.received and step < options.steps else "finished"
+    timing = {"seconds_to_first_call": clock.first, "steps_per_second": clock.rate}
+    runs = []
+    for i, member in enumerate(members):
+        status, own = over if member.going else "diverged", program.member(state, i)
+        final = member.end(status, step, own, **timing)
+        drawer = functools.partial(member.artist.samples, own) if member.artist.can_draw else None
+        exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
+        runs.append(Run(member.directory, status, step, final, exit_status, _draw=drawer))
+    rate = f", {clock.rate:,.0f} steps/s" if clock.rate else ""
+    first = f", first call after {clock.first:.1f} s" if clock.first is not None else ""
+    status = over if any(member.going for member in members) else "diverged"
+    reporter.say(f"{status:9} at step {step}{rate}{first}")
+    if trace.path is not None:
+        reporter.say(f"profile   {trace.path}")
+    if experiment.ensemble is None:
+        members[0].tell(reporter, runs[0].metrics)
+        return runs[0]
+    table = []
+    for member, run, apart in zip(members, runs, experiment.ensemble.apart, strict=True):
+        table.append({"directory": str(run.directory), "status": run.status, "apart": apart, "final": run.metrics})
+        named = " ".join(f"{key}={value}" for key, value in apart.items())
+        reporter.say(f"{run.status:9} {run.directory}  {named}  {_figures(run.metrics, member)}")
+    journal.write(status, step=step, members=table, **timing)
     exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
-    drawer = functools.partial(artist.samples, state) if artist.can_draw else None
-    run = Run(directory, status, step, final, exit_status, drawer)
-    return run
+    return Run(directory, status, step, {}, exit_status, runs)
 
 
 # -------------------------------------------------------------------------------------- parts of the story
 
 
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the run's directory: two processes in one directory would corrupt it.
+def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
+    """The step and state to start from, and whether they come from checkpoints.
 
-    The lock is the kernel's: it goes with the process, however that ends.
+    A member that had diverged by then stays as it was: diverged, and without a part in the steps to come. Where all
+    had, each is tried again.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{directory}: another process is training in it.") from None
+    dead = [member for member in members if member.journal.before.get("status") == "diverged"]
+    live = [member for member in members if member not in dead] or members
+    abstract = program.abstract
+    found = checkpoint.restore([(member.directory, member.identity) for member in live], abstract)
+    if found is None:
+        return 0, program.init(), False
+    step, states = found
+    own = dict(zip(map(id, live), states, strict=True))
+    alive = [True] * len(members)
+    for i, member in enumerate(members):
+        if id(member) in own:
+            continue
+        # A checkpoint of this very step is from before it diverged, as it then will again.
+        again = checkpoint.restore([(member.directory, member.identity)], abstract, only=step)
+        if again is None:
+            alive[i] = False
+            member.watch.recall(member.journal.before)
+        own[id(member)] = again[1][0] if again else states[0]
+    return step, program.assemble([own[id(member)] for member in members], alive), True
+
+
+@contextlib.contextmanager
+def _alone(directories: Sequence[Path]) -> Iterator[None]:
+    """Hold the run's directories: two processes in one directory would corrupt it.
+
+    The locks are the kernel's: they go with the process, however that ends.
+    """
+    with contextlib.ExitStack() as stack:
+        for directory in directories:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((directory / ".lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{directory}: another process is training in it.") from None
         yield
 
 
-def _summary(metrics: dict[str, float], players: tuple[str, ...], clock: Clock) -> str:
-    losses = "  ".join(f"{player} {metrics[f'{player}/loss']:.4g}" for player in players)
-    return f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses
+def _summary(members: list[Member], clock: Clock) -> str:
+    """The players' losses, of an ensemble their means over the members that go on, and the speed."""
+    going = [member for member in members if member.going] or members
+    means = {
+        player: float(np.mean([member.latest[f"{player}/loss"] for member in going]))
+        for player in members[0].experiment.game.players
+    }
+    losses = "  ".join(f"{player} {mean:.4g}" for player, mean in means.items())
+    many = f"{len(going)} of {len(members)} members  " if len(members) > 1 else ""
+    return many + (f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses)
 
 
-def _say_end(
-    reporter: Reporter,
-    directory: Path,
-    status: str,
-    step: int,
-    final: dict[str, float],
-    clock: Clock,
-    saver: checkpoint.Saver,
-    artist: Artist,
-    metrics_log: MetricsLog,
-    watch: Watch,
-) -> None:
-    rate = f", {clock.rate:,.0f} steps/s" if clock.rate else ""
-    first = f", first call after {clock.first:.1f} s" if clock.first is not None else ""
-    reporter.say(f"{status:9} at step {step}{rate}{first}")
-    if watch.story:
-        story = watch.story
-        reporter.warn(
-            f"step {story['diverged_at']}: the {story['diverged_player']}'s {story['diverged_in']} is not finite."
-        )
-        kept = f"checkpoint of step {saver.newest}" if saver.newest is not None else "none was reached"
-        reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+def _figures(final: dict[str, float], member: Member) -> str:
+    shown = [f"{player} {final[f'{player}/loss']:.4g}" for player in member.experiment.game.players if final]
     if "modes" in final:
-        kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
-        reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
-    if artist.last is not None:
-        reporter.say(f"grid      {artist.last}")
-    if saver.newest is not None:
-        reporter.say(f"checkpoint {directory / 'checkpoints' / str(saver.newest)}")
-    reporter.say(f"log       {metrics_log.path}")
+        shown.append(f"modes {final['modes']:.0f} of {final['modes_total']:.0f}, quality {final['quality']:.1%}")
+    return "  ".join(shown)

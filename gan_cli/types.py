@@ -48,6 +48,7 @@ Norm = Literal["none", "batch", "layer", "spectral"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 OnError = Literal["skip", "refuse"]
 Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

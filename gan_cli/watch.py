@@ -1,10 +1,12 @@
-"""What is watched while a run is under way: whether it diverges, and how fast it goes."""
+"""What is watched while a run is under way: whether it diverges, how fast it goes, and where the time goes."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 _METRIC = {"loss": "loss", "gradient": "grad_norm"}
@@ -39,6 +41,10 @@ class Watch:
             step, player, what = min(bad, key=lambda b: b[0])
             self.story = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
 
+    def recall(self, facts: dict[str, Any]) -> None:
+        """Take over from ``run.json`` that it had diverged before."""
+        self.story = {name: value for name, value in facts.items() if name.startswith("diverged_")}
+
     @property
     def stopped(self) -> bool:
         return self._stops and bool(self.story)
@@ -67,3 +73,37 @@ class Clock:
 
     def left(self, steps: int) -> float | None:
         return (steps - self._step) / self.rate if self.rate else None
+
+
+class Trace:
+    """A profile of two calls, the first, which compiles, left out where there are others.
+
+    TensorBoard opens the directory (with its profile plug-in), Perfetto the ``perfetto_trace.json.gz`` in it.
+    """
+
+    _CALLS = 2
+
+    def __init__(self, directory: Path, wanted: bool, several: bool):
+        self._directory = directory / "profile"
+        self._wait = int(several) if wanted else None
+        self._running = 0
+        self.path: Path | None = None
+
+    def before_call(self, state: Any) -> None:
+        if self._running:
+            self._running += 1
+            if self._running > self._CALLS:
+                self.close(state)
+        elif self._wait == 0:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self._directory), create_perfetto_trace=True)
+            self._running = 1
+        if self._wait is not None:
+            self._wait -= 1
+
+    def close(self, state: Any) -> None:
+        """Wait for what is being traced, and write it."""
+        if self._running:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            self.path, self._running, self._wait = self._directory, 0, None

@@ -30,8 +30,8 @@ def ours(model: str, steps: int) -> Callable[[], None]:
     """A function that makes ``steps`` steps of the shipped program."""
     e = compose([f"model={model}", "model.discriminator.dropout=0.0"])
     assert e.dataset is not None
-    program = engine.compile_chunk(e.game, e.strategy, e.dataset.resident, e.seed, e.train.batch_size, e.train.ema)
-    state = jax.jit(lambda: engine.init(e.game, e.strategy, e.optimisers, e.seed))()
+    program = engine.compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
+    state = jax.jit(lambda: engine.init(e.parts))()
     arrays = jax.device_put(e.dataset.arrays)
 
     def run() -> None:

@@ -18,7 +18,7 @@ import jax
 import pytest
 
 from gan_cli import engine
-from gan_cli.config import Experiment
+from gan_cli.build import Experiment
 
 HERE = Path(__file__).parent
 # Small enough that compiling takes most of the time.
@@ -87,11 +87,9 @@ class Program:
     def __init__(self, experiment: Experiment):
         e = self.experiment = experiment
         data = e.dataset
-        self.chunk = engine.compile_chunk(
-            e.game, e.strategy, data.resident if data else None, e.seed, e.train.batch_size, e.train.ema
-        )
+        self.chunk = engine.compile_chunk(e.parts, data.feed if data else None, e.train.batch_size, e.train.ema)
         self.arrays = jax.device_put(data.arrays) if data else None
-        self.state = jax.jit(lambda: engine.init(e.game, e.strategy, e.optimisers, e.seed))()
+        self.state = jax.jit(lambda: engine.init(e.parts))()
 
     def run(self, length: int) -> dict[str, Any]:
         """Make ``length`` steps; returns the metrics of each."""

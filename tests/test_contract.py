@@ -120,7 +120,7 @@ def test_every_option_of_a_player_has_an_effect():
     flat = {}
     for change in [None, *changes]:
         e = experiment([*base, change] if change else base)
-        state = engine.init(e.game, e.strategy, e.optimisers, e.seed)
+        state = engine.init(e.parts)
         batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
         for i in range(2):  # step by step: compiling each of these would take longer than all of them
             state, _ = e.strategy.step(state, [batch], jax.random.key(i))

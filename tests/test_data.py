@@ -19,7 +19,7 @@ from gan_cli.data import images
 from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.source import Resident, shuffled
+from gan_cli.data.source import Feed, shuffled
 from gan_cli.data.tfds import tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage
@@ -47,7 +47,7 @@ def test_shuffle_is_uniform():
 
 
 def test_epochs_are_without_replacement_and_differ():
-    data, batch = Resident(50), 8
+    data, batch = Feed(50), 8
     indices = np.asarray(data.indices(KEY, jnp.arange(18)[:, None], batch))[:, 0]
     epochs = indices.reshape(3, 6 * batch)
     for epoch in epochs:
@@ -60,7 +60,7 @@ def test_epochs_are_without_replacement_and_differ():
 def test_flip_mirrors_about_half():
     picture = np.zeros((1, 4, 4, 1), np.uint8)
     picture[..., 0, :] = 255
-    seen = Resident(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY).examples
+    seen = Feed(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY).examples
     mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
     np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)
     assert 150 < mirrored.sum() < 250

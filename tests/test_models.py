@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from gan_cli.errors import UserError
-from gan_cli.models import dcgan, mlp
+from gan_cli.models import conv, dcgan, mlp, resnet
 from gan_cli.models.layers import BatchNorm, Block, Finish, LayerNorm, dense
 from gan_cli.types import Spec
 
@@ -78,20 +78,67 @@ SPECS = {
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "spectral"])
 @pytest.mark.parametrize(
-    ("family", "data"), [(mlp, "digits"), (mlp, "points"), (dcgan, "digits"), (dcgan, "colour"), (dcgan, "large")]
+    ("family", "data"),
+    [
+        (mlp, "digits"),
+        (mlp, "points"),
+        (dcgan, "digits"),
+        (dcgan, "colour"),
+        (dcgan, "large"),
+        (resnet, "digits"),
+        (resnet, "colour"),
+        (resnet, "large"),
+    ],
 )
 def test_shapes(family, data, norm):
     spec = SPECS[data]
 
     def run():
         generator = family.Generator(spec, 3, nnx.Rngs(0), width=4, norm=norm)
-        discriminator = family.Discriminator(spec, nnx.Rngs(0), width=4, norm=norm, dropout=0.1)
+        discriminator = family.Discriminator(spec, nnx.Rngs(0), width=4, norm=norm)
         fake = generator(jnp.zeros((2, 3)), train=True, key=KEY)
         return fake, discriminator(fake, train=True, key=KEY)
 
     fake, logits = jax.eval_shape(run)
     assert fake.shape == (2, *spec.shape)
     assert logits.shape == (2,)
+
+
+def test_sngan_has_the_papers_size():
+    """Miyato et al. 2018, tables 3 and 4, 32x32x3: parameters counted by hand from the tables."""
+    spec = SPECS["colour"]
+
+    def count(module):
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+    def conv(k, a, b):
+        return k * k * a * b + b
+
+    c = 256
+    block = 2 * conv(3, c, c) + conv(1, c, c) + 2 * 2 * c  # two batch normalisations of a scale and a bias
+    generator = 128 * 16 * c + 16 * c + 3 * block + 2 * c + conv(3, c, 3)
+    d = 128
+    discriminator = conv(3, 3, d) + conv(3, d, d) + conv(1, 3, d)  # the first block
+    discriminator += 2 * conv(3, d, d) + conv(1, d, d) + 2 * 2 * conv(3, d, d) + d + 1
+    assert count(nnx.eval_shape(lambda: resnet.Generator(spec, 128, nnx.Rngs(0)))) == generator
+    assert count(nnx.eval_shape(lambda: resnet.Discriminator(spec, nnx.Rngs(0)))) == discriminator
+
+
+def test_fused_resampling_equals_the_plain_one():
+    """Values and gradients of the 4x4 forms are those of a 3x3 convolution with a mean or a doubling beside it."""
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.array(rng.normal(size=s), jnp.float32) for s in ((2, 6, 8, 3), (3, 3, 3, 4)))
+
+    def derivatives(f):
+        return f(x, kernel), jax.grad(lambda x, k: (f(x, k) ** 3).sum(), (0, 1))(x, kernel)
+
+    pairs = [
+        (resnet.conv_then_halve, lambda x, k: resnet.halve(conv.conv(x, k, 1))),
+        (resnet.double_then_conv, lambda x, k: conv.conv(resnet.double(x), k, 1)),
+    ]
+    for fused, plain in pairs:
+        for a, b in zip(*map(jax.tree.leaves, (derivatives(fused), derivatives(plain))), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
 
 
 def test_unbounded_data_have_no_tanh():

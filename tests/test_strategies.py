@@ -20,7 +20,7 @@ def play(strategy, steps=30, lr=LR, **options):
     game = toy.Bilinear()
     optimisers = {player: optim.sgd(lr=lr) for player in game.players}
     s = strategy(game, optimisers, **options)
-    state, points = engine.init(game, s, optimisers, 0), []
+    state, points = engine.init(engine.Parts(game, s, optimisers, 0)), []
     for i in range(steps + 1):
         points.append((float(state.params["x"]), float(state.params["y"])))
         state, metrics = s.step(state, [None] * s.batches, jax.random.key(i))
@@ -83,7 +83,7 @@ def test_one_discriminator_pass_equals_two():
     e = experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]"])
     game = e.game
     params, net_state = game.init(jax.random.key(0))
-    batch = e.dataset.resident.batch(jax.device_put(e.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(8), jax.random.key(1))
 
     def gradient():
         return jax.grad(
@@ -104,7 +104,7 @@ def test_each_move_commits_its_own_network_state():
     """After the discriminator's move alone the generator's batch statistics are what they were."""
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
-    batch = p.experiment.dataset.resident.batch(p.arrays, jnp.arange(8), jax.random.key(1))
+    batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
     _, net_state, _ = strategies._gradient(game, "discriminator", state, batch, jax.random.key(0))
     moved, _ = strategies._move(
         state, "discriminator", p.experiment.optimisers["discriminator"], state.params["discriminator"], net_state
@@ -122,7 +122,7 @@ def test_lazy_penalty_is_due_every_interval_with_its_weight():
         )
         for k in (1, 4)
     )
-    batch = eager.dataset.resident.batch(jax.device_put(eager.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    batch = eager.dataset.feed.batch(jax.device_put(eager.dataset.arrays), jnp.arange(8), jax.random.key(1))
     params, net_state = eager.game.init(jax.random.key(0))
 
     def losses(game):

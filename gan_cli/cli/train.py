@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gan_cli.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
-    from gan_cli.config import Experiment
+    from gan_cli.build import Experiment
     from gan_cli.run import Run
 
 
@@ -58,7 +58,9 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
         parsed = compose.parse(hydra, list(overrides))
         composed = compose.compose(hydra, list(overrides))
         checked = configuration.check(compose.ours(composed), _modules(parsed, composed))
-        return configuration.build(checked)
+        from gan_cli.build import build
+
+        return build(checked)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,8 +122,9 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
             checked = configuration.check(compose.ours(composed), modules)
 
         _prepare_jax()
-        with compose.translated(hydra):
-            experiment = configuration.build(checked)
+        from gan_cli.build import build
+
+        experiment = build(checked)
         from gan_cli.console import Reporter
 
         reporter = Reporter(quiet)

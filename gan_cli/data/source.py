@@ -1,17 +1,17 @@
-"""What every data set becomes: arrays on the host, and a recipe for batches on the device."""
+"""What every data set becomes: examples on the host, and a recipe for batches on the device."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.errors import UserError
 from gan_cli.types import Batch, Spec, Tree
 
 
@@ -22,15 +22,35 @@ class Modes(NamedTuple):
     std: float
 
 
+class Source(Protocol):
+    """Examples that are read each time they are asked for, by any number of threads at once."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def labelled(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        """One uint8 example of ``shape``, and its label (-1 where there are none)."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A digest of what the examples are, without reading them all."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in the host's memory.
+    """A data set.
 
     Attributes:
         name: what to call it in print.
         spec: what one example is, as the networks see it.
-        examples: ``[n, *spec.shape]``, uint8 for images (0..255), float32 otherwise.
-        labels: ``[n]`` int32, or None.
+        examples: ``[n, *spec.shape]``, uint8 for images (0..255), float32 otherwise; or a source that is streamed.
+        labels: ``[n]`` int32, or None (of a source, which has its own).
         held_out: examples that training never sees, like ``examples``, or None.
         held_out_labels: their labels, or None.
         flip: whether each example is mirrored left to right with probability one half, anew in every batch.
@@ -39,7 +59,7 @@ class Dataset:
 
     name: str
     spec: Spec
-    examples: np.ndarray
+    examples: np.ndarray | Source
     labels: np.ndarray | None = None
     held_out: np.ndarray | None = None
     held_out_labels: np.ndarray | None = None
@@ -52,15 +72,33 @@ class Dataset:
 
     @property
     def arrays(self) -> Tree:
-        """What goes onto the device."""
+        """What goes onto the device, where the data lie there."""
         return {"examples": self.examples} | ({} if self.labels is None else {"labels": self.labels})
 
     @property
-    def resident(self) -> Resident:
-        return Resident(self.size, self.flip)
+    def feed(self) -> Feed:
+        return Feed(self.size, self.flip, streams=not isinstance(self.examples, np.ndarray))
+
+    def take(self, indices: np.ndarray, pool: Executor | None = None) -> Tree:
+        """The examples and labels of these indices, of any shape; a ``pool`` of threads reads a source faster."""
+        if isinstance(self.examples, np.ndarray):
+            return {name: array[indices] for name, array in self.arrays.items()}
+        source, flat = self.examples, np.ravel(indices)
+        examples, labels = np.empty((len(flat), *source.shape), np.uint8), np.empty(len(flat), np.int32)
+
+        def read(part: range) -> None:
+            for i in part:
+                examples[i], labels[i] = source[int(flat[i])]
+
+        parts = [range(start, min(start + 16, len(flat))) for start in range(0, len(flat), 16)]
+        list((pool.map if pool else map)(read, parts))
+        taken = {"examples": examples.reshape(*indices.shape, *source.shape)}
+        return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
 
     def fingerprint(self) -> str:
         """A SHA-256 of the training examples and labels: whether two runs saw the same data."""
+        if not isinstance(self.examples, np.ndarray):
+            return self.examples.fingerprint()
         digest = hashlib.sha256()
         for array in (self.examples, self.labels):
             if array is not None:
@@ -70,11 +108,19 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Resident:
-    """How batches are drawn from arrays that lie on the device."""
+class Feed:
+    """How a compiled program draws its batches: from arrays on the device, or from what is streamed to it.
+
+    Both see the same batches: which examples they are is a function of the seed and the step.
+    """
 
     size: int
     flip: bool = False
+    streams: bool = False
+
+    def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
+        """What to make the batches of these ``numbers`` of: a pytree with the leading axes ``numbers.shape``."""
+        return arrays if self.streams else self.indices(key, numbers, batch_size)
 
     def indices(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> jax.Array:
         """The examples of the batches of these ``numbers``, ``[*numbers.shape, batch_size]``.
@@ -88,27 +134,26 @@ class Resident:
         places = positions[..., None] * batch_size + jnp.arange(batch_size)
         return shuffled(places, self.size, keys)
 
-    def batch(self, arrays: Tree, indices: jax.Array, key: jax.Array) -> Batch:
-        """The examples of these indices, images scaled from 0..255 to [-1, 1]."""
-        examples = normalise(arrays["examples"][indices])
+    def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
+        """One batch of what was drawn for it, images scaled from 0..255 to [-1, 1]."""
+        taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
+        examples = normalise(jnp.asarray(taken["examples"]))
         if self.flip:
-            mirrored = jax.random.bernoulli(key, 0.5, (len(indices), 1, 1, 1))
+            mirrored = jax.random.bernoulli(key, 0.5, (len(examples), 1, 1, 1))
             examples = jnp.where(mirrored, examples[:, :, ::-1], examples)
-        return Batch(examples, arrays["labels"][indices] if "labels" in arrays else None)
+        return Batch(examples, taken.get("labels"))
 
 
-def check_memory(size: int, option: str) -> None:
-    """Refuse a data set of ``size`` bytes that the host's memory cannot hold.
+def must_stream(size: int, asked: bool | None) -> bool:
+    """Whether a data set of ``size`` bytes is streamed: as ``asked``, else where it would take too much memory.
 
-    Raises:
-        UserError: it needs more than half of the memory; the message names the ``option`` that makes it smaller.
+    That is more than a quarter of the host's memory, or of the accelerator's.
     """
+    if asked is not None:
+        return asked
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory // 2:
-        raise UserError(
-            f"{option}: the data set takes {size / 2**30:.1f} GiB and must lie in memory, of which this machine "
-            f"has {memory / 2**30:.1f} GiB: choose a smaller one."
-        )
+    device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", memory)
+    return size > min(memory, device) // 4
 
 
 def normalise(examples: Any) -> jax.Array:

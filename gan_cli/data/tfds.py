@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import re
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli.data.images import Skipped
-from gan_cli.data.source import Dataset, check_memory
+from gan_cli.data.images import BadImage
+from gan_cli.data.source import Dataset, must_stream
 from gan_cli.errors import UserError
 from gan_cli.types import OnError, PositiveInt, Spec
 
@@ -25,6 +26,7 @@ def tfds(
     resolution: PositiveInt | None = None,
     flip: bool = False,
     on_error: OnError = "refuse",
+    stream: bool | None = None,
 ) -> Dataset:
     """A split of a TFDS image data set, in TFDS's ``array_record`` format.
 
@@ -36,6 +38,8 @@ def tfds(
         split: in TFDS's notation: ``"train"``, ``"train[:80%]"``, ``"train+test"``.
         data_dir: where it is prepared; None is TFDS's own place.
         resolution: side to resize and crop to; None keeps images as they are.
+        stream: whether images are read each time a batch needs them instead of all at the start; None streams
+            where they would take more than a quarter of the memory.
 
     Raises:
         UserError: it cannot be had, has no such split, or holds no images.
@@ -61,7 +65,7 @@ def tfds(
     except (KeyError, ValueError, AssertionError) as error:
         known = ", ".join(builder.info.splits) or "none"
         raise UserError(f"dataset.split={split}: not a split of {full}, which has {known}.") from error
-    return _dataset(source, full, split, image_key, builder.info, resolution, flip, on_error)
+    return _dataset(source, full, split, image_key, builder.info, resolution, flip, on_error, stream)
 
 
 def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
@@ -109,41 +113,89 @@ def _dataset(
     resolution: int | None,
     flip: bool,
     on_error: str,
+    stream: bool | None,
 ) -> Dataset:
-    from PIL import Image, ImageOps
-
     shape = tuple(info.features[image_key].shape)
     if resolution is None and None in shape:
         raise UserError(
             f"dataset.resolution: {full} has images of many sizes: choose one, e.g. dataset.resolution=32"
         )
+    if len(source) == 0:
+        raise UserError(f"dataset.split={split}: {full} has no examples in it.")
     height, width = (resolution, resolution) if resolution else shape[:2]
     channels = shape[2] if shape[2] in (1, 3) else 3
-    check_memory(len(source) * height * width * channels, "dataset.split or dataset.resolution")
-    images, labels = np.empty((len(source), height, width, channels), np.uint8), []
-    skipped, n = Skipped(), 0
+    label = info.features["label"] if "label" in info.features else None  # noqa: SIM401 - no mapping
+    classes = getattr(label, "num_classes", None)
+    identity = (full, split, str(getattr(info, "version", "")))
+    records = Records(source, full, image_key, (height, width, channels), classes is not None, on_error, identity)
+    spec = Spec(records.shape, -1.0, 1.0, classes)
+    if must_stream(len(source) * height * width * channels, stream):
+        return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip)
+    images, labels = np.empty((len(source), height, width, channels), np.uint8), np.empty(len(source), np.int32)
+    n = 0
     for i in range(len(source)):
         try:
-            record = source[i]
-            image = record[image_key]
-        except Exception as error:  # a decoder's or a reader's own
-            if on_error == "refuse":
-                raise UserError(f"{full}, example {i}: {error}\ndataset.on_error=skip leaves it out.") from error
-            skipped.count += 1
+            images[n], labels[n] = records.read(i)
+        except BadImage:
             continue
+        n += 1
+    if n == 0:
+        raise UserError(f"dataset.split={split}: {full} has no examples that can be read.")
+    return Dataset(f"{full} {split}", spec, images[:n], labels[:n] if records.labelled else None, flip=flip)
+
+
+class Records:
+    """The images of a TFDS split as a source: each is read when it is asked for."""
+
+    def __init__(
+        self,
+        source: Any,
+        name: str,
+        image_key: str,
+        shape: tuple[int, int, int],
+        labelled: bool,
+        on_error: str,
+        identity: tuple[str, ...],
+    ):
+        self._source, self._name, self._image_key, self._on_error = source, name, image_key, on_error
+        self.shape, self.labelled, self._identity = shape, labelled, identity
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, i: int) -> tuple[np.ndarray, int]:
+        """Example ``i``.
+
+        Raises:
+            UserError: it cannot be read, and ``on_error=refuse``.
+            BadImage: it cannot be read, and ``on_error=skip``.
+        """
+        from PIL import Image, ImageOps
+
+        try:
+            record = self._source[i]
+            image = record[self._image_key]
+        except Exception as error:  # a decoder's or a reader's own
+            if self._on_error == "refuse":
+                raise UserError(
+                    f"{self._name}, example {i}: {error}\ndataset.on_error=skip leaves it out."
+                ) from error
+            raise BadImage(str(error)) from error
+        height, width, _ = self.shape
         if image.shape[:2] != (height, width):
             picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
             image = np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS))
-        images[n] = image.reshape(height, width, channels)
-        labels.append(record.get("label", -1))
-        n += 1
-    if n == 0:
-        raise UserError(f"dataset.split={split}: {full} has no examples in it.")
-    known = "label" in info.features and hasattr(info.features["label"], "num_classes")
-    return Dataset(
-        name=f"{full} {split}",
-        spec=Spec((height, width, channels), -1.0, 1.0, info.features["label"].num_classes if known else None),
-        examples=images[:n],
-        labels=np.array(labels, np.int32) if known else None,
-        flip=flip,
-    )
+        return image.reshape(self.shape), int(record.get("label", -1)) if self.labelled else -1
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        """Example ``i``; under ``on_error=skip``, the next one that can be read stands in for one that cannot."""
+        for j in range(i, i + len(self)):
+            try:
+                return self.read(j % len(self))
+            except BadImage:
+                continue
+        raise UserError(f"{self._name}: has no examples that can be read.")
+
+    def fingerprint(self) -> str:
+        """Of the data set's name, version and split, and the number of examples in it."""
+        return hashlib.sha256(repr((*self._identity, self.shape, len(self))).encode()).hexdigest()

@@ -25,13 +25,16 @@ class GAN:
         model: the two networks.
         loss: what each player minimises.
         penalties: by name, what the discriminator pays beside its loss.
+        precision: what the networks compute in, float32 or bfloat16. Parameters, logits, examples, losses and
+            moves are float32 in either case.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
     averaged = (GENERATOR,)
 
-    def __init__(self, spec: Spec, model: Model, loss: Loss, penalties: dict[str, Penalty]):
+    def __init__(self, spec: Spec, model: Model, loss: Loss, penalties: dict[str, Penalty], precision: str):
         self.spec, self.latent_dim, self.adversarial, self.penalties = spec, model.latent_dim, loss, penalties
+        self._dtype = jnp.dtype(precision)
         self._build = {
             DISCRIMINATOR: lambda key: model.discriminator(spec, nnx.Rngs(key)),
             GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
@@ -162,5 +165,5 @@ class GAN:
     ) -> tuple[jax.Array, Tree]:
         # A copy: the module's state must be new variables of the innermost trace.
         module = nnx.merge(self._graphs[name], params[name], net_state[name], copy=True)
-        y = module(x, train=train, key=key)
-        return y, nnx.state(module, nnx.Not(nnx.Param))
+        y = module(x.astype(self._dtype), train=train, key=key)
+        return y.astype(jnp.float32), nnx.state(module, nnx.Not(nnx.Param))

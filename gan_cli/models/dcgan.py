@@ -12,35 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.errors import UserError
-from gan_cli.models.layers import Block, Finish, dense, down, run_blocks, up
+from gan_cli.models.layers import Block, Finish, dense, down, run_blocks, stages, up
 from gan_cli.types import Activation, Decay, Norm, PositiveInt, Spec
 
 _INIT = nnx.initializers.normal(0.02)
-
-
-def _stages(spec: Spec, depth: int | None) -> tuple[int, int]:
-    """The side of the smallest image, and how many times it doubles to the data's side.
-
-    Raises:
-        UserError: the data are not square images whose side halves ``depth`` times to 4 or more.
-    """
-    shape = " x ".join(map(str, spec.shape))
-    if not spec.is_image or spec.shape[0] != spec.shape[1]:
-        raise UserError(
-            f"model=dcgan makes square images, and the data's examples are {shape}: use model=mlp, or set "
-            "dataset.resolution where the data set has it."
-        )
-    side, stages = spec.shape[0], 0
-    while side % 2 == 0 and side // 2 >= 4 and stages != depth:
-        side, stages = side // 2, stages + 1
-    if stages == 0 or (depth is not None and stages != depth) or (depth is None and side > 7):
-        asked = "" if depth is None else f" with depth={depth}"
-        raise UserError(
-            f"model=dcgan{asked} cannot make {shape}: the side must halve to between 4 and 7, e.g. 16, 28, 32, 64, "
-            "128. Set dataset.resolution where the data set has it, or use model=mlp."
-        )
-    return side, stages
 
 
 class Generator(nnx.Module):
@@ -63,8 +38,8 @@ class Generator(nnx.Module):
         dropout: Decay = 0.0,
         activation: Activation = "relu",
     ):
-        self.side, stages = _stages(spec, depth)
-        channels = [width * 2**i for i in reversed(range(stages))]
+        self.side, doublings = stages("dcgan", spec, depth)
+        channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = dense(
             latent_dim,
             self.side**2 * channels[0],
@@ -107,8 +82,8 @@ class Discriminator(nnx.Module):
         dropout: Decay = 0.0,
         activation: Activation = "leaky_relu",
     ):
-        side, stages = _stages(spec, depth)
-        channels = [spec.shape[-1]] + [width * 2**i for i in range(stages)]
+        side, halvings = stages("dcgan", spec, depth)
+        channels = [spec.shape[-1]] + [width * 2**i for i in range(halvings)]
         first = norm if norm == "spectral" else "none"
         self.blocks = nnx.List(
             Block(

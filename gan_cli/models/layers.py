@@ -1,7 +1,8 @@
 """What the networks are made of: linear maps, normalisation, and the block that puts them in order.
 
 Modules take ``train`` and ``key`` when called: randomness comes in from outside, so that a step is a function
-of its key. Only ``train=True`` changes state.
+of its key. Only ``train=True`` changes state. Layers compute in the type of their input (``train.precision``):
+parameters are kept in float32 and rounded where they are used, and statistics are taken in float32.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from gan_cli.errors import UserError
 from gan_cli.models import conv
+from gan_cli.types import Spec
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -62,8 +65,8 @@ class Linear(nnx.Module):
         kernel = self.kernel[...]
         if self.u is not None:
             kernel = self._spectral(kernel, train)
-        y = self.apply(x, kernel)
-        return y if self.bias is None else y + self.bias[...]
+        y = self.apply(x, kernel.astype(x.dtype))
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
         """kernel / sigma(kernel), after one power iteration (Miyato et al. 2018, algorithm 1)."""
@@ -131,14 +134,14 @@ class BatchNorm(nnx.Module):
         mean, var = self.mean[...], self.var[...]
         if train:
             # As rows of channels, and one multiply-add at the end: fewer and larger loops on a CPU.
-            rows = x.reshape(-1, x.shape[-1])
+            rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
             batch_mean = rows.mean(0)
             batch_var = jnp.square(rows - batch_mean).mean(0)
             self.mean[...] = self.decay * mean + (1 - self.decay) * lax.stop_gradient(batch_mean)
             self.var[...] = self.decay * var + (1 - self.decay) * lax.stop_gradient(batch_var)
             mean, var = batch_mean, batch_var
         scale = self.scale[...] * lax.rsqrt(var + _EPSILON)
-        return x * scale + (self.bias[...] - mean * scale)
+        return (x * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -150,9 +153,10 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         axes = tuple(range(1, x.ndim))
-        centred = x - x.mean(axes, keepdims=True)
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(axes, keepdims=True)
         var = jnp.square(centred).mean(axes, keepdims=True)
-        return centred * lax.rsqrt(var + _EPSILON) * self.scale[...] + self.bias[...]
+        return (centred * lax.rsqrt(var + _EPSILON) * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 class Finish(nnx.Module):
@@ -206,3 +210,27 @@ def run_blocks(blocks: nnx.List, x: jax.Array, *, train: bool, key: jax.Array) -
     for i, block in enumerate(blocks):
         x = block(x, train=train, key=jax.random.fold_in(key, i))
     return x
+
+
+def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
+    """The side of the smallest image, and how many times it doubles to the data's side.
+
+    Raises:
+        UserError: the data are not square images whose side halves ``depth`` times to 4 or more.
+    """
+    shape = " x ".join(map(str, spec.shape))
+    if not spec.is_image or spec.shape[0] != spec.shape[1]:
+        raise UserError(
+            f"model={model} makes square images, and the data's examples are {shape}: use model=mlp, or set "
+            "dataset.resolution where the data set has it."
+        )
+    side, count = spec.shape[0], 0
+    while side % 2 == 0 and side // 2 >= 4 and count != depth:
+        side, count = side // 2, count + 1
+    if count == 0 or (depth is not None and count != depth) or (depth is None and side > 7):
+        asked = "" if depth is None else f" with depth={depth}"
+        raise UserError(
+            f"model={model}{asked} cannot make {shape}: the side must halve to between 4 and 7, e.g. 16, 28, 32, "
+            "64, 128. Set dataset.resolution where the data set has it, or use model=mlp."
+        )
+    return side, count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,33 +10,44 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli.config import Experiment
+from gan_cli.build import Experiment
 from gan_cli.data.source import normalise
 from gan_cli.engine import TrainState
 from gan_cli.metrics import modes
 from gan_cli.views import pictures
 
+Sampler = Callable[[TrainState, jax.Array, int], jax.Array]
+
+
+def sampler(experiment: Experiment) -> Sampler | None:
+    """``(state, key, n) -> [n, *spec.shape]`` from the averaged generator, compiled; None where there is none."""
+    game = experiment.game
+    if not hasattr(game, "sample") or experiment.dataset is None:
+        return None
+
+    def sample(state: TrainState, key: jax.Array, n: int) -> jax.Array:
+        return game.sample(state.params | state.average, state.net_state, key, n)
+
+    return jax.jit(sample, static_argnums=2)
+
 
 class Artist:
     """Draws samples from fixed latents, and the real data's grid once; pictures are written in the background."""
 
-    def __init__(self, experiment: Experiment, directory: Path):
-        self._game, self._data, self._seed = experiment.game, experiment.dataset, experiment.seed
+    def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
+        self._data, self._seed, self._sample = experiment.dataset, experiment.seed, sampler
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._pending: list[tuple[Path, Future]] = []
         self._drawn: set[int] = set()
-        self._sample = jax.jit(self._from_state, static_argnums=2)
         self.last: Path | None = None
-        self.can_draw = hasattr(self._game, "sample") and self._data is not None
+        self.can_draw = sampler is not None
         if self.can_draw:
             self._thread.submit(draw_real, self._data, self._folder / "real.png")
 
-    def _from_state(self, state: TrainState, key: jax.Array, n: int) -> jax.Array:
-        return self._game.sample(state.params | state.average, state.net_state, key, n)  # type: ignore[attr-defined]
-
     def samples(self, state: TrainState, n: int, seed: int) -> np.ndarray:
         """``n`` examples from the averaged generator."""
+        assert self._sample is not None
         return np.asarray(self._sample(state, jax.random.key(seed), n))
 
     def _fixed(self, state: TrainState) -> np.ndarray:
@@ -80,7 +92,8 @@ def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
     if data.spec.is_image:
         pictures.write(path, pictures.grid(samples))
     else:
-        pictures.write(path, pictures.scatter(samples, data.examples[: pictures.POINTS]))
+        real = data.take(np.arange(min(pictures.POINTS, data.size)))["examples"]
+        pictures.write(path, pictures.scatter(samples, real))
         pictures.write_points(path.with_suffix(".npz"), samples)
 
 
@@ -88,7 +101,7 @@ def draw_real(data: Any, path: Path) -> None:
     """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
     n = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
     chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
-    examples = np.asarray(normalise(data.examples[chosen]))
+    examples = np.asarray(normalise(data.take(chosen)["examples"]))
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))
     else:

@@ -1,0 +1,205 @@
+"""The one place where a checked configuration becomes objects, which from then on do not change."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_cli import config as configuration
+from gan_cli import signature
+from gan_cli.config import Train
+from gan_cli.data.source import Dataset
+from gan_cli.engine import Parts, init
+from gan_cli.errors import UserError, nearest
+from gan_cli.types import Game, Spec, Strategy
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run needs.
+
+    Attributes:
+        config: the checked configuration.
+        parts: what the compiled program is made of.
+        dataset: the training data, or None where the game takes none.
+        train: how long to train and how often to report.
+        loggers: by name, ``(directory, records) -> Logger``.
+        ensemble: the members that are trained at once, or None for a single run.
+    """
+
+    config: dict[str, Any]
+    parts: Parts
+    dataset: Dataset | None
+    train: Train
+    loggers: dict[str, Any]
+    ensemble: Ensemble | None = None
+
+    @property
+    def game(self) -> Game:
+        return self.parts.game
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.parts.strategy
+
+    @property
+    def optimisers(self) -> dict[str, Any]:
+        return self.parts.optimisers
+
+    @property
+    def seed(self) -> int:
+        return self.parts.seed
+
+    @property
+    def fingerprint(self) -> str:
+        return configuration.fingerprint(self.config)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several runs that differ in a few numbers, trained by one program.
+
+    Attributes:
+        members: each as the run that it replaces.
+        apart: what sets each apart: its values by dotted key.
+        varied: the same by key, arrays ``[members]``: the program's arguments.
+        make: what the program is made of, given one member's values, which may be traced.
+    """
+
+    members: tuple[Experiment, ...]
+    apart: tuple[dict[str, Any], ...]
+    varied: dict[str, np.ndarray]
+    make: Callable[[dict[str, Any]], Parts]
+
+
+def build(config: dict[str, Any]) -> Experiment:
+    """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
+
+    Raises:
+        UserError: options that contradict each other or the data, or a data set that cannot be had.
+    """
+    filled = configuration.from_environment(config)
+    dataset = _make(filled["dataset"]) or None
+    loggers = _make(filled["logger"]) or {}
+    spec = dataset.spec if dataset else None
+    whole = Experiment(config, _parts(filled, spec), dataset, Train(**filled["train"]), loggers)
+    if dataset and dataset.size < whole.train.batch_size:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {dataset.size} "
+            "examples."
+        )
+    pairs = configuration.members(config)
+    if not pairs:
+        return whole
+    members = tuple(
+        Experiment(
+            member,
+            _parts(configuration.from_environment(member), spec),
+            dataset,
+            Train(**member["train"]),
+            loggers,
+        )
+        for _, member in pairs
+    )
+    apart = tuple(values for values, _ in pairs)
+    varied = {key: _stacked(key, [values[key] for values in apart]) for key in apart[0]}
+    make = functools.partial(_vary, filled, spec)
+    _check_variable(make, varied)
+    return Experiment(config, whole.parts, dataset, whole.train, loggers, Ensemble(members, apart, varied, make))
+
+
+def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
+    """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
+    needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
+    available = {
+        "spec": spec,
+        "model": _make(filled["model"]),
+        "loss": _make(filled["loss"]),
+        "penalties": _make(filled["penalty"]) or {},
+        "precision": filled["train"]["precision"],
+    }
+    game = _make(filled["game"])
+    if needs:
+        game = game(*(available[need] for need in needs))
+    named = [name for name, value in filled["optim"].items() if isinstance(value, dict)]
+    for player in named:
+        if player not in game.players:
+            near = nearest(player, game.players)
+            raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
+    # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
+    moves = dict.fromkeys(game.players, filled["strategy"].get("n_critic", 1)) | {game.players[-1]: 1}
+    optim = {player: configuration.player_node(filled["optim"], player) for player in game.players}
+    for player, node in optim.items():
+        for length in {"decay_steps", "warmup_steps"} & node.keys():
+            node[length] = node[length] * moves[player]
+    optimisers = {player: _make(node) for player, node in optim.items()}
+    strategy = _make(filled["strategy"])(game, optimisers)
+    return Parts(game, strategy, optimisers, filled["seed"])
+
+
+def _make(node: Any) -> Any:
+    """What a checked node of ``_target_`` and options describes, nested ones first.
+
+    Not Hydra's ``instantiate``, which accepts no traced number, and would act on more than was checked.
+
+    Raises:
+        UserError: the target refuses its options.
+    """
+    if isinstance(node, list):
+        return [_make(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    options = {name: _make(value) for name, value in node.items() if name not in ("_target_", "_partial_")}
+    if "_target_" not in node:
+        return options or None
+    module, _, name = node["_target_"].rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if node.get("_partial_"):
+        return functools.partial(target, **options)
+    try:
+        return target(**options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, jax.errors.JAXTypeError):
+            raise
+        raise UserError(f"{node['_target_']}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------ ensembles
+
+
+def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> Parts:
+    varied = copy.deepcopy(filled)
+    for key, value in values.items():
+        configuration.put(varied, key, value)
+    return _parts(varied, spec)
+
+
+def _stacked(key: str, values: list[Any]) -> np.ndarray:
+    whole = all(isinstance(value, int) for value in values)
+    return np.array(values, np.uint32 if key == "seed" else np.int32 if whole else np.float32)
+
+
+def _check_variable(make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray]) -> None:
+    """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
+    for key, values in varied.items():
+
+        def one_step(value: Any, key: str = key) -> Any:
+            parts = make({key: value})
+            state = init(parts)
+            return parts.strategy.batches, state.opt_state
+
+        try:
+            jax.eval_shape(one_step, jnp.asarray(values[0]))
+        except jax.errors.JAXTypeError:
+            raise UserError(
+                f"train.ensemble: {key} decides what is compiled, so that its values need a program each: "
+                f"--multirun {key}={','.join(map(str, values.tolist()))}"
+            ) from None

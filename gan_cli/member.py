@@ -1,0 +1,123 @@
+"""One run as its directory sees it: what is watched, logged, drawn and saved of it.
+
+A single run has one member, whose directory is the run's; each member of an ensemble has a directory of its own
+under ``members/``, as complete as a single run's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_cli import checkpoint
+from gan_cli.build import Experiment
+from gan_cli.console import Reporter
+from gan_cli.engine import TrainState
+from gan_cli.records import Journal, MetricsLog
+from gan_cli.views.artist import Artist, Sampler, forget_pictures
+from gan_cli.watch import Watch
+
+Arrays = dict[str, np.ndarray]
+
+
+class Member:
+    """The books of one run.
+
+    Args:
+        experiment: the run's own, without an ensemble.
+        directory: where everything of it is.
+        journal: its ``run.json``.
+        identity: what must be equal where its checkpoints are used.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path, journal: Journal, identity: dict[str, Any]):
+        self.experiment, self.directory, self.journal, self.identity = experiment, directory, journal, identity
+        self.watch = Watch(experiment.game.players, experiment.train.on_nan == "stop")
+        self._open: list[Any] = []
+
+    def begin(self, step: int, restored: bool, sampler: Sampler | None) -> None:
+        """Open the books at ``step``: what lies after it is cut off, since it will be written again."""
+        options = self.experiment.train
+        self.metrics_log = MetricsLog(self.directory, step)
+        self.latest = self.metrics_log.latest(step)
+        forget_pictures(self.directory, step)
+        self.journal.write("running", step=step)
+        self.artist = Artist(self.experiment, self.directory, sampler)
+        self.saver = checkpoint.Saver(self.directory, self.identity, options.keep)
+        self.saver.newest = step if restored else None
+        self._open += [self.artist, self.saver]
+        records = self.metrics_log.records
+        self.loggers = [logger(self.directory, records) for logger in self.experiment.loggers.values()]
+        self._open += self.loggers
+
+    @property
+    def going(self) -> bool:
+        """Whether it still trains: not diverged, or not to be stopped by that."""
+        return not self.watch.stopped
+
+    def look(self, at: int, metrics: Arrays, finite: Arrays, rate: float | None) -> None:
+        """Take note of the steps up to ``at``: metrics ``[length]``, and which players' parameters are finite."""
+        if not self.going:
+            return
+        options = self.experiment.train
+        self.watch.look(at, metrics, finite)
+        self.latest.clear()
+        self.latest.update({name: float(values[-1]) for name, values in metrics.items()})
+        if at % options.log_every == 0 or at == options.steps:
+            record = self.metrics_log.write(at, self.latest, rate)
+            for logger in self.loggers:
+                logger.log(record)
+
+    def draw(self, step: int, state: TrainState) -> None:
+        if self.going:
+            self.artist.draw(step, state)
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Save in the background; never a state that is not finite."""
+        if self.going and self.watch.finite and self.saver.newest != step:
+            self.saver.save(step, state)
+
+    def check(self) -> None:
+        """Raise what the background has come upon, and show the pictures that it has finished; never waits."""
+        self.saver.check()
+        self._show(wait=False)
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        self.saver.wait()
+        self._show(wait=True)
+
+    def _show(self, wait: bool) -> None:
+        for path in self.artist.finished(wait):
+            for logger in self.loggers:
+                logger.picture(int(path.stem), path)
+
+    def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
+        """Write how it ended; returns the last metrics, with those of its samples."""
+        final = self.latest | (self.artist.figures(state) if self.going else {})
+        facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
+        self.journal.write(status, **facts, **self.watch.story)
+        return final
+
+    def tell(self, reporter: Reporter, final: dict[str, float]) -> None:
+        """Say what became of it and where it is."""
+        if self.watch.story:
+            at, player, what = (self.watch.story[f"diverged_{part}"] for part in ("at", "player", "in"))
+            reporter.warn(f"step {at}: the {player}'s {what} is not finite.")
+            newest = self.saver.newest
+            kept = "none was reached" if newest is None else f"checkpoint of step {newest}"
+            reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+        if "modes" in final:
+            kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
+            reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
+        if self.artist.last is not None:
+            reporter.say(f"grid      {self.artist.last}")
+        if self.saver.newest is not None:
+            reporter.say(f"checkpoint {self.directory / 'checkpoints' / str(self.saver.newest)}")
+        reporter.say(f"log       {self.metrics_log.path}")
+
+    def close(self) -> None:
+        for opened in self._open:
+            opened.close()

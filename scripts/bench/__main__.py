@@ -1,0 +1,243 @@
+"""Steps a second, here and in PyTorch, in one run, in turn, at equal work.
+
+    python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--json outputs/bench.json]
+
+For each case it checks that both sides' losses agree over the first 20 steps from the same weights and batches, and
+then times, in turn: our compiled step; the same networks, batch, optimiser and work in PyTorch as people write it,
+with a DataLoader (loader), with its data in one tensor (resident), with torch.compile, and on a GPU as a CUDA graph
+and in bfloat16; and a large matrix product, which is taken for this machine's peak. Medians over the repeats count,
+ratios are medians of the ratios of neighbours. FLOPs are two a multiply-add of the matrix products and convolutions
+that our step executes (flops.py); `alone` is the time that these take one by one as a share of the step's.
+
+`--around` measures what is around the step instead: see around.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import numpy as np
+import torch
+from cases import CASES, Case, colour_images
+from flops import flops, operations, peak, seconds_alone
+from peers import DEVICE, Peer, copy_weights, graph, loader, resident, tensor
+from rich.console import Console
+from rich.table import Table
+
+from gan_cli import engine
+from gan_cli.build import Experiment
+from gan_cli.types import Batch
+
+CHECKED_STEPS = 20
+
+
+def ours(experiment: Experiment) -> Callable[[int], None]:
+    """A function that makes steps of the shipped program."""
+    e = experiment
+    assert e.dataset is not None
+    program = engine.compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
+    state = jax.jit(lambda: engine.init(e.parts))()
+    arrays = jax.device_put(e.dataset.arrays)
+
+    def run(steps: int) -> None:
+        nonlocal state
+        state, _, _ = program(state, arrays, steps)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def by_name(tree: Any) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def check(case: Case, e: Experiment) -> float:
+    """The largest relative difference of the two sides' losses over the first steps, from the same start.
+
+    Our compiled program tells its losses; its batches and random draws are read off the same steps made one by one.
+
+    Raises:
+        SystemExit: they differ by more than 1e-3: then the work is not equal, and no ratio would mean anything.
+    """
+    assert e.dataset is not None
+    data, batch = e.dataset, e.train.batch_size
+    state = jax.jit(lambda: engine.init(e.parts))()
+    peer = Peer(case.network, e.game.spec.shape, _loss(e), case.penalty)  # type: ignore[attr-defined]
+    for player, module in (("generator", peer.generator), ("discriminator", peer.discriminator)):
+        copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]))
+    peer.average = [p.detach().clone() for p in peer.parameters]
+
+    order = np.asarray(engine.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
+    theirs = []
+    for step in range(CHECKED_STEPS):
+        z, mix = _draws(e, batch, step)
+        losses = peer.step(
+            tensor(data.take(order[step])["examples"]).to(DEVICE),
+            torch.from_numpy(z).to(DEVICE),
+            None if mix is None else torch.from_numpy(mix).to(DEVICE),
+        )
+        theirs.append([float(loss) for loss in losses])
+    program = engine.compile_chunk(e.parts, data.feed, batch, e.train.ema)
+    _, metrics, _ = program(state, jax.device_put(data.arrays), CHECKED_STEPS)
+    own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
+    difference = float((np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max())
+    if not difference < 1e-3:
+        sys.exit(f"the losses of the two sides differ by {difference:.2g}:\n{np.c_[own, theirs]}")
+    return difference
+
+
+def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The latents of a step, and the mixing weights of WGAN-GP where it draws some."""
+    drawn: dict[str, np.ndarray] = {}
+
+    def recording(name: str) -> Any:
+        draw = getattr(jax.random, name)
+
+        def record(*arguments: Any, **options: Any) -> Any:
+            drawn[name] = np.asarray(value := draw(*arguments, **options))
+            return value
+
+        return mock.patch.object(jax.random, name, record)
+
+    state = engine.init(e.parts)._replace(step=jax.numpy.int32(step))
+    examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
+    with recording("normal"), recording("uniform"):
+        e.strategy.step(state, [Batch(examples)], engine.step_key(e.seed, state.step))
+    return drawn["normal"], drawn.get("uniform")
+
+
+def _loss(e: Experiment) -> str:
+    return e.config["loss"]["_target_"].rpartition(".")[2]
+
+
+def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
+    """What is timed, by name; each makes the number of steps it is given."""
+    assert e.dataset is not None
+    spec, batch = e.game.spec.shape, e.train.batch_size  # type: ignore[attr-defined]
+    data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
+
+    def peer(**options: Any) -> Peer:
+        return Peer(case.network, spec, _loss(e), case.penalty, **options)
+
+    found = {
+        "ours": ours(e),
+        "eager_loader": loader(peer(), data, batch),
+        "eager_resident": resident(peer(), data, batch),
+    }
+    if case.penalty == "none":  # torch.compile has no second derivatives
+        found["compiled"] = resident(peer().compile(), data, batch)
+    if DEVICE.type == "cuda":
+        found["cuda_graph"] = graph(peer(), data, batch)
+        found["cuda_graph_bfloat16"] = graph(peer(bfloat16=True), data, batch)
+        low = Case((*case.overrides, "train.precision=bfloat16"), case.network, case.steps, case.penalty)
+        found["ours_bfloat16"] = ours(low.experiment(Path(e.config["dataset"].get("path", "."))))
+    return found
+
+
+def measure(name: str, case: Case, e: Experiment, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
+    """One line of the table."""
+    difference = check(case, e)
+    running = sides(case, e)
+    for side, run in list(running.items()):
+        try:
+            run(case.steps)  # compile, warm up
+        except Exception as error:
+            if side in ("ours", "eager_loader", "eager_resident"):
+                raise
+            print(f"{name}: {side} cannot run here: {str(error).strip().splitlines()[0][:100]}")
+            del running[side]
+    rates: dict[str, list[float]] = {side: [] for side in running}
+    peaks = []
+    for _ in range(repeats):
+        peaks.append(top())
+        for side, run in running.items():
+            began = time.perf_counter()
+            run(case.steps)
+            rates[side].append(case.steps / (time.perf_counter() - began))
+    found = operations(lambda s, a: engine.compile_chunk(
+        e.parts, e.dataset.feed, e.train.batch_size, e.train.ema  # type: ignore[union-attr]
+    )(s, a, 1), engine.init(e.parts), e.dataset.arrays)  # type: ignore[union-attr]
+    median = {side: statistics.median(values) for side, values in rates.items()}
+    work = sum(count * flops(operation) for operation, count in found.items())
+    fractions = [work * rate / peak for rate, peak in zip(rates["ours"], peaks, strict=True)]
+
+    def ratio(side: str) -> float:
+        return statistics.median(a / b for a, b in zip(rates["ours"], rates[side], strict=True))
+
+    return {
+        "case": name,
+        **{side: round(rate, 3) for side, rate in median.items()},
+        "compiled": round(median["compiled"], 3) if "compiled" in median else None,
+        "ratio": {side: round(ratio(side), 3) for side in rates if not side.startswith("ours")},
+        "flops_per_step": work,
+        "flops_per_s": work * median["ours"],
+        "peak_flops_per_s": statistics.median(peaks),
+        "peak_fraction": round(statistics.median(fractions), 3),
+        "alone_fraction": round(seconds_alone(found) * median["ours"], 3),
+        "loss_difference": difference,
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table(title=None)
+    columns = ["case", "ours", "loader", "resident", "compiled", "GFLOP/s", "of peak", "alone", "losses differ"]
+    for column in columns:
+        table.add_column(column, justify="left" if column == "case" else "right")
+
+    def beside(row: dict[str, Any], side: str) -> str:
+        return f"{row[side]:.4g} ({row['ratio'][side]:.2f}x)" if row.get(side) else "-"
+
+    for row in rows:
+        table.add_row(
+            row["case"],
+            f"{row['ours']:.4g}",
+            *(beside(row, side) for side in ("eager_loader", "eager_resident", "compiled")),
+            f"{row['flops_per_s'] / 1e9:.0f}",
+            f"{row['peak_fraction']:.2f}",
+            f"{row['alone_fraction']:.2f}",
+            f"{row['loss_difference']:.0e}",
+        )
+        for side in ("cuda_graph", "cuda_graph_bfloat16", "ours_bfloat16"):
+            if side in row:
+                table.add_row(f"  {side}", f"{row[side]:.4g}")
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, default=None, help="default: outputs/bench.json")
+    parser.add_argument("--around", action="store_true", help="what is around the step: start, memory, growth, ...")
+    arguments = parser.parse_args()
+    print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    if arguments.around:
+        import around
+
+        rows = around.measure()
+    else:
+        top, rows = peak(), []
+        with colour_images() as folder:
+            for name in arguments.cases:
+                case = CASES[name]
+                rows.append(measure(name, case, case.experiment(Path(folder)), arguments.repeats, top))
+        show(rows)
+    path = arguments.json or Path("outputs") / ("bench_around.json" if arguments.around else "bench.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a step multiplies: its matrix products and convolutions, counted, and timed alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
+
+# A matrix product's or convolution's primitive, its operands' shapes and types, and its parameters.
+Operation = tuple[Any, tuple, tuple]
+
+
+def operations(function: Callable, *arguments: Any) -> Counter[Operation]:
+    """The matrix products and convolutions that ``function`` really executes, with how often each.
+
+    Those whose result nobody uses, which the compiler drops, are left out.
+    """
+    closed = jax.make_jaxpr(function)(*arguments)
+    used, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    found: Counter[Operation] = Counter()
+    for equation in _equations(used):
+        operands = tuple((v.aval.shape, v.aval.dtype.name) for v in equation.invars)
+        found[equation.primitive, operands, tuple(sorted(equation.params.items(), key=lambda p: p[0]))] += 1
+    return found
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield equation
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, list | tuple) else [parameter]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _equations(inner)
+
+
+def flops(operation: Operation) -> float:
+    """Two a multiply-add.
+
+    A matrix product: 2 * batch * rows * columns * contracted. A convolution: 2 * every output value * the kernel's
+    places * its input channels (of a group).
+    """
+    primitive, ((left, _), (right, _)), parameters = operation
+    options = dict(parameters)
+    if primitive.name == "dot_general":
+        (contract, _), (batch, _) = options["dimension_numbers"]
+        contracted = math.prod(left[i] for i in contract)
+        shared = math.prod(left[i] for i in batch)
+        return 2.0 * math.prod(left) * math.prod(right) / (contracted * shared)
+    numbers = options["dimension_numbers"]
+    kernel = [right[i] for i in numbers.rhs_spec]  # outputs, inputs, places
+    output = jax.eval_shape(
+        lambda a, b: primitive.bind(a, b, **options), jnp.zeros(left), jnp.zeros(right)
+    )
+    return 2.0 * math.prod(output.shape) * math.prod(kernel[1:])
+
+
+def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
+    """How long these operations take with nothing else between them: the floor of a step made of them."""
+    return sum(count * _alone(operation, repeats) for operation, count in found.items())
+
+
+def _alone(operation: Operation, repeats: int) -> float:
+    primitive, ((left, left_type), (right, right_type)), parameters = operation
+    length = max(2, min(64, int(2e8 / max(flops(operation), 1.0)), 2**26 // max(math.prod(left), 1)))
+    key = jax.random.key(0)
+    lefts = jax.random.normal(key, (length, *left), left_type)
+    kernel = jax.random.normal(key, right, right_type)
+
+    @jax.jit
+    def loop(lefts: jax.Array, kernel: jax.Array) -> jax.Array:
+        # Each turn has operands and a result of its own, so that no turn can be left out.
+        return jax.lax.map(lambda x: primitive.bind(x, kernel, **dict(parameters)), lefts)
+
+    loop(lefts, kernel).block_until_ready()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        loop(lefts, kernel).block_until_ready()
+        times.append((time.perf_counter() - began) / length)
+    return sorted(times)[len(times) // 2]
+
+
+def peak() -> Callable[[], float]:
+    """A function that measures this machine's FLOP/s on a large matrix product."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jax.random.normal(jax.random.key(0), (side, side))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+
+    def measure() -> float:
+        began = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        return 2 * side**3 / (time.perf_counter() - began)
+
+    return measure

@@ -1,0 +1,170 @@
+"""Ensembles: each member is the run that it replaces, in numbers and on disk, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY, Program
+from test_run import manifest, records
+
+import gan_cli
+from gan_cli import engine
+from gan_cli.cli.train import experiment
+from gan_cli.errors import UserError
+
+# What each kind of option does with a traced number: rates, moments, clipping, penalties (one of them lazy), seeds.
+VARIED = "train.ensemble={optim.lr:[1e-3,2e-3],penalty.r1.gamma:[0.1,1.0],seed:[1,4294967295]}"
+BASE = [*TINY, "penalty=[r1]", "penalty.r1.interval=3", "optim.clip_norm=0.5", "train.ema=0.9"]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def train(*overrides):
+    return gan_cli.train(list(overrides), quiet=True)
+
+
+class Together:
+    """An ensemble's compiled program and its state."""
+
+    def __init__(self, overrides, vectorise):
+        e = experiment(overrides)
+        assert e.dataset is not None and e.ensemble is not None
+        self.ensemble = e.ensemble
+        make, varied, options = e.ensemble.make, e.ensemble.varied, e.train
+        feed = e.dataset.feed
+        freeze = options.on_nan == "stop"
+        self.chunk = engine.compile_ensemble(
+            make, varied, feed, options.batch_size, options.ema, freeze, vectorise
+        )
+        self.arrays = jax.device_put(e.dataset.arrays)
+        self.state = jax.jit(lambda: engine.init_ensemble(make, varied))()
+
+    def run(self, length):
+        self.state, metrics, self.finite = self.chunk(self.state, self.arrays, length)
+        return jax.device_get(metrics)
+
+
+@pytest.mark.parametrize("vectorise", [True, False])
+def test_each_member_is_the_run_that_it_replaces(vectorise):
+    """Within 1e-4 after 20 steps."""
+    together = Together([*BASE, VARIED], vectorise)
+    start = [jax.device_get(engine.member(together.state, i)) for i in range(8)]
+    metrics = together.run(20)
+    assert together.state.alive.all() and together.chunk._cache_size() == 1
+    apart = []
+    for i, own in enumerate(together.ensemble.members):
+        alone = Program(own)
+        for a, b in zip(*map(jax.tree.leaves, (alone.state, start[i])), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        single = alone.run(20)
+        apart.append(single["generator/loss"])
+        for name, values in single.items():
+            np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
+        for a, b in zip(*map(jax.tree.leaves, (alone.state, engine.member(together.state, i))), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert len({values.tobytes() for values in apart}) == 8  # the members do differ
+
+
+def test_lazy_penalties_stay_a_branch():
+    """An unbatched step count keeps the condition one: as a select, the penalty would cost its price every step."""
+    together = Together([*BASE, VARIED], vectorise=True)
+    text = str(jax.make_jaxpr(together.chunk, static_argnums=2)(together.state, together.arrays, 3))
+    assert " cond[" in text
+
+
+@pytest.mark.parametrize("vectorise", [True, False])
+def test_a_member_that_diverges_is_frozen(vectorise):
+    """The rates are of plain gradient descent, 1e9 of them too large; the other member does not notice."""
+    together = Together(
+        [*TINY, "optim=sgd", "optim.clip_norm=null", "train.ensemble={optim.lr:[0.01,1e9]}"], vectorise
+    )
+    metrics = together.run(12)
+    assert together.state.alive.tolist() == [True, False]
+    assert np.isfinite(metrics["generator/loss"][0]).all()
+    seen = [values[1] for name, values in metrics.items() if name.endswith(("/loss", "/grad_norm"))]
+    assert not np.isfinite(seen).all()
+    frozen = [np.asarray(leaf) for leaf in jax.tree.leaves(engine.member(together.state, 1).params)]
+    together.run(4)
+    for a, b in zip(frozen, jax.tree.leaves(engine.member(together.state, 1).params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    alone = Program(together.ensemble.members[0])
+    alone.run(16)
+    for a, b in zip(*map(jax.tree.leaves, (alone.state, engine.member(together.state, 0))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_directories():
+    """Each member's directory is a run's: it has its own figures, and can be resumed alone."""
+    run = train(*TINY, "train.ensemble=2", "train.sample_every=4", "name=e", "seed=5")
+    assert run.status == "finished" and [member.status for member in run.members] == ["finished"] * 2
+    for i in range(2):
+        directory = run.directory / "members" / str(i)
+        facts = json.loads((directory / "run.json").read_text())
+        assert facts["status"] == "finished" and facts["seed"] == 5 + i
+        assert facts["config"]["train"]["ensemble"] is None
+        assert [r["step"] for r in records(directory)] == [4, 8]
+        assert {p.name for p in (directory / "samples").iterdir()} == {"real.png", "4.png", "8.png"}
+        assert run.members[i].sample(3).shape == (3, 28, 28, 1)
+    whole = json.loads((run.directory / "run.json").read_text())
+    assert [member["apart"] for member in whole["members"]] == [{"seed": 5}, {"seed": 6}]
+    alone = train("resume=outputs/e/members/1", "train.steps=12")
+    assert alone.step == 12 and alone.directory == run.directory / "members/1"
+
+
+@pytest.mark.parametrize("killed", ["both", "between"])
+def test_resume(killed):
+    """An ensemble that was cut off goes on from the newest step that all members have, with the same bits."""
+    options = [*TINY, "train.ensemble=2", "train.steps=12"]
+    train(*options, "name=whole")
+    train(*TINY, "train.ensemble=2", "name=cut", "train.steps=8")
+    if killed == "between":  # one member had saved its step 8 and the other not
+        import shutil
+
+        shutil.rmtree("outputs/cut/members/1/checkpoints/8")
+    again = train("name=cut", "resume=auto", *options)
+    assert again.step == 12
+    for i in range(2):
+        a, b = (Path(f"outputs/{name}/members/{i}") for name in ("whole", "cut"))
+        assert manifest(a, 12) == manifest(b, 12)
+        assert records(a) == records(b)
+
+
+def test_resume_with_a_diverged_member():
+    options = [*TINY, "optim=sgd", "optim.clip_norm=null", "train.ensemble={optim.lr:[0.01,1e9]}"]
+    first = train(*options, "name=e")
+    assert (first.status, first.exit_status) == ("finished", 0)
+    assert [member.status for member in first.members] == ["finished", "diverged"]
+    facts = json.loads(Path("outputs/e/members/1/run.json").read_text())
+    assert facts["status"] == "diverged" and facts["diverged_at"] <= 8
+    whole = train(*options, "name=whole", "train.steps=12")
+    again = train("resume=outputs/e", "train.steps=12")
+    assert [member.status for member in again.members] == ["finished", "diverged"]
+    assert manifest(again.members[0].directory, 12) == manifest(whole.members[0].directory, 12)
+    assert json.loads(Path("outputs/e/members/1/run.json").read_text())["diverged_at"] == facts["diverged_at"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ("{optim.lrr:[1,2]}", "optim.lrr is no option.*optim.lr"),
+        ("{optim.lr:[]}", "list of numbers"),
+        ("{optim.lr:3}", "list of numbers"),
+        ("{optim.lr:[1,-2]}", "optim.lr=-2.*greater than 0"),
+        ("{optim.schedule:[1,2]}", "optim.schedule"),
+        ("{model.generator.width:[8,16]}", "cannot vary"),
+        ("{train.batch_size:[8,16]}", "cannot vary"),
+        ("{strategy.n_critic:[1,2]}", "--multirun strategy.n_critic=1,2"),
+        ("{optim.warmup_steps:[1,2]}", "--multirun optim.warmup_steps=1,2"),
+        ("0", "at least 1"),
+    ],
+)
+def test_what_cannot_vary_is_refused(asked, match):
+    with pytest.raises(UserError, match=f"(?s){match}"):
+        experiment([*TINY, f"train.ensemble={asked}"])

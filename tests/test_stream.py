@@ -1,0 +1,125 @@
+"""Streamed data: the same bits as resident data, in bounded memory."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+from test_run import manifest, records
+
+import gan_cli
+from gan_cli.data import loader as loader_module
+from gan_cli.data.folder import folder
+from gan_cli.data.loader import Loader
+from gan_cli.data.source import Dataset
+from gan_cli.errors import UserError
+from gan_cli.types import Spec
+
+RUN = [*TINY, "dataset=folder", "dataset.path=images", "dataset.resolution=8"]
+
+
+@pytest.fixture(autouse=True)
+def _images(tmp_path, monkeypatch):
+    """Forty images in two classes, and the same in a zip."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile("images.zip", "w") as archive:
+        for i in range(40):
+            file = Path(f"images/{'ab'[i % 2]}/{i:02}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (11, 9, 3), np.uint8)).save(file)
+            archive.write(file, file.relative_to("images").as_posix())
+
+
+def train(*overrides):
+    return gan_cli.train(list(overrides), quiet=True)
+
+
+@pytest.mark.parametrize("more", [[], ["strategy.n_critic=2", "dataset.flip=true"], ["train.ensemble=2"]])
+def test_streamed_equals_resident(more):
+    resident = train(*RUN, *more, "name=resident", "dataset.stream=false")
+    streamed = train(*RUN, *more, "name=streamed", "dataset.stream=true")
+    pairs = zip(resident.members or [resident], streamed.members or [streamed], strict=True)
+    for a, b in pairs:
+        assert manifest(a.directory, 8) == manifest(b.directory, 8)
+        assert records(a.directory) == records(b.directory)
+
+
+def test_resume(tmp_path):
+    whole = train(*RUN, "dataset.stream=true", "name=whole", "train.steps=12")
+    train(*RUN, "dataset.stream=true", "name=cut", "train.steps=8")
+    again = train("resume=outputs/cut", "train.steps=12")
+    assert manifest(again.directory, 12) == manifest(whole.directory, 12)
+
+
+def test_a_zip_is_read_by_many_threads():
+    files = folder(path="images.zip", resolution=8, stream=True)
+    resident = folder(path="images.zip", resolution=8, stream=False)
+    with loader_module.ThreadPoolExecutor(8) as pool:
+        taken = files.take(np.arange(40).repeat(20).reshape(100, 8), pool)
+    np.testing.assert_array_equal(taken["examples"].reshape(40, 20, 8, 8, 3)[:, 7], resident.examples)
+    np.testing.assert_array_equal(taken["labels"].reshape(40, 20)[:, 0], resident.labels)
+    assert files.spec == resident.spec
+
+
+def test_a_bad_image_is_stood_in_for(caplog):
+    Path("images/a/00.png").write_bytes(b"no image")
+    files = folder(path="images", resolution=8, stream=True)
+    np.testing.assert_array_equal(files.take(np.array([0]))["examples"], files.take(np.array([1]))["examples"])
+    assert caplog.text.count("a/00.png") == 1
+    refusing = folder(path="images", resolution=8, stream=True, on_error="refuse")
+    with pytest.raises(UserError, match=r"a/00\.png"):
+        refusing.take(np.array([0]))
+
+
+def test_an_image_that_turns_bad_ends_the_run_with_its_name():
+    with pytest.raises(Exception, match=r"b/07\.png"):
+        Path("images/b/07.png").write_bytes(b"no image")
+        train(*RUN, "dataset.stream=true", "dataset.on_error=refuse", "train.steps=40")
+
+
+class Endless:
+    """A million examples that are made when they are asked for."""
+
+    shape, labelled = (8, 8, 3), False
+
+    def __len__(self):
+        return 10**6
+
+    def __getitem__(self, i):
+        return np.full(self.shape, i % 256, np.uint8), -1
+
+    def fingerprint(self):
+        return "endless"
+
+
+def test_memory_is_bounded(monkeypatch):
+    """A call is as long as its batches fit, and only the next call's are read ahead."""
+    monkeypatch.setattr(loader_module, "_BYTES", 10 * 4 * 8 * 8 * 3)
+    data = Dataset("endless", Spec((8, 8, 3), -1.0, 1.0), Endless())  # type: ignore[arg-type]
+    asked = []
+
+    def order(step, length):
+        asked.append((step, length))
+        return [np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)]
+
+    loader = Loader(data, order, stack=False)
+    assert loader.longest(100) == 10 and loader.longest(7) == 7 and loader.longest(13) == 1
+    asked.clear()
+    first = loader.get(0, 10, 10)
+    assert isinstance(first["examples"], jax.Array) and first["examples"].shape == (10, 1, 4, 8, 8, 3)
+    np.testing.assert_array_equal(loader.get(10, 10, 0)["examples"][:, 0, :, 0, 0, 0], np.arange(40, 80).reshape(10, 4))
+    loader.close()
+    assert asked == [(0, 10), (10, 10)]
+
+
+def test_what_fills_the_memory_is_streamed(monkeypatch):
+    monkeypatch.setattr("gan_cli.data.source.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 7)
+    assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes, of 28,672
+    monkeypatch.setattr("gan_cli.data.source.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 70)
+    assert not folder(path="images", resolution=16).feed.streams
