@@ -36,9 +36,9 @@ format: setup ## rewrite the sources as ruff formats them
 	$(BIN)/ruff check --fix-only --quiet gan_cli tests scripts configs
 	$(BIN)/ruff format gan_cli tests scripts configs
 
-bench: setup ## steps a second beside eager PyTorch, which it installs into .venv
+bench: setup ## steps a second beside PyTorch, which it installs into .venv; writes outputs/bench.json
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/python scripts/compare_pytorch.py
+	$(BIN)/python scripts/bench
 
 clean: ## remove the environment and what the tools leave; outputs/ stays
 	rm -rf $(VENV) build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache

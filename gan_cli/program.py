@@ -55,7 +55,7 @@ class Program:
         return jax.eval_shape(functools.partial(engine.init, self._experiment.parts))
 
     def _convolves(self) -> bool:
-        """Whether a network has convolutions: with a kernel for each member they are grouped ones, which are slow."""
+        """Whether a network has convolutions: those of many members together are grouped ones, which are slow."""
         return any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
 
     def init(self) -> Any:

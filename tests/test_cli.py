@@ -63,6 +63,8 @@ WITHOUT_JAX = [
     (["--config-dir", "own", "loss=typo"], ["loss.lable", "no such option"]),
     (["--config-dir", "own", "experiment=typo"], ["train.stepz", "'steps'"]),
     (["--config-dir", "own", "experiment=modules"], ["modules", "command line"]),
+    (["train.ensemble={optim.lrr:[1,2]}"], ["train.ensemble", "optim.lrr", "'optim.lr'"]),
+    (["train.precision=float16"], ["train.precision", "bfloat16"]),
     (["--multirun", "optim=adam,sdg"], ["optim=sdg", "'sgd'"]),
     (["--multirun", "resume=auto", "seed=1,2"], ["resume=auto", "name=NAME"]),
     (["--multirun", "resume=somewhere", "seed=1,2"], ["resume=DIR"]),

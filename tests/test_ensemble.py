@@ -40,9 +40,7 @@ class Together:
         make, varied, options = e.ensemble.make, e.ensemble.varied, e.train
         feed = e.dataset.feed
         freeze = options.on_nan == "stop"
-        self.chunk = engine.compile_ensemble(
-            make, varied, feed, options.batch_size, options.ema, freeze, vectorise
-        )
+        self.chunk = engine.compile_ensemble(make, varied, feed, options.batch_size, options.ema, freeze, vectorise)
         self.arrays = jax.device_put(e.dataset.arrays)
         self.state = jax.jit(lambda: engine.init_ensemble(make, varied))()
 

@@ -405,3 +405,15 @@ def test_prepared_data_may_move(tmp_path):
     (tmp_path / "here").rename(tmp_path / "there")
     again = train("resume=outputs/a", "train.steps=12", f"dataset.data_dir={tmp_path / 'there'}")
     assert again.step == 12
+
+
+def test_profile():
+    """A trace of calls after the first, for TensorBoard and Perfetto; training is what it was."""
+    import gzip
+
+    run = train(*RUN, "name=a", "train.profile=true", "train.steps=16")
+    (trace,) = run.directory.glob("profile/plugins/profile/*/perfetto_trace.json.gz")
+    assert list(trace.parent.glob("*.xplane.pb"))
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert any("while" in event.get("name", "") or "fusion" in event.get("name", "") for event in events)
+    assert manifest(run.directory, 16) == manifest(train(*RUN, "name=b", "train.steps=16").directory, 16)

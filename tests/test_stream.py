@@ -113,7 +113,9 @@ def test_memory_is_bounded(monkeypatch):
     asked.clear()
     first = loader.get(0, 10, 10)
     assert isinstance(first["examples"], jax.Array) and first["examples"].shape == (10, 1, 4, 8, 8, 3)
-    np.testing.assert_array_equal(loader.get(10, 10, 0)["examples"][:, 0, :, 0, 0, 0], np.arange(40, 80).reshape(10, 4))
+    np.testing.assert_array_equal(
+        loader.get(10, 10, 0)["examples"][:, 0, :, 0, 0, 0], np.arange(40, 80).reshape(10, 4)
+    )
     loader.close()
     assert asked == [(0, 10), (10, 10)]
 

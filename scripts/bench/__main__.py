@@ -104,7 +104,7 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
         draw = getattr(jax.random, name)
 
         def record(*arguments: Any, **options: Any) -> Any:
-            drawn[name] = np.asarray(value := draw(*arguments, **options))
+            drawn[name] = np.array(value := draw(*arguments, **options))
             return value
 
         return mock.patch.object(jax.random, name, record)
@@ -164,9 +164,16 @@ def measure(name: str, case: Case, e: Experiment, repeats: int, top: Callable[[]
             began = time.perf_counter()
             run(case.steps)
             rates[side].append(case.steps / (time.perf_counter() - began))
-    found = operations(lambda s, a: engine.compile_chunk(
-        e.parts, e.dataset.feed, e.train.batch_size, e.train.ema  # type: ignore[union-attr]
-    )(s, a, 1), engine.init(e.parts), e.dataset.arrays)  # type: ignore[union-attr]
+    found = operations(
+        lambda s, a: engine.compile_chunk(
+            e.parts,
+            e.dataset.feed,
+            e.train.batch_size,
+            e.train.ema,  # type: ignore[union-attr]
+        )(s, a, 1),
+        engine.init(e.parts),
+        e.dataset.arrays,
+    )  # type: ignore[union-attr]
     median = {side: statistics.median(values) for side, values in rates.items()}
     work = sum(count * flops(operation) for operation, count in found.items())
     fractions = [work * rate / peak for rate, peak in zip(rates["ours"], peaks, strict=True)]

@@ -56,9 +56,7 @@ def flops(operation: Operation) -> float:
         return 2.0 * math.prod(left) * math.prod(right) / (contracted * shared)
     numbers = options["dimension_numbers"]
     kernel = [right[i] for i in numbers.rhs_spec]  # outputs, inputs, places
-    output = jax.eval_shape(
-        lambda a, b: primitive.bind(a, b, **options), jnp.zeros(left), jnp.zeros(right)
-    )
+    output = jax.eval_shape(lambda a, b: primitive.bind(a, b, **options), jnp.zeros(left), jnp.zeros(right))
     return 2.0 * math.prod(output.shape) * math.prod(kernel[1:])
 
 
@@ -69,22 +67,23 @@ def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
 
 def _alone(operation: Operation, repeats: int) -> float:
     primitive, ((left, left_type), (right, right_type)), parameters = operation
-    length = max(2, min(64, int(2e8 / max(flops(operation), 1.0)), 2**26 // max(math.prod(left), 1)))
+    # As many as make launching them a small part of the time.
+    length = max(1, min(16, int(2e8 / max(flops(operation), 1.0))))
     key = jax.random.key(0)
-    lefts = jax.random.normal(key, (length, *left), left_type)
+    lefts = list(jax.random.normal(key, (length, *left), left_type))
     kernel = jax.random.normal(key, right, right_type)
 
     @jax.jit
-    def loop(lefts: jax.Array, kernel: jax.Array) -> jax.Array:
-        # Each turn has operands and a result of its own, so that no turn can be left out.
-        return jax.lax.map(lambda x: primitive.bind(x, kernel, **dict(parameters)), lefts)
+    def several(lefts: list[jax.Array], kernel: jax.Array) -> list[jax.Array]:
+        # Each has operands and a result of its own, so that none can be left out.
+        return [primitive.bind(left, kernel, **dict(parameters)) for left in lefts]
 
-    loop(lefts, kernel).block_until_ready()
+    jax.block_until_ready(several(lefts, kernel))
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        loop(lefts, kernel).block_until_ready()
-        times.append((time.perf_counter() - began) / length)
+        jax.block_until_ready(several(lefts, kernel))
+        times.append((time.perf_counter() - began) / len(lefts))
     return sorted(times)[len(times) // 2]
 
 

@@ -205,7 +205,9 @@ def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
     transposed = {f"{n}.weight" for n, m in module.named_modules() if isinstance(m, nn.ConvTranspose2d)}
     renamed = {}
     for name, array in ours.items():
-        name = name.replace(".value", "").replace(".norm", "").replace("kernel", "weight").replace("scale", "weight")
+        name = (
+            name.replace(".value", "").replace(".norm", "").replace("kernel", "weight").replace("scale", "weight")
+        )
         weight = torch.from_numpy(np.array(array))
         if weight.ndim == 4:
             # [height, width, in, out], and of a transposed convolution [height, width, out, in]: the same order.

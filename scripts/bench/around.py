@@ -1,0 +1,122 @@
+"""What is around the step: start-up, memory, the cost of logging, drawing and saving, streaming, ensembles, growth.
+
+Whole processes of ``gan-train``, told apart by what their directory says. Where two are compared they run in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from gan_cli.data.mnist5k import mnist5k
+
+QUIET = ["train.log_every=100000000", "train.sample_every=0", "train.checkpoint_every=0", "logger=none"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One process: seconds from its start to the end of its first call and to its end, steps/s, peak memory."""
+
+    first_call: float
+    whole: float
+    rate: float
+    peak_mebibytes: float
+
+
+def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
+    """Train in a process of its own, in ``folder``."""
+    name = f"bench-{time.monotonic_ns()}"
+    environment = os.environ | ({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})
+    began = time.time()
+    command = [sys.executable, "-m", "gan_cli.cli.train", f"name={name}", *overrides]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    ended = time.time()
+    if status:
+        raise SystemExit(f"{' '.join(command)}: status {status}")
+    facts = json.loads((folder / "outputs" / name / "run.json").read_text())
+    # The first call ends this long before the end: `seconds` count from where the directory is made.
+    before = ended - began - facts["seconds"]
+    memory = usage.ru_maxrss / 1024
+    return Outcome(before + facts["seconds_to_first_call"], ended - began, facts["steps_per_second"], memory)
+
+
+def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> float:
+    """The median ratio of the steps a second of two command lines, the second over the first."""
+    return statistics.median(run(folder, *second).rate / run(folder, *first).rate for _ in range(repeats))
+
+
+def measure() -> list[dict[str, Any]]:
+    """All lines, printed as a table."""
+    rows: list[dict[str, Any]] = []
+
+    def row(what: str, value: float, unit: str) -> None:
+        rows.append({"what": what, "value": round(value, 3), "unit": unit})
+        print(f"{what}: {value:.3g} {unit}", flush=True)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _digits(folder / "digits")
+        for model, steps in (("mlp", 2000), ("dcgan", 40)):
+            short = [
+                f"model={model}",
+                f"train.steps={steps}",
+                f"train.steps_per_call={min(steps // 2, 100)}",
+                *QUIET,
+            ]
+            cold = run(folder, *short, cache=folder / f"cache-{model}")
+            warm = run(folder, *short, cache=folder / f"cache-{model}")
+            row(f"{model}: from the shell to the end of the first call, cold", cold.first_call, "s")
+            row(f"{model}: the same with a warm compilation cache", warm.first_call, "s")
+            row(f"{model}: peak memory of the process", warm.peak_mebibytes, "MiB")
+        steps = ["train.steps=20000"]
+        cost = in_turn(folder, [*steps], [*steps, *QUIET], 3)
+        row("mlp: speed without logging, drawing and saving, over the speed with them", cost, "x")
+        few = ["model=dcgan", "train.steps=60", "train.steps_per_call=10", *QUIET]
+        data = [
+            "dataset=folder",
+            f"dataset.path={folder / 'digits'}",
+            "dataset.channels=1",
+            "dataset.resolution=28",
+        ]
+        ratio = in_turn(folder, [*few, *data, "dataset.stream=false"], [*few, *data, "dataset.stream=true"], 5)
+        row("dcgan: streamed over resident data, speed", ratio, "x")
+        base = ["train.steps=600", *QUIET]
+        one = run(folder, *base).rate
+        row("mlp: an ensemble of 8, cost in single runs", one / run(folder, *base, "train.ensemble=8").rate, "x")
+        for option, values in (
+            ("train.batch_size", (16, 64, 256, 1024)),
+            ("model.generator.width model.discriminator.width", (64, 128, 256, 512)),
+            ("dataset.size", (1000, 10_000, 100_000, 1_000_000)),
+        ):
+            more = ["dataset=ring"] if option == "dataset.size" else []
+            for value in values:
+                rate = run(folder, *base, *more, *(f"{key}={value}" for key in option.split())).rate
+                row(f"mlp: a step at {option.split()[-1]}={value}", 1000 / rate, "ms")
+    table = Table("what", "value", "unit")
+    for line in rows:
+        table.add_row(line["what"], f"{line['value']:.4g}", line["unit"])
+    Console(width=110).print(table)
+    return rows
+
+
+def _digits(folder: Path) -> None:
+    """The default digits as files."""
+    folder.mkdir()
+    examples = mnist5k().examples
+    assert isinstance(examples, np.ndarray)
+    for i, image in enumerate(examples):
+        Image.fromarray(image[..., 0]).save(folder / f"{i:04}.png")
