@@ -67,7 +67,9 @@ def check(case: Case, e: Experiment) -> float:
     Our compiled program tells its losses; its batches and random draws are read off the same steps made one by one.
 
     Raises:
-        SystemExit: they differ by more than 1e-3: then the work is not equal, and no ratio would mean anything.
+        SystemExit: they differ by more than 1e-4 in the first three steps, or by more than 2e-2 in any: then the
+            work is not equal, and no ratio would mean anything. (Adam's first moves are the gradient's signs, so
+            that rounding grows fast where batch normalisation leaves gradients near zero.)
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
@@ -90,8 +92,9 @@ def check(case: Case, e: Experiment) -> float:
     program = engine.compile_chunk(e.parts, data.feed, batch, e.train.ema)
     _, metrics, _ = program(state, jax.device_put(data.arrays), CHECKED_STEPS)
     own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
-    difference = float((np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max())
-    if not difference < 1e-3:
+    differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
+    difference = float(differences.max())
+    if not (differences[:3].max() < 1e-4 and difference < 2e-2):
         sys.exit(f"the losses of the two sides differ by {difference:.2g}:\n{np.c_[own, theirs]}")
     return difference
 
@@ -237,6 +240,7 @@ def main() -> None:
         top, rows = peak(), []
         with colour_images() as folder:
             for name in arguments.cases:
+                print(f"{name} ...", flush=True)
                 case = CASES[name]
                 rows.append(measure(name, case, case.experiment(Path(folder)), arguments.repeats, top))
         show(rows)
