@@ -67,7 +67,7 @@ def check(case: Case, e: Experiment) -> float:
     Our compiled program tells its losses; its batches and random draws are read off the same steps made one by one.
 
     Raises:
-        SystemExit: they differ by more than 1e-4 in the first three steps, or by more than 2e-2 in any: then the
+        SystemExit: they differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any: then the
             work is not equal, and no ratio would mean anything. (Adam's first moves are the gradient's signs, so
             that rounding grows fast where batch normalisation leaves gradients near zero.)
     """
@@ -94,7 +94,7 @@ def check(case: Case, e: Experiment) -> float:
     own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
     differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
     difference = float(differences.max())
-    if not (differences[:3].max() < 1e-4 and difference < 2e-2):
+    if not (differences[:3].max() < 1e-3 and difference < 5e-2):
         sys.exit(f"the losses of the two sides differ by {difference:.2g}:\n{np.c_[own, theirs]}")
     return difference
 
