@@ -71,12 +71,13 @@ class Member:
                 logger.log(record)
 
     def draw(self, step: int, state: TrainState) -> None:
-        if self.going:
-            self.artist.draw(step, state)
+        """Draw the samples of this step."""
+        self.artist.draw(step, state)
 
     def save(self, step: int, state: TrainState) -> None:
         """Save in the background; never a state that is not finite."""
-        if self.going and self.watch.finite and self.saver.newest != step:
+        self.saver.wait()  # the one under way may be of this very step
+        if self.watch.finite and self.saver.newest != step:
             self.saver.save(step, state)
 
     def check(self) -> None:

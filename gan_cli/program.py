@@ -49,7 +49,7 @@ class Program:
             self.steps_per_call = self.loader.longest(options.steps_per_call)
         self._arrays = jax.device_put(data.arrays) if data and self.loader is None else None
 
-    @property
+    @functools.cached_property
     def abstract(self) -> TrainState:
         """The shapes of one member's state."""
         return jax.eval_shape(functools.partial(engine.init, self._experiment.parts))

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import functools
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from gan_cli import checkpoint, provenance
 from gan_cli.build import Experiment
 from gan_cli.console import Reporter
+from gan_cli.engine import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.member import Member
 from gan_cli.program import Program
@@ -154,11 +155,11 @@ def _train(
             if at % options.log_every == 0 or at == options.steps:
                 reporter.logged(at, options.steps, text, clock.left(options.steps))
 
-    def each(act: str) -> None:
-        """Draw or save every member."""
+    def each(act: Callable[[Member, int, TrainState], None]) -> None:
+        """Draw or save every member that still trains."""
         for i, member in enumerate(members):
             if member.going:
-                getattr(member, act)(step, program.member(state, i))
+                act(member, step, program.member(state, i))
 
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
@@ -177,16 +178,16 @@ def _train(
             draw, keep = due(options.sample_every), due(options.checkpoint_every)
             settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
             if draw and step < options.steps:
-                each("draw")
+                each(Member.draw)
             if keep and step < options.steps:
-                each("save")
+                each(Member.save)
             for member in members:
                 member.check()
         settle(0)
         # 4. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
         trace.close(state)
-        each("save")
-        each("draw")
+        each(Member.save)
+        each(Member.draw)
         for member in members:
             member.finish()
     finally:

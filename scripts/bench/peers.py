@@ -202,7 +202,6 @@ NETWORKS: dict[str, Callable[[Sequence[int]], tuple[nn.Module, nn.Module]]] = {
 
 def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
     """Give a peer our weights, by name, in PyTorch's layouts. Each of its weights must find one."""
-    transposed = {f"{n}.weight" for n, m in module.named_modules() if isinstance(m, nn.ConvTranspose2d)}
     renamed = {}
     for name, array in ours.items():
         name = (
@@ -222,7 +221,7 @@ def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
         weight = renamed.pop(name)
         if value.ndim == 4 and weight.ndim == 2:
             weight = weight[..., None, None]
-        assert weight.shape == value.shape, (name, weight.shape, value.shape, name in transposed)
+        assert weight.shape == value.shape, (name, weight.shape, value.shape)
         state[name] = weight
     assert not renamed, list(renamed)
     module.load_state_dict(state)
