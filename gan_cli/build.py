@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from gan_cli import config as configuration
 from gan_cli import signature
@@ -96,6 +97,11 @@ def build(config: dict[str, Any]) -> Experiment:
             f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {dataset.size} "
             "examples."
         )
+    pack = getattr(whole.game, "pack", 1)
+    if whole.train.batch_size % pack:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
+        )
     pairs = configuration.members(config)
     if not pairs:
         return whole
@@ -124,6 +130,7 @@ def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
         "model": _make(filled["model"]),
         "loss": _make(filled["loss"]),
         "penalties": _make(filled["penalty"]) or {},
+        "augments": _make(filled["augment"]) or {},
         "precision": filled["train"]["precision"],
     }
     game = _make(filled["game"])
@@ -134,14 +141,15 @@ def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
         if player not in game.players:
             near = nearest(player, game.players)
             raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
+    make_strategy = _make(filled["strategy"])
     # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
-    moves = dict.fromkeys(game.players, filled["strategy"].get("n_critic", 1)) | {game.players[-1]: 1}
+    moves = make_strategy(game, dict.fromkeys(game.players, optax.sgd(1.0))).moves
     optim = {player: configuration.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
             node[length] = node[length] * moves[player]
     optimisers = {player: _make(node) for player, node in optim.items()}
-    strategy = _make(filled["strategy"])(game, optimisers)
+    strategy = make_strategy(game, optimisers)
     return Parts(game, strategy, optimisers, filled["seed"])
 
 

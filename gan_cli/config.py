@@ -26,7 +26,7 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Range, Seed
 
 # A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
-GROUPS = ("game", "model", "loss", "penalty", "optim", "strategy", "dataset")
+GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset")
 
 # Where a group's targets are defined: no other function of the package may be named there.
 HOMES = {
@@ -34,6 +34,7 @@ HOMES = {
     "model": "gan_cli.models",
     "loss": "gan_cli.losses",
     "penalty": "gan_cli.penalties",
+    "augment": "gan_cli.augment",
     "optim": "gan_cli.optim",
     "strategy": "gan_cli.strategies",
     "dataset": "gan_cli.data",
@@ -96,6 +97,7 @@ class Schema:
     model: dict[str, Any] | None
     loss: dict[str, Any] | None
     penalty: dict[str, Any]
+    augment: dict[str, Any]
     optim: dict[str, Any]
     strategy: dict[str, Any]
     dataset: dict[str, Any] | None
@@ -368,14 +370,19 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
     return {name: value for name, value in optim.items() if not isinstance(value, dict)} | dict(own)
 
 
+# What a game may take, by the group that makes it.
+_PARTS = {"model": "model", "loss": "loss", "penalty": "penalties", "augment": "augments", "dataset": "spec"}
+
+
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
     """A game gets what it takes, and nothing is given that would be ignored."""
     needs = signature.read(config["game"]["_target_"], modules).positional
-    for group, part in (("model", "model"), ("loss", "loss"), ("penalty", "penalties"), ("dataset", "spec")):
-        if part in needs and group != "penalty" and not config[group]:
+    for group, part in _PARTS.items():
+        several = group in ("penalty", "augment")
+        if part in needs and not several and not config[group]:
             raise UserError(f"{group} is missing: game={config['game']['_target_']} needs one.")
         if part not in needs and config[group]:
-            empty = "none" if group == "penalty" else f"none (or `override /{group}: none` in an experiment)"
+            empty = "none" if several else f"none (or `override /{group}: none` in an experiment)"
             raise UserError(f"{group} is set, but this game takes none: {group}={empty}.")
     if "precision" not in needs and config["train"]["precision"] != "float32":
         raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")

@@ -174,8 +174,10 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]
                 batches = [feed.batch(arrays, row, keys[i]) for i, row in enumerate(rows)]
             state, metrics = strategy.step(before, batches, key)
+            if hasattr(game, "measure"):
+                metrics |= game.measure(state.params)
             average = {
-                player: jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, mean, state.params[player])
+                player: jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, mean, _sampled(parts, state, player))
                 for player, mean in before.average.items()
             }
             state = state._replace(average=average)
@@ -195,6 +197,14 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
         return state, alive, metrics, finite
 
     return advance
+
+
+def _sampled(parts: Parts, state: TrainState, player: str) -> Tree:
+    """The parameters to sample a player with: its own, unless its optimiser says otherwise."""
+    optimiser, params = parts.optimisers[player], state.params[player]
+    if not hasattr(optimiser, "evaluate"):
+        return params
+    return optimiser.evaluate(state.opt_state[player], params)
 
 
 def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.nn import relu, softplus
+
+from gan_cli.types import Divergence, Smoothing
 
 Array = jax.Array
 
@@ -23,23 +26,26 @@ class Loss(NamedTuple):
     generator: Callable[[Array, Array], Array]
 
 
-def _cross_entropy(real: Array, fake: Array) -> Array:
-    """-log D(x) - log(1 - D(G(z)))."""
-    return softplus(-real) + softplus(fake)
+def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
+    """-(1 - s) log D(x) - s log(1 - D(x)) - log(1 - D(G(z))): s is the target's distance from 1 on real examples
+    (one-sided label smoothing, Salimans et al. 2016, section 3.4).
+    """
+    return lambda real, fake: (1 - smoothing) * softplus(-real) + smoothing * softplus(real) + softplus(fake)
 
 
-def minimax() -> Loss:
+def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
     """The zero-sum game min_G max_D E log D(x) + E log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1).
 
     The generator minimises the discriminator's value, real term included, so that the two losses sum to zero
     exactly; the real term has no gradient in the generator's parameters.
     """
-    return Loss(_cross_entropy, lambda real, fake: -_cross_entropy(real, fake))
+    value = _cross_entropy(smoothing)
+    return Loss(value, lambda real, fake: -value(real, fake))
 
 
-def nonsaturating() -> Loss:
+def nonsaturating(*, smoothing: Smoothing = 0.0) -> Loss:
     """The generator maximises log D(G(z)) instead (Goodfellow et al. 2014, section 3)."""
-    return Loss(_cross_entropy, lambda real, fake: softplus(-fake))
+    return Loss(_cross_entropy(smoothing), lambda real, fake: softplus(-fake))
 
 
 def lsgan() -> Loss:
@@ -66,3 +72,39 @@ def relativistic() -> Loss:
     With R1 and R2 it is the loss of R3GAN (Huang et al. 2024, eq. 2).
     """
     return Loss(lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake))
+
+
+def relativistic_average() -> Loss:
+    """Each side against the other's mean logit (Jolicoeur-Martineau 2019, RaSGAN, eq. 13 and 14)."""
+    return Loss(
+        lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
+        lambda real, fake: softplus(real.mean() - fake) + softplus(real - fake.mean()),
+    )
+
+
+def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False) -> Loss:
+    """An f-divergence's variational bound: the discriminator maximises E T(x) - E f*(T(G(z))), with T = g(d), the
+    logit put into the domain of f's conjugate f* (Nowozin et al. 2016, eq. 6, tables 2 and 6).
+
+    Args:
+        divergence: which f: of the data to the generator's distribution.
+        saturating: whether the generator minimises the bound itself; else it maximises E T(G(z)) (section 3.2).
+    """
+    activation, conjugate = _DIVERGENCES[divergence]
+
+    def discriminator(real: Array, fake: Array) -> Array:
+        return conjugate(activation(fake)) - activation(real)
+
+    if saturating:
+        return Loss(discriminator, lambda real, fake: -discriminator(real, fake))
+    return Loss(discriminator, lambda real, fake: -activation(fake))
+
+
+# The output activation g and the conjugate f*, by divergence.
+_DIVERGENCES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "kl": (lambda d: d, lambda t: jnp.exp(t - 1)),
+    "reverse_kl": (lambda d: -jnp.exp(-d), lambda t: -1 - jnp.log(-t)),
+    "pearson": (lambda d: d, lambda t: t**2 / 4 + t),
+    "squared_hellinger": (lambda d: -jnp.expm1(-d), lambda t: t / (1 - t)),
+    "jensen_shannon": (lambda d: jnp.log(2.0) - softplus(-d), lambda t: -jnp.log(2 - jnp.exp(t))),
+}

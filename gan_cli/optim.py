@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from collections.abc import Callable
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from gan_cli.types import (
     Momentum,
     NonNegativeFloat,
     NonNegativeInt,
+    OpenUnitFloat,
     PositiveFloat,
     PositiveInt,
     Schedule,
@@ -40,6 +42,11 @@ class Options(TypedDict, total=False):
     weight_clip: PositiveFloat | None
 
 
+# What Adam's root is taken of is never zero: else differentiating through a move (strategy=unrolled) gives NaN for
+# every parameter that has had no gradient yet. Far below eps, it changes no move.
+_EPS_ROOT = 1e-30
+
+
 def sgd(**options: Unpack[Options]) -> optax.GradientTransformation:
     """Gradient descent: x - lr * g."""
     return _chain(optax.identity(), **options)
@@ -48,7 +55,10 @@ def sgd(**options: Unpack[Options]) -> optax.GradientTransformation:
 def momentum(
     *, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]
 ) -> optax.GradientTransformation:
-    """Heavy ball: m' = momentum * m + g; x - lr * m' (Polyak 1964; Nesterov 1983 with ``nesterov``)."""
+    """Heavy ball: m' = momentum * m + g; x - lr * m' (Polyak 1964; Nesterov 1983 with ``nesterov``).
+
+    A negative momentum damps the rotation of a game (Gidel et al. 2019, negative momentum).
+    """
     return _chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
 
 
@@ -56,7 +66,34 @@ def adam(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, algorithm 1)."""
-    return _chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps), **options)
+    return _chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
+
+
+def amsgrad(
+    *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
+) -> optax.GradientTransformation:
+    """Adam whose second moment never falls (Reddi et al. 2018, algorithm 2)."""
+    return _chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
+
+
+def adabelief(
+    *,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: PositiveFloat = 1e-16,
+    eps_root: NonNegativeFloat = 1e-16,
+    **options: Unpack[Options],
+) -> optax.GradientTransformation:
+    """Adam whose second moment is that of the gradient about its own mean (Zhuang et al. 2020, algorithm 2)."""
+    return _chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
+
+
+def optimistic_adam(
+    *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
+) -> optax.GradientTransformation:
+    """Twice Adam's direction less the one before (Daskalakis et al. 2018, algorithm 1)."""
+    adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
+    return _chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
 
 
 def adamw(
@@ -69,7 +106,9 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
     return _chain(
-        optax.chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps), optax.add_decayed_weights(weight_decay)),
+        optax.chain(
+            optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), optax.add_decayed_weights(weight_decay)
+        ),
         **options,
     )
 
@@ -81,8 +120,66 @@ def rmsprop(
     return _chain(optax.scale_by_rms(decay=decay, eps=eps), **options)
 
 
+def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> optax.GradientTransformation:
+    """The sign of a momentum (Chen et al. 2023, algorithm 2); rates are a third to a tenth of Adam's."""
+    return _chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
+
+
+def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> optax.GradientTransformation:
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024); Adam for what is no matrix.
+
+    A convolution's kernel counts as a matrix with a column for each of its last channels. Matrices move with the
+    root mean square 0.2 of Adam's moves, so that one rate fits both (Liu et al. 2025, eq. 4).
+    """
+    method = optax.contrib.muon(
+        -1.0,  # its own rate's sign is undone: ours comes after
+        beta=beta,
+        consistent_rms=0.2,
+        adam_eps_root=_EPS_ROOT,
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
+    )
+    return _chain(method, **options)
+
+
+def _as_matrix(kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+    last = kernel.ndim - 1
+    return optax.contrib.MuonDimensionNumbers(tuple(range(last)), last) if last > 0 else None
+
+
+class _ScheduleFree:
+    """An optimiser whose parameters are where gradients are taken; ``evaluate`` gives those to sample with."""
+
+    def __init__(self, base: optax.GradientTransformation):
+        self.init, self.update = base.init, base.update
+
+    def evaluate(self, state: Any, params: Any) -> Any:
+        free = optax.contrib.ScheduleFreeState
+        (own,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, free)) if isinstance(s, free))
+        return optax.contrib.schedule_free_eval_params(own, params)
+
+
+def schedule_free(
+    *,
+    b1: OpenUnitFloat = 0.9,
+    b2: Decay = 0.999,
+    eps: PositiveFloat = 1e-8,
+    **options: Unpack[Options],
+) -> optax.GradientTransformation:
+    """Adam with an average of all its points in momentum's place (Defazio et al. 2024, algorithm 1).
+
+    The averaged point is the one that is sampled, after ``train.ema``.
+    """
+
+    def wrap(moves: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
+        return optax.contrib.schedule_free(moves, rate, b1=b1)
+
+    method = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps, eps_root=_EPS_ROOT)
+    return _ScheduleFree(_chain(method, wrap, **options))
+
+
 def _chain(
     method: optax.GradientTransformation,
+    wrap: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] = lambda moves, rate: moves,
     *,
     lr: float,
     schedule: str = "constant",
@@ -92,12 +189,12 @@ def _chain(
     clip_norm: float | None = None,
     weight_clip: float | None = None,
 ) -> optax.GradientTransformation:
-    """Clip the gradient, apply the method, scale by the rate, project the parameters."""
+    """Clip the gradient, apply the method, scale by the rate, ``wrap`` what that moves, project the parameters."""
+    rate = _rate(lr, schedule, decay_steps, warmup_steps)
     parts = [
         optax.clip(clip_value) if clip_value is not None else None,
         optax.clip_by_global_norm(clip_norm) if clip_norm is not None else None,
-        method,
-        optax.scale_by_learning_rate(_rate(lr, schedule, decay_steps, warmup_steps)),
+        wrap(optax.chain(method, optax.scale_by_learning_rate(rate)), rate),
         project_to_box(weight_clip) if weight_clip is not None else None,
     ]
     return optax.chain(*(part for part in parts if part is not None))

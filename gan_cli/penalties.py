@@ -1,4 +1,4 @@
-"""Gradient penalties: what a discriminator pays for being steep.
+"""Penalties: what a discriminator pays beside its loss, most of them for being steep.
 
 A penalty's function is ``(critic, params, real, fake, key) -> scalar`` where ``critic(params, x)`` gives logits
 ``[batch]`` for examples ``[batch, ...]``. Its weight and its lazy interval go with it: with an interval k it is
@@ -13,17 +13,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gan_cli import transforms
 from gan_cli.types import NonNegativeFloat, PositiveInt
 
 Critic = Callable[[Any, jax.Array], jax.Array]
 
 
 class Penalty(NamedTuple):
-    """``weight * function`` is added to the discriminator's loss every ``interval`` steps."""
+    """``weight * function`` is added to the discriminator's loss every ``interval`` steps.
+
+    ``per_example`` says that it is defined by each example's own gradient only, which a critic that normalises over
+    its batch does not have.
+    """
 
     function: Callable[[Critic, Any, jax.Array, jax.Array, jax.Array], jax.Array]
     weight: float
     interval: int
+    per_example: bool = False
 
 
 def _squared_gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Array:
@@ -61,9 +67,77 @@ def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pe
     """
 
     def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        e = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
-        squared = _squared_gradient_norm(critic, params, e * real + (1 - e) * fake)
-        # The root's own derivative at zero is infinite: a critic that starts flat would turn to NaN.
-        return jnp.mean((jnp.sqrt(squared + 1e-12) - 1) ** 2)
+        return jnp.mean((_gradient_norm(critic, params, _between(real, fake, key)) - 1) ** 2)
+
+    return Penalty(function, weight, interval, per_example=True)
+
+
+def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
+    """weight * E max(0, ||grad D(x)|| - 1)^2 where ``wgan_gp`` looks: a flat critic pays nothing (Petzka et al.
+    2018, WGAN-LP, eq. 8).
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        norm = _gradient_norm(critic, params, _between(real, fake, key))
+        return jnp.mean(jax.nn.relu(norm - 1) ** 2)
+
+    return Penalty(function, weight, interval, per_example=True)
+
+
+def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
+    """weight * E (||grad D(x + noise)|| - 1)^2 about real examples (Kodali et al. 2017, section 2.3).
+
+    The noise is that of their code: half a standard deviation of all the batch's values, times uniform in [0, 1).
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        near = real + 0.5 * real.std() * jax.random.uniform(key, real.shape)
+        return jnp.mean((_gradient_norm(critic, params, near) - 1) ** 2)
+
+    return Penalty(function, weight, interval, per_example=True)
+
+
+def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) -> Penalty:
+    """weight * sum ||W^T W (1 - I)||_F^2 over the discriminator's kernels W, as matrices with a column for each
+    output: columns are kept at right angles, of whatever length (Brock et al. 2019, BigGAN, eq. 3).
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        total = jnp.zeros(())
+        for kernel in jax.tree.leaves(params):
+            if kernel.ndim > 1:
+                matrix = kernel.reshape(-1, kernel.shape[-1])
+                products = matrix.T @ matrix
+                total += jnp.sum((products - jnp.diag(jnp.diag(products))) ** 2)
+        return total
 
     return Penalty(function, weight, interval)
+
+
+def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
+    """weight * E (D(x) - D(T(x)))^2 on real examples (Zhang et al. 2020, CR-GAN, eq. 5).
+
+    T is theirs for images: a flip with probability one half, and a shift by up to 4 pixels of 32. For points it is
+    Gaussian noise of a twentieth of the batch's standard deviation.
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        if real.ndim == 4:
+            flip_key, shift_key = jax.random.split(key)
+            other = transforms.shift(transforms.flip(real, flip_key), shift_key, 1 / 8, "reflect")
+        else:
+            other = real + 0.05 * real.std() * jax.random.normal(key, real.shape)
+        return jnp.mean((critic(params, real) - critic(params, other)) ** 2)
+
+    return Penalty(function, weight, interval)
+
+
+def _between(real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    """A uniformly random point between each real example and a generated one."""
+    e = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
+    return e * real + (1 - e) * fake
+
+
+def _gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Array:
+    # The root's own derivative at zero is infinite: a critic that starts flat would turn to NaN.
+    return jnp.sqrt(_squared_gradient_norm(critic, params, x) + 1e-12)

@@ -68,7 +68,8 @@ class MetricsLog:
     def latest(self, step: int) -> dict[str, float]:
         """The metrics of this step, if it was logged."""
         last = self.records[-1] if self.records else {}
-        return {k: v for k, v in last.items() if "/" in k} if last.get("step") == step else {}
+        own = ("step", "steps_per_second", "time")
+        return {k: v for k, v in last.items() if k not in own} if last.get("step") == step else {}
 
     def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
         record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})

@@ -40,12 +40,17 @@ class Range:
 PositiveInt = Annotated[int, Range(ge=1)]
 NonNegativeInt = Annotated[int, Range(ge=0)]
 Seed = Annotated[int, Range(ge=0, lt=2**32)]
+PackSize = Annotated[int, Range(ge=2)]
 PositiveFloat = Annotated[float, Range(gt=0)]
 NonNegativeFloat = Annotated[float, Range(ge=0)]
+UnitFloat = Annotated[float, Range(ge=0, le=1)]
+OpenUnitFloat = Annotated[float, Range(gt=0, lt=1)]
+Smoothing = Annotated[float, Range(ge=0, lt=0.5)]
 Decay = Annotated[float, Range(ge=0, lt=1)]  # a moving average's memory, a moment's decay, a dropout rate
 Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
+Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"]
 OnError = Literal["skip", "refuse"]
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
@@ -97,7 +102,8 @@ class Game(Protocol):
 
     ``players`` is the order in which they move when they move in turn; ``averaged`` names the players whose
     moving average is kept. A game that draws samples has ``sample``; one whose fake batch can be shared
-    between the moves has ``fake`` (see ``gan_cli.strategies.alternating``).
+    between the moves has ``fake`` (see ``gan_cli.strategies.basic.alternating``); one that can tell from the
+    parameters alone where the players stand has ``measure(params) -> metrics``.
     """
 
     players: tuple[str, ...]
@@ -119,11 +125,13 @@ class Strategy(NamedTuple):
 
     Attributes:
         batches: number of batches that one step uses.
+        moves: how often a step calls each player's optimiser, by player.
         init: parameters by player -> the strategy's own state (a past gradient, slow weights).
         step: ``(state, batches, key) -> (state, metrics)``, pure; ``batches`` is a list of ``batches`` batches.
             It leaves the step count and the moving average to the engine.
     """
 
     batches: int
+    moves: dict[str, int]
     init: Callable[[ByPlayer], Tree]
     step: Callable[[Any, list[Any], Any], tuple[Any, Metrics]]

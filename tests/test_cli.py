@@ -17,7 +17,7 @@ import gan_cli
 from gan_cli.cli.train import main
 from gan_cli.errors import UserError
 
-TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=bilinear"]
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 
 # Arguments, and what the message must name: the key, the value, the near miss or the choices.
 WITHOUT_JAX = [
@@ -144,7 +144,7 @@ def test_wrong_input_is_answered_without_jax(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["adam, adamw, momentum", "seed_mlp", "--multirun"]),
+        (["--help"], ["adabelief, adam, adamw", "seed_mlp", "--multirun"]),
         (["--hydra-help"], ["--config-dir"]),
         (["--cfg", "job", "optim=sgd"], ["gan_cli.optim.sgd", "batch_size"]),
         (["--info", "defaults"], ["optim/adam"]),
@@ -160,7 +160,7 @@ def test_hydras_own_questions(arguments, words, gan_train):
 
 
 def test_completion(gan_train, tmp_path):
-    line = "gan-train optim=ad"
+    line = "gan-train optim=adam"
     done = subprocess.run(
         command("-sc", "query=bash"),
         env=environment(COMP_LINE=line, COMP_POINT=str(len(line))),

@@ -67,7 +67,7 @@ def test_value_and_gradients(name, player):
     np.testing.assert_allclose(gradients[1], in_fake, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["minimax", "nonsaturating", "relativistic"])
+@pytest.mark.parametrize("name", ["minimax", "nonsaturating", "relativistic", "relativistic_average"])
 def test_large_logits_stay_finite(name):
     loss = getattr(losses, name)()
     logits = jnp.array([-1e4, 1e4])
@@ -79,3 +79,57 @@ def test_large_logits_stay_finite(name):
 def test_minimax_sums_to_zero():
     loss = losses.minimax()
     np.testing.assert_array_equal(loss.discriminator(REAL, FAKE) + loss.generator(REAL, FAKE), 0 * REAL)
+
+
+def test_relativistic_average():
+    """Equations 13 and 14 of the paper, with D~ = sigma(own - the other side's mean)."""
+    loss = losses.relativistic_average()
+    d_real, d_fake = sigma(REAL - FAKE.mean()), sigma(FAKE - REAL.mean())
+    np.testing.assert_allclose(loss.discriminator(REAL, FAKE), -log(d_real) - log(1 - d_fake), rtol=1e-5)
+    np.testing.assert_allclose(loss.generator(REAL, FAKE), -log(d_fake) - log(1 - d_real), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["minimax", "nonsaturating"])
+def test_label_smoothing_is_cross_entropy_with_soft_targets(name):
+    import optax
+
+    loss = getattr(losses, name)(smoothing=0.1)
+    real, fake = jnp.float32(REAL), jnp.float32(FAKE)
+    expected = optax.sigmoid_binary_cross_entropy(real, 0.9) + optax.sigmoid_binary_cross_entropy(fake, 0.0)
+    np.testing.assert_allclose(loss.discriminator(real, fake), expected, rtol=1e-5)
+
+
+P, Q = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.1, 0.25, 0.25])
+U = P / Q
+M = (P + Q) / 2
+# For each divergence of P to Q: its value, and the logit at which T = f'(p / q), where the bound is tight.
+DIVERGENCES = {
+    "kl": ((P * log(U)).sum(), 1 + log(U)),
+    "reverse_kl": ((Q * log(1 / U)).sum(), log(U)),
+    "pearson": (((P - Q) ** 2 / Q).sum(), 2 * (U - 1)),
+    "squared_hellinger": (((P**0.5 - Q**0.5) ** 2).sum(), log(U) / 2),
+    "jensen_shannon": ((P * log(P / M)).sum() + (Q * log(Q / M)).sum(), log(U)),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_fgan_bound_is_the_divergence_at_the_best_discriminator(name):
+    value, logits = DIVERGENCES[name]
+    loss = losses.fgan(divergence=name, saturating=True)
+
+    def bound(logits):
+        # All pairs of a real and a fake outcome, with their probabilities.
+        real, fake = jnp.repeat(logits, 4), jnp.tile(logits, 4)
+        return -(jnp.repeat(P, 4) * jnp.tile(Q, 4) * loss.discriminator(real, fake)).sum()
+
+    np.testing.assert_allclose(bound(jnp.float32(logits)), value, rtol=1e-4, atol=1e-5)
+    slope = jax.grad(bound)(jnp.float32(logits))
+    np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+def test_fgan_of_jensen_shannon_is_minimax():
+    """Up to a constant: 2 log 2 (Nowozin et al. 2016, section 2.4)."""
+    fgan, minimax = losses.fgan(saturating=True), losses.minimax()
+    real, fake = jnp.float32(REAL), jnp.float32(FAKE)
+    for ours, theirs, sign in zip(fgan, minimax, (1, -1), strict=True):
+        np.testing.assert_allclose(ours(real, fake) - theirs(real, fake), -sign * 2 * log(2), rtol=1e-5)

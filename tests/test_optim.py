@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -93,6 +94,86 @@ def test_as_in_pytorch(ours, theirs):
         optimiser.step()
     points = trajectory(ours, [1.0, -2.0], lambda x: jnp.cos(x) + 2 * x, 10)
     np.testing.assert_allclose(points[-1], x.detach().numpy(), rtol=1e-4)
+
+
+def test_lion_moves_by_the_sign():
+    """b1 mixes the gradient into the momentum that is followed, b2 into the one that is kept (algorithm 2)."""
+    x, m, g = np.array([1.0, -2.0]), np.zeros(2), None
+    points = trajectory(optim.lion(lr=0.1, b1=0.9, b2=0.5), x, lambda x: jnp.cos(3 * x), 6)
+    for found in points:
+        g = np.cos(3 * x)
+        x, m = x - 0.1 * np.sign(0.9 * m + 0.1 * g), 0.5 * m + 0.5 * g
+        np.testing.assert_allclose(found, x, rtol=1e-5)
+
+
+def test_amsgrad_never_forgets_a_large_gradient():
+    """The largest second moment divides (algorithm 2, with Adam's correction of both moments)."""
+    x, m, v, top = 0.0, 0.0, 0.0, 0.0
+    slopes = [4.0, 0.1, 0.1, 0.1]
+    feed = iter(slopes)
+    points = trajectory(optim.amsgrad(lr=0.1, b1=0.5, b2=0.5), [0.0], lambda x: jnp.array([next(feed)]), 4)
+    for t, (g, found) in enumerate(zip(slopes, points, strict=True), start=1):
+        m, v = 0.5 * m + 0.5 * g, 0.5 * v + 0.5 * g**2
+        top = max(top, v / (1 - 0.5**t))
+        x -= 0.1 * m / (1 - 0.5**t) / top**0.5
+        np.testing.assert_allclose(found[0], x, rtol=1e-5)
+
+
+def test_adabelief_first_move():
+    """Constant gradients surprise less than Adam takes them to: s = (1 - b2) (g - m)^2 with m = (1 - b1) g."""
+    g = np.array([0.5, -3.0])
+    move = trajectory(optim.adabelief(lr=0.1, b1=0.5, b2=0.9), [1.0, -2.0], constant(*g), 1)[0]
+    np.testing.assert_allclose(move, [1.0, -2.0] - 0.1 * g / np.abs(g - 0.5 * g), rtol=1e-5)
+
+
+def test_muon_moves_matrices_at_right_angles():
+    """A kernel's move has nearly equal singular values and 0.2 for its root mean square; a bias has Adam's."""
+    params = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(5)}
+    keys = jax.random.split(jax.random.key(0))
+    slope = {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8)), "bias": jax.random.normal(keys[1], 5)}
+    optimiser = optim.muon(lr=0.1, beta=0.0)
+    updates, _ = optimiser.update(slope, optimiser.init(params), params)
+    matrix = np.asarray(updates["kernel"]).reshape(36, 8)
+    np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), 0.1 * 0.2 * 6, rtol=0.35)
+    assert (matrix * np.asarray(slope["kernel"]).reshape(36, 8)).sum() < 0
+    sizes = -updates["bias"] * np.sign(slope["bias"])
+    assert (sizes > 0).all() and np.ptp(sizes) < 1e-6
+
+
+def test_schedule_free_evaluates_the_average_of_all_points():
+    """With plain rates x is the mean of the z (Defazio et al. 2024, eq. 1 to 3), and that is what is sampled."""
+    optimiser = optim.schedule_free(lr=0.1, b1=0.9)
+    y, z, x = np.full(2, 3.0), np.full(2, 3.0), np.full(2, 3.0)
+    params = jnp.array(y)
+    state, v = optimiser.init(params), np.zeros(2)
+    for t in range(1, 6):
+        g = np.array([1.0, -0.5]) * y
+        updates, state = optimiser.update(jnp.array([1.0, -0.5]) * params, state, params)
+        params = optax.apply_updates(params, updates)
+        v = 0.999 * v + 0.001 * g**2
+        z = z - 0.1 * g / np.sqrt(v / (1 - 0.999**t))
+        x = x + (z - x) / t
+        y = 0.1 * z + 0.9 * x
+        np.testing.assert_allclose(params, y, rtol=1e-4)
+        np.testing.assert_allclose(optimiser.evaluate(state, params), x, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "amsgrad", "adabelief", "optimistic_adam", "rmsprop", "muon", "schedule_free"]
+)
+def test_moves_can_be_differentiated_through_where_nothing_has_moved_yet(name):
+    """As unrolling does: a parameter whose gradient is zero must not turn the derivative to NaN."""
+    optimiser = getattr(optim, name)(lr=0.1)
+
+    def moved(slope):
+        params = {"kernel": jnp.ones((2, 2))}
+        state = optimiser.init(params)
+        for _ in range(2):
+            updates, state = optimiser.update({"kernel": slope}, state, params)
+            params = optax.apply_updates(params, updates)
+        return params["kernel"].sum()
+
+    assert np.isfinite(jax.grad(moved)(jnp.array([[0.0, 1.0], [0.5, 0.0]]))).all()
 
 
 def test_options_are_those_of_the_chain():

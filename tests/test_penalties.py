@@ -56,3 +56,42 @@ def test_value_and_gradient(name, points):
     np.testing.assert_allclose(found, 0.5 * (slope**2).sum(1).mean(), rtol=1e-5)
     np.testing.assert_allclose(gradient["w"], slope.mean(0), rtol=1e-4)
     np.testing.assert_allclose(gradient["a"], (slope * points).sum(1).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["one_sided_gp", "dragan", "wgan_gp"])
+@pytest.mark.parametrize("length", [0.5, 3.0])
+def test_of_the_norm_of_a_linear_critic(name, length):
+    params = {"w": jnp.array([0.6, 0.0, -0.8]) * length, "a": jnp.float32(0)}
+    found = getattr(penalties, name)().function(critic, params, REAL, FAKE, jax.random.key(0))
+    expected = max(0, length - 1) ** 2 if name == "one_sided_gp" else (length - 1) ** 2
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_dragan_looks_near_the_data():
+    """|x|^2/2 has the gradient x: constant data have no spread, so it is taken at the data themselves."""
+    curved, point = {"w": jnp.zeros(3), "a": jnp.float32(1)}, np.full((4, 3), 2.0, np.float32)
+    found = penalties.dragan().function(critic, curved, point, FAKE, jax.random.key(0))
+    np.testing.assert_allclose(found, (np.sqrt(12) - 1) ** 2, rtol=1e-5)
+
+
+def test_orthogonal():
+    """Columns of any length at right angles cost nothing; others twice the cosine of their angle, squared."""
+    function = penalties.orthogonal().function
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 3)))[0].astype(np.float32) * [1, 5, 0.1]
+    params = {"kernel": jnp.float32(turn).reshape(2, 2, 3, 3), "bias": jnp.ones(3)}
+    np.testing.assert_allclose(function(None, params, REAL, FAKE, None), 0, atol=1e-10)
+    angle = {"kernel": jnp.array([[1.0, 0.6], [0.0, 0.8]])}
+    np.testing.assert_allclose(function(None, angle, REAL, FAKE, None), 2 * 0.6**2, rtol=1e-5)
+
+
+def test_consistency():
+    """A critic of the mean pixel of a flat image sees no change; one linear in points sees the noise's variance."""
+    function = penalties.consistency().function
+    flat = jnp.ones((4, 8, 8, 1)) * jnp.arange(4.0)[:, None, None, None]
+    assert function(lambda p, x: x.sum((1, 2, 3)), None, flat, flat, jax.random.key(0)) == 0
+    left = jnp.concatenate([jnp.ones((64, 8, 4, 1)), -jnp.ones((64, 8, 4, 1))], axis=2)
+    assert function(lambda p, x: x[:, :, 0].mean((1, 2)), None, left, left, jax.random.key(0)) > 1
+    points = np.random.default_rng(0).normal(size=(20000, 3)).astype(np.float32)
+    w = {"w": jnp.array([1.0, -2.0, 2.0]), "a": jnp.float32(0)}
+    found = function(critic, w, points, points, jax.random.key(0))
+    np.testing.assert_allclose(found, (0.05 * points.std() * 3) ** 2, rtol=0.05)

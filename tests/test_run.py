@@ -295,7 +295,7 @@ def test_a_hostile_directory_is_read_as_data():
     assert not Path("hacked").exists()
 
 
-TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=bilinear"]
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 
 
 @pytest.mark.parametrize(

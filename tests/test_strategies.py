@@ -1,54 +1,186 @@
-"""Strategies on a game whose course is known, and shared work against the plain form of it."""
+"""Strategies on games whose course is known, and shared work against the plain form of it."""
 
 from __future__ import annotations
+
+import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-import toy
 from conftest import TINY, Program
 
-from gan_cli import engine, optim, strategies
+from gan_cli import engine, optim
 from gan_cli.cli.train import experiment
+from gan_cli.errors import UserError
+from gan_cli.games.known import Quadratic
+from gan_cli.strategies import ahead, basic, moves, second_order
 
 LR = 0.1
+BILINEAR = Quadratic(x=1.0, y=1.0)
+QUADRATIC = {"a": 0.5, "b": 1.3, "c": 0.2}
+# The derivative of F(x, y) = (a x + b y, c y - b x), which is linear: every strategy's step is a matrix.
+J = np.array([[QUADRATIC["a"], QUADRATIC["b"]], [-QUADRATIC["b"], QUADRATIC["c"]]])
+ONE = np.eye(2)
 
 
-def play(strategy, steps=30, lr=LR, **options):
-    """The points (x, y) that a strategy visits on the bilinear game."""
-    game = toy.Bilinear()
-    optimisers = {player: optim.sgd(lr=lr) for player in game.players}
-    s = strategy(game, optimisers, **options)
+def play(strategy, game=BILINEAR, steps=30, optimiser=None):
+    """The points (x, y) that a strategy visits, with the optimiser of both players."""
+    optimisers = dict.fromkeys(game.players, optimiser or optim.sgd(lr=LR))
+    s = strategy(game, optimisers)
     state, points = engine.init(engine.Parts(game, s, optimisers, 0)), []
+    step = jax.jit(lambda state, key: s.step(state, [None] * s.batches, key))
     for i in range(steps + 1):
         points.append((float(state.params["x"]), float(state.params["y"])))
-        state, metrics = s.step(state, [None] * s.batches, jax.random.key(i))
-    assert set(metrics) >= {"x/loss", "y/loss", "x/grad_norm", "y/grad_norm"}
+        state, metrics = step(state, jax.random.key(i))
+        state = state._replace(step=state.step + 1)
+    wanted = {f"{player}/{what}" for player in game.players for what in ("loss", "grad_norm", "update_ratio")}
+    assert set(metrics) >= wanted
     return np.array(points)
 
 
-def test_simultaneous_multiplies_the_squared_distance():
-    """By exactly 1 + lr^2 a step (Mescheder et al. 2018, lemma 2.3, for the bilinear game)."""
-    distance = (play(strategies.simultaneous) ** 2).sum(1)
-    np.testing.assert_allclose(distance, (1 + LR**2) ** np.arange(31), rtol=1e-5)
+# What a step multiplies the squared distance of the bilinear game by (min over x, max over y of x y).
+GROWTH = {
+    "simultaneous": (basic.simultaneous, 1 + LR**2),
+    "extragradient": (ahead.extragradient, 1 - LR**2 + LR**4),
+    "consensus": (functools.partial(second_order.consensus, gamma=2.0), (1 - 2 * LR) ** 2 + LR**2),
+    "symplectic": (functools.partial(second_order.symplectic, strength=0.5), (1 - LR / 2) ** 2 + LR**2),
+    "competitive": (second_order.competitive, 1 / (1 + LR**2)),
+}
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_growth_of_the_bilinear_game(name):
+    strategy, growth = GROWTH[name]
+    distance = (play(strategy) ** 2).sum(1)
+    np.testing.assert_allclose(distance, 2 * growth ** np.arange(31), rtol=2e-5)
 
 
 def test_alternating_conserves_its_invariant():
     """x^2 + y^2 - lr x y stays what it was, so the game circles for ever (Bailey et al. 2020)."""
-    x, y = play(strategies.alternating, steps=200).T
-    np.testing.assert_allclose(x**2 + y**2 - LR * x * y, 1, rtol=1e-4)
+    x, y = play(basic.alternating, steps=200).T
+    np.testing.assert_allclose(x**2 + y**2 - LR * x * y, 2 - LR, rtol=1e-4)
     assert np.ptp(np.arctan2(y, x)) > 6
+
+
+def test_optimistic_converges_at_its_own_rate():
+    """With w = x + i y: w'' = (1 + 2 i lr) w' - i lr w, whose larger root is the rate (Daskalakis et al. 2018)."""
+    w = play(ahead.optimistic, steps=400) @ [1, 1j]
+    np.testing.assert_allclose(w[2:], (1 + 2j * LR) * w[1:-1] - 1j * LR * w[:-2], atol=2e-6)
+    rate = np.abs(np.roots([1, -(1 + 2j * LR), 1j * LR])).max()
+    assert rate < 1
+    np.testing.assert_allclose((np.abs(w[400]) / np.abs(w[200])) ** (1 / 200), rate, rtol=1e-4)
+
+
+def test_lookahead_of_simultaneous_moves():
+    """Every k steps w becomes ((1 - alpha) + alpha (1 + i lr)^k) w (Chavdarova et al. 2021, section 3)."""
+    strategy = functools.partial(ahead.lookahead, inner=basic.simultaneous, interval=4, alpha=0.3)
+    w = play(strategy, steps=40) @ [1, 1j]
+    turn = 0.7 + 0.3 * (1 + 1j * LR) ** 4
+    np.testing.assert_allclose(w[::4], w[0] * turn ** np.arange(11), rtol=1e-4)
+    np.testing.assert_allclose(w[1], (1 + 1j * LR) * w[0], rtol=1e-6)
+
+
+A = (J - J.T) / 2
+ACROSS = J - np.diag(np.diag(J))
+STEPS = {
+    "simultaneous": (basic.simultaneous, ONE - LR * J),
+    "extragradient": (ahead.extragradient, ONE - LR * J @ (ONE - LR * J)),
+    "consensus": (functools.partial(second_order.consensus, gamma=0.7), ONE - LR * (J + 0.7 * J.T @ J)),
+    "symplectic": (functools.partial(second_order.symplectic, strength=0.7), ONE - LR * (J + 0.7 * A.T @ J)),
+    "competitive": (second_order.competitive, ONE - LR * np.linalg.solve(ONE + LR * ACROSS, J)),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_step_of_a_quadratic_game(name):
+    strategy, matrix = STEPS[name]
+    points = play(strategy, Quadratic(**QUADRATIC, x=1.0, y=-2.0), steps=10)
+    np.testing.assert_allclose(points[1:], points[:-1] @ matrix.T, rtol=1e-4, atol=1e-6)
+
+
+def test_unrolled_differentiates_through_the_foreseen_moves():
+    """y's loss is -L(U^k(x), y), by finite differences."""
+    depth, eps = 3, 1e-6
+    a, b, c = QUADRATIC.values()
+
+    def foreseen(x, y):
+        for _ in range(depth):
+            x -= LR * (a * x + b * y)
+        return -(a / 2 * x**2 + b * x * y - c / 2 * y**2)
+
+    strategy = functools.partial(ahead.unrolled, depth=depth)
+    points = play(strategy, Quadratic(**QUADRATIC, x=1.0, y=-2.0), steps=10)
+    for (x, y), after in itertools.pairwise(points):
+        slope = (foreseen(x, y + eps) - foreseen(x, y - eps)) / (2 * eps)
+        np.testing.assert_allclose(after, [x - LR * (a * x + b * y), y - LR * slope], rtol=1e-4, atol=1e-5)
+
+
+def test_competitive_refuses_what_is_no_plain_rate():
+    for optimiser in (optim.adam(lr=LR), optim.sgd(lr=LR, clip_norm=1.0), optim.sgd(lr=LR, weight_clip=1.0)):
+        with pytest.raises(UserError, match="plain rate"):
+            play(second_order.competitive, optimiser=optimiser)
+
+
+def test_optimistic_strategy_is_the_optimistic_optimiser():
+    """Twice the optimiser's move less its last one: the same method, as a strategy and inside Adam."""
+    options = {"lr": 0.05, "b1": 0.5, "b2": 0.9}
+    strategy = play(ahead.optimistic, optimiser=optim.adam(**options))
+    optimiser = play(basic.simultaneous, optimiser=optim.optimistic_adam(**options))
+    np.testing.assert_allclose(strategy, optimiser, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_critic", [1, 3])
 def test_n_critic_by_hand(n_critic):
-    x, y = 1.0, 0.0
-    for found in play(strategies.alternating, steps=5, n_critic=n_critic)[1:]:
+    x, y = 1.0, 1.0
+    for found in play(functools.partial(basic.alternating, n_critic=n_critic), steps=5)[1:]:
         for _ in range(n_critic):
             x -= LR * y
         y += LR * x
         np.testing.assert_allclose(found, (x, y), rtol=1e-5)
+
+
+ALL = ["alternating", "simultaneous", "extragradient", "optimistic", "lookahead", "unrolled", "consensus"]
+ALL += ["symplectic", "competitive"]
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_cut_anywhere_it_is_the_same_run(strategy):
+    """All that a strategy remembers is in the state: chunks of 2 and 4 steps give the bits of chunks of 3."""
+    optimiser = ["optim=sgd", "optim.clip_norm=null"] if strategy == "competitive" else []
+    e = experiment([*TINY, "model.generator.norm=batch", f"strategy={strategy}", *optimiser])
+    programs = [Program(e), Program(e)]
+    for program, lengths in zip(programs, ((2, 4), (3, 3)), strict=True):
+        for length in lengths:
+            program.run(length)
+    for a, b in zip(*(jax.tree.leaves(program.state) for program in programs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_jacobian_products_of_a_convolutional_game():
+    """J v, as reverse over reverse, against a difference quotient of F; and <w, J v> = <J^T w, v>."""
+    smooth = [
+        f"model.{p}.{o}"
+        for p in ("generator", "discriminator")
+        for o in ("width=4", "norm=none", "activation=tanh")
+    ]
+    e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
+    state = engine.init(e.parts)
+    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
+    evaluate, params = moves.field(e.game, state, batch, jax.random.key(2))
+    keys = iter(jax.random.split(jax.random.key(3), 99))
+    v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
+    function = jax.jit(lambda p: evaluate(p)[0])
+    pushed = moves.jacobian_product(function, params)(v)
+    pulled = jax.vjp(function, params)[1](w)[0]
+    np.testing.assert_allclose(optax.tree.vdot(w, pushed), optax.tree.vdot(pulled, v), rtol=1e-3)
+    eps = 1e-2
+    ahead_, back = (function(jax.tree.map(lambda p, d, s=s: p + s * eps * d, params, v)) for s in (1, -1))
+    quotient = jax.tree.map(lambda a, b: (a - b) / (2 * eps), ahead_, back)
+    error = optax.tree.norm(jax.tree.map(lambda a, b: a - b, quotient, pushed)) / optax.tree.norm(pushed)
+    assert error < 0.02
 
 
 STATEFUL = [
@@ -70,7 +202,7 @@ def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
         # Without `fake` in sight the strategy recomputes the pass, from the same key, for each move.
         game = type(shared.experiment.game)
         fake = game.fake
-        patch.setattr(strategies, "hasattr", lambda *_: False, raising=False)
+        patch.setattr(basic, "hasattr", lambda *_: False, raising=False)
         plain = Program(experiment(overrides))
         plain.run(4)
         assert game.fake is fake
@@ -105,8 +237,8 @@ def test_each_move_commits_its_own_network_state():
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
     batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
-    _, net_state, _ = strategies._gradient(game, "discriminator", state, batch, jax.random.key(0))
-    moved, _ = strategies._move(
+    _, net_state, _ = moves.gradient(game, "discriminator", state, batch, jax.random.key(0))
+    moved, _ = moves.move(
         state, "discriminator", p.experiment.optimisers["discriminator"], state.params["discriminator"], net_state
     )
     same = jax.tree.map(lambda a, b: bool((a == b).all()), moved.net_state, state.net_state)

@@ -26,3 +26,8 @@ def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)
     return Dataset(name, Spec((2,), num_classes=len(centres)), points, labels, modes=Modes(centres, std))
+
+
+def point(*, size: PositiveInt = 1000) -> Dataset:
+    """``size`` times the number 0: the data of the Dirac-GAN (Mescheder et al. 2018, definition 2.1)."""
+    return Dataset("point", Spec((1,)), np.zeros((size, 1), np.float32))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gan_cli.augment import Augment
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
 from gan_cli.models import Model
@@ -25,30 +27,55 @@ class GAN:
         model: the two networks.
         loss: what each player minimises.
         penalties: by name, what the discriminator pays beside its loss.
+        augments: by name, what is done to examples before the discriminator sees them.
         precision: what the networks compute in, float32 or bfloat16. Parameters, logits, examples, losses and
             moves are float32 in either case.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
-    averaged = (GENERATOR,)
+    averaged: tuple[str, ...] = (GENERATOR,)
 
-    def __init__(self, spec: Spec, model: Model, loss: Loss, penalties: dict[str, Penalty], precision: str):
+    def __init__(
+        self,
+        spec: Spec,
+        model: Model,
+        loss: Loss,
+        penalties: dict[str, Penalty],
+        augments: dict[str, Augment],
+        precision: str,
+    ):
         self.spec, self.latent_dim, self.adversarial, self.penalties = spec, model.latent_dim, loss, penalties
+        self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
+        self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
+        self.pack = self._packing.pack if self._packing else 1
         self._dtype = jnp.dtype(precision)
+        packed = dataclasses.replace(spec, shape=(*spec.shape[:-1], spec.shape[-1] * self.pack))
         self._build = {
-            DISCRIMINATOR: lambda key: model.discriminator(spec, nnx.Rngs(key)),
+            DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
             GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
         }
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
         self._couples_batch = bool(getattr(abstract[DISCRIMINATOR], "couples_batch"))  # noqa: B009
-        self._check_shapes()
+        self._check()
 
-    def _check_shapes(self) -> None:
+    def _check(self) -> None:
+        """Refuse parts that do not fit each other, before anything is compiled."""
+        for name, penalty in self.penalties.items():
+            if penalty.per_example and self._couples_batch:
+                raise UserError(
+                    f"penalty.{name}: is of each example's own gradient, which a discriminator that normalises or "
+                    "compares its batch does not have (Gulrajani et al. 2017, section 4): "
+                    "model.discriminator.norm=layer, or penalty=[r1]."
+                )
+
         def shapes() -> Any:
             params, net_state = self.init(jax.random.key(0))
-            fake, _ = self._generate(params, net_state, jnp.zeros((2, self.latent_dim)), True, jax.random.key(0))
-            logits, _ = self._logits(params, net_state, fake, jax.random.key(0))
+            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
+            fake, _ = self._generate(params, net_state, latents, True, key)
+            logits, _ = self._logits(params, net_state, self._shown(fake, net_state, key, 0), key)
+            for player in self.players:
+                self.loss(player, params, net_state, Batch(fake), key, jnp.int32(0))
             return fake, logits
 
         fake, logits = jax.eval_shape(shapes)
@@ -65,7 +92,11 @@ class GAN:
         for i, name in enumerate(self.players):
             subkey = jax.random.fold_in(key, i)
             _, *states = nnx.split(self._build[name](subkey), nnx.Param, ...)
-            params[name], net_state[name] = states
+            params[name], state = states
+            net_state[name] = {"network": state}
+        # A copy: a donated state must not hold one buffer twice.
+        adapted = {name: jax.tree.map(jnp.copy, augment.start) for name, augment in self._changes.items()}
+        net_state[DISCRIMINATOR]["augment"] = adapted
         return params, net_state
 
     def loss(
@@ -84,11 +115,12 @@ class GAN:
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:
-            fake = jax.lax.stop_gradient(fake)
+            # Nothing is cut off from the gradient: second-order strategies need how it depends on the generator.
             return self._discriminator_loss(params, net_state, batch.examples, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
+        real, fake = self._both_shown(batch.examples, fake, net_state, own_key, step)
         # Losses that do not look at the real logits leave this pass unused, and the compiler drops it.
-        real_logits, _ = self._logits(params, net_state, batch.examples, real_key)
+        real_logits, _ = self._logits(params, net_state, real, real_key)
         fake_logits, _ = self._logits(params, net_state, fake, fake_key)
         return self.adversarial.generator(real_logits, fake_logits).mean(), (net_state, {})
 
@@ -102,9 +134,11 @@ class GAN:
         step: jax.Array,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
+        real, fake = self._both_shown(real, fake, net_state, key, step)
         if self._couples_batch:
             real_logits, state = self._logits(params, net_state, real, real_key)
-            fake_logits, state = self._logits(params, net_state | {DISCRIMINATOR: state}, fake, fake_key)
+            after = net_state | {DISCRIMINATOR: {"network": state}}
+            fake_logits, state = self._logits(params, after, fake, fake_key)
         else:  # one pass over both is the same function, in half as many and larger operations
             logits, state = self._logits(params, net_state, jnp.concatenate([real, fake]), real_key)
             real_logits, fake_logits = jnp.split(logits, 2)
@@ -112,6 +146,16 @@ class GAN:
         metrics = {
             f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
             f"{DISCRIMINATOR}/fake_logits": fake_logits.mean(),
+            f"{DISCRIMINATOR}/real_accuracy": (real_logits > 0).mean(),
+            f"{DISCRIMINATOR}/fake_accuracy": (fake_logits < 0).mean(),
+        }
+        adapted = net_state[DISCRIMINATOR]["augment"]
+        for name, own in adapted.items():
+            for what, value in own.items() if own else ():
+                metrics[f"{DISCRIMINATOR}/{name}_{what}"] = value
+        adapted = {
+            name: augment.adapt(adapted[name], jax.lax.stop_gradient(real_logits))
+            for name, augment in self._changes.items()
         }
         for i, (name, penalty) in enumerate(self.penalties.items()):
             key = jax.random.fold_in(penalty_key, i)
@@ -132,7 +176,7 @@ class GAN:
                 due = step % penalty.interval == penalty.interval - 1
                 amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
             loss += penalty.weight * penalty.interval * amount
-        return loss, (net_state | {DISCRIMINATOR: state}, metrics)
+        return loss, (net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
@@ -141,7 +185,25 @@ class GAN:
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
         latents = jax.random.normal(latent_key, (len(batch.examples), self.latent_dim))
         fake, state = self._generate(params, net_state, latents, True, key)
-        return fake, net_state | {GENERATOR: state}
+        return fake, net_state | {GENERATOR: {"network": state}}
+
+    def shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any) -> jax.Array:
+        """``x`` ``[n, *spec.shape]`` as the discriminator is shown it, but for packing, which joins neighbours."""
+        for i, (name, augment) in enumerate(self._changes.items()):
+            own = net_state[DISCRIMINATOR]["augment"][name]
+            x = augment.apply(x, jax.random.fold_in(key, i), step, own)
+        return x
+
+    def _shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any) -> jax.Array:
+        x = self.shown(x, net_state, key, step)
+        return self._packing.apply(x, key, step, ()) if self._packing else x
+
+    def _both_shown(
+        self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """Each with draws of its own, which no other use of ``key`` shares."""
+        real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
+        return self._shown(real, net_state, real_key, step), self._shown(fake, net_state, fake_key, step)
 
     def sample(
         self, params: ByPlayer, net_state: ByPlayer, key: jax.Array, n: int, label: jax.Array | None = None
@@ -164,6 +226,6 @@ class GAN:
         self, name: str, params: ByPlayer, net_state: ByPlayer, x: jax.Array, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
         # A copy: the module's state must be new variables of the innermost trace.
-        module = nnx.merge(self._graphs[name], params[name], net_state[name], copy=True)
+        module = nnx.merge(self._graphs[name], params[name], net_state[name]["network"], copy=True)
         y = module(x.astype(self._dtype), train=train, key=key)
         return y.astype(jnp.float32), nnx.state(module, nnx.Not(nnx.Param))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,21 +22,25 @@ Sampler = Callable[[TrainState, jax.Array, int], jax.Array]
 
 def sampler(experiment: Experiment) -> Sampler | None:
     """``(state, key, n) -> [n, *spec.shape]`` from the averaged generator, compiled; None where there is none."""
-    game = experiment.game
-    if not hasattr(game, "sample") or experiment.dataset is None:
+    draw = getattr(experiment.game, "sample", None)
+    if draw is None or experiment.dataset is None:
         return None
 
     def sample(state: TrainState, key: jax.Array, n: int) -> jax.Array:
-        return game.sample(state.params | state.average, state.net_state, key, n)
+        return draw(state.params | state.average, state.net_state, key, n)
 
     return jax.jit(sample, static_argnums=2)
 
 
 class Artist:
-    """Draws samples from fixed latents, and the real data's grid once; pictures are written in the background."""
+    """Draws samples from fixed latents, and the real data's grid once; pictures are written in the background.
+
+    Of a game that draws no samples but says where its players stand, the players' way is drawn, as it was logged.
+    """
 
     def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
         self._data, self._seed, self._sample = experiment.dataset, experiment.seed, sampler
+        self._log = directory / "metrics.jsonl" if sampler is None and hasattr(experiment.game, "measure") else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._pending: list[tuple[Path, Future]] = []
@@ -57,11 +62,14 @@ class Artist:
 
     def draw(self, step: int, state: TrainState) -> None:
         """Draw the samples of this step."""
-        if not self.can_draw or step in self._drawn:
+        if (not self.can_draw and not self._log) or step in self._drawn:
             return
         self._drawn.add(step)
         self.last = self._folder / f"{step}.png"
-        job = self._thread.submit(draw_samples, self._data, self._fixed(state), self.last)
+        if self._log:
+            job = self._thread.submit(draw_way, self._log, self.last)
+        else:
+            job = self._thread.submit(draw_samples, self._data, self._fixed(state), self.last)
         self._pending.append((self.last, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
@@ -95,6 +103,13 @@ def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
         real = data.take(np.arange(min(pictures.POINTS, data.size)))["examples"]
         pictures.write(path, pictures.scatter(samples, real))
         pictures.write_points(path.with_suffix(".npz"), samples)
+
+
+def draw_way(log: Path, path: Path) -> None:
+    """Where the players were at each logged step."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    points = np.array([(record["x"], record["y"]) for record in records], float)
+    pictures.write(path, pictures.way(points))
 
 
 def draw_real(data: Any, path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from gan_cli import files
 
@@ -42,6 +43,32 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
         places = (np.nan_to_num(cloud[:, :2]) - centre) / half
         for x, y in np.clip((places + 1) / 2, -0.1, 1.1) * side:
             draw.ellipse((x - radius, side - y - radius, x + radius, side - y + radius), fill=colour)
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def way(points: np.ndarray) -> Image.Image:
+    """The way that ``points`` ``[n, 2]`` take in the plane, from light to dark, about the origin, which is marked.
+
+    The picture reaches as far as the outermost point; how far that is stands in its corner.
+    """
+    size, oversampling = 512, 2
+    side = size * oversampling
+    points = points[np.isfinite(points).all(1)]
+    reach = max(float(np.abs(points).max(initial=0.0)), 1e-12)
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    places = (points / (1.1 * reach) * (1, -1) + 1) / 2 * side
+    middle = side // 2
+    draw.line((0, middle, side, middle), fill=(220, 220, 220), width=2)
+    draw.line((middle, 0, middle, side), fill=(220, 220, 220), width=2)
+    light, dark, blue = np.array((246, 196, 170)), np.array((150, 30, 10)), (60, 110, 200)
+    for i, (start, end) in enumerate(pairwise(places)):
+        colour = light + (dark - light) * i / max(len(places) - 1, 1)
+        draw.line((*start, *end), fill=tuple(np.rint(colour).astype(int)), width=4)
+    for (x, y), colour in ((places[0], blue), (places[-1], tuple(dark))) if len(places) else ():
+        draw.ellipse((x - 9, y - 9, x + 9, y + 9), fill=colour)
+    font = ImageFont.load_default(28)
+    draw.text((12, 10), f"to {reach:.3g} each way; blue: start", fill=(90, 90, 90), font=font)
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 

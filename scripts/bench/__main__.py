@@ -7,7 +7,9 @@ then times, in turn: our compiled step; the same networks, batch, optimiser and 
 with a DataLoader (loader), with its data in one tensor (resident), with torch.compile, and on a GPU as a CUDA graph
 and in bfloat16; and a large matrix product, which is taken for this machine's peak. Medians over the repeats count,
 ratios are medians of the ratios of neighbours. FLOPs are two a multiply-add of the matrix products and convolutions
-that our step executes (flops.py); `alone` is the time that these take one by one as a share of the step's.
+that our step executes (flops.py); `alone` is the time that these take one by one, each in a loop, as a share of the
+step's: what no change of anything else can go below. Below the table stands what a CPU has missed of each case's
+goals (cases.py).
 
 `--around` measures what is around the step instead: see around.py.
 """
@@ -76,7 +78,7 @@ def check(case: Case, e: Experiment) -> float:
     state = jax.jit(lambda: engine.init(e.parts))()
     peer = Peer(case.network, e.game.spec.shape, _loss(e), case.penalty)  # type: ignore[attr-defined]
     for player, module in (("generator", peer.generator), ("discriminator", peer.discriminator)):
-        copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]))
+        copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
 
     order = np.asarray(engine.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
@@ -223,6 +225,20 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=120).print(table)
 
 
+def missed(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each goal that a case has not reached, with its floor."""
+    lines = []
+    for row in rows:
+        for what, goal in CASES[row["case"]].goal.items():
+            reached = row["ratio"].get(what, row.get(what))
+            if DEVICE.type == "cpu" and reached < goal:
+                lines.append(
+                    f"{row['case']}: {what} {reached:.2f} of {goal:.2f}; its products and convolutions alone would "
+                    f"reach {reached / row['alone_fraction']:.2f}"
+                )
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
@@ -244,6 +260,7 @@ def main() -> None:
                 case = CASES[name]
                 rows.append(measure(name, case, case.experiment(Path(folder)), arguments.repeats, top))
         show(rows)
+        print(*missed(rows), sep="\n")
     path = arguments.json or Path("outputs") / ("bench_around.json" if arguments.around else "bench.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=2) + "\n")

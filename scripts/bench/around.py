@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -43,15 +44,27 @@ def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
     began = time.time()
     command = [sys.executable, "-m", "gan_cli.cli.train", f"name={name}", *overrides]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    memory = 0.0
+    while process.poll() is None:
+        memory = max(memory, _peak_mebibytes(process.pid))
+        time.sleep(0.05)
     ended = time.time()
-    if status:
-        raise SystemExit(f"{' '.join(command)}: status {status}")
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
     facts = json.loads((folder / "outputs" / name / "run.json").read_text())
     # The first call ends this long before the end: `seconds` count from where the directory is made.
     before = ended - began - facts["seconds"]
-    memory = usage.ru_maxrss / 1024
     return Outcome(before + facts["seconds_to_first_call"], ended - began, facts["steps_per_second"], memory)
+
+
+def _peak_mebibytes(pid: int) -> float:
+    """The largest resident set so far. (``wait4`` would count the parent's, from before the exec, as well.)"""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> float:

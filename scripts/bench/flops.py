@@ -67,24 +67,31 @@ def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
 
 def _alone(operation: Operation, repeats: int) -> float:
     primitive, ((left, left_type), (right, right_type)), parameters = operation
-    # As many as make launching them a small part of the time.
-    length = max(1, min(16, int(2e8 / max(flops(operation), 1.0))))
     key = jax.random.key(0)
-    lefts = list(jax.random.normal(key, (length, *left), left_type))
-    kernel = jax.random.normal(key, right, right_type)
+    operand, kernel = jax.random.normal(key, left, left_type), jax.random.normal(key, right, right_type)
+    # As many, in a loop as in a step, as make launching the loop a small part of the time.
+    length = max(3, min(200, int(1e9 / max(flops(operation), 1.0))))
 
-    @jax.jit
-    def several(lefts: list[jax.Array], kernel: jax.Array) -> list[jax.Array]:
-        # Each has operands and a result of its own, so that none can be left out.
-        return [primitive.bind(left, kernel, **dict(parameters)) for left in lefts]
+    def seconds(apply: Callable[[jax.Array], jax.Array]) -> float:
+        @jax.jit
+        def several(operand: jax.Array) -> jax.Array:
+            def body(operand: jax.Array, _: None) -> tuple[jax.Array, None]:
+                # Each waits for the one before, and all of its result must be made.
+                result = jax.lax.optimization_barrier(apply(operand))
+                return operand.at[(0,) * operand.ndim].add(1e-9 * result.ravel()[0].astype(operand.dtype)), None
 
-    jax.block_until_ready(several(lefts, kernel))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(several(lefts, kernel))
-        times.append((time.perf_counter() - began) / len(lefts))
-    return sorted(times)[len(times) // 2]
+            return jax.lax.scan(body, operand, None, length=length)[0]
+
+        several(operand).block_until_ready()
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            several(operand).block_until_ready()
+            times.append((time.perf_counter() - began) / length)
+        return sorted(times)[repeats // 2]
+
+    around = seconds(lambda operand: operand)
+    return seconds(lambda operand: primitive.bind(operand, kernel, **dict(parameters))) - around
 
 
 def peak() -> Callable[[], float]:

@@ -1,21 +1,14 @@
-"""Strategies: how the players' moves are combined into a step.
-
-A strategy is ``(game, optimisers, options) -> Strategy``: pure, over any game. Each move of a player commits
-that player's own network state (its batch statistics, its spectral vectors) and nobody else's. The cost of a
-step is said in gradient evaluations, one being the gradient of one player's loss.
-"""
+"""The two that everybody uses: all players at once, and in turn."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
-import optax
 
 from gan_cli.engine import TrainState
+from gan_cli.strategies.moves import Optimisers, gradient, move
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
-
-Optimisers = dict[str, optax.GradientTransformation]
 
 
 def simultaneous(game: Game, optimisers: Optimisers) -> Strategy:
@@ -28,12 +21,12 @@ def simultaneous(game: Game, optimisers: Optimisers) -> Strategy:
         (batch,) = batches
         moved, metrics = state, Metrics()
         for player in game.players:
-            gradient, net_state, found = _gradient(game, player, state, batch, key)
-            moved, more = _move(moved, player, optimisers[player], gradient, net_state)
+            slope, net_state, found = gradient(game, player, state, batch, key)
+            moved, more = move(moved, player, optimisers[player], slope, net_state)
             metrics |= found | more
         return moved, metrics
 
-    return Strategy(1, lambda params: (), step)
+    return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)
 
 
 def alternating(
@@ -67,32 +60,20 @@ def alternating(
                 fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
                 given = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
-                gradient, net_state, found = _gradient(game, player, state, batch, turn_key, **given)
-                state, more = _move(state, player, optimisers[player], gradient, net_state)
+                slope, net_state, found = gradient(game, player, state, batch, turn_key, **given)
+                state, more = move(state, player, optimisers[player], slope, net_state)
                 metrics |= found | more
         if share:
-            gradient, found = _gradient_through(game, last, state, batch, turn_key, fake, pull_back)
+            slope, found = _gradient_through(game, last, state, batch, turn_key, fake, pull_back)
             net_state = fake_state
         else:
             last_key = jax.random.fold_in(key, len(batches) if fresh_latents else len(batches) - 1)
-            gradient, net_state, found = _gradient(game, last, state, batch, last_key)
-        state, more = _move(state, last, optimisers[last], gradient, net_state)
+            slope, net_state, found = gradient(game, last, state, batch, last_key)
+        state, more = move(state, last, optimisers[last], slope, net_state)
         return state, metrics | found | more
 
-    return Strategy(n_critic, lambda params: (), step)
-
-
-def _gradient(
-    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **given: Any
-) -> tuple[Tree, dict, Metrics]:
-    """The gradient of one player's loss in its own parameters, its evaluation's network state and metrics."""
-
-    def loss(own: Tree) -> Any:
-        params = state.params | {player: own}
-        return game.loss(player, params, state.net_state, batch, key, state.step, **given)
-
-    (value, (net_state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params[player])
-    return gradient, net_state, {f"{player}/loss": value} | metrics
+    moves = dict.fromkeys(first, n_critic) | {last: 1}
+    return Strategy(n_critic, moves, lambda params: (), step)
 
 
 def _fake(game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any, dict]:
@@ -116,19 +97,5 @@ def _gradient_through(
     (value, (_, metrics)), (direct, in_fake) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
         state.params[player], fake
     )
-    gradient = jax.tree.map(lambda a, b: a + b, direct, *pull_back(in_fake))
-    return gradient, {f"{player}/loss": value} | metrics
-
-
-def _move(
-    state: TrainState, player: str, optimiser: optax.GradientTransformation, gradient: Tree, net_state: dict
-) -> tuple[TrainState, Metrics]:
-    """Apply one player's gradient and commit the network state of its evaluation."""
-    params = state.params[player]
-    updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
-    moved = state._replace(
-        params=state.params | {player: optax.apply_updates(params, updates)},
-        opt_state=state.opt_state | {player: opt_state},
-        net_state=state.net_state | {player: net_state[player]},
-    )
-    return moved, {f"{player}/grad_norm": optax.global_norm(gradient)}
+    slope = jax.tree.map(lambda a, b: a + b, direct, *pull_back(in_fake))
+    return slope, {f"{player}/loss": value} | metrics

@@ -1,0 +1,92 @@
+"""What strategies are made of: gradients, a player's move, and products with the game's Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from gan_cli.engine import TrainState
+from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
+
+Optimisers = dict[str, optax.GradientTransformation]
+
+
+def gradient(
+    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **given: Any
+) -> tuple[Tree, ByPlayer, Metrics]:
+    """The gradient of one player's loss in its own parameters, its evaluation's network state and metrics."""
+
+    def loss(own: Tree) -> Any:
+        params = state.params | {player: own}
+        return game.loss(player, params, state.net_state, batch, key, state.step, **given)
+
+    (value, (net_state, metrics)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[player])
+    return slope, net_state, {f"{player}/loss": value} | metrics
+
+
+def field(
+    game: Game, state: TrainState, batch: Batch, key: jax.Array
+) -> tuple[Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]], ByPlayer]:
+    """F as a function of all players' parameters, for use with ``jax.vjp(..., has_aux=True)``, and where it stands.
+
+    The second of its results is what a move commits: each player's own network state, and all metrics.
+    """
+
+    def evaluate(params: ByPlayer) -> tuple[ByPlayer, tuple[ByPlayer, Metrics]]:
+        gradients: ByPlayer = {}
+        net_state: ByPlayer = {}
+        metrics: Metrics = {}
+        for player in game.players:
+            gradients[player], left, found = gradient(game, player, state._replace(params=params), batch, key)
+            net_state[player] = left[player]
+            metrics |= found
+        return gradients, (net_state, metrics)
+
+    return evaluate, state.params
+
+
+def move(
+    state: TrainState, player: str, optimiser: optax.GradientTransformation, gradient: Tree, net_state: ByPlayer
+) -> tuple[TrainState, Metrics]:
+    """Let a player's optimiser act on a gradient, and commit the player's network state of its evaluation."""
+    params = state.params[player]
+    updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
+    moved, metrics = apply(state, player, updates, net_state)
+    metrics[f"{player}/grad_norm"] = optax.global_norm(gradient)
+    return moved._replace(opt_state=state.opt_state | {player: opt_state}), metrics
+
+
+def move_all(
+    state: TrainState, optimisers: Optimisers, gradients: ByPlayer, net_state: ByPlayer
+) -> tuple[TrainState, Metrics]:
+    """A move of every player."""
+    metrics: Metrics = {}
+    for player, own in gradients.items():
+        state, more = move(state, player, optimisers[player], own, net_state)
+        metrics |= more
+    return state, metrics
+
+
+def apply(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> tuple[TrainState, Metrics]:
+    """Add ``updates`` to a player's parameters; tells how large they are beside them."""
+    params = state.params[player]
+    moved = state._replace(
+        params=state.params | {player: optax.apply_updates(params, updates)},
+        net_state=state.net_state | {player: net_state[player]},
+    )
+    size = optax.global_norm(updates) / (optax.global_norm(params) + 1e-12)
+    return moved, {f"{player}/update_ratio": size}
+
+
+def jacobian_product(function: Callable[[Tree], Tree], at: Tree) -> Callable[[Tree], Tree]:
+    """v -> (the derivative of ``function`` at ``at``) v, as reverse over reverse: there is no forward mode.
+
+    Convolutions here are ``custom_vjp``, which has none. The pull-back w -> J^T w is linear, so that its own
+    pull-back is v -> J v.
+    """
+    value, pull_back = jax.vjp(function, at)
+    _, push = jax.vjp(pull_back, value)
+    return lambda v: push((v,))[0]
