@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint format bench clean
+.PHONY: help setup run test test-slow lint format bench reproduce clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,11 @@ format: setup ## rewrite the sources as ruff formats them
 bench: setup ## steps a second beside PyTorch, which it installs into .venv; writes outputs/bench.json
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/python scripts/bench
+
+TABLE ?= article
+SIZE ?= quick
+reproduce: setup ## rerun a table of results: TABLE=article, ring or grid, SIZE=quick or full; writes outputs/reproduce
+	$(BIN)/python scripts/reproduce $(TABLE) --size $(SIZE)
 
 clean: ## remove the environment and what the tools leave; outputs/ stays
 	rm -rf $(VENV) build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache

@@ -52,6 +52,7 @@ FREE = frozenset(
         "train.keep",
         "train.on_nan",
         "train.profile",
+        "train.eigenvalues",
         "logger",
         "name",
         "resume",
@@ -72,7 +73,8 @@ class Train:
     """Options of ``train``: how long a run is, how often it reports, what it computes in.
 
     Cadences are in steps; 0 is never. ``ensemble`` is how many seeds to train at once, or the values of each
-    scalar option to train with, in all combinations.
+    scalar option to train with, in all combinations. ``eigenvalues`` is how many of the game's Jacobian to find at
+    the end.
     """
 
     steps: PositiveInt
@@ -85,6 +87,7 @@ class Train:
     ema: Decay
     on_nan: Literal["stop", "continue"]
     precision: Precision
+    eigenvalues: NonNegativeInt
     ensemble: PositiveInt | dict[str, Any] | None
     profile: bool
 

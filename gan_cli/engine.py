@@ -165,8 +165,8 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
     game, strategy, _, seed = parts
 
     def advance(state: TrainState, alive: Any, arrays: Tree, length: int) -> Any:
-        def body(carry: tuple[TrainState, Any], drawn: Tree) -> tuple[tuple[TrainState, Any], Metrics]:
-            before, alive = carry
+        def body(carry: tuple[TrainState, Any], given: Any) -> tuple[tuple[TrainState, Any], Metrics]:
+            (before, alive), (drawn, last) = carry, given
             key = step_key(seed, before.step)
             batches: list[Any] = [None] * strategy.batches
             if feed is not None:
@@ -176,6 +176,7 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
             state, metrics = strategy.step(before, batches, key)
             if hasattr(game, "measure"):
                 metrics |= game.measure(state.params)
+            metrics |= jax.lax.cond(last, _update_ratios, _no_ratios, before.params, state.params)
             average = {
                 player: jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, mean, _sampled(parts, state, player))
                 for player, mean in before.average.items()
@@ -192,11 +193,25 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
             drawn = feed.draw(
                 arrays, _stream(seed, "order"), _numbers(state.step, length, strategy.batches), batch_size
             )
-        (state, alive), metrics = jax.lax.scan(body, (state, alive), drawn, length=length)
+        given = drawn, jnp.arange(length) == length - 1
+        (state, alive), metrics = jax.lax.scan(body, (state, alive), given, length=length)
         finite = {player: _all_finite(state.params[player]) for player in game.players}
         return state, alive, metrics, finite
 
     return advance
+
+
+def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
+    """How large a player's change is beside what was changed: of the last step of a call only, since it costs."""
+    change = jax.tree.map(lambda a, b: a - b, after, before)
+    return {
+        f"{player}/update_ratio": optax.global_norm(change[player]) / (optax.global_norm(own) + 1e-12)
+        for player, own in before.items()
+    }
+
+
+def _no_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
+    return {f"{player}/update_ratio": jnp.zeros(()) for player in before}
 
 
 def _sampled(parts: Parts, state: TrainState, player: str) -> Tree:

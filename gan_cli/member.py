@@ -15,6 +15,7 @@ from gan_cli import checkpoint
 from gan_cli.build import Experiment
 from gan_cli.console import Reporter
 from gan_cli.engine import TrainState
+from gan_cli.metrics import spectrum
 from gan_cli.records import Journal, MetricsLog
 from gan_cli.views.artist import Artist, Sampler, forget_pictures
 from gan_cli.watch import Watch
@@ -36,6 +37,8 @@ class Member:
         self.experiment, self.directory, self.journal, self.identity = experiment, directory, journal, identity
         self.watch = Watch(experiment.game.players, experiment.train.on_nan == "stop")
         self._open: list[Any] = []
+        self._sampled: tuple[int, Any] | None = None
+        self.spectrum: dict[str, Any] = {}
 
     def begin(self, step: int, restored: bool, sampler: Sampler | None) -> None:
         """Open the books at ``step``: what lies after it is cut off, since it will be written again."""
@@ -65,14 +68,24 @@ class Member:
         self.watch.look(at, metrics, finite)
         self.latest.clear()
         self.latest.update({name: float(values[-1]) for name, values in metrics.items()})
+        if self._sampled is not None and self._sampled[0] == at:
+            self.latest.update(self.artist.figures(self._sampled[1]))
+            self.watch.look_at_samples(at, self.latest)
         if at % options.log_every == 0 or at == options.steps:
             record = self.metrics_log.write(at, self.latest, rate)
             for logger in self.loggers:
                 logger.log(record)
 
+    def sample(self, step: int, state: TrainState) -> None:
+        """Let the generator make what ``look`` will judge and ``draw`` will draw of this step. Waits for nothing."""
+        self._sampled = step, self.artist.fixed(state)
+
     def draw(self, step: int, state: TrainState) -> None:
         """Draw the samples of this step."""
-        self.artist.draw(step, state)
+        if self._sampled is None or self._sampled[0] != step:
+            self.sample(step, state)
+        assert self._sampled is not None
+        self.artist.draw(*self._sampled, state)
 
     def save(self, step: int, state: TrainState) -> None:
         """Save in the background; never a state that is not finite."""
@@ -97,9 +110,14 @@ class Member:
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
         """Write how it ended; returns the last metrics, with those of its samples."""
-        final = self.latest | (self.artist.figures(state) if self.going else {})
+        final = dict(self.latest)
+        if self.going and "diversity" not in final:  # stopped, or resumed, at the end
+            final |= self.artist.figures(self.artist.fixed(state))
+        self.watch.end(step, final)
+        if self.experiment.train.eigenvalues and self.going:
+            self.spectrum = spectrum.of_game(self.experiment, state, self.experiment.train.eigenvalues)
         facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
-        self.journal.write(status, **facts, **self.watch.story)
+        self.journal.write(status, **facts, **self.watch.story, **self.watch.suspicion, **self.spectrum)
         return final
 
     def tell(self, reporter: Reporter, final: dict[str, float]) -> None:
@@ -110,9 +128,14 @@ class Member:
             newest = self.saver.newest
             kept = "none was reached" if newest is None else f"checkpoint of step {newest}"
             reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+        for line in self.watch.collapse(final):
+            reporter.warn(line)
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
             reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
+        if self.spectrum:
+            told = ", ".join(f"{real:.3g}{imaginary:+.3g}i" for real, imaginary in self.spectrum["eigenvalues"])
+            reporter.say(f"game      {self.spectrum['verdict']}: eigenvalues of its Jacobian {told}")
         if self.artist.last is not None:
             reporter.say(f"grid      {self.artist.last}")
         if self.saver.newest is not None:

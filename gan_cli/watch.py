@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 _METRIC = {"loss": "loss", "gradient": "grad_norm"}
+# Of the data's effective number of different examples. Generators that work here have 0.7 and more.
+_COLLAPSED = 0.5
 
 
 class Watch:
@@ -23,6 +25,8 @@ class Watch:
         self._players, self._stops = players, stops
         self.story: dict[str, Any] = {}
         self.finite = True
+        self.suspicion: dict[str, Any] = {}
+        self._was_low = False
 
     def look(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
         self.finite = all(bool(ok) for ok in finite.values())
@@ -40,6 +44,34 @@ class Watch:
         if bad:
             step, player, what = min(bad, key=lambda b: b[0])
             self.story = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
+
+    def look_at_samples(self, at: int, figures: dict[str, float]) -> None:
+        """Suspect a collapse where samples are much less varied than the data, twice in a row.
+
+        Once is not enough: every generator starts by making one thing only.
+        """
+        low = figures.get("diversity", 1.0) < _COLLAPSED
+        if not low:
+            self.suspicion = {}
+        elif self._was_low and not self.suspicion:
+            self.suspicion = {"collapse_suspected_at": at}
+        self._was_low = low
+
+    def end(self, at: int, figures: dict[str, float]) -> None:
+        """At the end once is enough."""
+        if figures.get("diversity", 1.0) < _COLLAPSED and not self.story:
+            self.suspicion = self.suspicion or {"collapse_suspected_at": at}
+
+    def collapse(self, figures: dict[str, float]) -> list[str]:
+        """What to say of a suspected collapse, and what to try."""
+        if not self.suspicion:
+            return []
+        at, share = self.suspicion["collapse_suspected_at"], figures.get("diversity", 0.0)
+        return [
+            f"step {at}: collapse suspected. At the end the samples are {share:.0%} as varied as the data.",
+            "Try penalty=[r1], augment=[packing], model.discriminator.dropout=0.3 or minibatch=std, or a smaller "
+            "optim.generator.lr.",
+        ]
 
     def recall(self, facts: dict[str, Any]) -> None:
         """Take over from ``run.json`` that it had diverged before."""

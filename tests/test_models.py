@@ -153,3 +153,66 @@ def test_unbounded_data_have_no_tanh():
 def test_dcgan_refuses_what_it_cannot_make(shape, depth):
     with pytest.raises(UserError, match="dcgan"):
         dcgan.Generator(Spec(shape, -1, 1), 3, nnx.Rngs(0), depth=depth)
+
+
+def test_minibatch_features():
+    """A batch all alike has no spread, and each example is near all others; one of strangers is the other way."""
+    from flax import nnx
+
+    from gan_cli.models.layers import Minibatch
+
+    alike, strangers = jnp.ones((5, 7)), 1e3 * jax.random.normal(jax.random.key(0), (5, 7))
+    std = Minibatch("std", 7, nnx.Rngs(0))
+    np.testing.assert_allclose(std(alike)[:, 7], 1e-4, rtol=1e-3)
+    np.testing.assert_allclose(std(strangers)[:, 7], np.asarray(strangers).std(0).mean(), rtol=1e-4)
+    near = Minibatch("discrimination", 7, nnx.Rngs(0))
+    np.testing.assert_allclose(near(alike)[:, 7:], 4, rtol=1e-5)
+    assert near(strangers).shape == (5, 107) and near(strangers)[:, 7:].max() < 0.1
+    assert Minibatch("none", 7, nnx.Rngs(0))(alike) is alike
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    """|x| is max(x, -x): a maxout unit of two pieces (Goodfellow et al. 2013, figure 1)."""
+    from flax import nnx
+
+    from gan_cli.models.pacgan import Discriminator
+
+    network = Discriminator(Spec((1,)), nnx.Rngs(0), width=1, depth=1, pieces=2)
+    network.layers[0].kernel[...] = jnp.array([[1.0, -1.0]])
+    network.out.kernel[...] = jnp.ones((1, 1))
+    x = jnp.array([[-2.0], [0.5]])
+    np.testing.assert_allclose(network(x, train=True, key=jax.random.key(0)), [2.0, 0.5])
+
+
+def test_grouped_convolution_and_resampling_of_r3gan():
+    from jax import lax
+
+    from gan_cli.models import r3gan
+
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 12))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 4, 6))
+    native = lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+    )
+    np.testing.assert_allclose(r3gan._grouped(x, kernel), native, rtol=1e-4, atol=1e-4)
+    # Flat images stay flat but at the edge, where zeros come in; the two are each other's adjoint but for a factor.
+    flat = jnp.ones((1, 8, 8, 1))
+    np.testing.assert_allclose(r3gan.double(flat)[:, :-1, :-1], 1)
+    np.testing.assert_allclose(r3gan.halve(flat)[:, 1:, 1:], 1)
+    y = jax.random.normal(jax.random.key(2), (2, 4, 4, 12))
+    np.testing.assert_allclose((r3gan.halve(x) * y).sum(), (x * r3gan.double(y)).sum() / 4, rtol=1e-4)
+
+
+def test_r3gan_starts_as_its_skeleton():
+    """The last kernel of each block is zero, so that blocks start as the identity."""
+    from flax import nnx
+
+    from gan_cli.models.r3gan import Discriminator, ResidualBlock
+
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+    block = ResidualBlock(8, 2, 4, 6, nnx.Rngs(0))
+    np.testing.assert_array_equal(block(x, train=True), x)
+    images = jnp.ones((3, 28, 28, 1))
+    assert Discriminator(Spec((28, 28, 1), -1, 1), nnx.Rngs(0), width=8)(
+        images, train=True, key=jax.random.key(0)
+    ).shape == (3,)

@@ -161,7 +161,7 @@ def test_default_run_draws_all_ten_digits(optim, rarest, monkeypatch):
     assert confidence >= 0.8
 
 
-@pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.80), ("grid", 24, 0.60)])
+@pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.95), ("grid", 25, 0.80)])
 def test_modes_are_kept(experiment, modes, quality):
     """On at least 4 of 5 seeds; a mode counts from a quarter of its fair share on."""
     good = []
@@ -172,8 +172,8 @@ def test_modes_are_kept(experiment, modes, quality):
         if sum(good) >= 4 or len(good) - sum(good) > 1:
             break
     assert sum(good) >= 4, good
-    points = np.load(directory / "samples/20000.npz")["samples"]
-    assert points.shape == (2500, 2) and (directory / "samples/20000.png").stat().st_size > 1000
+    points = np.load(directory / "samples/40000.npz")["samples"]
+    assert points.shape == (2500, 2) and (directory / "samples/40000.png").stat().st_size > 1000
 
 
 def test_interrupted_sweep_saves_its_job():

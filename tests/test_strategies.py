@@ -36,7 +36,7 @@ def play(strategy, game=BILINEAR, steps=30, optimiser=None):
         points.append((float(state.params["x"]), float(state.params["y"])))
         state, metrics = step(state, jax.random.key(i))
         state = state._replace(step=state.step + 1)
-    wanted = {f"{player}/{what}" for player in game.players for what in ("loss", "grad_norm", "update_ratio")}
+    wanted = {f"{player}/{what}" for player in game.players for what in ("loss", "grad_norm")}
     assert set(metrics) >= wanted
     return np.array(points)
 

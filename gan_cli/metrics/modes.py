@@ -18,15 +18,27 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
         samples: ``[n, features]``.
 
     Returns:
-        ``modes`` kept, ``modes_total``, and ``quality``, a share between 0 and 1.
+        ``modes`` kept, ``modes_total``; ``modes_hit``, those with a high-quality sample at all, which is what the
+        papers count; ``quality``, a share between 0 and 1; and ``divergence``, the Jensen-Shannon divergence in nats
+        of the high-quality samples' modes to uniform (1 where there are none; ln 2 is the most otherwise).
     """
     distances = np.linalg.norm(samples[:, None, :] - modes.centres[None], axis=-1)
     nearest = distances.argmin(1)
     good = distances.min(1) <= 3 * modes.std
     counts = np.bincount(nearest[good], minlength=len(modes.centres))
     fair = len(samples) / len(modes.centres)
+    divergence = _jensen_shannon(counts / counts.sum(), 1 / len(counts)) if counts.any() else 1.0
     return {
         "modes": float((counts >= fair / 4).sum()),
         "modes_total": float(len(modes.centres)),
+        "modes_hit": float((counts > 0).sum()),
         "quality": float(good.mean()),
+        "divergence": divergence,
     }
+
+
+def _jensen_shannon(p: np.ndarray, uniform: float) -> float:
+    middle = (p + uniform) / 2
+    occupied = p > 0
+    of_p = (p[occupied] * np.log(p[occupied] / middle[occupied])).sum()
+    return float((of_p + (uniform * np.log(uniform / middle)).sum()) / 2)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models.layers import Block, Finish, dense, down, run_blocks, stages, up
-from gan_cli.types import Activation, Decay, Norm, PositiveInt, Spec
+from gan_cli.models.layers import Block, Finish, Minibatch, dense, down, run_blocks, stages, up
+from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -81,6 +81,7 @@ class Discriminator(nnx.Module):
         norm: Norm = "batch",
         dropout: Decay = 0.0,
         activation: Activation = "leaky_relu",
+        minibatch: MinibatchKind = "none",
     ):
         side, halvings = stages("dcgan", spec, depth)
         channels = [spec.shape[-1]] + [width * 2**i for i in range(halvings)]
@@ -98,9 +99,10 @@ class Discriminator(nnx.Module):
             )
             for i, (a, b) in enumerate(pairwise(channels))
         )
-        self.out = dense(side**2 * channels[-1], 1, rngs, init=_INIT, spectral=norm == "spectral")
-        self.couples_batch = norm == "batch"
+        self.minibatch = Minibatch(minibatch, side**2 * channels[-1], rngs)
+        self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch" or minibatch != "none"
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = run_blocks(self.blocks, x, train=train, key=key)
-        return self.out(x.reshape(len(x), -1), train=train)[:, 0]
+        return self.out(self.minibatch(x.reshape(len(x), -1)), train=train)[:, 0]

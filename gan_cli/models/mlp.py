@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models.layers import Block, dense, run_blocks
-from gan_cli.types import Activation, Decay, Norm, PositiveInt, Spec
+from gan_cli.models.layers import Block, Minibatch, dense, run_blocks
+from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
 
 _INIT = nnx.initializers.lecun_normal()
 
@@ -59,15 +59,17 @@ class Discriminator(nnx.Module):
         norm: Norm = "none",
         dropout: Decay = 0.0,
         activation: Activation = "leaky_relu",
+        minibatch: MinibatchKind = "none",
     ):
         sizes = [spec.size] + [width] * depth
         self.blocks = nnx.List(
             Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
             for a, b in pairwise(sizes)
         )
-        self.out = dense(width, 1, rngs, init=_INIT, spectral=norm == "spectral")
-        self.couples_batch = norm == "batch"
+        self.minibatch = Minibatch(minibatch, width, rngs)
+        self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch" or minibatch != "none"
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = run_blocks(self.blocks, x.reshape(len(x), -1), train=train, key=key)
-        return self.out(x, train=train)[:, 0]
+        return self.out(self.minibatch(x), train=train)[:, 0]

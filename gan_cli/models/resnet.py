@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.models import conv
-from gan_cli.models.layers import ACTIVATIONS, Finish, Linear, dense, stages
-from gan_cli.types import Activation, Norm, PositiveInt, Spec
+from gan_cli.models.layers import ACTIVATIONS, Finish, Linear, Minibatch, dense, stages
+from gan_cli.types import Activation, MinibatchKind, Norm, PositiveInt, Spec
 
 _GAIN_SQRT2 = nnx.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 _GLOROT = nnx.initializers.glorot_uniform()
@@ -68,6 +68,7 @@ class Discriminator(nnx.Module):
         width: PositiveInt = 128,
         norm: Norm = "spectral",
         activation: Activation = "relu",
+        minibatch: MinibatchKind = "none",
     ):
         # To twice the side that the generator starts from: 32 to 8.
         halvings = max(stages("resnet", spec)[1] - 1, 1)
@@ -78,15 +79,16 @@ class Discriminator(nnx.Module):
             for i in range(halvings + 1)
         )
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
-        self.out = dense(width, 1, rngs, init=_GLOROT, spectral=spectral)
-        self.couples_batch = norm == "batch"
+        self.minibatch = Minibatch(minibatch, width, rngs)
+        self.out = dense(self.minibatch.features, 1, rngs, init=_GLOROT, spectral=spectral)
+        self.couples_batch = norm == "batch" or minibatch != "none"
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.first(x, train=train)
         for block in self.blocks:
             x = block(x, train=train, key=key)
         x = self.finish(x, train=train, key=key)
-        return self.out(x.sum((1, 2)), train=train)[:, 0]
+        return self.out(self.minibatch(x.sum((1, 2))), train=train)[:, 0]
 
 
 class UpBlock(nnx.Module):

@@ -54,9 +54,8 @@ def move(
     """Let a player's optimiser act on a gradient, and commit the player's network state of its evaluation."""
     params = state.params[player]
     updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
-    moved, metrics = apply(state, player, updates, net_state)
-    metrics[f"{player}/grad_norm"] = optax.global_norm(gradient)
-    return moved._replace(opt_state=state.opt_state | {player: opt_state}), metrics
+    moved = apply(state, player, updates, net_state)._replace(opt_state=state.opt_state | {player: opt_state})
+    return moved, {f"{player}/grad_norm": optax.global_norm(gradient)}
 
 
 def move_all(
@@ -70,15 +69,12 @@ def move_all(
     return state, metrics
 
 
-def apply(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> tuple[TrainState, Metrics]:
-    """Add ``updates`` to a player's parameters; tells how large they are beside them."""
-    params = state.params[player]
-    moved = state._replace(
-        params=state.params | {player: optax.apply_updates(params, updates)},
+def apply(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> TrainState:
+    """Add ``updates`` to a player's parameters, and commit its network state."""
+    return state._replace(
+        params=state.params | {player: optax.apply_updates(state.params[player], updates)},
         net_state=state.net_state | {player: net_state[player]},
     )
-    size = optax.global_norm(updates) / (optax.global_norm(params) + 1e-12)
-    return moved, {f"{player}/update_ratio": size}
 
 
 def jacobian_product(function: Callable[[Tree], Tree], at: Tree) -> Callable[[Tree], Tree]:

@@ -104,8 +104,8 @@ def competitive(game: Game, optimisers: Optimisers, *, iterations: PositiveInt =
         dy = jax.tree.map(lambda u: -b * u, plus(slopes[second], back(dx), 1.0))
         moved = state
         for player, updates in ((first, dx), (second, dy)):
-            moved, more = apply(moved, player, updates, net_state)
-            metrics |= more | {f"{player}/grad_norm": optax.global_norm(slopes[player])}
+            moved = apply(moved, player, updates, net_state)
+            metrics[f"{player}/grad_norm"] = optax.global_norm(slopes[player])
         return moved, metrics
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

@@ -14,7 +14,7 @@ import numpy as np
 from gan_cli.build import Experiment
 from gan_cli.data.source import normalise
 from gan_cli.engine import TrainState
-from gan_cli.metrics import modes
+from gan_cli.metrics import diversity, modes
 from gan_cli.views import pictures
 
 Sampler = Callable[[TrainState, jax.Array, int], jax.Array]
@@ -47,6 +47,9 @@ class Artist:
         self._drawn: set[int] = set()
         self.last: Path | None = None
         self.can_draw = sampler is not None
+        # What the discriminator is shown is drawn where it is not what the data and the generator give.
+        self._shown = jax.jit(experiment.game.shown) if experiment.config.get("augment") else None  # type: ignore
+        self._diversity: diversity.Diversity | None = None
         if self.can_draw:
             self._thread.submit(draw_real, self._data, self._folder / "real.png")
 
@@ -55,13 +58,15 @@ class Artist:
         assert self._sample is not None
         return np.asarray(self._sample(state, jax.random.key(seed), n))
 
-    def _fixed(self, state: TrainState) -> np.ndarray:
-        assert self._data is not None
-        n = pictures.SIDE**2 if self._data.spec.is_image else pictures.POINTS
-        return self.samples(state, n, self._seed)
+    def fixed(self, state: TrainState) -> jax.Array | None:
+        """What the generator makes of the fixed latents, on its way; None of a game that draws no samples."""
+        if self._sample is None or self._data is None:
+            return None
+        n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
+        return self._sample(state, jax.random.key(self._seed), n)
 
-    def draw(self, step: int, state: TrainState) -> None:
-        """Draw the samples of this step."""
+    def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
+        """Draw what ``fixed`` gave at this step, and what the discriminator is shown of it."""
         if (not self.can_draw and not self._log) or step in self._drawn:
             return
         self._drawn.add(step)
@@ -69,8 +74,14 @@ class Artist:
         if self._log:
             job = self._thread.submit(draw_way, self._log, self.last)
         else:
-            job = self._thread.submit(draw_samples, self._data, self._fixed(state), self.last)
+            job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last)
         self._pending.append((self.last, job))
+        if self._shown is not None and samples is not None and self._data is not None:
+            n = min(pictures.SIDE**2 // 2 if self._data.spec.is_image else pictures.POINTS, self._data.size)
+            both = np.concatenate([some_real(self._data, n), np.asarray(samples[:n])])
+            key = jax.random.fold_in(jax.random.key(self._seed), step)
+            seen = self._shown(both, state.net_state, key, step)
+            self._thread.submit(draw_seen, np.asarray(seen), self._folder / "seen" / self.last.name)
 
     def finished(self, wait: bool = False) -> list[Path]:
         """Pictures that have been written since the last call; with ``wait``, all that were drawn.
@@ -85,11 +96,14 @@ class Artist:
             done.append(path)
         return done
 
-    def figures(self, state: TrainState) -> dict[str, float]:
-        """Figures of merit that need nothing but samples: mode coverage, where the modes are known."""
-        if not self.can_draw or self._data is None or self._data.modes is None:
+    def figures(self, samples: jax.Array | None) -> dict[str, float]:
+        """Figures of merit that need nothing but samples: diversity, and coverage where the modes are known."""
+        if samples is None or self._data is None:
             return {}
-        return modes.coverage(self._fixed(state), self._data.modes)
+        if self._diversity is None:
+            self._diversity = diversity.Diversity(some_real(self._data, diversity.SAMPLES))
+        found = {"diversity": self._diversity(np.asarray(samples))}
+        return found | (modes.coverage(np.asarray(samples), self._data.modes) if self._data.modes else {})
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
@@ -98,11 +112,19 @@ class Artist:
 def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
     """A grid of images; or points over the real ones, and the points themselves beside it."""
     if data.spec.is_image:
-        pictures.write(path, pictures.grid(samples))
+        pictures.write(path, pictures.grid(samples[: pictures.SIDE**2]))
     else:
         real = data.take(np.arange(min(pictures.POINTS, data.size)))["examples"]
         pictures.write(path, pictures.scatter(samples, real))
         pictures.write_points(path.with_suffix(".npz"), samples)
+
+
+def draw_seen(seen: np.ndarray, path: Path) -> None:
+    """Real examples and then as many generated ones, both as the discriminator is shown them."""
+    path.parent.mkdir(exist_ok=True)
+    half = len(seen) // 2
+    image = seen.ndim == 4
+    pictures.write(path, pictures.grid(seen) if image else pictures.scatter(seen[half:], seen[:half]))
 
 
 def draw_way(log: Path, path: Path) -> None:
@@ -114,17 +136,21 @@ def draw_way(log: Path, path: Path) -> None:
 
 def draw_real(data: Any, path: Path) -> None:
     """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
-    n = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
-    chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
-    examples = np.asarray(normalise(data.take(chosen)["examples"]))
+    examples = some_real(data, pictures.SIDE**2 if data.spec.is_image else pictures.POINTS)
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))
     else:
         pictures.write(path, pictures.scatter(examples, examples))
 
 
+def some_real(data: Any, n: int) -> np.ndarray:
+    """``n`` real examples from all over the data set, as the networks see them."""
+    chosen = np.linspace(0, data.size - 1, min(n, data.size)).astype(int)
+    return np.asarray(normalise(data.take(chosen)["examples"]))
+
+
 def forget_pictures(directory: Path, step: int) -> None:
     """Remove the pictures of later steps, which a resumed run will draw again."""
-    for picture in (directory / "samples").glob("[0-9]*"):
+    for picture in (directory / "samples").glob("**/[0-9]*"):
         if int(picture.stem) > step:
             picture.unlink()

@@ -1,0 +1,63 @@
+"""The networks of PacGAN's experiments on points (Lin et al. 2018, appendix on synthetic data, and their code).
+
+All weights start from N(0, 0.02). The generator's hidden layers are normalised over the batch and have no bias; the
+discriminator's are maxout layers (Goodfellow et al. 2013).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import jax
+from flax import nnx
+
+from gan_cli.models.layers import Block, dense, run_blocks
+from gan_cli.types import PositiveInt, Spec
+
+_INIT = nnx.initializers.normal(0.02)
+
+
+class Generator(nnx.Module):
+    """``[batch, latent_dim]`` -> ``[batch, *spec.shape]``: ``depth`` hidden layers of ``width`` with ReLU."""
+
+    def __init__(
+        self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, width: PositiveInt = 400, depth: PositiveInt = 4
+    ):
+        sizes = [latent_dim] + [width] * depth
+        self.blocks = nnx.List(
+            Block(dense, a, b, rngs, norm="batch", activation="relu", dropout=0.0, init=_INIT)
+            for a, b in pairwise(sizes)
+        )
+        self.out = dense(width, spec.size, rngs, init=_INIT)
+        self.spec = spec
+
+    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.out(run_blocks(self.blocks, z, train=train, key=key), train=train)
+        return x.reshape(len(z), *self.spec.shape)
+
+
+class Discriminator(nnx.Module):
+    """``[batch, *spec.shape]`` -> logits ``[batch]``: ``depth`` hidden layers of ``width`` units, each the largest of
+    ``pieces`` linear maps.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 200,
+        depth: PositiveInt = 3,
+        pieces: PositiveInt = 5,
+    ):
+        self.pieces = pieces
+        sizes = [spec.size] + [width] * depth
+        self.layers = nnx.List(dense(a, b * pieces, rngs, init=_INIT) for a, b in pairwise(sizes))
+        self.out = dense(width, 1, rngs, init=_INIT)
+        self.couples_batch = False
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = x.reshape(len(x), -1)
+        for layer in self.layers:
+            x = layer(x, train=train).reshape(len(x), -1, self.pieces).max(-1)
+        return self.out(x, train=train)[:, 0]

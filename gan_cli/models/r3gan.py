@@ -1,0 +1,155 @@
+"""The networks of R3GAN (Huang et al. 2024, section 4): residual, with grouped convolutions and no normalisation.
+
+A block is x + conv1(act(conv3(act(conv1(x))))), widened inside. Its last kernel starts at zero, its others are scaled
+by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by a [1, 2, 1] filter.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from gan_cli.errors import UserError
+from gan_cli.models import conv
+from gan_cli.models.layers import ACTIVATIONS, Linear, dense, stages
+from gan_cli.types import PositiveInt, Spec
+
+_ZERO = nnx.initializers.zeros
+_FAN_IN = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+class Generator(nnx.Module):
+    """``[batch, latent_dim]`` -> images in [-1, 1], unbounded by an activation as in the paper.
+
+    Args:
+        width: channels of every stage.
+        blocks: residual blocks a stage.
+        expansion: how much wider a block is inside.
+        groups: of each block's 3x3 convolution; they divide ``width * expansion``.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        latent_dim: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        blocks: PositiveInt = 2,
+        expansion: PositiveInt = 2,
+        groups: PositiveInt = 4,
+    ):
+        side, doublings = stages("r3gan", spec)
+        total = blocks * (doublings + 1)
+        self.basis = nnx.Param(jax.random.normal(rngs.params(), (side, side, width)))
+        self.first = dense(latent_dim, width, rngs, init=_FAN_IN, bias=False)
+        self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(doublings + 1))
+        self.out = _pointwise(width, spec.shape[-1], rngs, bias=False, gain=1.0)
+
+    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.first(z, train=train)[:, None, None] * self.basis[...].astype(z.dtype)
+        for i, stage in enumerate(self.stages):
+            x = double(x) if i else x
+            for block in stage:
+                x = block(x, train=train)
+        return self.out(x, train=train)
+
+
+class Discriminator(nnx.Module):
+    """Images -> logits ``[batch]``; arguments as the generator's."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        blocks: PositiveInt = 2,
+        expansion: PositiveInt = 2,
+        groups: PositiveInt = 4,
+    ):
+        side, halvings = stages("r3gan", spec)
+        total = blocks * (halvings + 1)
+        self.first = _pointwise(spec.shape[-1], width, rngs, bias=False, gain=1.0)
+        self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(halvings + 1))
+        self.basis = nnx.Param(_FAN_IN(rngs.params(), (side * side, width)).reshape(side, side, width))
+        self.out = dense(width, 1, rngs, init=_FAN_IN, bias=False)
+        self.couples_batch = False
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.first(x, train=train)
+        for i, stage in enumerate(self.stages):
+            x = halve(x) if i else x
+            for block in stage:
+                x = block(x, train=train)
+        # One number of each channel, by a kernel of the whole image's size.
+        x = jnp.einsum("nhwc,hwc->nc", x, self.basis[...].astype(x.dtype))
+        return self.out(x, train=train)[:, 0]
+
+
+class ResidualBlock(nnx.Module):
+    """x + conv1(act(conv3(act(conv1(x))))), the 3x3 convolution in groups."""
+
+    def __init__(self, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs):
+        inner = width * expansion
+        if inner % groups:
+            raise UserError(f"model=r3gan: groups={groups} must divide width x expansion, which is {inner}.")
+        scale = total**-0.25  # L^(-1 / (2m - 2)) with m = 3 layers a block
+        self.wide = _pointwise(width, inner, rngs, bias=True, gain=2**0.5 * scale)
+        self.conv = Linear((3, 3, inner // groups, inner), _grouped, inner, rngs, init=_gain(2**0.5 * scale))
+        self.narrow = Linear((inner, width), jnp.matmul, width, rngs, bias=False, init=_ZERO)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        act = ACTIVATIONS["leaky_relu"]
+        y = act(self.conv(act(self.wide(x, train=train)), train=train))
+        return x + self.narrow(y, train=train)
+
+
+def _stage(blocks: int, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs) -> nnx.List:
+    return nnx.List(ResidualBlock(width, expansion, groups, total, rngs) for _ in range(blocks))
+
+
+def _gain(gain: float) -> nnx.initializers.Initializer:
+    return nnx.initializers.variance_scaling(gain**2, "fan_in", "normal")
+
+
+def _pointwise(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool, gain: float) -> Linear:
+    """A 1x1 convolution, which is a matrix product over the channels."""
+    return Linear((inputs, outputs), jnp.matmul, outputs, rngs, bias=bias, init=_gain(gain))
+
+
+def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution whose outputs see the inputs of their own group only; kernel ``[3, 3, in / groups, out]``."""
+    groups = x.shape[-1] // kernel.shape[2]
+    if jax.default_backend() != "cpu":
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        )
+    # One by one: XLA's own grouped form is slow on a CPU.
+    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    return jnp.concatenate([conv.conv(part, own, 1) for part, own in parts], axis=-1)
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Half the sides, each axis filtered by [1, 2, 1] / 4: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
+    for axis in (1, 2):
+        even, odd = (lax.slice_in_dim(x, start, None, 2, axis) for start in (0, 1))
+        before = jnp.concatenate(
+            [0 * lax.slice_in_dim(odd, 0, 1, 1, axis), lax.slice_in_dim(odd, 0, -1, 1, axis)], axis
+        )
+        x = (before + 2 * even + odd) / 4
+    return x
+
+
+def double(x: jax.Array) -> jax.Array:
+    """Twice the sides, the places between filled by the mean of their neighbours: the filter [1, 2, 1] / 2."""
+    for axis in (1, 2):
+        after = jnp.concatenate(
+            [lax.slice_in_dim(x, 1, None, 1, axis), 0 * lax.slice_in_dim(x, 0, 1, 1, axis)], axis
+        )
+        shape = list(x.shape)
+        shape[axis] *= 2
+        x = jnp.stack([x, (x + after) / 2], axis + 1).reshape(shape)
+    return x

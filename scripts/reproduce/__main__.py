@@ -1,0 +1,109 @@
+"""Rerun a table of results: the papers' figures beside ours, with mean and standard deviation over seeds.
+
+    python scripts/reproduce article|ring|grid [--size quick|full] [--rows adam ...]
+
+Each row is one ensemble of seeds, trained as `gan-train` would. Writes outputs/reproduce/TABLE-SIZE.json and a
+Markdown table beside it. Ours are reported as they come; a seed that diverged counts as one, and in no mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tables import TABLES, Judge, Row, Size, Table
+
+import gan_cli
+from gan_cli import provenance
+
+
+def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> dict[str, Any]:
+    """Train all seeds of one row, and judge each."""
+    began = time.monotonic()
+    quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
+    length = () if row.own_length else size.overrides
+    own = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
+    run = gan_cli.train([*own, f"name={folder}/{row.name.replace(' ', '-').replace(',', '').replace('=', '-')}"])
+    finished = [member for member in run.members if member.status == "finished"]
+    found = [judge(member.sample(samples)) for member in finished]
+    return {
+        "row": row.name,
+        "overrides": list(row.overrides),
+        "paper": dict(row.paper),
+        "seeds": size.seeds,
+        "diverged": size.seeds - len(finished),
+        "ours": {
+            name: {"mean": float(np.mean([f[name] for f in found])), "std": float(np.std([f[name] for f in found]))}
+            for name in (found[0] if found else ())
+        },
+        "each": found,
+        "steps": run.step,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def markdown(table: Table, lines: list[dict[str, Any]], note: str) -> str:
+    """The table as the README shows it: ours, with the paper's figure in brackets where there is one."""
+    head = ["", *table.columns, "diverged", "steps", "seconds"]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for line in lines:
+        cells = [line["row"]]
+        for column in table.columns:
+            ours = line["ours"].get(column)
+            text = (
+                "-"
+                if ours is None
+                else f"{ours['mean']:.3g}" + (f" ± {ours['std']:.2g}" if line["seeds"] > 1 else "")
+            )
+            cells.append(text + (f" ({line['paper'][column]})" if column in line["paper"] else ""))
+        trained = line["seeds"] > 0
+        cells += [
+            f"{line['diverged']} of {line['seeds']}" if trained else "",
+            f"{line['steps']:,}" if trained else "",
+        ]
+        rows.append([*cells, f"{line['seconds']:.0f}" if trained else ""])
+    body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return f"{table.title}. Judged by {note}, on {table.samples:,} samples.\n\n{body}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--size", choices=["quick", "full"], default="quick")
+    parser.add_argument("--rows", nargs="+", default=None, help="only rows whose name contains one of these")
+    arguments = parser.parse_args()
+    table = TABLES[arguments.table]
+    size = table.sizes[arguments.size]
+    judge, note = table.judge()
+    lines: list[dict[str, Any]] = [
+        {
+            "row": name,
+            "paper": {},
+            "seeds": 0,
+            "ours": {k: {"mean": v, "std": 0.0} for k, v in judge(samples).items()},
+        }
+        for name, samples in table.references(table.samples).items()
+    ]
+    name = f"{arguments.table}-{arguments.size}"
+    folder = f"reproduce/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path("outputs/reproduce") / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hardware = f"{provenance.describe(jax.devices()[0])}, JAX {jax.__version__}"
+    facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "judge": note}
+    for row in table.rows:
+        if arguments.rows is None or any(part in row.name for part in arguments.rows):
+            lines.append(measure(row, size, judge, table.samples, folder))
+            path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
+            text = markdown(table, lines, note)
+            path.with_suffix(".md").write_text(f"{text}\n{hardware}.\n")
+    print(markdown(table, lines, note))
+    print(f"{hardware}; written to {path} and {path.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    main()

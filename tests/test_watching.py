@@ -1,0 +1,155 @@
+"""Watching a game: diversity and collapse, eigenvalues of the Jacobian, and what is told of each step."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import gan_cli
+from gan_cli.data.mnist5k import mnist5k
+from gan_cli.metrics import spectrum
+from gan_cli.metrics.classifier import Classifier, frechet
+from gan_cli.metrics.diversity import Diversity, vendi
+from gan_cli.metrics.modes import coverage
+from gan_cli.views.artist import some_real
+from gan_cli.watch import Watch
+
+
+def test_vendi_counts_different_points():
+    """k equal groups, far apart, are k points (Friedman and Dieng 2023, section 3)."""
+    for k in (1, 3, 8):
+        points = np.repeat(100.0 * np.arange(k)[:, None], 24 // k, axis=0)
+        np.testing.assert_allclose(vendi(points, 1.0), k, rtol=1e-6)
+    uneven = np.array([[0.0]] * 3 + [[100.0]])
+    np.testing.assert_allclose(vendi(uneven, 1.0), np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)), rtol=1e-6)
+
+
+def test_diversity_of_digits():
+    data = mnist5k()
+    real = some_real(data, 128)
+    measure = Diversity(real)
+    other = some_real(data, 1000)[5::7][:128]
+    assert 0.9 < measure(other) < 1.1
+    assert measure(np.repeat(other[:1], 128, 0)) < 0.02
+    assert measure(other[data.labels[np.linspace(0, data.size - 1, 1000).astype(int)[5::7][:128]] == 1]) < 0.5
+    assert measure(np.full_like(other, np.nan)) == 0
+
+
+def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
+    def told(*values):
+        watch = Watch(("x",), stops=True)
+        for at, value in enumerate(values):
+            watch.look_at_samples(at, {"diversity": value})
+        watch.end(len(values), {"diversity": values[-1]})
+        return watch.suspicion.get("collapse_suspected_at")
+
+    assert told(0.2, 0.7, 0.9) is None  # every generator starts by making one thing
+    assert told(0.8, 0.3, 0.9) is None
+    assert told(0.8, 0.3, 0.2, 0.2) == 2
+    assert told(0.8, 0.9, 0.1) == 3
+    assert told(0.1, 0.1, 0.8) is None  # recovered
+
+
+@pytest.mark.parametrize("collapses", [True, False])
+def test_runs_that_do_and_do_not_collapse(collapses, tmp_path, monkeypatch, caplog):
+    """A generator that outruns its discriminator makes one digit; the default makes many by then."""
+    monkeypatch.chdir(tmp_path)
+    outrun = ["optim.discriminator.lr=1e-5", "optim.generator.lr=1e-3", "model.discriminator.dropout=0"]
+    common = ["train.steps=3000", "train.sample_every=0", "train.checkpoint_every=0", "logger=none", "name=a"]
+    with caplog.at_level("WARNING", "gan_cli"):
+        run = gan_cli.train([*common, *(outrun if collapses else ["train.ema=0.99"])])
+    facts = json.loads((run.directory / "run.json").read_text())
+    assert ("collapse_suspected_at" in facts) == collapses == ("collapse suspected" in caplog.text)
+    assert (facts["final"]["diversity"] < 0.3) == collapses
+    assert facts["final"]["diversity"] > 0.6 or collapses
+
+
+def test_what_is_told_of_a_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = gan_cli.train([*TINY, "name=a", "logger=none", "train.sample_every=4"], quiet=True)
+    last = json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[-1])
+    for player in ("discriminator", "generator"):
+        assert last[f"{player}/grad_norm"] > 0
+        # Adam moves each weight by about its rate, 2e-4, and these weights are about a tenth or so.
+        assert 1e-5 < last[f"{player}/update_ratio"] < 0.1
+    for side in ("real", "fake"):
+        assert 0 <= last[f"discriminator/{side}_accuracy"] <= 1
+        assert (last[f"discriminator/{side}_accuracy"] * 8) % 1 == 0
+    assert 0 < last["diversity"] < 1.5
+
+
+def test_arnoldi_finds_the_leading_eigenvalues():
+    matrix = np.random.default_rng(0).standard_normal((60, 60))
+    exact = np.linalg.eigvals(matrix)
+    exact = exact[np.argsort(-np.abs(exact))]
+    full = spectrum.leading(lambda v: matrix @ v, 60, 60)
+    np.testing.assert_allclose(np.abs(full), np.abs(exact), rtol=1e-6)
+    apart = np.diag([9.0, -7.0, 5.0] + [0.1] * 57) + 0.001 * matrix
+    np.testing.assert_allclose(spectrum.leading(lambda v: apart @ v, 60, 3).real, [9, -7, 5], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected", "verdict"),
+    [
+        (["experiment=bilinear"], [1j, -1j], "rotating"),
+        (["experiment=quadratic", "game.a=0.5", "game.c=0.5"], [0.5 + 1j, 0.5 - 1j], "converging"),
+        (["experiment=quadratic", "game.a=-0.5", "game.c=-0.5"], [-0.5 + 1j, -0.5 - 1j], "diverging"),
+        # Dirac-GAN with R1 of gamma 2 at the equilibrium: gamma/2 +- sqrt(gamma^2/4 - 1/4).
+        (
+            [
+                "experiment=dirac_gan",
+                "penalty=[r1]",
+                "penalty.r1.gamma=2",
+                "model.generator.start=0",
+                "model.discriminator.start=0",
+            ],
+            [1 + 0.75**0.5, 1 - 0.75**0.5],
+            "converging",
+        ),
+    ],
+)
+def test_eigenvalues_of_known_games(overrides, expected, verdict, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = gan_cli.train(
+        [*overrides, "train.steps=1", "train.eigenvalues=2", "logger=none", "name=a", "optim.lr=1e-9"], quiet=True
+    )
+    facts = json.loads((run.directory / "run.json").read_text())
+    found = sorted((complex(*pair) for pair in facts["eigenvalues"]), key=lambda e: (-e.real, -e.imag))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert facts["verdict"] == verdict
+
+
+def test_mode_coverage_beside_the_data_and_noise():
+    from gan_cli.data.gaussians import ring
+
+    data = ring()
+    found = coverage(np.asarray(data.examples[:2500]), data.modes)
+    assert found["modes"] == found["modes_hit"] == 8 and found["divergence"] < 1e-3
+    # All within 3 standard deviations of one of eight: JS(one, uniform) by hand.
+    one = coverage(np.repeat(data.modes.centres[:1], 100, 0), data.modes)
+    p, q, m = 1.0, 1 / 8, (1 + 1 / 8) / 2
+    assert one["modes"] == 1 and one["quality"] == 1
+    np.testing.assert_allclose(
+        one["divergence"], (p * np.log(p / m) + q * np.log(q / m) + 7 * q * np.log(2)) / 2, rtol=1e-6
+    )
+    assert coverage(np.full((10, 2), 50.0), data.modes)["divergence"] == 1
+
+
+def test_classifier_names_held_out_digits():
+    data = mnist5k()
+    classifier = Classifier(data, epochs=4)
+    assert classifier.accuracy > 0.9
+    features, probabilities = classifier(some_real(data, 20))
+    assert features.shape == (20, 64)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_frechet_distance():
+    """Of Gaussians with diagonal covariances: |m - n|^2 + sum (s - t)^2."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((200_000, 2)) * [1, 2], rng.standard_normal((200_000, 2)) * [3, 2] + [0, 5]
+    np.testing.assert_allclose(frechet(a, b), 25 + 4, rtol=0.01)
+    assert abs(frechet(a, a)) < 1e-6
