@@ -17,7 +17,7 @@ import optax
 from gan_cli import config as configuration
 from gan_cli import signature
 from gan_cli.config import Train
-from gan_cli.data.source import Dataset
+from gan_cli.data.source import Dataset, memory
 from gan_cli.engine import Parts, init
 from gan_cli.errors import UserError, nearest
 from gan_cli.types import Game, Spec, Strategy
@@ -105,6 +105,7 @@ def build(config: dict[str, Any]) -> Experiment:
     pairs = configuration.members(config)
     if not pairs:
         return whole
+    _check_memory(whole, len(pairs))
     members = tuple(
         Experiment(
             member,
@@ -193,6 +194,17 @@ def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> 
 def _stacked(key: str, values: list[Any]) -> np.ndarray:
     whole = all(isinstance(value, int) for value in values)
     return np.array(values, np.uint32 if key == "seed" else np.int32 if whole else np.float32)
+
+
+def _check_memory(whole: Experiment, members: int) -> None:
+    """Refuse an ensemble whose states alone, with their gradients and one copy, would not fit."""
+    state = jax.eval_shape(lambda: init(whole.parts))
+    needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if needed > memory():
+        raise UserError(
+            f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB where there are "
+            f"{memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
+        )
 
 
 def _check_variable(make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray]) -> None:

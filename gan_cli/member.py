@@ -77,7 +77,7 @@ class Member:
                 logger.log(record)
 
     def sample(self, step: int, state: TrainState) -> None:
-        """Let the generator make what ``look`` will judge and ``draw`` will draw of this step. Waits for nothing."""
+        """Let the generator make what ``look`` judges and ``draw`` draws of this step. Waits for nothing."""
         self._sampled = step, self.artist.fixed(state)
 
     def draw(self, step: int, state: TrainState) -> None:

@@ -72,6 +72,13 @@ WITHOUT_JAX = [
 WITH_JAX = [
     (["train.batch_size=4501"], ["train.batch_size=4501", "4500"]),
     (["optim.discriminatr.lr=1"], ["optim.discriminatr", "'discriminator'"]),
+    (["penalty=[wgan_gp]", "model.discriminator.norm=batch"], ["penalty.wgan_gp", "norm=layer"]),
+    (["penalty=[dragan]", "model.discriminator.minibatch=std"], ["penalty.dragan", "r1"]),
+    (["strategy=competitive"], ["strategy=competitive", "optim=sgd"]),
+    (["augment=[packing]", "augment.packing.size=3"], ["train.batch_size=64", "augment.packing.size=3"]),
+    (["augment=[diffaugment]", "dataset=ring"], ["augment=diffaugment", "noise"]),
+    (["game=dirac_gan", "model=dirac"], ["model=dirac", "dataset=point"]),
+    (["train.ensemble=100000", "strategy=consensus"], ["train.ensemble", "GiB", "--multirun"]),
     (["model=dcgan", "dataset=ring"], ["dcgan", "model=mlp"]),
     (["model=dcgan", "model.generator.depth=5"], ["depth=5", "28 x 28"]),
     (

@@ -8,8 +8,8 @@ SAMPLES = 128
 
 
 def vendi(points: np.ndarray, width: float) -> float:
-    """The effective number of different points: exp of the entropy of the eigenvalues of their kernel matrix divided
-    by their number (Friedman and Dieng 2023, eq. 3), with the Gaussian kernel exp(-d^2 / (2 width^2)).
+    """The effective number of different points: exp of the entropy of the eigenvalues of their kernel matrix over
+    their number (Friedman and Dieng 2023, eq. 3), with the Gaussian kernel exp(-d^2 / (2 width^2)).
 
     Args:
         points: ``[n, features]``. It is 1 where all are one, and n where all are many widths apart.

@@ -19,7 +19,7 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
 
     Returns:
         ``modes`` kept, ``modes_total``; ``modes_hit``, those with a high-quality sample at all, which is what the
-        papers count; ``quality``, a share between 0 and 1; and ``divergence``, the Jensen-Shannon divergence in nats
+        papers count; ``quality``, a share between 0 and 1; and ``divergence``, the Jensen-Shannon divergence (nats)
         of the high-quality samples' modes to uniform (1 where there are none; ln 2 is the most otherwise).
     """
     distances = np.linalg.norm(samples[:, None, :] - modes.centres[None], axis=-1)

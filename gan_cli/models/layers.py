@@ -207,8 +207,8 @@ class Block(nnx.Module):
 
 
 class Minibatch(nnx.Module):
-    """Features ``[batch, features]`` with what tells how alike the batch's examples are appended, for a discriminator
-    to see a generator that makes one thing only.
+    """Appends to features ``[batch, features]`` what tells how alike the batch is, so that a discriminator can see
+    a generator that makes one thing only.
 
     Args:
         kind: none; std, the features' standard deviation over the batch, averaged to one number (Karras et al.

@@ -37,8 +37,8 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """``[batch, *spec.shape]`` -> logits ``[batch]``: ``depth`` hidden layers of ``width`` units, each the largest of
-    ``pieces`` linear maps.
+    """``[batch, *spec.shape]`` -> logits ``[batch]``: ``depth`` hidden layers of ``width`` maxout units, each the
+    largest of ``pieces`` linear maps.
     """
 
     def __init__(

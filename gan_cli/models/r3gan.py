@@ -1,7 +1,7 @@
 """The networks of R3GAN (Huang et al. 2024, section 4): residual, with grouped convolutions and no normalisation.
 
-A block is x + conv1(act(conv3(act(conv1(x))))), widened inside. Its last kernel starts at zero, its others are scaled
-by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by a [1, 2, 1] filter.
+A block is x + conv1(act(conv3(act(conv1(x))))), widened inside. Its last kernel starts at zero, its others are
+scaled by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by a [1, 2, 1] filter.
 """
 
 from __future__ import annotations
