@@ -78,7 +78,10 @@ WITH_JAX = [
     (["augment=[packing]", "augment.packing.size=3"], ["train.batch_size=64", "augment.packing.size=3"]),
     (["augment=[diffaugment]", "dataset=ring"], ["augment=diffaugment", "noise"]),
     (["game=dirac_gan", "model=dirac"], ["model=dirac", "dataset=point"]),
-    (["train.ensemble=100000", "strategy=consensus"], ["train.ensemble", "GiB", "--multirun"]),
+    (
+        ["train.ensemble=200", "model.generator.width=8192", "model.discriminator.width=8192"],
+        ["train.ensemble", "GiB"],
+    ),
     (["model=dcgan", "dataset=ring"], ["dcgan", "model=mlp"]),
     (["model=dcgan", "model.generator.depth=5"], ["depth=5", "28 x 28"]),
     (

@@ -251,3 +251,16 @@ def test_tfds_in_tensorflows_own_format_says_what_to_do(tmp_path):
     prepared(tmp_path, "tfrecord")
     with pytest.raises(UserError, match=r"tfrecord(.|\n)*array_record"):
         tfds(name="mnist", data_dir=str(tmp_path))
+
+
+def test_stacked_mnist():
+    """Each colour is a digit, and the label is the number that the three spell."""
+    from gan_cli.data.mnist5k import mnist5k
+    from gan_cli.data.stacked import stacked_mnist
+
+    data, digits = stacked_mnist(size=3000), mnist5k()
+    assert data.spec.shape == (28, 28, 3) and data.spec.num_classes == 1000 and len(set(data.labels)) > 900
+    known = {image.tobytes(): int(label) for image, label in zip(digits.examples, digits.labels, strict=True)}
+    for image, label in zip(data.examples[:50], data.labels[:50], strict=True):
+        spelt = [known[np.ascontiguousarray(image[..., colour : colour + 1]).tobytes()] for colour in range(3)]
+        assert int("".join(map(str, spelt))) == label

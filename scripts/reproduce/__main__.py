@@ -1,6 +1,6 @@
 """Rerun a table of results: the papers' figures beside ours, with mean and standard deviation over seeds.
 
-    python scripts/reproduce article|ring|grid [--size quick|full] [--rows adam ...]
+    python scripts/reproduce article|ring|grid|stacked_mnist|precision [--size quick|full] [--rows adam ...]
 
 Each row is one ensemble of seeds, trained as `gan-train` would. Writes outputs/reproduce/TABLE-SIZE.json and a
 Markdown table beside it. Ours are reported as they come; a seed that diverged counts as one, and in no mean.
