@@ -138,3 +138,14 @@ def test_the_order_is_a_function_of_seed_and_step():
     whole = np.asarray(engine.order(data.feed, e.seed, 0, 8, 2, 8))
     np.testing.assert_array_equal(order, whole[5:])
     assert order.shape == (3, 2, 8) and len(np.unique(order)) == 48
+
+
+def test_what_a_schedule_free_optimiser_averages_is_what_is_sampled():
+    program = Program(experiment([*TINY, "optim=schedule_free", "optim.lr=0.01", "train.ema=0"]))
+    program.run(4)
+    state, optimiser = program.state, program.experiment.optimisers["generator"]
+    expected = optimiser.evaluate(state.opt_state["generator"], state.params["generator"])
+    pairs = list(zip(*map(jax.tree.leaves, (state.average["generator"], expected)), strict=True))
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert any((a != p).any() for (a, _), p in zip(pairs, jax.tree.leaves(state.params["generator"]), strict=True))

@@ -163,15 +163,15 @@ def test_default_run_draws_all_ten_digits(optim, rarest, monkeypatch):
 
 @pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.95), ("grid", 25, 0.80)])
 def test_modes_are_kept(experiment, modes, quality):
-    """On at least 4 of 5 seeds; a mode counts from a quarter of its fair share on."""
+    """On at least 2 of 3 seeds; a mode counts from a quarter of its fair share on."""
     good = []
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         directory = trained(f"experiment={experiment}", f"seed={seed}", f"name={seed}")
         final = json.loads((directory / "run.json").read_text())["final"]
         good.append(final["modes"] >= modes and final["quality"] >= quality)
-        if sum(good) >= 4 or len(good) - sum(good) > 1:
+        if sum(good) >= 2 or len(good) - sum(good) > 1:
             break
-    assert sum(good) >= 4, good
+    assert sum(good) >= 2, good
     points = np.load(directory / "samples/40000.npz")["samples"]
     assert points.shape == (2500, 2) and (directory / "samples/40000.png").stat().st_size > 1000
 

@@ -74,8 +74,6 @@ class GAN:
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
             fake, _ = self._generate(params, net_state, latents, True, key)
             logits, _ = self._logits(params, net_state, self._shown(fake, net_state, key, 0), key)
-            for player in self.players:
-                self.loss(player, params, net_state, Batch(fake), key, jnp.int32(0))
             return fake, logits
 
         fake, logits = jax.eval_shape(shapes)
@@ -84,6 +82,16 @@ class GAN:
                 f"model: the generator makes {fake.shape[1:]} and the discriminator {logits.shape[1:]} where the "
                 f"data's examples are {self.spec.shape} and a logit is ()."
             )
+
+        def losses() -> Any:  # what a penalty cannot do with such examples is refused where it is traced
+            params, net_state = self.init(jax.random.key(0))
+            batch = Batch(jnp.zeros((2 * self.pack, *self.spec.shape)))
+            return [
+                self.loss(player, params, net_state, batch, jax.random.key(0), jnp.int32(0))[0]
+                for player in self.players
+            ]
+
+        jax.eval_shape(losses)
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state of both networks, from one key."""
