@@ -30,6 +30,7 @@ class TrainState(NamedTuple):
         opt_state: optimiser state by player.
         strategy: what the strategy must remember.
         average: exponential moving average of the parameters, for the players that the game averages.
+        average_state: the same of their network state: the statistics of other weights would not fit averaged ones.
     """
 
     step: Any
@@ -38,6 +39,7 @@ class TrainState(NamedTuple):
     opt_state: ByPlayer
     strategy: Tree
     average: ByPlayer
+    average_state: ByPlayer
 
 
 class Parts(NamedTuple):
@@ -74,6 +76,7 @@ def init(parts: Parts) -> TrainState:
         strategy=strategy.init(params),
         # A copy: a donated state must not hold one buffer twice.
         average={player: jax.tree.map(jnp.copy, params[player]) for player in game.averaged},
+        average_state={player: jax.tree.map(jnp.copy, net_state[player]) for player in game.averaged},
     )
 
 
@@ -177,11 +180,10 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
             if hasattr(game, "measure"):
                 metrics |= game.measure(state.params)
             metrics |= jax.lax.cond(last, _update_ratios, _no_ratios, before.params, state.params)
-            average = {
-                player: jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, mean, _sampled(parts, state, player))
-                for player, mean in before.average.items()
-            }
-            state = state._replace(average=average)
+            state = state._replace(
+                average={p: _mean(ema, mean, _sampled(parts, state, p)) for p, mean in before.average.items()},
+                average_state={p: _mean(ema, m, state.net_state[p]) for p, m in before.average_state.items()},
+            )
             if freeze:
                 watched = [metrics[f"{player}/{what}"] for player in game.players for what in ("loss", "grad_norm")]
                 alive &= jnp.all(jnp.isfinite(jnp.stack(watched)))
@@ -199,6 +201,10 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
         return state, alive, metrics, finite
 
     return advance
+
+
+def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
+    return jax.tree.map(lambda m, n: ema * m + (1 - ema) * n, mean, new)
 
 
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:

@@ -140,6 +140,20 @@ def test_the_order_is_a_function_of_seed_and_step():
     assert order.shape == (3, 2, 8) and len(np.unique(order)) == 48
 
 
+def test_moving_average_of_statistics():
+    """Averaged weights are sampled with averaged batch statistics."""
+    program = Program(experiment([*TINY, "model.generator.norm=batch", "train.ema=0.75"]))
+    own = lambda: jax.device_get(program.state.net_state["generator"])  # noqa: E731
+    average = jax.device_get(program.state.average_state["generator"])
+    for _ in range(3):
+        program.run(1)
+        average = jax.tree.map(lambda a, new: 0.75 * a + 0.25 * new, average, own())
+    found = program.state.average_state["generator"]
+    for a, b in zip(jax.tree.leaves(average), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(own()), strict=True))
+
+
 def test_what_a_schedule_free_optimiser_averages_is_what_is_sampled():
     program = Program(experiment([*TINY, "optim=schedule_free", "optim.lr=0.01", "train.ema=0"]))
     program.run(4)

@@ -75,7 +75,7 @@ class Linear(nnx.Module):
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
         fixed = lax.stop_gradient(matrix)
-        u = self.u[...]
+        u = _unit(self.u[...])  # of a moving average it is not of length 1
         v = _unit(fixed @ u)
         if train:
             u = _unit(fixed.T @ v)

@@ -27,7 +27,7 @@ def sampler(experiment: Experiment) -> Sampler | None:
         return None
 
     def sample(state: TrainState, key: jax.Array, n: int) -> jax.Array:
-        return draw(state.params | state.average, state.net_state, key, n)
+        return draw(state.params | state.average, state.net_state | state.average_state, key, n)
 
     return jax.jit(sample, static_argnums=2)
 
