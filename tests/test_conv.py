@@ -19,6 +19,8 @@ CASES = [  # kernel, stride, height, width
     (1, 1, 4, 4),
     (1, 2, 6, 6),
     (2, 3, 9, 6),
+    (3, 1, 9, 10),
+    (4, 2, 18, 20),
 ]
 
 
@@ -38,10 +40,12 @@ PAIRS = [(conv.conv, native_conv), (conv.conv_transpose, native_transpose)]
 
 @pytest.mark.parametrize(("kernel", "stride", "height", "width"), CASES)
 @pytest.mark.parametrize("pair", PAIRS, ids=["conv", "conv_transpose"])
-def test_equals_native(pair, kernel, stride, height, width):
+@pytest.mark.parametrize("inputs", [3, 6])
+def test_equals_native(inputs, pair, kernel, stride, height, width):
+    """For few channels and more, small images and larger ones: each has a form of its own of the weight gradient."""
     rng = np.random.default_rng(0)
-    x = jnp.array(rng.normal(size=(2, height, width, 3)), jnp.float32)
-    channels = (3, 4) if pair[0] is conv.conv else (4, 3)
+    x = jnp.array(rng.normal(size=(2, height, width, inputs)), jnp.float32)
+    channels = (inputs, inputs + 1) if pair[0] is conv.conv else (inputs + 1, inputs)
     w = jnp.array(rng.normal(size=(kernel, kernel, *channels)), jnp.float32)
 
     def derivatives(function):

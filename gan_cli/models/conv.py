@@ -72,6 +72,45 @@ def _input_grad(dy, kernel, stride, pads, size):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _weight_grad(x, dy, stride, pads, size):
+    # All three are the same sum. As a convolution its kernel is as large as dy, and XLA's CPU code for it is five times
+    # slower than products of matrices once that is larger than 8x8.
+    if x.shape[-1] <= 4:
+        return _weight_grad_of_patches(x, dy, stride, pads, size)
+    if dy.shape[1] * dy.shape[2] > 64:
+        return _weight_grad_by_place(x, dy, stride, pads, size)
+    return _weight_grad_as_conv(x, dy, stride, pads, size)
+
+
+def _weight_grad_of_patches(x, dy, stride, pads, size):
+    """One product of all patches with all output gradients."""
+    patches = jnp.concatenate(_shifted(x, dy, stride, pads, size), axis=-1)
+    return _product(patches, dy).reshape(*size, x.shape[-1], dy.shape[-1])
+
+
+def _weight_grad_by_place(x, dy, stride, pads, size):
+    """A product for each of the kernel's places."""
+    products = [_product(part, dy) for part in _shifted(x, dy, stride, pads, size)]
+    return jnp.stack(products).reshape(*size, x.shape[-1], dy.shape[-1])
+
+
+def _shifted(x, dy, stride, pads, size):
+    """For each of the kernel's places what it meets: ``[n, oh, ow, in]``."""
+    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+    n, rows, columns, _ = dy.shape
+    ends = [(count - 1) * stride + 1 for count in (rows, columns)]
+    return [
+        lax.slice(padded, (0, i, j, 0), (n, i + ends[0], j + ends[1], x.shape[-1]), (1, stride, stride, 1))
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+
+
+def _product(x, dy):
+    rows, gradients = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return lax.dot_general(rows, gradients, (((0,), (0,)), ((), ())))
+
+
+def _weight_grad_as_conv(x, dy, stride, pads, size):
     # Channels as the batch, the output gradient as the kernel. Rows of x that no window reaches are cut off.
     ends = [
         (low, (n - 1) * stride + k - low - h)
