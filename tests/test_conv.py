@@ -42,7 +42,7 @@ PAIRS = [(conv.conv, native_conv), (conv.conv_transpose, native_transpose)]
 @pytest.mark.parametrize("pair", PAIRS, ids=["conv", "conv_transpose"])
 @pytest.mark.parametrize("inputs", [3, 6])
 def test_equals_native(inputs, pair, kernel, stride, height, width):
-    """For few channels and more, small images and larger ones: each has a form of its own of the weight gradient."""
+    """For few channels and more, small images and large ones: each has its own form of the weight gradient."""
     rng = np.random.default_rng(0)
     x = jnp.array(rng.normal(size=(2, height, width, inputs)), jnp.float32)
     channels = (inputs, inputs + 1) if pair[0] is conv.conv else (inputs + 1, inputs)

@@ -72,8 +72,8 @@ def _input_grad(dy, kernel, stride, pads, size):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _weight_grad(x, dy, stride, pads, size):
-    # All three are the same sum. As a convolution its kernel is as large as dy, and XLA's CPU code for it is five times
-    # slower than products of matrices once that is larger than 8x8.
+    # All three are the same sum. As a convolution its kernel is as large as dy, and XLA's CPU code for it is up to
+    # five times slower than products of matrices once that is larger than 8x8.
     if x.shape[-1] <= 4:
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
