@@ -29,6 +29,8 @@ def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> di
     length = () if row.own_length else size.overrides
     own = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
     run = gan_cli.train([*own, f"name={folder}/{row.name.replace(' ', '-').replace(',', '').replace('=', '-')}"])
+    if any(member.status == "stopped" for member in run.members):
+        raise SystemExit(run.exit_status)
     finished = [member for member in run.members if member.status == "finished"]
     found = [judge(member.sample(samples)) for member in finished]
     return {
