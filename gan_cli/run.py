@@ -176,7 +176,7 @@ def _train(
             step += length
             in_flight.append((step, metrics, finite))
             draw, keep = due(options.sample_every), due(options.checkpoint_every)
-            if draw or step == options.steps:
+            if draw:
                 each(Member.sample)
             settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
             if draw and step < options.steps:
