@@ -40,7 +40,9 @@ def test_chunks_of_any_length_give_the_same_bits():
     parts = [cut.run(length) for length in (1, 4, 7)]
     assert same(whole.state, cut.state)
     for name, values in metrics.items():
-        np.testing.assert_array_equal(values, np.concatenate([part[name] for part in parts]))
+        found = np.concatenate([part[name] for part in parts])
+        last = name.endswith("update_ratio")  # which a call tells of its last step only
+        np.testing.assert_array_equal(values[-1:] if last else values, found[-1:] if last else found)
 
 
 def test_seeds_differ():

@@ -122,6 +122,7 @@ OTHER = {
     "train.keep": "1",
     "train.on_nan": "continue",
     "train.profile": "true",
+    "train.eigenvalues": "2",
     "logger": "none",
     "dataset.path": "moved",
     "dataset.data_dir": "elsewhere",
