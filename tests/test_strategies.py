@@ -169,7 +169,7 @@ def test_jacobian_products_of_a_convolutional_game():
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
     state = engine.init(e.parts)
     batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
-    evaluate, params = moves.field(e.game, state, batch, jax.random.key(2))
+    evaluate, params = moves.field(e.game, state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
     v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
     function = jax.jit(lambda p: evaluate(p)[0])

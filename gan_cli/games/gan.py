@@ -83,16 +83,6 @@ class GAN:
                 f"data's examples are {self.spec.shape} and a logit is ()."
             )
 
-        def losses() -> Any:  # what a penalty cannot do with such examples is refused where it is traced
-            params, net_state = self.init(jax.random.key(0))
-            batch = Batch(jnp.zeros((2 * self.pack, *self.spec.shape)))
-            return [
-                self.loss(player, params, net_state, batch, jax.random.key(0), jnp.int32(0))[0]
-                for player in self.players
-            ]
-
-        jax.eval_shape(losses)
-
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state of both networks, from one key."""
         params: ByPlayer = {}

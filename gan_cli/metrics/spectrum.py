@@ -27,8 +27,8 @@ def of_game(experiment: Experiment, state: engine.TrainState, count: int) -> dic
     data, size = experiment.dataset, experiment.train.batch_size
     batch = Batch(engine.first_examples(data, experiment.seed, size, size)) if data else None
     key = engine.step_key(experiment.seed, state.step)
-    evaluate, params = moves.field(experiment.game, state, batch, key)  # type: ignore[arg-type]
-    flat, unflatten = ravel_pytree(params)
+    evaluate = moves.field(experiment.game, state, batch, key)  # type: ignore[arg-type]
+    flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit
     def product(v: jax.Array) -> jax.Array:

@@ -24,8 +24,8 @@ def extragradient(game: Game, optimisers: Optimisers) -> Strategy:
         metrics: Metrics = {}
         ahead = state
         for turn, batch in enumerate(batches):
-            evaluate, params = field(game, ahead, batch, jax.random.fold_in(key, turn))
-            slopes, (net_state, found) = evaluate(params)
+            evaluate = field(game, ahead, batch, jax.random.fold_in(key, turn))
+            slopes, (net_state, found) = evaluate(ahead.params)
             # Every move starts from x, with the moments that the one before has left.
             ahead, more = move_all(ahead._replace(params=state.params), optimisers, slopes, net_state)
             metrics |= found | more
@@ -43,10 +43,9 @@ def optimistic(game: Game, optimisers: Optimisers) -> Strategy:
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        evaluate, params = field(game, state, batch, key)
-        slopes, (net_state, metrics) = evaluate(params)
+        slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
         moved, more = move_all(state, optimisers, slopes, net_state)
-        now = jax.tree.map(lambda a, b: a - b, moved.params, params)
+        now = jax.tree.map(lambda a, b: a - b, moved.params, state.params)
         past = jax.tree.map(lambda u, past: jnp.where(state.step == 0, u, past), now, state.strategy)
         new = jax.tree.map(lambda p, u, past: p + u - past, moved.params, now, past)
         return moved._replace(params=new, strategy=now), metrics | more
@@ -99,7 +98,7 @@ def unrolled(game: Game, optimisers: Optimisers, *, depth: PositiveInt = 5) -> S
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
 
-        def foresee(ahead: TrainState, i: jax.Array) -> tuple[TrainState, None]:
+        def foresee(ahead: TrainState, nothing: None) -> tuple[TrainState, None]:
             for player in first:
                 slope, net_state, _ = gradient(game, player, ahead, batch, key)
                 ahead, _ = move(ahead, player, optimisers[player], slope, net_state)
@@ -107,7 +106,7 @@ def unrolled(game: Game, optimisers: Optimisers, *, depth: PositiveInt = 5) -> S
 
         def loss(own: Tree) -> Any:
             ahead = state._replace(params=state.params | {last: own})
-            ahead, _ = jax.lax.scan(foresee, ahead, jnp.arange(depth))
+            ahead, _ = jax.lax.scan(foresee, ahead, None, length=depth)
             return game.loss(last, ahead.params, ahead.net_state, batch, key, state.step)
 
         (value, (left, found)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[last])

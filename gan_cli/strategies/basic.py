@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from gan_cli.engine import TrainState
-from gan_cli.strategies.moves import Optimisers, gradient, move
+from gan_cli.strategies.moves import Optimisers, field, gradient, move, move_all
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
@@ -19,12 +19,9 @@ def simultaneous(game: Game, optimisers: Optimisers) -> Strategy:
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        moved, metrics = state, Metrics()
-        for player in game.players:
-            slope, net_state, found = gradient(game, player, state, batch, key)
-            moved, more = move(moved, player, optimisers[player], slope, net_state)
-            metrics |= found | more
-        return moved, metrics
+        slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
+        moved, more = move_all(state, optimisers, slopes, net_state)
+        return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)
 

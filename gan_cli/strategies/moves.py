@@ -29,8 +29,8 @@ def gradient(
 
 def field(
     game: Game, state: TrainState, batch: Batch, key: jax.Array
-) -> tuple[Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]], ByPlayer]:
-    """F as a function of all players' parameters, for use with ``jax.vjp(..., has_aux=True)``, and where it stands.
+) -> Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]]:
+    """F as a function of all players' parameters, for use with ``jax.vjp(..., has_aux=True)``.
 
     The second of its results is what a move commits: each player's own network state, and all metrics.
     """
@@ -45,7 +45,7 @@ def field(
             metrics |= found
         return gradients, (net_state, metrics)
 
-    return evaluate, state.params
+    return evaluate
 
 
 def move(

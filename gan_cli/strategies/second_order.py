@@ -24,7 +24,9 @@ def consensus(game: Game, optimisers: Optimisers, *, gamma: NonNegativeFloat = 1
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        slopes, pull_back, (net_state, metrics) = jax.vjp(*field(game, state, batch, key), has_aux=True)
+        slopes, pull_back, (net_state, metrics) = jax.vjp(
+            field(game, state, batch, key), state.params, has_aux=True
+        )
         (pull,) = pull_back(slopes)
         adjusted = jax.tree.map(lambda f, p: f + gamma * p, slopes, pull)
         moved, more = move_all(state, optimisers, adjusted, net_state)
@@ -48,7 +50,7 @@ def symplectic(
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        evaluate, params = field(game, state, batch, key)
+        evaluate, params = field(game, state, batch, key), state.params
         slopes, pull_back, (net_state, metrics) = jax.vjp(evaluate, params, has_aux=True)
         (pulled,) = pull_back(slopes)
         pushed = jacobian_product(lambda p: evaluate(p)[0], params)(slopes)
@@ -85,7 +87,7 @@ def competitive(game: Game, optimisers: Optimisers, *, iterations: PositiveInt =
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        evaluate, params = field(game, state, batch, key)
+        evaluate, params = field(game, state, batch, key), state.params
         slopes, (net_state, metrics) = evaluate(params)
 
         def block(of: str, by: str) -> Any:
