@@ -71,12 +71,13 @@ def check(case: Case, e: Experiment) -> float:
     Raises:
         SystemExit: they differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any: then the
             work is not equal, and no ratio would mean anything. (Adam's first moves are the gradient's signs, so
-            that rounding grows fast where batch normalisation leaves gradients near zero.)
+            that rounding grows fast where batch normalisation leaves gradients near zero: at the full learning
+            rate, ResNet's losses part after ten steps. ``e`` has a tenth of it.)
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
     state = jax.jit(lambda: engine.init(e.parts))()
-    peer = Peer(case.network, e.game.spec.shape, _loss(e), case.penalty)  # type: ignore[attr-defined]
+    peer = _peer(case, e)
     for player, module in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
@@ -121,37 +122,38 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
     return drawn["normal"], drawn.get("uniform")
 
 
-def _loss(e: Experiment) -> str:
-    return e.config["loss"]["_target_"].rpartition(".")[2]
+def _peer(case: Case, e: Experiment, **options: Any) -> Peer:
+    loss = e.config["loss"]["_target_"].rpartition(".")[2]
+    spec = e.game.spec.shape  # type: ignore[attr-defined]
+    return Peer(case.network, spec, loss, case.penalty, e.config["optim"]["lr"], **options)
 
 
 def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
     """What is timed, by name; each makes the number of steps it is given."""
     assert e.dataset is not None
-    spec, batch = e.game.spec.shape, e.train.batch_size  # type: ignore[attr-defined]
+    batch = e.train.batch_size
     data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
-
-    def peer(**options: Any) -> Peer:
-        return Peer(case.network, spec, _loss(e), case.penalty, **options)
 
     found = {
         "ours": ours(e),
-        "eager_loader": loader(peer(), data, batch),
-        "eager_resident": resident(peer(), data, batch),
+        "eager_loader": loader(_peer(case, e), data, batch),
+        "eager_resident": resident(_peer(case, e), data, batch),
     }
     if case.penalty == "none":  # torch.compile has no second derivatives
-        found["compiled"] = resident(peer().compile(), data, batch)
+        found["compiled"] = resident(_peer(case, e).compile(), data, batch)
     if DEVICE.type == "cuda":
-        found["cuda_graph"] = graph(peer(), data, batch)
-        found["cuda_graph_bfloat16"] = graph(peer(bfloat16=True), data, batch)
+        found["cuda_graph"] = graph(_peer(case, e), data, batch)
+        found["cuda_graph_bfloat16"] = graph(_peer(case, e, bfloat16=True), data, batch)
         low = Case((*case.overrides, "train.precision=bfloat16"), case.network, case.steps, case.penalty)
         found["ours_bfloat16"] = ours(low.experiment(Path(e.config["dataset"].get("path", "."))))
     return found
 
 
-def measure(name: str, case: Case, e: Experiment, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
+def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
     """One line of the table."""
-    difference = check(case, e)
+    e = case.experiment(folder)
+    slow = Case((*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty)
+    difference = check(case, slow.experiment(folder))
     running = sides(case, e)
     for side, run in list(running.items()):
         try:
@@ -258,7 +260,7 @@ def main() -> None:
             for name in arguments.cases:
                 print(f"{name} ...", flush=True)
                 case = CASES[name]
-                rows.append(measure(name, case, case.experiment(Path(folder)), arguments.repeats, top))
+                rows.append(measure(name, case, Path(folder), arguments.repeats, top))
         show(rows)
         print(*missed(rows), sep="\n")
     path = arguments.json or Path("outputs") / ("bench_around.json" if arguments.around else "bench.json")

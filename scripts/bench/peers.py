@@ -255,18 +255,18 @@ PENALTIES = {"none": None, "r1": r1, "wgan_gp": wgan_gp}
 
 
 class Peer:
-    """One GAN in PyTorch, with the shipped defaults: Adam 2e-4 with beta1 0.5, moving average 0.999.
+    """One GAN in PyTorch, with the shipped defaults: Adam with beta1 0.5, moving average 0.999.
 
     A step makes the same work as ours: one fake batch and one pass of the generator serve both moves.
     """
 
-    def __init__(self, network: str, spec: Sequence[int], loss: str, penalty: str, bfloat16: bool = False):
+    def __init__(self, network: str, spec: Sequence[int], loss: str, penalty: str, lr: float, bfloat16: bool = False):
         self.generator, self.discriminator = (module.to(DEVICE) for module in NETWORKS[network](spec))
         self.losses, self.penalty, self.bfloat16 = LOSSES[loss], PENALTIES[penalty], bfloat16
         self.parameters = list(self.generator.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         # A captured graph cannot change Python's count of steps.
-        options = {"lr": 2e-4, "betas": (0.5, 0.999), "capturable": DEVICE.type == "cuda"}
+        options = {"lr": lr, "betas": (0.5, 0.999), "capturable": DEVICE.type == "cuda"}
         self.g_optimiser = torch.optim.Adam(self.parameters, **options)
         self.d_optimiser = torch.optim.Adam(self.discriminator.parameters(), **options)
         self.run_generator: Any = self.generator
