@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from gan_cli.config import Train
 from gan_cli.data.source import Dataset, memory
 from gan_cli.engine import Parts, init
 from gan_cli.errors import UserError, nearest
+from gan_cli.metrics.evaluate import Metric
+from gan_cli.metrics.features import Extractor
 from gan_cli.types import Game, Spec, Strategy
 
 
@@ -33,6 +36,8 @@ class Experiment:
         dataset: the training data, or None where the game takes none.
         train: how long to train and how often to report.
         loggers: by name, ``(directory, records) -> Logger``.
+        metrics: by name, what samples are judged by.
+        features: ``(dataset) -> Extractor``: what they are judged in.
         ensemble: the members that are trained at once, or None for a single run.
     """
 
@@ -41,6 +46,8 @@ class Experiment:
     dataset: Dataset | None
     train: Train
     loggers: dict[str, Any]
+    metrics: dict[str, Metric]
+    features: Callable[[Dataset], Extractor]
     ensemble: Ensemble | None = None
 
     @property
@@ -81,21 +88,23 @@ class Ensemble:
     make: Callable[[dict[str, Any]], Parts]
 
 
-def build(config: dict[str, Any]) -> Experiment:
+def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
+
+    Args:
+        spec: of the data, where that is known and the data themselves are not needed: then none are loaded.
 
     Raises:
         UserError: options that contradict each other or the data, or a data set that cannot be had.
     """
     filled = configuration.from_environment(config)
-    dataset = _make(filled["dataset"]) or None
-    loggers = _make(filled["logger"]) or {}
-    spec = dataset.spec if dataset else None
-    whole = Experiment(config, _parts(filled, spec), dataset, Train(**filled["train"]), loggers)
-    if dataset and dataset.size < whole.train.batch_size:
+    data = dataset(config) if spec is None else None
+    spec = data.spec if data else spec
+    others = _make(filled["logger"]) or {}, *judges(config)
+    whole = Experiment(config, _parts(filled, spec), data, Train(**filled["train"]), *others)
+    if data and data.size < whole.train.batch_size:
         raise UserError(
-            f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {dataset.size} "
-            "examples."
+            f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {data.size} examples."
         )
     pack = getattr(whole.game, "pack", 1)
     if whole.train.batch_size % pack:
@@ -110,9 +119,9 @@ def build(config: dict[str, Any]) -> Experiment:
         Experiment(
             member,
             _parts(configuration.from_environment(member), spec),
-            dataset,
+            data,
             Train(**member["train"]),
-            loggers,
+            *others,
         )
         for _, member in pairs
     )
@@ -120,7 +129,18 @@ def build(config: dict[str, Any]) -> Experiment:
     varied = {key: _stacked(key, [values[key] for values in apart]) for key in apart[0]}
     make = functools.partial(_vary, filled, spec)
     _check_variable(make, varied)
-    return Experiment(config, whole.parts, dataset, whole.train, loggers, Ensemble(members, apart, varied, make))
+    return dataclasses.replace(whole, ensemble=Ensemble(members, apart, varied, make))
+
+
+def judges(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
+    """The metrics of a checked configuration by name, and what makes the features that they are computed in."""
+    filled = configuration.from_environment(config)
+    return _make(filled["metric"]) or {}, _make(filled["features"])
+
+
+def dataset(config: dict[str, Any]) -> Dataset | None:
+    """The data set of a checked configuration."""
+    return _make(configuration.from_environment(config)["dataset"]) or None
 
 
 def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:

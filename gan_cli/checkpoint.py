@@ -33,14 +33,23 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def steps(run: Path) -> list[int]:
-    """The steps of a run's complete checkpoints, oldest first; an interrupted save has no such name."""
-    folder = run / "checkpoints"
+def newest(run: Path) -> Path:
+    """The folder of a run's newest checkpoints, each under its step."""
+    return run / "checkpoints"
+
+
+def best(run: Path) -> Path:
+    """The folder of the checkpoint with a run's best figure."""
+    return run / "best"
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in ``folder``, oldest first; an interrupted save has no such name."""
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
-def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int) -> None:
-    """Write ``checkpoints/<step>/`` and remove all but the ``keep`` newest.
+def save(folder: Path, step: int, state: Tree, identity: dict[str, Any], keep: int) -> None:
+    """Write ``folder/<step>/`` and remove all others but the ``keep - 1`` newest.
 
     Args:
         state: a pytree of host arrays.
@@ -49,7 +58,7 @@ def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int)
     arrays = _by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
     manifest = {"step": step, "identity": identity, "arrays": described}
-    path = (run / "checkpoints" / str(step)).absolute()
+    path = (folder / str(step)).absolute()
     with _ONE_AT_A_TIME, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
             path,
@@ -59,8 +68,9 @@ def save(run: Path, step: int, state: Tree, identity: dict[str, Any], keep: int)
             ),
             force=True,  # a step that is reached again by a resumed run is written again, with the same bits
         )
-    for old in steps(run)[:-keep]:
-        shutil.rmtree(run / "checkpoints" / str(old))
+    others = [other for other in steps(folder) if other != step]
+    for old in others[: max(len(others) + 1 - keep, 0)]:
+        shutil.rmtree(folder / str(old))
 
 
 def restore(
@@ -82,7 +92,7 @@ def restore(
     """
     for run, _ in runs:
         _remove_interrupted(run)
-    common = set.intersection(*(set(steps(run)) for run, _ in runs))
+    common = set.intersection(*(set(steps(newest(run))) for run, _ in runs))
     common &= {only} if only is not None else common
     for step in sorted(common, reverse=True):
         states = [_verified(run, step, like, identity) for run, identity in runs]
@@ -100,9 +110,9 @@ def restore(
 
 def _verified(run: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree | None:
     """The state of this checkpoint; None where it was damaged, and is moved aside."""
-    path = (run / "checkpoints" / str(step)).absolute()
+    path = newest(run) / str(step)
     try:
-        return _read(path, step, like, identity)
+        return _read(path, like, identity)
     except UserError:
         raise
     except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
@@ -117,11 +127,54 @@ def _verified(run: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tre
         return None
 
 
-def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:
+def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
+    """The newest checkpoint in ``folder`` that verifies: its step and state, arrays of the host. Changes nothing.
+
+    Args:
+        like: a pytree of the structure, shapes and dtypes that are needed.
+        only: the one step to take.
+
+    Raises:
+        UserError: there is none, or it is of another architecture.
+    """
+    found = steps(folder)
+    if only is not None:
+        if only not in found:
+            there = ", ".join(map(str, found)) or "none"
+            raise UserError(f"{folder}: holds no checkpoint of step {only}; there are {there}.")
+        found = [only]
+    for step in reversed(found):
+        try:
+            return step, _read(folder / str(step), like, {})
+        except UserError:
+            raise
+        except Exception as error:  # whatever a reader makes of damaged files
+            _hush_orbax()
+            log.warning("checkpoint %s cannot be read (%s)", folder / str(step), _first_line(error))
+    raise UserError(f"{folder}: holds no checkpoint{' that can be read' if found else ''}.")
+
+
+def copy(path: Path, folder: Path) -> None:
+    """Put the checkpoint at ``path`` into ``folder`` too, which keeps no other; it is there whole or not at all."""
+    folder.mkdir(exist_ok=True)
+    copied = folder / f".{path.name}"
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.copytree(path, copied)
+    others = [folder / str(step) for step in steps(folder)]
+    if folder / path.name in others:
+        shutil.rmtree(copied)  # it is there already: a step's checkpoint is always the same
+        return
+    copied.rename(folder / path.name)
+    for other in others:
+        shutil.rmtree(other)
+
+
+def _read(path: Path, like: Tree, identity: dict[str, Any]) -> Tree:
+    path = path.absolute()
     expected = _by_name(like)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
-        if manifest.pop("sha256") != _digest(manifest) or manifest["step"] != step:
+        if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
             raise ValueError("its manifest is not what was saved")
         for part, value in identity.items():
             if manifest["identity"][part] != value:
@@ -146,8 +199,8 @@ def _read(path: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree:
 class Saver:
     """Saves in the background, one checkpoint at a time, and tells of a failure as soon as it is known."""
 
-    def __init__(self, run: Path, identity: dict[str, Any], keep: int):
-        self._run, self._identity, self._keep = run, identity, keep
+    def __init__(self, folder: Path, identity: dict[str, Any], keep: int):
+        self._folder, self._identity, self._keep = folder, identity, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future | None = None
         self.newest: int | None = None
@@ -160,7 +213,7 @@ class Saver:
 
     def _save(self, step: int, host: Tree) -> None:
         try:
-            save(self._run, step, host, self._identity, self._keep)
+            save(self._folder, step, host, self._identity, self._keep)
         except Exception:
             _hush_orbax()
             raise
@@ -216,8 +269,9 @@ def _description(array: np.ndarray) -> dict[str, Any]:
 
 
 def _remove_interrupted(run: Path) -> None:
-    for leftover in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for folder in (newest(run), best(run)):
+        for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _first_line(error: BaseException) -> str:

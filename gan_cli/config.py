@@ -26,7 +26,7 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Range, Seed
 
 # A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
-GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset")
+GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
 
 # Where a group's targets are defined: no other function of the package may be named there.
 HOMES = {
@@ -38,6 +38,8 @@ HOMES = {
     "optim": "gan_cli.optim",
     "strategy": "gan_cli.strategies",
     "dataset": "gan_cli.data",
+    "metric": "gan_cli.metrics",
+    "features": "gan_cli.metrics.features",
     "logger": "gan_cli.logger",
 }
 
@@ -53,6 +55,13 @@ FREE = frozenset(
         "train.on_nan",
         "train.profile",
         "train.eigenvalues",
+        "train.eval_every",
+        "train.eval_samples",
+        "train.objective",
+        "train.patience",
+        "train.report",
+        "metric",
+        "features",
         "logger",
         "name",
         "resume",
@@ -65,14 +74,16 @@ FREE = frozenset(
     }
 )
 # Where ${oc.env:...} may stand; it is stored unresolved, so that no secret lands in a run's directory.
-ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir")
+ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 
 
 @dataclass(frozen=True)
 class Train:
     """Options of ``train``: how long a run is, how often it reports, what it computes in.
 
-    Cadences are in steps; 0 is never. ``ensemble`` is how many seeds to train at once, or the values of each
+    Cadences are in steps; 0 is never, but that what ``metric`` names is computed at the end in any case.
+    ``objective`` is the figure that says which checkpoint is the best, and ``patience`` after how many evaluations
+    without a better one to stop (0: never). ``ensemble`` is how many seeds to train at once, or the values of each
     scalar option to train with, in all combinations. ``eigenvalues`` is how many of the game's Jacobian to find at
     the end.
     """
@@ -85,6 +96,11 @@ class Train:
     checkpoint_every: NonNegativeInt
     keep: PositiveInt
     ema: Decay
+    eval_every: NonNegativeInt
+    eval_samples: PositiveInt
+    objective: str | None
+    patience: NonNegativeInt
+    report: bool
     on_nan: Literal["stop", "continue"]
     precision: Precision
     eigenvalues: NonNegativeInt
@@ -104,6 +120,8 @@ class Schema:
     optim: dict[str, Any]
     strategy: dict[str, Any]
     dataset: dict[str, Any] | None
+    metric: dict[str, Any]
+    features: dict[str, Any]
     train: Train
     logger: dict[str, Any]
     seed: Seed
@@ -127,7 +145,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
         UserError: an unknown key, a missing value, a wrong type or range, a combination that cannot run.
     """
     config = _section(resolve(tree), Schema, "", modules)
-    for group in ("game", "optim", "strategy"):
+    for group in ("game", "optim", "strategy", "features"):
         if not config[group]:
             raise UserError(f"{group} is empty: choose one, e.g. {group}=...")
     config["train"] = _section(config["train"], Train, "train", modules)
@@ -135,7 +153,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
         if config[group]:
             config[group] = _node(config[group], group, modules)
     _check_needs(config, modules)
-    _check_cadences(config["train"])
+    _check_cadences(config["train"], bool(config["metric"]))
+    _check_evaluation(config)
     for node in (config["optim"], *config["optim"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
             node["decay_steps"] = config["train"]["steps"]
@@ -391,13 +410,23 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
         raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")
 
 
-def _check_cadences(train: Mapping[str, Any]) -> None:
-    for cadence in ("log_every", "sample_every", "checkpoint_every"):
+def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
+    cadences = ("log_every", "sample_every", "checkpoint_every")
+    for cadence in (*cadences, "eval_every") if evaluates else cadences:
         if train[cadence] % train["steps_per_call"]:
             raise UserError(
                 f"train.{cadence}={train[cadence]}: must be a multiple of train.steps_per_call="
                 f"{train['steps_per_call']}, the steps that one call of the compiled program makes."
             )
+
+
+def _check_evaluation(config: Mapping[str, Any]) -> None:
+    """Samples are judged against data, and what hangs on a metric has one."""
+    if config["metric"] and not config["dataset"]:
+        raise UserError("metric is set, but there are no data to compare samples with: metric=none.")
+    for key, unset in (("objective", None), ("patience", 0)):
+        if config["train"][key] != unset and not config["metric"]:
+            raise UserError(f"train.{key}={config['train'][key]}: needs a metric, e.g. metric=[fid].")
 
 
 # ------------------------------------------------------------------------------------------ fingerprints
@@ -411,6 +440,13 @@ def determining(config: Mapping[str, Any]) -> dict[str, Any]:
 def free_leaves(config: Mapping[str, Any]) -> list[str]:
     """The dotted keys of ``config`` that may differ when a run is resumed."""
     return [key for key, _ in _leaves(config) if is_free(key)]
+
+
+def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The options of ``config`` that are not as in ``default``: ``key``, ``default`` (or None) and ``value``."""
+    usual = dict(_leaves(default))
+    apart = [(key, value) for key, value in _leaves(config) if key not in usual or usual[key] != value]
+    return [{"key": key, "default": usual.get(key), "value": value} for key, value in apart]
 
 
 def is_free(key: str) -> bool:

@@ -25,9 +25,13 @@ def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    write(path, lambda file: file.write(content))
+
+
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON; a number that JSON cannot hold (infinite, not a number) becomes null."""
-    write(path, lambda file: file.write((json.dumps(jsonable(value), indent=2) + "\n").encode()))
+    write_bytes(path, (json.dumps(jsonable(value), indent=2) + "\n").encode())
 
 
 def jsonable(value: Any) -> Any:

@@ -16,8 +16,10 @@ from gan_cli.build import Experiment
 from gan_cli.console import Reporter
 from gan_cli.engine import TrainState
 from gan_cli.metrics import spectrum
+from gan_cli.metrics.evaluate import Best, Evaluator
 from gan_cli.records import Journal, MetricsLog
-from gan_cli.views.artist import Artist, Sampler, forget_pictures
+from gan_cli.sampling import Sampler
+from gan_cli.views.artist import Artist, forget_pictures
 from gan_cli.watch import Watch
 
 Arrays = dict[str, np.ndarray]
@@ -38,19 +40,25 @@ class Member:
         self.watch = Watch(experiment.game.players, experiment.train.on_nan == "stop")
         self._open: list[Any] = []
         self._sampled: tuple[int, Any] | None = None
+        self._judged: tuple[int, dict[str, float]] | None = None
         self.spectrum: dict[str, Any] = {}
 
-    def begin(self, step: int, restored: bool, sampler: Sampler | None) -> None:
+    def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
         """Open the books at ``step``: what lies after it is cut off, since it will be written again."""
+        self._sampler, self._evaluator = sampler, evaluator
         options = self.experiment.train
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
         forget_pictures(self.directory, step)
         self.journal.write("running", step=step)
         self.artist = Artist(self.experiment, self.directory, sampler)
-        self.saver = checkpoint.Saver(self.directory, self.identity, options.keep)
+        self.saver = checkpoint.Saver(checkpoint.newest(self.directory), self.identity, options.keep)
         self.saver.newest = step if restored else None
-        self._open += [self.artist, self.saver]
+        self._best_saver = checkpoint.Saver(checkpoint.best(self.directory), self.identity, keep=1)
+        self._open += [self.artist, self.saver, self._best_saver]
+        self.best = Best(evaluator.objective if evaluator else None, options.patience)
+        for record in self.metrics_log.records:
+            self.best.see(record["step"], record)
         records = self.metrics_log.records
         self.loggers = [logger(self.directory, records) for logger in self.experiment.loggers.values()]
         self._open += self.loggers
@@ -59,6 +67,11 @@ class Member:
     def going(self) -> bool:
         """Whether it still trains: not diverged, or not to be stopped by that."""
         return not self.watch.stopped
+
+    @property
+    def improves(self) -> bool:
+        """Whether training on is worth while: no stop was asked for where its figures get no better, or they do."""
+        return not self.best.stale
 
     def look(self, at: int, metrics: Arrays, finite: Arrays, rate: float | None) -> None:
         """Take note of the steps up to ``at``: metrics ``[length]``, and which players' parameters are finite."""
@@ -71,7 +84,9 @@ class Member:
         if self._sampled is not None and self._sampled[0] == at:
             self.latest.update(self.artist.figures(self._sampled[1]))
             self.watch.look_at_samples(at, self.latest)
-        if at % options.log_every == 0 or at == options.steps:
+        judged = self._judged[1] if self._judged is not None and self._judged[0] == at else {}
+        self.latest.update(judged)
+        if at % options.log_every == 0 or at == options.steps or judged:
             record = self.metrics_log.write(at, self.latest, rate)
             for logger in self.loggers:
                 logger.log(record)
@@ -79,6 +94,18 @@ class Member:
     def sample(self, step: int, state: TrainState) -> None:
         """Let the generator make what ``look`` judges and ``draw`` draws of this step. Waits for nothing."""
         self._sampled = step, self.artist.fixed(state)
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Compute the figures of this step that ``look`` takes note of. Waits for the device."""
+        assert self._evaluator is not None and self._sampler is not None
+        seed, n = self.experiment.seed, self.experiment.train.eval_samples
+        figures = self._evaluator(self._sampler.numbered(state, seed, n))
+        self._judged = step, {f"eval/{name}": value for name, value in figures.items()}
+
+    def save_best(self, step: int, state: TrainState) -> None:
+        """Keep this step's state if no evaluation before was better."""
+        if self._judged is not None and self.best.see(step, self._judged[1]) and self.watch.finite:
+            self._best_saver.save(step, state)
 
     def draw(self, step: int, state: TrainState) -> None:
         """Draw the samples of this step."""
@@ -89,6 +116,7 @@ class Member:
 
     def save(self, step: int, state: TrainState) -> None:
         """Save in the background; never a state that is not finite."""
+        self._best_saver.wait()  # a resumed run takes from its log that this has been kept
         self.saver.wait()  # the one under way may be of this very step
         if self.watch.finite and self.saver.newest != step:
             self.saver.save(step, state)
@@ -96,11 +124,13 @@ class Member:
     def check(self) -> None:
         """Raise what the background has come upon, and show the pictures that it has finished; never waits."""
         self.saver.check()
+        self._best_saver.check()
         self._show(wait=False)
 
     def finish(self) -> None:
         """Wait for what is being written."""
         self.saver.wait()
+        self._best_saver.wait()
         self._show(wait=True)
 
     def _show(self, wait: bool) -> None:
@@ -110,14 +140,20 @@ class Member:
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
         """Write how it ended; returns the last metrics, with those of its samples."""
-        final = dict(self.latest)
+        options, final = self.experiment.train, dict(self.latest)
         if self.going and "diversity" not in final:  # stopped, or resumed, at the end
             final |= self.artist.figures(self.artist.fixed(state))
         self.watch.end(step, final)
-        if self.experiment.train.eigenvalues and self.going:
-            self.spectrum = spectrum.of_game(self.experiment, state, self.experiment.train.eigenvalues)
+        if options.eigenvalues and self.going:
+            self.spectrum = spectrum.of_game(self.experiment, state, options.eigenvalues)
         facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
-        self.journal.write(status, **facts, **self.watch.story, **self.watch.suspicion, **self.spectrum)
+        facts |= {**self.watch.story, **self.watch.suspicion, **self.spectrum, **self.best.story}
+        if self._evaluator is not None:
+            facts["evaluation"] = self._evaluator.terms | {
+                "samples": options.eval_samples,
+                "seed": self.experiment.seed,
+            }
+        self.journal.write(status, **facts)
         return final
 
     def tell(self, reporter: Reporter, final: dict[str, float]) -> None:
@@ -133,6 +169,8 @@ class Member:
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
             reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
+        for line in self.best.tell():
+            reporter.say(line)
         if self.spectrum:
             told = ", ".join(f"{real:.3g}{imaginary:+.3g}i" for real, imaginary in self.spectrum["eigenvalues"])
             reporter.say(f"game      {self.spectrum['verdict']}: eigenvalues of its Jacobian {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -15,16 +16,18 @@ from gan_cli.build import Experiment
 class Journal:
     """``run.json``: what the run is and how it stands, written whole at every change."""
 
-    def __init__(self, directory: Path, experiment: Experiment, command: list[str]):
+    def __init__(self, directory: Path, experiment: Experiment, origin: dict[str, Any]):
         self._path = directory / "run.json"
         self._facts: dict[str, Any] = {
             "status": "running",
-            "command": command,
+            **origin,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seed": experiment.seed,
             **provenance.facts(),
             "fingerprint": experiment.fingerprint,
             "config": experiment.config,
+            # What the networks are built for: a run can be sampled where its data are not.
+            "spec": dataclasses.asdict(experiment.dataset.spec) if experiment.dataset else None,
         }
         self.before = self._before()
         self._facts["history"] = self._history()

@@ -24,11 +24,12 @@ from gan_cli.console import Reporter
 from gan_cli.engine import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.member import Member
+from gan_cli.metrics.evaluate import Evaluator
 from gan_cli.program import Program
 from gan_cli.records import Journal
+from gan_cli.sampling import Sampler, draws
 from gan_cli.signals import StopSignal
 from gan_cli.types import Tree
-from gan_cli.views.artist import sampler
 from gan_cli.watch import Clock, Trace
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
@@ -45,6 +46,7 @@ class Run:
         metrics: the last logged metrics, with those of the final samples.
         exit_status: what the process that trained it ends with.
         members: the runs of an ensemble; of a single run, none.
+        objective: the best value of the figure that a sweep optimises, or None where nothing was evaluated.
     """
 
     directory: Path
@@ -53,17 +55,23 @@ class Run:
     metrics: dict[str, float]
     exit_status: int
     members: list[Run] = field(default_factory=list)
+    objective: float | None = None
     _draw: Any = field(default=None, repr=False)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """``n`` examples from the averaged generator, as the networks see data (images in [-1, 1])."""
+        """The first ``n`` examples of a seed, from the averaged generator, as the networks see data (images in
+        [-1, 1])."""
         if self._draw is None:
             raise ValueError("this game draws no samples, or this is an ensemble: its members do")
         return self._draw(n, seed)
 
 
-def train(experiment: Experiment, directory: Path, command: list[str], reporter: Reporter) -> Run:
+def train(experiment: Experiment, directory: Path, origin: dict[str, Any], reporter: Reporter) -> Run:
     """Train in ``directory``, from its newest checkpoint if it has one, until done, stopped or diverged.
+
+    Args:
+        origin: what ``run.json`` is to tell of where the run comes from: the command, and how it differs from the
+            default.
 
     Raises:
         UserError: the directory's checkpoints are of another configuration, data set or architecture.
@@ -72,7 +80,7 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
     ensemble = experiment.ensemble
     places = [directory / "members" / str(i) for i in range(len(ensemble.members))] if ensemble else []
     with _alone([directory, *places]), StopSignal() as stop:
-        journal = Journal(directory, experiment, command)
+        journal = Journal(directory, experiment, origin)
         data = experiment.dataset.fingerprint() if experiment.dataset else None
 
         def member(own: Experiment, place: Path, journal: Journal) -> Member:
@@ -80,7 +88,7 @@ def train(experiment: Experiment, directory: Path, command: list[str], reporter:
 
         if ensemble:
             parts = zip(ensemble.members, places, strict=True)
-            members = [member(own, place, Journal(place, own, command)) for own, place in parts]
+            members = [member(own, place, Journal(place, own, origin)) for own, place in parts]
         else:
             members = [member(experiment, directory, journal)]
         try:
@@ -138,7 +146,8 @@ def _train(
 
     # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
     journal.write("running", step=step)
-    draws = sampler(experiment)
+    sampler = Sampler(experiment.game) if data and draws(experiment.game) else None
+    evaluator = _evaluator(experiment, reporter)
     clock, trace = Clock(step), Trace(directory, options.profile, options.steps - step > program.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
 
@@ -164,23 +173,28 @@ def _train(
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
-    # 3. The steps. Order of effects: compute, look, draw, save. A checkpoint is only ever of a finite state.
+    # 3. The steps. Order of effects: compute, evaluate, look, draw, save. A checkpoint is only of a finite state.
     try:
         for member in members:
-            member.begin(step, restored, draws)
+            member.begin(step, restored, sampler, evaluator)
         reporter.start(step, options.steps)
-        while step < options.steps and not stop.received and any(member.going for member in members):
+        while step < options.steps and not stop.received and any(m.going and m.improves for m in members):
             length = program.call(step)
             trace.before_call(state)
             state, metrics, finite = program.run(state, step)
             step += length
             in_flight.append((step, metrics, finite))
             draw, keep = due(options.sample_every), due(options.checkpoint_every)
+            judge = evaluator is not None and (due(options.eval_every) or step == options.steps)
             if draw:
                 each(Member.sample)
-            settle(0 if draw or keep or step == options.steps or clock.first is None else 1)
+            if judge:
+                each(Member.evaluate)
+            settle(0 if draw or keep or judge or step == options.steps or clock.first is None else 1)
             if draw and step < options.steps:
                 each(Member.draw)
+            if judge:
+                each(Member.save_best)
             if keep and step < options.steps:
                 each(Member.save)
             for member in members:
@@ -204,9 +218,11 @@ def _train(
     for i, member in enumerate(members):
         status, own = over if member.going else "diverged", program.member(state, i)
         final = member.end(status, step, own, **timing)
-        drawer = functools.partial(member.artist.samples, own) if member.artist.can_draw else None
         exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
-        runs.append(Run(member.directory, status, step, final, exit_status, _draw=drawer))
+        drawer = functools.partial(_samples, sampler, own) if sampler else None
+        runs.append(
+            Run(member.directory, status, step, final, exit_status, objective=member.best.value, _draw=drawer)
+        )
     rate = f", {clock.rate:,.0f} steps/s" if clock.rate else ""
     first = f", first call after {clock.first:.1f} s" if clock.first is not None else ""
     status = over if any(member.going for member in members) else "diverged"
@@ -254,6 +270,24 @@ def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
             member.watch.recall(member.journal.before)
         own[id(member)] = again[1][0] if again else states[0]
     return step, program.assemble([own[id(member)] for member in members], alive), True
+
+
+def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
+    """What judges the samples while the run trains; its needs are checked, and the data's features had, now."""
+    data, options = experiment.dataset, experiment.train
+    if not experiment.metrics:
+        return None
+    if data is None or not draws(experiment.game):
+        raise UserError(f"metric={list(experiment.metrics)}: this game draws no samples: metric=none.")
+    extractor = experiment.features(data)
+    evaluator = Evaluator(experiment.metrics, extractor, data, experiment.seed, options.objective)
+    named = ", ".join(experiment.metrics)
+    reporter.say(f"evaluates {options.eval_samples:,} samples by {named} in {evaluator.features}")
+    return evaluator
+
+
+def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarray:
+    return np.asarray(sampler(state, sampler.latents(seed, 0, n), sampler.labels(0, n)))
 
 
 @contextlib.contextmanager

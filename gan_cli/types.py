@@ -49,6 +49,7 @@ Smoothing = Annotated[float, Range(ge=0, lt=0.5)]
 Decay = Annotated[float, Range(ge=0, lt=1)]  # a moving average's memory, a moment's decay, a dropout rate
 Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
+Conditional = Literal["none", "concat", "projection", "acgan"]
 MinibatchKind = Literal["none", "std", "discrimination"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"]

@@ -41,8 +41,10 @@ NEEDS = {
 EQUAL = {("logger", "none", "tensorboard")}
 # For games that take no such part: tests/configs has one, run in test_cli.py.
 NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
+# What samples are judged by changes nothing that is trained: test_evaluate.py has these.
+JUDGES = {"metric", "features"}
 GROUPS = sorted(
-    path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
+    path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in {"hydra", "__pycache__", *JUDGES}
 )
 
 

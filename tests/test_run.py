@@ -229,7 +229,7 @@ def test_all_checkpoints_damaged():
 
 def test_another_dtype_or_shape_is_refused(tmp_path):
     state = {"a": np.ones((2, 3), np.float32)}
-    checkpoint.save(tmp_path, 1, state, {"configuration": "x"}, 3)
+    checkpoint.save(tmp_path / "checkpoints", 1, state, {"configuration": "x"}, 3)
     step, (found,) = checkpoint.restore([(tmp_path, {"configuration": "x"})], state)
     np.testing.assert_array_equal(found["a"], state["a"])
     for like in ({"a": np.ones((2, 3), np.float16)}, {"a": np.ones((3, 2), np.float32)}, {"b": state["a"]}):
@@ -248,7 +248,7 @@ def test_divergence_stops_and_keeps_the_last_finite_checkpoint(caplog):
     facts = json.loads((diverging.directory / "run.json").read_text())
     assert facts["status"] == "diverged" and facts["diverged_player"] in ("generator", "discriminator")
     assert 1 <= facts["diverged_at"] <= diverging.step
-    for step in checkpoint.steps(diverging.directory):
+    for step in checkpoint.steps(diverging.directory / "checkpoints"):
         assert step < facts["diverged_at"]
     assert f"step {facts['diverged_at']}" in caplog.text
 
@@ -318,7 +318,7 @@ def test_stop_signals_save_first(number, code, gan_train, tmp_path):
     assert done.returncode == code, done.stderr
     assert status(tmp_path / "outputs/a") == "stopped"
     stopped = json.loads((tmp_path / "outputs/a/run.json").read_text())["step"]
-    assert 20 <= stopped < 1000 and checkpoint.steps(tmp_path / "outputs/a") == [stopped]
+    assert 20 <= stopped < 1000 and checkpoint.steps(tmp_path / "outputs/a/checkpoints") == [stopped]
     again = gan_train(*TOY[:3], "resume=outputs/a", "logger=none", "train.steps=1000")
     assert again.returncode == 0, again.stderr
     whole = gan_train(*TOY, "name=whole", "train.steps=1000")

@@ -60,10 +60,10 @@ class Job:
         return _STATUS.get(self.exit_status, f"exit {self.exit_status}")
 
     @property
-    def final(self) -> dict[str, Any]:
-        """The final metrics that its directory tells."""
+    def facts(self) -> dict[str, Any]:
+        """What its directory tells of it."""
         try:
-            return json.loads((self.directory / "run.json").read_text()).get("final", {})
+            return json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
@@ -90,12 +90,14 @@ class ProcessLauncher(Launcher):
         print(f"\njob {number}: {shlex.join(overrides)}", flush=True)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         status, stopped = _wait(subprocess.Popen(command, env=environment, start_new_session=True))
-        self.jobs.append(Job(number, overrides, directory, status))
+        job = Job(number, overrides, directory, status)
+        self.jobs.append(job)
         if stopped:
             raise SweepStopped(stopped)
         # A failed job is told of in the table and in the exit status of the sweep. An exception here would
         # make the sweeper leave out the batches that follow.
-        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=None)
+        objective = job.facts.get("objective", {}).get("value")
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=objective)
 
 
 class SweepStopped(BaseException):
@@ -145,12 +147,13 @@ def print_table(jobs: Sequence[Job], console: Console | None = None) -> None:
     """Overrides, status, final figures and directory of every job."""
     table = Table("job", "overrides", "status", "final", "directory", title="sweep", title_justify="left")
     for job in jobs:
+        final = job.facts.get("final", {})
         shown = [
-            f"{name} {value:.4g}"
-            for name, value in job.final.items()
-            if name.endswith("/loss") and value is not None
+            f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None
         ]
-        figures = [f"{name} {job.final[name]:.4g}" for name in ("modes", "quality") if name in job.final]
+        figures = [f"{name} {final[name]:.4g}" for name in ("modes", "quality") if name in final]
+        if objective := job.facts.get("objective"):
+            figures.append(f"best {objective['name']} {objective['value']:.4g}")
         table.add_row(
             str(job.number),
             escape(" ".join(job.overrides)),

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from gan_cli import config as configuration
+from gan_cli.directory import facts
 from gan_cli.errors import UserError
 
 
@@ -19,21 +20,10 @@ def read(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: the directory is missing, or holds no run.
     """
-    if not directory.is_dir():
-        raise UserError(f"resume={directory}: there is no such directory.")
     try:
-        stored = json.loads((directory / "run.json").read_text(encoding="utf-8"))["config"]
-    except FileNotFoundError:
-        raise UserError(f"resume={directory}: holds no run (it has no run.json).") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"resume={directory}: its run.json cannot be read ({error}).") from error
-    if not isinstance(stored, dict):
-        raise UserError(f"resume={directory}: its run.json holds no configuration.")
-    return stored
-
-
-def has_run(directory: Path) -> bool:
-    return (directory / "run.json").exists()
+        return facts(directory)["config"]
+    except UserError as error:
+        raise UserError(f"resume={error}") from error
 
 
 def merge(

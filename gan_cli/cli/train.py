@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_cli.cli.shell import answer, prepare_jax
+from gan_cli.directory import holds_run
 from gan_cli.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -66,33 +68,24 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        from hydra._internal.utils import get_args_parser
+    return answer("gan-train", lambda: _main(arguments))
 
-        flags = get_args_parser().parse_args(arguments)
-        if flags.help or flags.hydra_help or flags.cfg or flags.info is not None or flags.shell_completion:
-            return _ask_hydra(arguments)
-        if flags.config_path or flags.config_name:
-            raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
-        from gan_cli.cli import compose
 
-        overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
-        if flags.multirun:
-            return _sweep(overrides)
-        run = _single(overrides)
-        return run.exit_status if run else 0
-    except UserError as error:
-        print(f"gan-train: {error}", file=sys.stderr)
-        return 2
-    except RunFailed as error:
-        print(f"gan-train: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"gan-train: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("gan-train: interrupted", file=sys.stderr)
-        return 130
+def _main(arguments: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    flags = get_args_parser().parse_args(arguments)
+    if flags.help or flags.hydra_help or flags.cfg or flags.info is not None or flags.shell_completion:
+        return _ask_hydra(arguments)
+    if flags.config_path or flags.config_name:
+        raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
+    from gan_cli.cli import compose
+
+    overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
+    if flags.multirun:
+        return _sweep(overrides)
+    run = _single(overrides)
+    return run.exit_status if run else 0
 
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
@@ -121,7 +114,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         else:
             checked = configuration.check(compose.ours(composed), modules)
 
-        _prepare_jax()
+        prepare_jax()
         from gan_cli.build import build
 
         experiment = build(checked)
@@ -138,11 +131,16 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 
         from gan_cli.run import train as run
 
+        default = configuration.check(compose.ours(compose.compose(hydra, [])))
+        origin = {
+            "command": ["gan-train", *overrides],
+            "differences": configuration.differences(default, checked),
+        }
         raised: list[Exception] = []
 
         def task(_: Any) -> Run:
             try:
-                return run(experiment, directory, ["gan-train", *overrides], reporter)
+                return run(experiment, directory, origin, reporter)
             except Exception as error:
                 raised.append(error)
                 raise
@@ -176,8 +174,6 @@ def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     """The run's directory, and whether there is a run in it to go on with."""
-    from gan_cli.cli import resume
-
     asked, name = composed.resume, composed.name
     for key, value in (("resume", asked), ("name", name)):
         if value is not None and not isinstance(value, str | int):
@@ -195,7 +191,7 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
             raise UserError(
                 "resume=auto: needs name=NAME. A directory named by the time would be a new one at each start."
             )
-        return directory, resume.has_run(directory)
+        return directory, holds_run(directory)
     return directory, False
 
 
@@ -206,26 +202,16 @@ def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
 
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
     """A directory for a new run, made exclusively: two runs of the same second do not share one."""
-    from gan_cli.cli import compose, resume
+    from gan_cli.cli import compose
 
     if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
-    if resume.has_run(directory):
+    if holds_run(directory):
         raise UserError(
             f"{directory}: there is a run already. resume=auto goes on with it; or choose another name."
         )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
-
-
-def _prepare_jax() -> None:
-    """The persistent compilation cache, on unless the user has set one: a second start compiles nothing."""
-    import jax
-
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan_cli" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
@@ -300,7 +286,7 @@ def _task(config: Any) -> float | None:
     run = train([*settings.overrides.task, *paths, f"hydra.run.dir='{settings.runtime.output_dir}'"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: {run.status}")
-    return None
+    return run.objective
 
 
 def _ask_hydra(arguments: list[str]) -> int:

@@ -48,7 +48,7 @@ def folder(
         raise UserError(f"dataset.path={path}: there is no such folder or zip.")
     if not root.is_dir() and not zipfile.is_zipfile(root):
         raise UserError(f"dataset.path={path}: is neither a folder nor a zip of images.")
-    names = _names(root)
+    names = files_in(root)
     if not names:
         raise UserError(f"dataset.path={path}: there are no images in it ({', '.join(SUFFIXES)}).")
     if must_stream(len(names) * resolution * resolution * channels, stream):
@@ -56,7 +56,7 @@ def folder(
         spec = Spec(files.shape, -1.0, 1.0, len(files.classes) or None)
         return Dataset(f"{root.name} ({len(names)} images, streamed)", spec, files, flip=flip)
     skipped = Skipped()
-    pairs = list(decode_all(_contents(root, names), resolution, channels, on_error, skipped))
+    pairs = list(decode_all(contents_of(root, names), resolution, channels, on_error, skipped))
     if not pairs:
         raise UserError(f"dataset.path={path}: none of its {len(names)} images could be read.")
     classes, labels = _classes([name for name, _ in pairs])
@@ -127,7 +127,7 @@ def _classes(names: list[str]) -> tuple[list[str], list[int]]:
     return known, [known.index(str(folder)) for folder in folders]
 
 
-def _names(root: Path) -> list[str]:
+def files_in(root: Path) -> list[str]:
     """The image files under ``root`` by relative name, sorted, hidden ones and resource forks left out."""
     if root.is_dir():
         found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
@@ -142,7 +142,7 @@ def _names(root: Path) -> list[str]:
     )
 
 
-def _contents(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+def contents_of(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     if root.is_dir():
         for name in names:
             yield name, _read_file(root / name)

@@ -163,6 +163,12 @@ def normalise(examples: Any) -> jax.Array:
     return examples.astype(jnp.float32) / 127.5 - 1 if examples.dtype == jnp.uint8 else examples
 
 
+def denormalise(examples: Any) -> jax.Array:
+    """Images in [-1, 1] as uint8, what lies outside cut off, and what is no number grey."""
+    finite = jnp.nan_to_num(examples, posinf=1.0, neginf=-1.0)
+    return jnp.clip(jnp.rint((finite + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
 def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
     """Where each place of ``0..size-1`` goes under a random permutation, without ever holding the permutation.
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from gan_cli.augment import Augment
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
-from gan_cli.models import Model
+from gan_cli.models import Model, conditional
 from gan_cli.penalties import Penalty
 from gan_cli.types import Batch, ByPlayer, Metrics, Spec, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
+
+
+class Judgement(NamedTuple):
+    """What the discriminator says of examples: ``logits`` ``[batch]``, and of AC-GAN class logits, else None."""
+
+    logits: jax.Array
+    classes: jax.Array | None = None
 
 
 class GAN:
@@ -48,12 +56,22 @@ class GAN:
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
+        if model.conditional != "none":
+            self._check_labels(model.conditional)
+        self.classes = None if model.conditional == "none" else spec.num_classes
         self._dtype = jnp.dtype(precision)
         packed = dataclasses.replace(spec, shape=(*spec.shape[:-1], spec.shape[-1] * self.pack))
-        self._build = {
-            DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
-            GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
-        }
+        if self.classes is None:
+            self._build = {
+                DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
+                GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
+            }
+        else:
+            discriminator = conditional.DISCRIMINATORS[model.conditional]
+            self._build = {
+                DISCRIMINATOR: lambda key: discriminator(model, spec, nnx.Rngs(key)),
+                GENERATOR: lambda key: conditional.Generator(model, spec, nnx.Rngs(key)),
+            }
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
         self._couples_batch = bool(getattr(abstract[DISCRIMINATOR], "couples_batch"))  # noqa: B009
@@ -72,9 +90,10 @@ class GAN:
         def shapes() -> Any:
             params, net_state = self.init(jax.random.key(0))
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
-            fake, _ = self._generate(params, net_state, latents, True, key)
-            logits, _ = self._logits(params, net_state, self._shown(fake, net_state, key, 0), key)
-            return fake, logits
+            labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
+            fake, _ = self._generate(params, net_state, latents, labels, True, key)
+            judged, _ = self._judge(params, net_state, self._shown(fake, net_state, key, 0), labels, key)
+            return fake, judged.logits
 
         fake, logits = jax.eval_shape(shapes)
         if fake.shape[1:] != self.spec.shape or logits.shape != (2,):
@@ -82,6 +101,12 @@ class GAN:
                 f"model: the generator makes {fake.shape[1:]} and the discriminator {logits.shape[1:]} where the "
                 f"data's examples are {self.spec.shape} and a logit is ()."
             )
+
+    def _check_labels(self, kind: str) -> None:
+        if self.spec.num_classes is None:
+            raise UserError(f"model.conditional={kind}: the data have no labels.")
+        if self._packing is not None:
+            raise UserError(f"model.conditional={kind}: what is packed has a label for each example, not one.")
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state of both networks, from one key."""
@@ -114,39 +139,46 @@ class GAN:
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:
             # Nothing is cut off from the gradient: second-order strategies need how it depends on the generator.
-            return self._discriminator_loss(params, net_state, batch.examples, fake, own_key, step)
+            return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._both_shown(batch.examples, fake, net_state, own_key, step)
         # Losses that do not look at the real logits leave this pass unused, and the compiler drops it.
-        real_logits, _ = self._logits(params, net_state, real, real_key)
-        fake_logits, _ = self._logits(params, net_state, fake, fake_key)
-        return self.adversarial.generator(real_logits, fake_logits).mean(), (net_state, {})
+        of_real, _ = self._judge(params, net_state, real, batch.labels, real_key)
+        of_fake, _ = self._judge(params, net_state, fake, batch.labels, fake_key)
+        loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
+        return loss + _misnamed(of_fake, batch.labels), (net_state, {})
 
     def _discriminator_loss(
         self,
         params: ByPlayer,
         net_state: ByPlayer,
-        real: jax.Array,
+        batch: Batch,
         fake: jax.Array,
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
+        labels = batch.labels
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
-        real, fake = self._both_shown(real, fake, net_state, key, step)
+        real, fake = self._both_shown(batch.examples, fake, net_state, key, step)
         if self._couples_batch:
-            real_logits, state = self._logits(params, net_state, real, real_key)
+            of_real, state = self._judge(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
-            fake_logits, state = self._logits(params, after, fake, fake_key)
+            of_fake, state = self._judge(params, after, fake, labels, fake_key)
         else:  # one pass over both is the same function, in half as many and larger operations
-            logits, state = self._logits(params, net_state, jnp.concatenate([real, fake]), real_key)
-            real_logits, fake_logits = jnp.split(logits, 2)
+            twice = None if labels is None else jnp.concatenate([labels, labels])
+            judged, state = self._judge(params, net_state, jnp.concatenate([real, fake]), twice, real_key)
+            of_real, of_fake = (jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], judged) for i in (0, 1))
+        real_logits, fake_logits = of_real.logits, of_fake.logits
         loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
+        loss += _misnamed(of_real, labels) + _misnamed(of_fake, labels)
         metrics = {
             f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
             f"{DISCRIMINATOR}/fake_logits": fake_logits.mean(),
             f"{DISCRIMINATOR}/real_accuracy": (real_logits > 0).mean(),
             f"{DISCRIMINATOR}/fake_accuracy": (fake_logits < 0).mean(),
         }
+        if of_real.classes is not None:
+            metrics[f"{DISCRIMINATOR}/class_accuracy"] = jnp.mean(of_real.classes.argmax(1) == labels)
         adapted = net_state[DISCRIMINATOR]["augment"]
         for name, own in adapted.items():
             for what, value in own.items() if own else ():
@@ -159,7 +191,7 @@ class GAN:
             key = jax.random.fold_in(penalty_key, i)
 
             def critic(own: Tree, x: jax.Array, key: jax.Array = key) -> jax.Array:
-                return self._logits(params | {DISCRIMINATOR: own}, net_state, x, key)[0]
+                return self._judge(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
 
             def value(
                 own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key
@@ -179,10 +211,13 @@ class GAN:
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
-        """As many generated examples as the batch has real ones, and the network state that the pass leaves."""
+        """As many generated examples as the batch has real ones, and the network state that the pass leaves.
+
+        Of a conditional game they have the batch's labels.
+        """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
         latents = jax.random.normal(latent_key, (len(batch.examples), self.latent_dim))
-        fake, state = self._generate(params, net_state, latents, True, key)
+        fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
     def shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any) -> jax.Array:
@@ -206,24 +241,61 @@ class GAN:
     def sample(
         self, params: ByPlayer, net_state: ByPlayer, key: jax.Array, n: int, label: jax.Array | None = None
     ) -> jax.Array:
-        """``[n, *spec.shape]`` generated examples, with running statistics and without dropout."""
-        latents = jax.random.normal(key, (n, self.latent_dim))
-        return self._generate(params, net_state, latents, False, key)[0]
+        """``[n, *spec.shape]`` generated examples, of a conditional game of class ``label`` or each in turn."""
+        labels = None
+        if self.classes is not None:
+            labels = jnp.arange(n) % self.classes if label is None else jnp.full(n, label)
+        return self.decode(params, net_state, jax.random.normal(key, (n, self.latent_dim)), labels)
+
+    def decode(
+        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
+    ) -> jax.Array:
+        """``[n, latent_dim]`` latents, and of a conditional game labels ``[n]``, -> ``[n, *spec.shape]`` examples.
+
+        With running statistics and without dropout.
+        """
+        return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
+
+    def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
+        """A player's network, to look inside."""
+        return nnx.merge(self._graphs[player], params[player], net_state[player]["network"], copy=True)
 
     def _generate(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, train: bool, key: jax.Array
+        self,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        latents: jax.Array,
+        labels: jax.Array | None,
+        train: bool,
+        key: jax.Array,
     ) -> tuple[jax.Array, Tree]:
-        return self._run(GENERATOR, params, net_state, latents, train, key)
+        return self._run(GENERATOR, params, net_state, latents, labels, train, key)
 
-    def _logits(
-        self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        return self._run(DISCRIMINATOR, params, net_state, x, True, key)
+    def _judge(
+        self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> tuple[Judgement, Tree]:
+        said, state = self._run(DISCRIMINATOR, params, net_state, x, labels, True, key)
+        return Judgement(*said) if isinstance(said, tuple) else Judgement(said), state
 
     def _run(
-        self, name: str, params: ByPlayer, net_state: ByPlayer, x: jax.Array, train: bool, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
+        self,
+        name: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        x: jax.Array,
+        labels: jax.Array | None,
+        train: bool,
+        key: jax.Array,
+    ) -> tuple[Any, Tree]:
         # A copy: the module's state must be new variables of the innermost trace.
-        module = nnx.merge(self._graphs[name], params[name], net_state[name]["network"], copy=True)
-        y = module(x.astype(self._dtype), train=train, key=key)
-        return y.astype(jnp.float32), nnx.state(module, nnx.Not(nnx.Param))
+        module = self.network(name, params, net_state)
+        given = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        y = module(*given, train=train, key=key)
+        return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
+
+
+def _misnamed(judged: Judgement, labels: jax.Array | None) -> jax.Array | float:
+    """The cross-entropy of the classes named with those that were to be (Odena et al. 2017, eq. 3), of AC-GAN."""
+    if judged.classes is None or labels is None:
+        return 0.0
+    return optax.softmax_cross_entropy_with_integer_labels(judged.classes, labels).mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,15 @@ import numpy as np
 import optax
 from flax import nnx
 
-from gan_cli import transforms
+from gan_cli import cache, transforms
 from gan_cli.data.source import Dataset, normalise
 from gan_cli.models.layers import dense, down
 
 _INIT = nnx.initializers.he_normal()
 _BATCH = 100
+_EPOCHS = 20
+_MOST = 60_000  # examples to train on
+_SOURCE = Path(__file__).read_bytes()
 
 
 class _Network(nnx.Module):
@@ -34,66 +37,76 @@ class _Network(nnx.Module):
 
 
 class Classifier:
-    """Trained on a data set's examples, judged on those that it holds out.
+    """Trained on a data set's examples, judged on those that it holds out; kept in the cache.
+
+    Where none are held out, every tenth example is, of this training only.
 
     Attributes:
+        params: the weights.
         accuracy: the share of the held-out examples that it names right.
+        judged_on: their number.
+        digest: of all that the weights depend on.
     """
 
-    def __init__(self, data: Dataset, *, epochs: int = 20, seed: int = 0):
-        if data.labels is None or data.held_out is None or not data.spec.is_image or data.spec.num_classes is None:
-            raise ValueError("a classifier needs images with labels, some of them held out")
-        self._classes = data.spec.num_classes
-        network = _Network(data.spec.shape, self._classes, nnx.Rngs(seed))
-        self._graph, params = nnx.split(network)
-        self._params = self._train(params, np.asarray(data.examples), data.labels, epochs, seed)
-        found = self(np.asarray(normalise(data.held_out)))[1].argmax(1)
-        self.accuracy = float((found == data.held_out_labels).mean())
+    def __init__(self, data: Dataset):
+        """Raises: ValueError: there are no images with labels."""
+        if not data.spec.is_image or data.spec.num_classes is None:
+            raise ValueError("a classifier needs images with labels")
+        # Every example has a draw of its own, so that those of a class lie together no more.
+        chosen = np.random.default_rng(0).permutation(data.size)[:_MOST]
+        held_out = data.held_out is not None
+        tested = np.arange(0) if held_out else chosen[::10]
+        self._rows = chosen if held_out else np.delete(chosen, np.s_[::10])
+        self._data = data
+        network = _Network(data.spec.shape, data.spec.num_classes, nnx.Rngs(0))
+        self._graph, start = nnx.split(network)
+        leaves, structure = jax.tree.flatten(start)
+        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint())
 
-    def _train(
-        self, params: nnx.State, examples: np.ndarray, labels: np.ndarray, epochs: int, seed: int
-    ) -> nnx.State:
-        per_epoch = len(examples) // _BATCH
-        optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, epochs * per_epoch))
+        def make() -> dict[str, np.ndarray]:
+            params = self._train(start)
+            self.params = params
+            tests = {"examples": data.held_out, "labels": data.held_out_labels} if held_out else data.take(tested)
+            right = self(normalise(jnp.asarray(tests["examples"])))[1].argmax(1) == tests["labels"]
+            stored = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
+            return stored | {"accuracy": np.array(right.mean()), "judged_on": np.array(len(right))}
+
+        found = cache.arrays("classifier", self.digest, make)
+        self.params = jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
+        self.accuracy, self.judged_on = float(found["accuracy"]), int(found["judged_on"])
+
+    def _train(self, params: nnx.State) -> nnx.State:
+        taken = self._data.take(self._rows)
+        examples, labels = jnp.asarray(taken["examples"]), jnp.asarray(taken["labels"])
+        size = min(_BATCH, len(examples))
+        per_epoch = len(examples) // size
+        optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, _EPOCHS * per_epoch))
 
         def step(carry: tuple, given: tuple) -> tuple[tuple, None]:
             (params, state), (rows, key) = carry, given
-            images = transforms.shift(normalise(arrays[rows]), key, 1 / 14, "edge")
+            images = transforms.shift(normalise(examples[rows]), key, 1 / 14, "edge")
 
             def loss(params: nnx.State) -> jax.Array:
-                _, logits = nnx.merge(self._graph, params)(images)
-                return optax.softmax_cross_entropy_with_integer_labels(logits, targets[rows]).mean()
+                _, logits = self.apply(params, images)
+                return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
             updates, state = optimiser.update(jax.grad(loss)(params), state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        arrays, targets = jnp.asarray(examples), jnp.asarray(labels)
-        order = np.random.default_rng(seed)
-        rows = [order.permutation(len(examples))[: per_epoch * _BATCH] for _ in range(epochs)]
-        keys = jax.random.split(jax.random.key(seed), epochs * per_epoch)
-        given = jnp.asarray(np.concatenate(rows).reshape(-1, _BATCH)), keys
+        order = np.random.default_rng(0)
+        rows = [order.permutation(len(examples))[: per_epoch * size] for _ in range(_EPOCHS)]
+        keys = jax.random.split(jax.random.key(0), _EPOCHS * per_epoch)
+        given = jnp.asarray(np.concatenate(rows).reshape(-1, size)), keys
         run = jax.jit(lambda carry: jax.lax.scan(step, carry, given)[0])
         return run((params, optimiser.init(params)))[0]
 
-    @functools.cached_property
-    def _apply(self):
-        return jax.jit(lambda params, x: nnx.merge(self._graph, params)(x))
+    def apply(self, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """``[n, h, w, c]`` images in [-1, 1] -> features ``[n, 64]`` and logits ``[n, classes]``; pure."""
+        return nnx.merge(self._graph, params)(x)
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """``[n, h, w, c]`` images in [-1, 1] -> features ``[n, 64]`` and class probabilities ``[n, classes]``."""
-        parts = [self._apply(self._params, images[i : i + 500]) for i in range(0, len(images), 500)]
+        apply = jax.jit(self.apply)
+        parts = [apply(self.params, images[i : i + 500]) for i in range(0, len(images), 500)]
         features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
         return features, np.asarray(jax.nn.softmax(logits))
-
-
-def frechet(first: np.ndarray, second: np.ndarray) -> float:
-    """The Frechet distance of two Gaussians fitted to features ``[n, f]`` (Heusel et al. 2017, eq. 6).
-
-    The trace of the product's root is the sum of the roots of the product's eigenvalues, which are real and not
-    negative but for rounding.
-    """
-    means = [features.astype(np.float64).mean(0) for features in (first, second)]
-    covariances = [np.atleast_2d(np.cov(features.astype(np.float64), rowvar=False)) for features in (first, second)]
-    roots = np.sqrt(np.clip(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0, None))
-    spread = sum(np.trace(covariance) for covariance in covariances) - 2 * roots.sum()
-    return float(((means[0] - means[1]) ** 2).sum() + spread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gan_cli.data.source import Modes
+from gan_cli.metrics import Higher, Lower
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
@@ -29,16 +30,37 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
     fair = len(samples) / len(modes.centres)
     divergence = _jensen_shannon(counts / counts.sum(), 1 / len(counts)) if counts.any() else 1.0
     return {
-        "modes": float((counts >= fair / 4).sum()),
+        "modes": Higher((counts >= fair / 4).sum()),
         "modes_total": float(len(modes.centres)),
-        "modes_hit": float((counts > 0).sum()),
-        "quality": float(good.mean()),
-        "divergence": divergence,
+        "modes_hit": Higher((counts > 0).sum()),
+        "quality": Higher(good.mean()),
+        "divergence": Lower(divergence),
     }
 
 
-def _jensen_shannon(p: np.ndarray, uniform: float) -> float:
-    middle = (p + uniform) / 2
-    occupied = p > 0
-    of_p = (p[occupied] * np.log(p[occupied] / middle[occupied])).sum()
-    return float((of_p + (uniform * np.log(uniform / middle)).sum()) / 2)
+def known_modes(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
+    """``coverage`` of the samples, where the data's modes are known."""
+    return coverage(fake_points, known_modes)
+
+
+def classes(fake_classes: np.ndarray, real_classes: np.ndarray) -> dict[str, float]:
+    """The classes that a classifier finds among the samples: the modes of labelled data.
+
+    Returns:
+        ``classes``, those with at least a quarter of the share that they have among the real data, and
+        ``classes_total``; ``class_divergence``, the Jensen-Shannon divergence (nats) of the two sets' shares.
+    """
+    total = int(max(fake_classes.max(), real_classes.max())) + 1
+    shares, expected = (np.bincount(found, minlength=total) / len(found) for found in (fake_classes, real_classes))
+    return {
+        "classes": Higher(((shares >= expected / 4) & (expected > 0)).sum()),
+        "classes_total": float((expected > 0).sum()),
+        "class_divergence": Lower(_jensen_shannon(shares, expected)),
+    }
+
+
+def _jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
+    """Of two distributions over the same modes, in nats; ``q`` may be one share for all."""
+    q = np.broadcast_to(q, p.shape)
+    middle = (p + q) / 2
+    return sum(float((a[a > 0] * np.log(a[a > 0] / middle[a > 0])).sum()) for a in (p, q)) / 2

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models.layers import Block, Finish, Minibatch, dense, down, run_blocks, stages, up
+from gan_cli.models.layers import Block, Finish, Linear, Minibatch, dense, down, each_block, stages, up
 from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
 
 _INIT = nnx.initializers.normal(0.02)
@@ -55,10 +55,18 @@ class Generator(nnx.Module):
         )
         self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
 
+    @property
+    def entry(self) -> Linear:
+        return self.first
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.first(z, train=train).reshape(z.shape[0], self.side, self.side, -1)
+        return self.finish(x, train=train, key=key)
+
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         first_key, key = jax.random.split(key)
-        x = self.first(z, train=train).reshape(len(z), self.side, self.side, -1)
-        x = run_blocks(self.blocks, self.finish(x, train=train, key=first_key), train=train, key=key)
+        x = self.early(z, train=train, key=first_key)
+        x = each_block(self.blocks, x, train=train, key=key)[-1]
         return jnp.tanh(self.out(x, train=train))
 
 
@@ -103,6 +111,11 @@ class Discriminator(nnx.Module):
         self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch" or minibatch != "none"
 
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        return each_block(self.blocks, x, train=train, key=key)[1:]
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = run_blocks(self.blocks, x, train=train, key=key)
-        return self.out(self.minibatch(x.reshape(len(x), -1)), train=train)[:, 0]
+        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]

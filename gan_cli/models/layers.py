@@ -239,11 +239,12 @@ class Minibatch(nnx.Module):
         return jnp.concatenate([x, more.astype(x.dtype)], axis=1)
 
 
-def run_blocks(blocks: nnx.List, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-    """The blocks in order, each with a key of its own."""
+def each_block(blocks: nnx.List, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+    """``x``, and what each block in order makes of what the one before it made; each has a key of its own."""
+    made = [x]
     for i, block in enumerate(blocks):
-        x = block(x, train=train, key=jax.random.fold_in(key, i))
-    return x
+        made.append(block(made[-1], train=train, key=jax.random.fold_in(key, i)))
+    return made
 
 
 def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models.layers import Block, Minibatch, dense, run_blocks
+from gan_cli.models.layers import Block, Linear, Minibatch, dense, each_block
 from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
 
 _INIT = nnx.initializers.lecun_normal()
@@ -40,10 +40,17 @@ class Generator(nnx.Module):
         self.out = dense(width, spec.size, rngs, init=_INIT)
         self.spec = spec
 
+    @property
+    def entry(self) -> Linear:
+        return self.blocks[0].linear
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return each_block(self.blocks, z, train=train, key=key)[1]
+
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.out(run_blocks(self.blocks, z, train=train, key=key), train=train)
+        x = self.out(each_block(self.blocks, z, train=train, key=key)[-1], train=train)
         x = x if self.spec.low is None else jnp.tanh(x)
-        return x.reshape(len(z), *self.spec.shape)
+        return x.reshape(z.shape[0], *self.spec.shape)
 
 
 class Discriminator(nnx.Module):
@@ -70,6 +77,8 @@ class Discriminator(nnx.Module):
         self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch" or minibatch != "none"
 
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.minibatch(each_block(self.blocks, x.reshape(len(x), -1), train=train, key=key)[-1])
+
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = run_blocks(self.blocks, x.reshape(len(x), -1), train=train, key=key)
-        return self.out(self.minibatch(x), train=train)[:, 0]
+        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]

@@ -11,7 +11,7 @@ from itertools import pairwise
 import jax
 from flax import nnx
 
-from gan_cli.models.layers import Block, dense, run_blocks
+from gan_cli.models.layers import Block, Linear, dense, each_block
 from gan_cli.types import PositiveInt, Spec
 
 _INIT = nnx.initializers.normal(0.02)
@@ -31,9 +31,16 @@ class Generator(nnx.Module):
         self.out = dense(width, spec.size, rngs, init=_INIT)
         self.spec = spec
 
+    @property
+    def entry(self) -> Linear:
+        return self.blocks[0].linear
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return each_block(self.blocks, z, train=train, key=key)[1]
+
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.out(run_blocks(self.blocks, z, train=train, key=key), train=train)
-        return x.reshape(len(z), *self.spec.shape)
+        x = self.out(each_block(self.blocks, z, train=train, key=key)[-1], train=train)
+        return x.reshape(z.shape[0], *self.spec.shape)
 
 
 class Discriminator(nnx.Module):
@@ -56,8 +63,11 @@ class Discriminator(nnx.Module):
         self.out = dense(width, 1, rngs, init=_INIT)
         self.couples_batch = False
 
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = x.reshape(len(x), -1)
         for layer in self.layers:
             x = layer(x, train=train).reshape(len(x), -1, self.pieces).max(-1)
-        return self.out(x, train=train)[:, 0]
+        return x
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]

@@ -48,12 +48,18 @@ class Generator(nnx.Module):
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(doublings + 1))
         self.out = _pointwise(width, spec.shape[-1], rngs, bias=False, gain=1.0)
 
-    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+    @property
+    def entry(self) -> Linear:
+        return self.first
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.first(z, train=train)[:, None, None] * self.basis[...].astype(z.dtype)
-        for i, stage in enumerate(self.stages):
-            x = double(x) if i else x
-            for block in stage:
-                x = block(x, train=train)
+        return _run(self.stages[0], x, train)
+
+    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.early(z, train=train, key=key)
+        for stage in self.stages[1:]:
+            x = _run(stage, double(x), train)
         return self.out(x, train=train)
 
 
@@ -78,15 +84,19 @@ class Discriminator(nnx.Module):
         self.out = dense(width, 1, rngs, init=_FAN_IN, bias=False)
         self.couples_batch = False
 
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(x, train=train)
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        made: list[jax.Array] = []
         for i, stage in enumerate(self.stages):
-            x = halve(x) if i else x
-            for block in stage:
-                x = block(x, train=train)
+            made.append(_run(stage, halve(made[-1]) if i else self.first(x, train=train), train))
+        return made
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.maps(x, train=train, key=key)[-1]
         # One number of each channel, by a kernel of the whole image's size.
-        x = jnp.einsum("nhwc,hwc->nc", x, self.basis[...].astype(x.dtype))
-        return self.out(x, train=train)[:, 0]
+        return jnp.einsum("nhwc,hwc->nc", x, self.basis[...].astype(x.dtype))
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
 
 
 class ResidualBlock(nnx.Module):
@@ -109,6 +119,12 @@ class ResidualBlock(nnx.Module):
 
 def _stage(blocks: int, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs) -> nnx.List:
     return nnx.List(ResidualBlock(width, expansion, groups, total, rngs) for _ in range(blocks))
+
+
+def _run(stage: nnx.List, x: jax.Array, train: bool) -> jax.Array:
+    for block in stage:
+        x = block(x, train=train)
+    return x
 
 
 def _gain(gain: float) -> nnx.initializers.Initializer:

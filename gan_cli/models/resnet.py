@@ -44,9 +44,17 @@ class Generator(nnx.Module):
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
         self.out = _conv3(width, spec.shape[-1], rngs, spectral=spectral, init=_GLOROT)
 
+    @property
+    def entry(self) -> Linear:
+        return self.first
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.first(z, train=train).reshape(z.shape[0], self.side, self.side, -1)
+        return self.blocks[0](x, train=train, key=key)
+
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(z, train=train).reshape(len(z), self.side, self.side, -1)
-        for block in self.blocks:
+        x = self.early(z, train=train, key=key)
+        for block in self.blocks[1:]:
             x = block(x, train=train, key=key)
         return jnp.tanh(self.out(self.finish(x, train=train, key=key), train=train))
 
@@ -83,12 +91,18 @@ class Discriminator(nnx.Module):
         self.out = dense(self.minibatch.features, 1, rngs, init=_GLOROT, spectral=spectral)
         self.couples_batch = norm == "batch" or minibatch != "none"
 
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(x, train=train)
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        made = [self.first(x, train=train)]
         for block in self.blocks:
-            x = block(x, train=train, key=key)
-        x = self.finish(x, train=train, key=key)
-        return self.out(self.minibatch(x.sum((1, 2))), train=train)[:, 0]
+            made.append(block(made[-1], train=train, key=key))
+        return made
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        x = self.finish(self.maps(x, train=train, key=key)[-1], train=train, key=key)
+        return self.minibatch(x.sum((1, 2)))
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
 
 
 class UpBlock(nnx.Module):

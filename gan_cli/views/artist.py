@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,18 @@ from gan_cli.build import Experiment
 from gan_cli.data.source import normalise
 from gan_cli.engine import TrainState
 from gan_cli.metrics import diversity, modes
+from gan_cli.sampling import Sampler
 from gan_cli.views import pictures
-
-Sampler = Callable[[TrainState, jax.Array, int], jax.Array]
-
-
-def sampler(experiment: Experiment) -> Sampler | None:
-    """``(state, key, n) -> [n, *spec.shape]`` from the averaged generator, compiled; None where there is none."""
-    draw = getattr(experiment.game, "sample", None)
-    if draw is None or experiment.dataset is None:
-        return None
-
-    def sample(state: TrainState, key: jax.Array, n: int) -> jax.Array:
-        return draw(state.params | state.average, state.net_state | state.average_state, key, n)
-
-    return jax.jit(sample, static_argnums=2)
 
 
 class Artist:
-    """Draws samples from fixed latents, and the real data's grid once; pictures are written in the background.
+    """Draws the first samples of the run's seed, and the real data once; pictures are written in the background.
 
     Of a game that draws no samples but says where its players stand, the players' way is drawn, as it was logged.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
-        self._data, self._seed, self._sample = experiment.dataset, experiment.seed, sampler
+        self._data, self._seed, self._sampler = experiment.dataset, experiment.seed, sampler
         self._log = directory / "metrics.jsonl" if sampler is None and hasattr(experiment.game, "measure") else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
@@ -50,20 +36,14 @@ class Artist:
         # What the discriminator is shown is drawn where it is not what the data and the generator give.
         self._shown = jax.jit(experiment.game.shown) if experiment.config.get("augment") else None  # type: ignore
         self._diversity: diversity.Diversity | None = None
-        if self.can_draw:
+        if sampler is not None and self._data is not None:
             self._thread.submit(draw_real, self._data, self._folder / "real.png")
-
-    def samples(self, state: TrainState, n: int, seed: int) -> np.ndarray:
-        """``n`` examples from the averaged generator."""
-        assert self._sample is not None
-        return np.asarray(self._sample(state, jax.random.key(seed), n))
+            n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
+            self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def fixed(self, state: TrainState) -> jax.Array | None:
         """What the generator makes of the fixed latents, on its way; None of a game that draws no samples."""
-        if self._sample is None or self._data is None:
-            return None
-        n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
-        return self._sample(state, jax.random.key(self._seed), n)
+        return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
         """Draw what ``fixed`` gave at this step, and what the discriminator is shown of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -10,18 +11,24 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gan_cli import files
+from gan_cli.data.source import denormalise
 
 SIDE = 8  # a grid shows SIDE x SIDE images
+PAIRS = 4 * SIDE  # samples that are drawn beside their nearest training examples
 POINTS = 2500  # a scatter plot shows this many points (Lin et al. 2018, PacGAN, count modes on as many)
 
 
-def grid(images: np.ndarray) -> Image.Image:
-    """``[n, h, w, c]`` images in [-1, 1] as a near-square mosaic, small ones magnified by whole pixels."""
+def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
+    """``[n, h, w, c]`` images, uint8 or in [-1, 1], as a mosaic, small ones magnified by whole pixels.
+
+    Args:
+        columns: how many side by side; near-square without.
+    """
     n, height, width, channels = images.shape
-    columns = math.ceil(math.sqrt(n))
+    columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     zoom = max(1, 56 // max(height, width))
-    pixels = np.clip(np.rint(np.nan_to_num(images + 1) * 127.5), 0, 255).astype(np.uint8)
+    pixels = images if images.dtype == np.uint8 else np.asarray(denormalise(images))
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     height, width, gap = height * zoom, width * zoom, 2
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
@@ -29,6 +36,41 @@ def grid(images: np.ndarray) -> Image.Image:
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         canvas[top : top + height, left : left + width] = image
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
+    """Rows of images in turn: of ``above`` ``[n, h, w, c]``, and under each its partner of ``below``."""
+    rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
+    return grid(np.concatenate(rows), columns=SIDE)
+
+
+def maps(examples: np.ndarray, found: list[np.ndarray]) -> Image.Image:
+    """Examples ``[n, h, w, c]`` side by side, uint8; below each its maps ``[n, h', w']``, from dark to bright.
+
+    A map's brightness says the same for all examples: the brightest is the largest value of the row.
+    """
+    n, height, width, _ = examples.shape
+    rows = [np.broadcast_to(examples, (n, height, width, 3))]
+    for values in found:
+        shares = values / max(float(values.max()), 1e-12)
+        down = np.arange(height) * shares.shape[1] // height
+        across = np.arange(width) * shares.shape[2] // width
+        rows.append(_heat(shares[:, down][:, :, across]))
+    return grid(np.concatenate(rows), columns=n)
+
+
+def _heat(shares: np.ndarray) -> np.ndarray:
+    """Numbers in 0..1 as colours from black over red and yellow to white, uint8."""
+    ramps = np.clip(3 * shares[..., None] - np.arange(3), 0, 1)
+    return np.rint(ramps * 255).astype(np.uint8)
+
+
+def animate(frames: list[Image.Image]) -> bytes:
+    """A GIF of pictures that goes on for ever, 20 a second."""
+    file = io.BytesIO()
+    first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames)
+    first.save(file, format="GIF", save_all=True, append_images=others, duration=50, loop=0)
+    return file.getvalue()
 
 
 def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:

@@ -152,7 +152,9 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
 def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
     """One line of the table."""
     e = case.experiment(folder)
-    slow = Case((*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty)
+    slow = Case(
+        (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
+    )
     difference = check(case, slow.experiment(folder))
     running = sides(case, e)
     for side, run in list(running.items()):

@@ -260,7 +260,9 @@ class Peer:
     A step makes the same work as ours: one fake batch and one pass of the generator serve both moves.
     """
 
-    def __init__(self, network: str, spec: Sequence[int], loss: str, penalty: str, lr: float, bfloat16: bool = False):
+    def __init__(
+        self, network: str, spec: Sequence[int], loss: str, penalty: str, lr: float, bfloat16: bool = False
+    ):
         self.generator, self.discriminator = (module.to(DEVICE) for module in NETWORKS[network](spec))
         self.losses, self.penalty, self.bfloat16 = LOSSES[loss], PENALTIES[penalty], bfloat16
         self.parameters = list(self.generator.parameters())

@@ -12,7 +12,8 @@ from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.source import Dataset, normalise
 from gan_cli.data.stacked import stacked_mnist
 from gan_cli.metrics import modes
-from gan_cli.metrics.classifier import Classifier, frechet
+from gan_cli.metrics.classifier import Classifier
+from gan_cli.metrics.frechet import distance, moments
 
 Judge = Callable[[np.ndarray], dict[str, float]]
 
@@ -66,7 +67,7 @@ class Table:
 def _digits() -> tuple[Judge, str]:
     data = mnist5k()
     classifier = Classifier(data)
-    real, _ = classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))
+    real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))[0])
 
     def judge(samples: np.ndarray) -> dict[str, float]:
         features, probabilities = classifier(samples)
@@ -75,7 +76,7 @@ def _digits() -> tuple[Judge, str]:
         return {
             "classes": float((shares >= 0.025).sum()),
             "evenness": float(-(seen * np.log(seen)).sum() / np.log(10)),
-            "distance": frechet(features, real),
+            "distance": distance(moments(features), real),
         }
 
     return judge, f"a classifier that names {classifier.accuracy:.1%} of 500 held-out digits right"

@@ -1,0 +1,237 @@
+"""Judges samples: computes their features and the reference's, and hands each metric what it names."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gan_cli import cache
+from gan_cli.data.source import Dataset, Modes
+from gan_cli.errors import UserError, nearest
+from gan_cli.metrics import better
+from gan_cli.metrics.features import Extractor
+from gan_cli.metrics.manifold import neighbours
+
+log = logging.getLogger(__name__)
+
+Metric = Callable[..., dict[str, float]]
+# The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
+MOST = 50_000
+_BATCH = 500
+_LACKING = {
+    "held_out": "data that training never saw, and {name} holds none out",
+    "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
+    "fake_points": "points, and {name} has images",
+    "fake_logits": "features with logits: features=classifier or inception",
+    "fake_classes": "features that name the data's own classes: features=classifier, for labelled images",
+    "real_classes": "labels, which {name} does not have",
+}
+
+
+class Evaluator:
+    """Judges any number of sets of samples against one data set, whose features it computes once.
+
+    Args:
+        metrics: by name.
+        extractor: of features.
+        data: the reference.
+        seed: of what metrics draw.
+        objective: the figure that says which samples are the best; None is the first that has a better and a worse.
+
+    Attributes:
+        features: what the features are, in words.
+        reference: what the reference is, in words.
+        objective: the figure's name, and ``Lower`` or ``Higher``.
+
+    Raises:
+        UserError: a metric needs what the data or the features do not have; there is no such objective.
+    """
+
+    def __init__(
+        self,
+        metrics: dict[str, Metric],
+        extractor: Extractor,
+        data: Dataset,
+        seed: int = 0,
+        objective: str | None = None,
+    ):
+        self._metrics, self.extractor, self.data = metrics, extractor, data
+        self._needs = {name: _needs(metric) for name, metric in metrics.items()}
+        wanted = set().union(*self._needs.values())
+        self._known: dict[str, Any] = {"seed": seed, "known_modes": data.modes, "held_out": None}
+        for name, metric in metrics.items():
+            if lack := lacking(metric, extractor, data):
+                raise UserError(f"metric {name}: needs {lack}.")
+        self.objective = self._objective(objective)
+        found = self._of_data(data)
+        self._known |= {"real": found["features"], "real_classes": found.get("labels")}
+        if "held_out" in wanted:
+            assert data.held_out is not None
+            aside = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
+            self._known["held_out"] = self._of_data(aside)["features"]
+        self.features = self.extractor.name
+        self.reference = f"{data.name}, {len(found['features']):,} examples"
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """What figures are of, beside the number of samples and the seed."""
+        return {"features": self.features, "reference": self.reference}
+
+    def _objective(self, asked: str | None) -> tuple[str, type]:
+        directed: dict[str, type] = {}
+        for name, metric in self._metrics.items():
+            figures = metric(**{need: self._toy[need] for need in self._needs[name]})
+            directed |= {figure: type(value) for figure, value in figures.items() if type(value) is not float}
+            if asked is None and directed:
+                break
+        if asked is not None and asked not in directed:
+            raise UserError(
+                f"train.objective={asked}: no such figure.{nearest(asked, directed)} Of metric="
+                f"{list(self._metrics)} there are {', '.join(directed)}."
+            )
+        chosen = asked or next(iter(directed))
+        return chosen, directed[chosen]
+
+    @functools.cached_property
+    def _toy(self) -> dict[str, Any]:
+        """Input that any metric takes, to see which figures it gives."""
+        rng = np.random.default_rng(0)
+        some = {
+            name: rng.standard_normal((256, 4), np.float32) for name in ("fake", "real", "held_out", "fake_logits")
+        }
+        named = {name: np.arange(256) % 4 for name in ("fake_classes", "real_classes")}
+        points = {"fake_points": some["fake"], "known_modes": Modes(some["real"], 1.0)}
+        return some | named | points | {"seed": 0}
+
+    def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
+        """Features and labels of at most ``MOST`` examples; cached."""
+        rows = _rows(data)
+
+        def make() -> dict[str, np.ndarray]:
+            features, _ = self.extractor(_taken(data, rows))
+            labelled = data.spec.num_classes is not None
+            return {"features": features} | ({"labels": data.take(rows)["labels"]} if labelled else {})
+
+        return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
+
+    def nearest(self, examples: np.ndarray) -> np.ndarray:
+        """For each of some examples, as they lie in files, the one of the reference that is nearest to it."""
+        features, _ = self.extractor([examples])
+        found, _ = neighbours(features, self._known["real"])
+        return self.data.take(_rows(self.data)[found])["examples"]
+
+    def __call__(self, batches: Iterable[Any]) -> dict[str, float]:
+        """The figures of samples, which come in batches: uint8 images, or points.
+
+        None where samples are not finite.
+
+        Raises:
+            UserError: there are too few of them.
+        """
+        points: list[np.ndarray] = []
+
+        def kept() -> Iterator[Any]:
+            for batch in batches:
+                if not self.data.spec.is_image:
+                    points.append(np.asarray(batch))
+                yield batch
+
+        features, logits = self.extractor(kept())
+        if not np.isfinite(features).all():
+            log.warning("the samples are not finite: no metric is computed")
+            return {}
+        available = self._known | {
+            "fake": features,
+            "fake_logits": logits,
+            "fake_classes": None if logits is None else logits.argmax(1),
+            "fake_points": np.concatenate(points) if points else None,
+        }
+        found: dict[str, float] = {}
+        for name, metric in self._metrics.items():
+            try:
+                found |= metric(**{need: available[need] for need in self._needs[name]})
+            except ValueError as error:
+                raise UserError(f"metric {name}: {error}.") from error
+        return found
+
+
+class Best:
+    """The best value so far of one figure, and whether it is long ago.
+
+    Args:
+        objective: the figure and which way is better; None where nothing is evaluated.
+        patience: evaluations without a better value after which it is; 0 is never.
+    """
+
+    def __init__(self, objective: tuple[str, type] | None, patience: int):
+        self._name, self._kind = objective or ("", float)
+        self._patience, self._since = patience, 0
+        self.value: float | None = None
+        self._step = self._last = 0
+
+    def see(self, step: int, figures: dict[str, Any]) -> bool:
+        """Take note of an evaluation's figures, under their names in the log; whether they are the best so far."""
+        value = figures.get(f"eval/{self._name}")
+        if value is None:
+            return False
+        self._last = step
+        if self.value is not None and not better(self._kind(value), self.value):
+            self._since += 1
+            return False
+        self.value, self._step, self._since = float(value), step, 0
+        return True
+
+    @property
+    def stale(self) -> bool:
+        return 0 < self._patience <= self._since
+
+    @property
+    def story(self) -> dict[str, Any]:
+        """What ``run.json`` tells of it."""
+        if self.value is None:
+            return {}
+        told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self._step}}
+        return told | ({"stopped_early_at": self._last} if self.stale else {})
+
+    def tell(self) -> list[str]:
+        if self.value is None:
+            return []
+        early = f"; no better in {self._since} evaluations: stopped early" if self.stale else ""
+        return [f"best      {self._name} {self.value:.4g} at step {self._step}{early}"]
+
+
+def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
+    """What the metric needs that neither these features nor this reference have, in words; None where it can be."""
+    has = {
+        "held_out": data.held_out is not None,
+        "known_modes": data.modes is not None,
+        "fake_points": not data.spec.is_image,
+        "fake_logits": extractor.gives_logits,
+        "fake_classes": extractor.of_classes,
+        "real_classes": data.spec.num_classes is not None,
+    }
+    needs = _needs(metric)
+    for need in _LACKING:
+        if need in needs and not has[need]:
+            return _LACKING[need].format(name=data.name)
+    return None
+
+
+def _needs(metric: Metric) -> set[str]:
+    parameters = inspect.signature(metric).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD}
+
+
+def _rows(data: Dataset) -> np.ndarray:
+    """Which examples of a data set are compared with, in an order that says nothing about them."""
+    return np.random.default_rng(0).permutation(data.size)[:MOST]
+
+
+def _taken(data: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _BATCH):
+        yield data.take(rows[start : start + _BATCH])["examples"]

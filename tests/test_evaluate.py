@@ -1,0 +1,219 @@
+"""Judging samples: every metric and every kind of features, while training and from the shell."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, environment
+from PIL import Image
+
+import gan_cli
+from gan_cli import checkpoint, saved
+from gan_cli.build import judges
+from gan_cli.cli.eval import _composed, _every_metric
+from gan_cli.cli.eval import main as gan_eval
+from gan_cli.data.gaussians import ring
+from gan_cli.data.mnist5k import mnist5k
+from gan_cli.data.source import Dataset
+from gan_cli.errors import UserError
+from gan_cli.metrics import Higher, Lower, better
+from gan_cli.metrics.evaluate import Best, Evaluator, lacking
+
+QUICK = [*TINY, "train.steps=24", "train.eval_every=8", "train.eval_samples=200", "features=random"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+
+
+def few(data: Dataset, n: int = 400) -> Dataset:
+    rows = np.linspace(0, data.size - 1, n).astype(int)
+    return Dataset(
+        data.name, data.spec, data.examples[rows], data.labels[rows], data.held_out, data.held_out_labels,
+        modes=data.modes,
+    )  # fmt: skip
+
+
+def test_every_metric_says_something_of_its_own():
+    """Each file of the group computes on data that have what it needs, and no two give a figure of one name."""
+    metrics, features = judges(_composed([f"metric=[{','.join(_every_metric())}]", "features=random"]))
+    images, points = few(mnist5k()), few(ring())
+    named: dict[str, set[str]] = {}
+    for name, metric in metrics.items():
+        for data, kind in ((images, features), (points, features), (images, judges(_composed([]))[1])):
+            extractor = kind(data)
+            if lacking(metric, extractor, data) is None:
+                figures = Evaluator({name: metric}, extractor, data)([data.examples[::2]])
+                assert all(np.isfinite(value) for value in figures.values()), name
+                assert any(type(value) is not float for value in figures.values()), name
+                named[name] = set(figures)
+                break
+    assert named.keys() == metrics.keys()
+    for a, b in itertools.combinations(named, 2):
+        assert not named[a] & named[b], (a, b)
+
+
+def test_features_differ_and_are_cached(monkeypatch):
+    data = few(mnist5k())
+    found = {}
+    for name in ("pixels", "random", "classifier"):
+        extractor = judges(_composed([f"features={name}"]))[1](data)
+        found[name] = extractor([data.examples[:7], data.examples[7:20]])[0]
+        assert found[name].shape[0] == 20
+        np.testing.assert_allclose(extractor([data.examples[:20]])[0], found[name], rtol=1e-5, atol=1e-5)
+    assert len({features.shape[1:] for features in found.values()}) == 2  # random and the classifier have 64 each
+    assert not np.allclose(found["random"], found["classifier"])
+    first = judges(_composed([]))[1](data)
+    assert "held-out" in first.name and first.name == judges(_composed(["features=classifier"]))[1](data).name
+    monkeypatch.setattr("gan_cli.metrics.classifier.Classifier._train", None)  # a second one is not trained
+    judges(_composed([]))[1](data)
+
+
+def test_better_and_best():
+    assert better(Lower(1), Lower(2)) and better(Higher(2), Higher(1)) and better(Lower(1), Lower(np.nan))
+    assert not better(Lower(np.nan), Lower(1))
+    best = Best(("x", Lower), patience=2)
+    for step, value, improved in ((1, 3.0, True), (2, 4.0, False), (3, 2.0, True), (4, 2.5, False)):
+        assert best.see(step, {"eval/x": value}) is improved
+    assert not best.stale
+    best.see(5, {"eval/x": 2.0})
+    assert best.stale
+    assert best.story == {"objective": {"name": "x", "value": 2.0, "step": 3}, "stopped_early_at": 5}
+
+
+def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
+    """Figures are logged at their steps, the best checkpoint is of the best figure; a resume changes nothing."""
+    whole = gan_cli.train([*QUICK, "metric=[fid,kid]", "name=whole"], quiet=True)
+    records = [json.loads(line) for line in (whole.directory / "metrics.jsonl").read_text().splitlines()]
+    figures = {r["step"]: r["eval/fid"] for r in records if "eval/fid" in r}
+    assert list(figures) == [8, 16, 24]
+    step = min(figures, key=figures.get)
+    facts = json.loads((whole.directory / "run.json").read_text())
+    assert facts["objective"] == {"name": "fid", "value": figures[step], "step": step}
+    assert facts["evaluation"]["samples"] == 200 and "mnist5k" in facts["evaluation"]["reference"]
+    assert checkpoint.steps(checkpoint.best(whole.directory)) == [step] and whole.objective == figures[step]
+    gan_cli.train([*QUICK, "metric=[fid,kid]", "train.steps=12", "name=part"], quiet=True)
+    resumed = gan_cli.train(["resume=outputs/part", "train.steps=24"], quiet=True)
+    again = [json.loads(line) for line in (resumed.directory / "metrics.jsonl").read_text().splitlines()]
+    assert {r["step"]: r["eval/fid"] for r in again if "eval/fid" in r and r["step"] != 12} == figures
+    # From the shell, the same samples have the same figures.
+    assert gan_eval(["outputs/whole", "--metrics=fid", "--features=random", "--num=200", "--json=x.json"]) == 0
+    (found,) = json.loads(Path("x.json").read_text())
+    np.testing.assert_allclose(found["metrics"]["fid"], figures[24], rtol=1e-4)
+    assert found["samples"] == 200 and found["seed"] == 0 and found["step"] == 24
+    assert found["run"] == "outputs/whole" and "random" in found["features"] and "mnist5k" in found["reference"]
+    assert json.loads(Path("outputs/whole/evaluations.json").read_text()) == [found]
+    Image.open("outputs/whole/samples/neighbours.png").load()
+    assert gan_eval(["outputs/whole", "--best", "--metrics=fid", "--features=random", "--num=200"]) == 0
+    kept = json.loads(Path("outputs/whole/evaluations.json").read_text())[-1]
+    assert kept["step"] == step
+    np.testing.assert_allclose(kept["metrics"]["fid"], figures[step], rtol=1e-4)
+
+
+def test_stops_early_and_watches(tmp_path):
+    """A rate of zero learns nothing: patience ends it. Another process finds the same best as training does."""
+    options = [*QUICK, "metric=[fid]", "optim.lr=1e-30", "optim.weight_clip=null", "train.steps=80", "train.keep=9"]
+    run = gan_cli.train([*options, "train.patience=2", "name=early"], quiet=True)
+    assert run.status == "finished" and run.step == 24
+    assert json.loads((run.directory / "run.json").read_text())["stopped_early_at"] == 24
+    watched = gan_cli.train([*TINY, "train.steps=16", "train.keep=9", "name=watched"], quiet=True)
+    assert gan_eval(["outputs/watched", "--watch", "--metrics=fid", "--features=random", "--num=200"]) == 0
+    found = json.loads((watched.directory / "evaluations.json").read_text())
+    assert [one["step"] for one in found] == [4, 8, 12, 16]
+    best = min(found, key=lambda one: one["metrics"]["fid"])["step"]
+    assert checkpoint.steps(checkpoint.best(watched.directory)) == [best]
+    assert saved.load(watched.directory, best=True).step == best
+
+
+def test_samples_of_other_programs(tmp_path):
+    """An archive and a folder of the same images have the same figures."""
+    data = few(mnist5k())
+    np.savez("samples.npz", samples=data.examples[:100])
+    np.savez("reference.npz", samples=data.examples, labels=data.labels)
+    (tmp_path / "folder").mkdir()
+    for i, image in enumerate(data.examples[:100]):
+        Image.fromarray(image[..., 0]).save(tmp_path / "folder" / f"{i:03}.png")
+    options = ["--features=pixels", "--metrics=precision_recall,sliced_wasserstein", "--json=x.json"]
+    assert gan_eval(["samples.npz", "folder", "--reference=reference.npz", *options]) == 0
+    first, second = json.loads(Path("x.json").read_text())
+    assert first["run"] == "samples.npz" and first["samples"] == second["samples"] == 100
+    assert first["metrics"]["precision"] > 0.9
+    assert first["metrics"] == pytest.approx(second["metrics"], rel=1e-4)
+
+
+WRONG = [
+    (["nowhere"], "no such run"),
+    (["x.npz"], "--reference"),
+    (["x.npz", "--reference=flat.npz"], "compared with"),
+    (["x.npz", "--reference=mnist5k", "--metrics=fid,modes"], "known modes"),
+    (["x.npz", "--reference=mnist5k", "--metrics=fidd"], "Did you mean fid"),
+    (["x.npz", "--reference=mnist5k", "--features=pixel"], "Did you mean pixels"),
+    (["x.npz", "--reference=mnist5k", "--json=no/such/../../x.npz/x.json"], "cannot be written"),
+    (["x.npz", "--reference=mnist5k", "--num=1"], "at least 2"),
+    (["empty", "--reference=mnist5k"], "no images"),
+    (["broken.npz", "--reference=mnist5k"], "cannot be read"),
+    (["float.npz", "--reference=mnist5k"], "0..255"),
+    (["run"], "no checkpoint"),
+    (["changed"], "another architecture"),
+    (["x.npz", "--watch"], "takes one run"),
+]
+
+
+def test_wrong_input(tmp_path, capsys):
+    np.savez("x.npz", samples=np.zeros((10, 28, 28, 1), np.uint8))
+    np.savez("flat.npz", samples=np.zeros((10, 2), np.float32))
+    np.savez("float.npz", samples=np.random.default_rng(0).random((10, 28, 28, 1)))
+    Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
+    Path("empty").mkdir()
+    run = gan_cli.train([*TINY, "train.steps=4"], quiet=True).directory
+    facts = json.loads((run / "run.json").read_text())
+    for name in ("run", "changed"):
+        Path(name).mkdir()
+    Path("run/run.json").write_text(json.dumps(facts))
+    facts["config"]["model"]["generator"]["width"] = 9
+    Path("changed/run.json").write_text(json.dumps(facts))
+    (run / "checkpoints").rename("changed/checkpoints")
+    capsys.readouterr()
+    for arguments, told in WRONG:
+        assert gan_eval(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert told in error and "Traceback" not in error, (arguments, error)
+    with pytest.raises(UserError, match="Did you mean recall"):
+        gan_cli.train([*QUICK, "metric=[precision_recall]", "train.objective=recal"], quiet=True)
+    with pytest.raises(UserError, match="known modes"):
+        gan_cli.train([*QUICK, "metric=[modes]"], quiet=True)
+    with pytest.raises(UserError, match="needs a metric"):
+        gan_cli.train([*QUICK, "train.patience=2"], quiet=True)
+
+
+def test_too_few_samples_are_warned_of(caplog):
+    data = few(mnist5k())
+    metrics, features = judges(_composed(["metric=[fid]", "features=pixels"]))
+    Evaluator(metrics, features(data), data)([data.examples[:50]])
+    assert "needs at least 785" in caplog.text
+
+
+def test_a_sweep_optimises_the_objective(tmp_path):
+    """The launcher gives a sweeper each job's best figure."""
+    code = (
+        "import sys; from gan_cli.cli import launcher, train\n"
+        "own = launcher.ProcessLauncher._job\n"
+        "def told(self, *a):\n"
+        "    found = own(self, *a); print('OBJECTIVE', found.return_value); return found\n"
+        "launcher.ProcessLauncher._job = told\n"
+        f"sys.exit(train.main({['--multirun', *QUICK, 'metric=[fid]', 'name=sweep', 'seed=1']!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    objective = json.loads(Path("multirun/sweep/0/run.json").read_text())["objective"]["value"]
+    assert f"OBJECTIVE {objective}" in done.stdout and "best fid" in done.stdout
