@@ -39,7 +39,7 @@ def show_warnings(program: str) -> None:
 
 def check_target(path: Path) -> None:
     """Refuse a file that cannot be written, before anything is computed for it; makes nothing."""
-    there = next(parent for parent in path.absolute().parents if parent.exists())
+    there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written.")
 
