@@ -1,0 +1,225 @@
+"""Sampling trained runs: by number, class and latents, along ways, exported; and looking inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+import gan_cli
+from gan_cli import interpret, saved
+from gan_cli.cli.sample import DRAWINGS
+from gan_cli.cli.sample import main as gan_sample
+from gan_cli.cli.train import experiment
+from gan_cli.errors import UserError
+from gan_cli.sampling import Sampler, averaged
+from gan_cli.types import Batch
+from gan_cli.views import drawings
+
+DCGAN = [*TINY, "model=dcgan", "model.conditional=projection", "train.steps=4"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A plain run and a conditional one with convolutions; their directories."""
+    root = tmp_path_factory.mktemp("runs")
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        plain = gan_cli.train([*TINY, "name=plain"], quiet=True)
+        conditional = gan_cli.train([*DCGAN, "name=conditional"], quiet=True)
+    finally:
+        os.chdir(before)
+    return {"plain": root / plain.directory, "conditional": root / conditional.directory, "run": plain}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def sample(run: Path, *arguments: str) -> int:
+    return gan_sample([str(run), *arguments])
+
+
+def test_by_number_and_seed(runs):
+    """Sample i of a seed does not depend on how many are asked for; and is what the run's own samples are."""
+    for n, name in ((3, "a"), (700, "b")):
+        assert sample(runs["plain"], f"--num={n}", "--seed=5", f"--out={name}.npz") == 0
+    a, b = (np.load(f"{name}.npz")["samples"] for name in "ab")
+    assert a.shape == (3, 28, 28, 1) and b.shape == (700, 28, 28, 1) and a.dtype == np.uint8
+    assert np.abs(a.astype(int) - b[:3]).max() <= 1  # rounding of another batch size
+    own = np.rint((runs["run"].sample(3, seed=5) + 1) * 127.5)
+    assert np.abs(a - own).max() <= 1
+    assert sample(runs["plain"], "--num=3", "--seed=6", "--out=c.npz") == 0
+    assert not np.array_equal(a, np.load("c.npz")["samples"])
+    assert sample(runs["plain"], "--num=3", "--seed=5", "--raw", "--out=d.npz") == 0
+    assert not np.array_equal(a, np.load("d.npz")["samples"])
+    np.savez("latents.npz", latents=np.load("a.npz")["latents"][::-1])
+    assert sample(runs["plain"], "--latents=latents.npz", "--out=e.npz") == 0
+    assert np.abs(np.load("e.npz")["samples"].astype(int) - a[::-1]).max() <= 1
+    assert sample(runs["plain"], "--num=500", "--truncation=0.5", "--out=f.npz") == 0
+    assert 0.4 < np.abs(np.load("f.npz")["latents"]).max() <= 0.5
+
+
+def test_pictures(runs):
+    assert sample(runs["plain"], "--num=12", "--out=folder") == 0
+    pictures = sorted(Path("folder").iterdir())
+    assert [p.name for p in pictures[:2]] == ["00000.png", "00001.png"] and len(pictures) == 12
+    assert np.asarray(Image.open(pictures[0])).shape == (28, 28)
+    assert sample(runs["plain"], "--num=3", "--out=walk.gif") == 0
+    with Image.open("walk.gif") as walk:
+        assert walk.n_frames == 72 and walk.info["loop"] == 0
+    assert set(DRAWINGS) == set(drawings.DRAWINGS)
+    drawn = {}
+    for what in DRAWINGS:
+        if what != "walk":
+            assert sample(runs["conditional"], "--num=4", f"--draw={what}", f"--out={what}.png") == 0
+            drawn[what] = np.asarray(Image.open(f"{what}.png"))
+    cell = 28 * 2 + 2
+    assert drawn["interpolation"].shape == (4 * cell + 2, 9 * cell + 2)
+    assert drawn["classes"].shape == (10 * cell + 2, 4 * cell + 2)
+    assert drawn["activations"].shape == ((1 + 2 + 1) * cell + 2, 8 * cell + 2, 3)  # two stages and the gradient
+    assert not np.array_equal(drawn["sefa"], drawn["ganspace"])
+
+
+def test_classes(runs):
+    assert sample(runs["conditional"], "--num=20", "--out=a.npz") == 0
+    found = np.load("a.npz")
+    np.testing.assert_array_equal(found["labels"], np.arange(20) % 10)
+    assert sample(runs["conditional"], "--num=20", "--class=3", "--out=b.npz") == 0
+    three = np.load("b.npz")
+    assert (three["labels"] == 3).all()
+    np.testing.assert_array_equal(found["latents"], three["latents"])
+    run = saved.load(runs["conditional"])
+    draw = Sampler(run.experiment.game)
+    each, threes = (np.asarray(draw(run.state, a["latents"], a["labels"])) for a in (found, three))
+    np.testing.assert_array_equal(np.abs(each - threes).max((1, 2, 3)) < 1e-7, found["labels"] == 3)
+
+
+@pytest.mark.parametrize("kind", ["plain", "conditional"])
+def test_export_runs_without_this_package(runs, kind):
+    """In a process that cannot import it, the exported generator gives the same samples, at any batch size."""
+    assert sample(runs[kind], "--export=out") == 0
+    block = "import sys; sys.modules['gan_cli'] = sys.modules['flax'] = None; sys.argv = ['x', 'x.npz']\n"
+    code = block + "import runpy; runpy.run_path('out/example.py')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    run = saved.load(runs[kind])
+    latents = np.random.default_rng(0).standard_normal((16, 4), np.float32)
+    facts = json.loads(Path("out/generator.json").read_text())
+    labels = np.arange(16, dtype=np.int32) % 10 if facts["labels"] else None
+    expected = np.asarray(Sampler(run.experiment.game)(run.state, latents, labels))
+    np.testing.assert_allclose(np.load("x.npz")["samples"], expected, atol=1e-5)
+    program = jax.export.deserialize(bytearray(Path("out/generator.stablehlo").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+
+
+WRONG = [
+    (["--class=3"], "knows no classes"),
+    (["--num=0"], "at least 1"),
+    (["--truncation=0"], "greater than 0"),
+    (["--step=5"], "there are 4, 8"),
+    (["--best"], "holds no checkpoint"),
+    (["--out=x.jpg"], "must end in"),
+    (["--out=x.gif", "--draw=sefa"], "a walk is a .gif"),
+    (["--out=x.npz", "--draw=sefa"], "drawn into a .png"),
+    (["--draw=classes"], "knows no classes"),
+    (["--latents=none.npy"], "cannot be read"),
+    (["--latents=l.npy"], "[n, 4] are needed"),
+    (["--out=file/x.png"], "cannot be written"),
+    (["--export=file"], "cannot be written"),
+]
+
+
+def test_wrong_input(runs, capsys):
+    np.save("l.npy", np.zeros((3, 5)))
+    Path("file").write_text("")
+    for arguments, told in WRONG:
+        assert sample(runs["plain"], *arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1, (arguments, error)
+    assert sample(runs["conditional"], "--class=10") == 2
+    assert "classes 0 to 9" in capsys.readouterr().err
+    assert gan_sample(["nowhere"]) == 2 and "no such directory" in capsys.readouterr().err
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["file", "l.npy"]
+
+
+def test_great_circles():
+    """Of equally long latents all points between are as long; ends are met; a walk closes."""
+    a, b = np.array([[2.0, 0, 0]], np.float32), np.array([[0, 2.0, 0]], np.float32)
+    way = interpret.slerp(a, b, np.array([0, 0.5, 1]))
+    np.testing.assert_allclose(way[0], [[2, 0, 0], [2**0.5, 2**0.5, 0], [0, 2, 0]], atol=1e-6)
+    np.testing.assert_allclose(interpret.slerp(a, a, np.array([0.3]))[0], a, atol=1e-6)
+    path = interpret.walk(np.stack([a, b]), 4)
+    assert path.shape == (8, 1, 3)
+    np.testing.assert_allclose(path[[0, 4], 0], [[2, 0, 0], [0, 2, 0]], atol=1e-6)
+
+
+def test_directions_are_the_strongest(runs):
+    """SeFa: orthonormal, the first moves the first layer most. GANSpace: what a planted component says."""
+    run = saved.load(runs["plain"])
+    game = run.experiment.game
+    found = interpret.sefa(game, run.state)
+    np.testing.assert_allclose(found @ found.T, np.eye(4), atol=1e-5)
+    kernel = np.asarray(game.network("generator", *averaged(run.state)).entry.kernel[...])
+    moved = np.linalg.norm(found @ kernel, axis=1)
+    np.testing.assert_allclose(moved, np.linalg.svd(kernel, compute_uv=False), rtol=1e-5)
+    # A generator whose first layer hardly minds all latents but the third.
+    entry = run.state.average["generator"]
+    planted = jax.tree.map(
+        lambda x: x * jnp.array([[0.01], [0.01], [1], [0.01]]) if x.shape == (4, 8) else x, entry
+    )
+    state = run.state._replace(average={"generator": planted})
+    latents = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
+    assert abs(interpret.ganspace(game, state, latents)[0, 2]) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["concat", "projection", "acgan"])
+@pytest.mark.parametrize("choice", ["model=mlp", "model=dcgan", "dataset=ring"])
+def test_both_players_mind_the_label(kind, choice):
+    """The losses change with the labels, and so do the samples."""
+    e = experiment([*TINY, choice, f"model.conditional={kind}"])
+    game, data = e.game, e.dataset
+    params, net_state = game.init(jax.random.key(0))
+    taken = data.take(np.arange(0, data.size, data.size // 8)[:8])
+    x = jnp.asarray(taken["examples"], jnp.float32) / (127.5 if data.spec.is_image else 1)
+    labels = jnp.asarray(taken["labels"])
+    for player in game.players:
+        values = [
+            float(game.loss(player, params, net_state, Batch(x, y), jax.random.key(1), jnp.int32(0))[0])
+            for y in (labels, (labels + 1) % data.spec.num_classes)
+        ]
+        assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player
+    a, b = (game.sample(params, net_state, jax.random.key(0), 2, label=k) for k in (0, 1))
+    assert float(jnp.abs(a - b).max()) > 1e-4
+
+
+def test_projection_is_the_formula():
+    """logit(x, y) = out(features) + direction_y . features (Miyato and Koyama 2018, eq. 8)."""
+    e = experiment([*TINY, "model.conditional=projection"])
+    params, net_state = e.game.init(jax.random.key(0))
+    network = e.game.network("discriminator", params, net_state)
+    x, y = jax.random.normal(jax.random.key(1), (5, 28, 28, 1)), jnp.array([0, 3, 3, 9, 1])
+    key = jax.random.key(0)
+    features = network.network.features(x, train=False, key=key)
+    expected = network.network.out(features, train=False)[:, 0]
+    expected += (features * network.head.kernel[...].T[y]).sum(1)
+    np.testing.assert_allclose(network(x, y, train=False, key=key), expected, rtol=1e-5)
+
+
+def test_conditional_needs_labels():
+    with pytest.raises(UserError, match="has a label for each"):
+        experiment([*TINY, "model.conditional=concat", "augment=[packing]"])
+    plain = [option for option in TINY if not option.startswith("model")]
+    with pytest.raises(UserError, match="have no labels"):
+        experiment([*plain, "model=dirac", "dataset=point", "model.conditional=acgan"])
