@@ -30,6 +30,7 @@ from gan_cli.records import Journal
 from gan_cli.sampling import Sampler, draws
 from gan_cli.signals import StopSignal
 from gan_cli.types import Tree
+from gan_cli.views import report
 from gan_cli.watch import Clock, Trace
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
@@ -231,6 +232,7 @@ def _train(
         reporter.say(f"profile   {trace.path}")
     if experiment.ensemble is None:
         members[0].tell(reporter, runs[0].metrics)
+        _report(experiment, directory, reporter)
         return runs[0]
     table = []
     for member, run, apart in zip(members, runs, experiment.ensemble.apart, strict=True):
@@ -238,6 +240,7 @@ def _train(
         named = " ".join(f"{key}={value}" for key, value in apart.items())
         reporter.say(f"{run.status:9} {run.directory}  {named}  {_figures(run.metrics, member)}")
     journal.write(status, step=step, members=table, **timing)
+    _report(experiment, directory, reporter)
     exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
     return Run(directory, status, step, {}, exit_status, runs)
 
@@ -284,6 +287,11 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     named = ", ".join(experiment.metrics)
     reporter.say(f"evaluates {options.eval_samples:,} samples by {named} in {evaluator.features}")
     return evaluator
+
+
+def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None:
+    if experiment.train.report:
+        reporter.say(f"report    {report.write([directory])}")
 
 
 def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarray:

@@ -91,7 +91,8 @@ def test_better_and_best():
 
 def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
     """Figures are logged at their steps, the best checkpoint is of the best figure; a resume changes nothing."""
-    whole = gan_cli.train([*QUICK, "metric=[fid,kid]", "name=whole"], quiet=True)
+    whole = gan_cli.train([*QUICK, "metric=[fid,kid]", "train.report=true", "name=whole"], quiet=True)
+    assert '"eval/fid"' in (whole.directory / "report.html").read_text()
     records = [json.loads(line) for line in (whole.directory / "metrics.jsonl").read_text().splitlines()]
     figures = {r["step"]: r["eval/fid"] for r in records if "eval/fid" in r}
     assert list(figures) == [8, 16, 24]

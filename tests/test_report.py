@@ -195,6 +195,7 @@ def test_wrong_input(tmp_path, monkeypatch, capsys):
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1, error
     assert not list(tmp_path.rglob("*.html"))
-    code = "import sys; from gan_cli.cli.report import main; main(['a']); assert not {'jax', 'hydra'} & set(sys.modules)"
+    code = "import sys; from gan_cli.cli.report import main; main(['a'])\n"
+    code += "assert not {'jax', 'hydra'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment(), capture_output=True)
     assert (tmp_path / "a" / "report.html").is_file()

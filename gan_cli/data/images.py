@@ -68,7 +68,7 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
 def _flat(image: Image.Image, mode: str) -> Image.Image:
     """``image`` in ``mode`` without transparency; 16-bit and floating-point values are scaled to 8 bits."""
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64)
+        values: np.ndarray = np.asarray(image).astype(np.float64)
         # 16 bits are a fixed scale; 32-bit integers and floats have none, so they are stretched to fill it.
         low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
         scaled = (values - low) / max(high - low, 1e-12) * 255

@@ -41,7 +41,7 @@ _E = [
     ["branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")],
 ]
 _HALVING = {"branch3x3", "branch3x3dbl_3", "branch3x3_2", "branch7x7x3_4"}  # of the blocks that halve the side
-_BLOCKS = [
+_BLOCKS: list[tuple[str, list, str]] = [
     *((f"Mixed_5{i}", _A, "mean") for i in "bcd"),
     ("Mixed_6a", _B, "halve"),
     *((f"Mixed_6{i}", _C, "mean") for i in "bcde"),

@@ -128,10 +128,8 @@ def _thinned(pairs: list[tuple[int, float | None]], points: int) -> list[tuple[i
     kept = []
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
-        finite = [pair for pair in part if pair[1] is not None]
-        ends = (
-            {min(finite, key=lambda pair: pair[1]), max(finite, key=lambda pair: pair[1])} if finite else {part[0]}
-        )
+        finite = [(value, step) for step, value in part if value is not None]
+        ends = {(step, value) for value, step in (min(finite), max(finite))} if finite else {part[0]}
         kept += sorted(ends)
     return kept if kept[-1] == pairs[-1] else [*kept, pairs[-1]]
 

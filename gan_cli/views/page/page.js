@@ -263,9 +263,9 @@ function settings(run) {
 
 function one(run) {
   header(run);
-  if (Object.keys(run.final).length) section("Final figures", table(["figure", "value"], Object.entries(run.final)));
   slider(run);
   curves(run);
+  if (Object.keys(run.final).length) section("Final figures", table(["figure", "value"], Object.entries(run.final)));
   if (run.neighbours) section("Nearest training examples", figure(run.neighbours, "rows in turn: samples, and under each the training example that is nearest to it in the features of the evaluation"));
   if (Array.isArray(run.evaluations) && run.evaluations.length) {
     const kept = run.evaluations.filter((e) => e && e.metrics);
@@ -298,7 +298,7 @@ function sortable(head, rows) {
     fill();
   };
   fill();
-  return make("div", { class: "card wide" }, make("table", { class: "sortable" }, make("thead", {}, make("tr", {}, ...heads)), body));
+  return make("div", { class: "card wide tall", tabindex: 0, role: "region", "aria-label": "runs" }, make("table", { class: "sortable" }, make("thead", {}, make("tr", {}, ...heads)), body));
 }
 
 function chooser(label, names, chosen, changed) {
