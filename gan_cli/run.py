@@ -291,7 +291,7 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
 
 def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None:
     if experiment.train.report:
-        reporter.say(f"report    {report.write([directory])}")
+        reporter.say(f"report    {report.write(directory)}")
 
 
 def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarray:

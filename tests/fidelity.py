@@ -1,79 +1,65 @@
-"""torch-fidelity, an independent implementation of the metrics, for the tests that hold ours against it."""
+"""torch-fidelity, whose figures ours must be, and random weights for its Inception network and ours.
+
+Importing this raises ModuleNotFoundError where it is not installed.
+"""
 
 from __future__ import annotations
 
 import sys
-import types
-import warnings
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
-import pytest
+import torch
+
+# Its package imports torchvision, of which nothing here needs anything, and which must be built for the very same
+# PyTorch: a stand-in is there for the moment of the import.
+_STANDS_IN = {
+    f"torchvision{name}": mock.MagicMock() for name in ("", ".datasets", ".transforms", ".transforms.functional")
+}
+sys.modules.update(_STANDS_IN)
+from torch_fidelity import feature_extractor_inceptionv3 as inception
+from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
+
+for name in _STANDS_IN:
+    del sys.modules[name]
+
+__all__ = ["extractor", "metric_fid", "metric_isc", "metric_kid", "metric_prc", "random_weights"]
 
 
-def package() -> types.ModuleType:
-    """torch-fidelity; skips the test where it is not installed.
+def random_weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    """The state of an Inception network whose activations neither vanish nor grow, with statistics in every batch
+    normalisation."""
+    network = inception.FeatureExtractorInceptionV3
+    with (
+        mock.patch.object(inception, "load_state_dict_from_url"),
+        mock.patch.object(network, "load_state_dict"),
+        torch.device("meta"),
+    ):
+        shapes = {name: value.shape for name, value in network("shapes", ["2048"]).state_dict().items()}
+    rng = np.random.default_rng(seed)
 
-    What it needs of torchvision is data sets and other networks. Stand-ins take its place: a binary of it that fits
-    the machine's PyTorch is not always to be had.
-    """
-    pytest.importorskip("torch", exc_type=ImportError)
+    def drawn(name: str, shape: torch.Size) -> np.ndarray:
+        if len(shape) > 1:
+            return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        if name.endswith(("running_var", "bn.weight")):
+            return rng.uniform(0.7, 1.3, shape).astype(np.float32)
+        return rng.normal(0, 0.1, shape).astype(np.float32)
 
-    class StandIn(types.ModuleType):
-        __path__: list[str] = []
-
-        def __getattr__(self, name: str) -> type:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {})
-
-    if "torch_fidelity" not in sys.modules:
-        parts = ("", ".datasets", ".models", ".transforms", ".transforms.functional")
-        before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
-        for part in parts:
-            name = f"torchvision{part}"
-            module = sys.modules[name] = StandIn(name)
-            if part:
-                parent, _, own = name.rpartition(".")
-                setattr(sys.modules[parent], own, module)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                pytest.importorskip("torch_fidelity", exc_type=ImportError)
-        finally:
-            for part in parts:
-                del sys.modules[f"torchvision{part}"]
-            sys.modules.update(before)
-    return sys.modules["torch_fidelity"]
+    return {name: torch.from_numpy(drawn(name, shape)) for name, shape in shapes.items() if shape}
 
 
-def network(path: Path, seed: int = 0):
-    """torch-fidelity's Inception network with random weights, which are saved at ``path`` as PyTorch saves them."""
-    import torch
+def extractor(
+    weights: Path, device: torch.device | str = "cpu"
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Its features and unbiased logits of uint8 images ``[n, h, w, c]``, by the weights in a file."""
+    network = inception.FeatureExtractorInceptionV3("random", ["2048", "logits_unbiased"], str(weights)).to(device)
 
-    package()
-    from torch_fidelity import feature_extractor_inceptionv3 as module
+    def extract(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
+        with torch.no_grad():
+            features, logits = network(x.to(device))
+        return features.cpu().numpy(), logits.cpu().numpy()
 
-    features = ["2048", "logits_unbiased"]
-    torch.manual_seed(seed)
-    load = torch.nn.Module.load_state_dict
-    torch.nn.Module.load_state_dict = lambda self, state: None  # the real weights are 95 MB away
-    try:
-        torch.save({}, path)
-        made = module.FeatureExtractorInceptionV3("random", features, feature_extractor_weights_path=str(path))
-    finally:
-        torch.nn.Module.load_state_dict = load
-    for name, values in made.state_dict().items():
-        if name.endswith("conv.weight"):
-            fan_in = values[0].numel()
-            values.normal_(0, (2 / fan_in) ** 0.5)
-        elif name.endswith("bn.weight") or name.endswith("running_var"):
-            values.uniform_(0.5, 1.5)
-        elif name.endswith("bn.bias") or name.endswith("running_mean"):
-            values.normal_(0, 0.1)
-    torch.save(made.state_dict(), path, _use_new_zipfile_serialization=False)
-    return made.eval()
-
-
-def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
+    return extract

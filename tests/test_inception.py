@@ -1,79 +1,133 @@
-"""The Inception network and the reader of its weights, beside PyTorch's."""
+"""The Inception network and its file of weights, beside the reference and beside files that are none."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 
-import fidelity
-import jax
 import numpy as np
 import pytest
 
 from gan_cli.errors import UserError
 from gan_cli.metrics import inception, torchfile
 
+REASON = "pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
+
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """torch-fidelity's network and our parameters of the same random weights."""
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    theirs = fidelity.network(path)
-    return theirs, inception.fold(torchfile.read(path))
+def weights(tmp_path_factory):
+    """A file of random weights, which the network is told to take for the right one."""
+    fidelity = pytest.importorskip("fidelity", reason=REASON)
+    path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    fidelity.torch.save(fidelity.random_weights(), path)
+    return path
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)], ids=str)
-def test_is_the_network_of_the_fid(both, shape):
-    """Features and logits of the same images and weights, to 1e-4 of their size."""
-    import torch
+@pytest.fixture(scope="module")
+def sides(weights):
+    """Ours and theirs, each images -> (features, logits)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+        params = inception.load(weights).params
+    import fidelity
 
-    theirs, params = both
-    images = fidelity.images(2, shape)
-    coloured = np.broadcast_to(images, (*images.shape[:3], 3)).transpose(0, 3, 1, 2)
-    with torch.no_grad():
-        expected = [part.numpy() for part in theirs(torch.from_numpy(coloured.copy()))]
-    for ours, reference in zip(jax.jit(inception.apply)(params, images), expected, strict=True):
-        assert ours.shape == reference.shape
-        np.testing.assert_allclose(ours, reference, atol=1e-4 * np.abs(reference).max())
+    return lambda images: inception.apply(params, images), fidelity.extractor(weights)
 
 
-def test_reads_what_torch_saves(tmp_path):
-    torch = pytest.importorskip("torch", exc_type=ImportError)
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
+def test_network_is_the_reference(sides, shape):
+    ours, theirs = sides
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+    for found, expected in zip(ours(images), theirs(images), strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.std())
+
+
+# -------------------------------------------------------------------------------------------- files of weights
+
+
+def zipped(path, described):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", described)
+
+
+def chained(path, described):
+    before = [pickle.dumps(x) for x in (torchfile._MAGIC, 1001, {"little_endian": True})]
+    path.write_bytes(b"".join(before) + described + pickle.dumps([]))
+
+
+class Malicious:
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("written", [zipped, chained])
+@pytest.mark.parametrize("where", [lambda evil: evil, lambda evil: OrderedDict(weight=evil)])
+def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, written, where):
+    for evil in (Malicious(os.mkdir, str(tmp_path / "ran")), Malicious(eval, "open('ran', 'w')"), zipped):
+        written(tmp_path / "weights.pth", pickle.dumps(where(evil)))
+        with pytest.raises(ValueError, match=r"it would call \w+\.\w+.*: refused"):
+            torchfile.read(tmp_path / "weights.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
+
+
+@pytest.mark.parametrize("found", [{"weight": 1.0}, [1, 2], {"weight": OrderedDict()}])
+def test_a_file_of_something_else_is_refused(tmp_path, found):
+    for written in (zipped, chained):
+        written(tmp_path / "weights.pth", pickle.dumps(found))
+        with pytest.raises(ValueError, match="something else than a dictionary of tensors"):
+            torchfile.read(tmp_path / "weights.pth")
+
+
+def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
+    torch = pytest.importorskip("torch", reason=REASON)
     base = torch.arange(24, dtype=torch.float32)
-    state = {"a": base.reshape(4, 6).T, "b": base[5:9], "c": torch.tensor(3), "d": torch.zeros(0, 2).double()}
-    for new in (False, True):
-        torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=new)
-        found = torchfile.read(tmp_path / "w.pth")
-        assert found.keys() == state.keys()
-        for name, expected in state.items():
-            np.testing.assert_array_equal(found[name], expected.numpy())
-            assert found[name].dtype == expected.numpy().dtype
-        content = (tmp_path / "w.pth").read_bytes()
-        (tmp_path / "cut.pth").write_bytes(content[: len(content) - 60])
-        with pytest.raises((ValueError, zipfile.BadZipFile)):
-            torchfile.read(tmp_path / "cut.pth")
+    saved = OrderedDict(
+        plain=base.reshape(2, 3, 4),
+        transposed=base.reshape(4, 6).T,  # shares its storage
+        part=base[3:9],
+        parameter=torch.nn.Parameter(torch.ones(2)),
+        half=torch.tensor([1.5, -2], dtype=torch.float16),
+        long=torch.tensor(7),
+        flag=torch.tensor([True, False]),
+        empty=torch.zeros(0, 3),
+    )
+    for new in (True, False):
+        path = tmp_path / f"{new}.pth"
+        torch.save(saved, path, _use_new_zipfile_serialization=new)
+        read = torchfile.read(path)
+        assert list(read) == list(saved)
+        for name, expected in saved.items():
+            expected = expected.detach().numpy()
+            assert read[name].dtype == expected.dtype
+            np.testing.assert_array_equal(read[name], expected)
+        whole = path.read_bytes()
+        for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"."):
+                torchfile.read(path)
+        torch.save({"wide": torch.zeros(1).expand(10**12)}, path, _use_new_zipfile_serialization=new)
+        with pytest.raises(ValueError, match="wide reaches beyond its storage"):
+            torchfile.read(path)
 
 
-def test_executes_nothing(tmp_path):
-    """A pickle that names anything but tensors is refused before that is called."""
-
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "boom"),)
-
-    (tmp_path / "w.pth").write_bytes(pickle.dumps(Bomb()))
-    with zipfile.ZipFile(tmp_path / "z.pth", "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({"a": Bomb()}))
-    for name in ("w.pth", "z.pth"):
-        with pytest.raises(ValueError, match="mkdir"):
-            torchfile.read(tmp_path / name)
-    assert not (tmp_path / "boom").exists()
-
-
-def test_only_the_weights_that_are_known(tmp_path):
-    with pytest.raises(UserError, match=r"No such file.*torch-fidelity"):
-        inception.load(tmp_path / "none.pth")
-    (tmp_path / "other.pth").write_bytes(b"other")
-    with pytest.raises(UserError, match=f"SHA-256 is d9298a10d1b0.*{inception.SHA256}"):
-        inception.load(tmp_path / "other.pth")
+def test_load_says_what_is_wrong_and_where_the_file_comes_from(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(UserError, match=r"No such file or directory.*fid_weights.*pytorch-fid"):
+        inception.load(path)
+    with pytest.raises(UserError, match="Is a directory"):
+        inception.load(tmp_path)
+    path.write_bytes(b"PK something")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=f"its SHA-256 is {found}, not {inception.SHA256}.*torch-fidelity"):
+        inception.load(path)
+    monkeypatch.setattr(inception, "SHA256", found)
+    with pytest.raises(UserError, match=r"weights\.pth: .*pytorch-fid") as raised:
+        inception.load(path)
+    assert "\n" not in str(raised.value)

@@ -1,151 +1,172 @@
-"""Figures of merit, held against closed forms, plain NumPy, and an independent implementation."""
+"""Figures of merit against closed forms, brute force and what they must say of known generators."""
 
 from __future__ import annotations
 
-import fidelity
 import numpy as np
 import pytest
+import scipy.linalg
 
-from gan_cli.data.source import Modes
 from gan_cli.metrics import frechet, kernel, manifold, memory, modes, score, wasserstein
 
 
-def features(n: int, dim: int, seed: int, shift: float = 0.0) -> np.ndarray:
-    """Correlated features that are not negative, as those behind a ReLU."""
-    rng = np.random.default_rng(seed)
-    mix = np.random.default_rng(99).standard_normal((dim, dim)) / np.sqrt(dim)
-    return np.maximum(rng.standard_normal((n, dim)) @ mix + 0.3 + shift, 0).astype(np.float32)
+def normal(n: int, f: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal((n, f)) + shift).astype(np.float32)
 
 
-@pytest.mark.parametrize(("n", "dim"), [(3000, 64), (300, 256)])
-def test_agrees_with_torch_fidelity(n, dim):
-    """FID, Inception score, precision and recall to 1e-3, KID on the same subsets to 1e-5; also of few samples."""
-    fidelity.package()
-    import torch
-    from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
-
-    fake, real = features(n, dim, 1, 0.1), features(n, dim, 2)
-    theirs, of_real = (torch.from_numpy(x.copy()) for x in (fake, real))
-    statistics = [metric_fid.fid_features_to_statistics(x.double()) for x in (theirs, of_real)]
-    expected = metric_fid.fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
-    np.testing.assert_allclose(frechet.fid(fake, real)["fid"], expected, rtol=1e-3)
-
-    logits = 3 * fake[:, :10]
-    expected = metric_isc.isc_features_to_metric(torch.from_numpy(logits.copy()), 10, False, 0)
-    ours = [score._score(part) for part in np.split(logits, 10)]
-    np.testing.assert_allclose(np.mean(ours), expected["inception_score_mean"], rtol=1e-3)
-    np.testing.assert_allclose(np.std(ours), expected["inception_score_std"], rtol=1e-3)
-
-    options = {"kid_subsets": 20, "kid_subset_size": 100, "rng_seed": 3, "verbose": False}
-    expected = metric_kid.kid_features_to_metric(theirs, of_real, **options)
-    rng = np.random.RandomState(3)  # theirs
-    rows = [[rng.choice(n, 100, replace=False) for _ in range(2)] for _ in range(20)]
-    found = kernel.of_subsets(fake, real, np.array(rows))
-    np.testing.assert_allclose(found.mean(), expected["kernel_inception_distance_mean"], atol=1e-5)
-    np.testing.assert_allclose(found.std(), expected["kernel_inception_distance_std"], atol=1e-5)
-
-    expected = metric_prc.prc_features_to_metric(
-        theirs, of_real, prc_neighborhood=3, prc_batch_size=1000, save_cpu_ram=False, verbose=False
-    )
-    ours = manifold.precision_recall(fake, real)
-    np.testing.assert_allclose(ours["precision"], expected["precision"], rtol=1e-3)
-    np.testing.assert_allclose(ours["recall"], expected["recall"], rtol=1e-3)
+# --------------------------------------------------------------------------------------------- Frechet distance
 
 
-def test_matrix_root_of_singular_covariances():
-    """Closed forms, where C1 C2 has no real root by the usual way: fewer samples than features, repeated ones."""
-    few = features(20, 100, 0)
-    of_few = frechet.moments(few)
-    np.testing.assert_allclose(frechet.distance(of_few, of_few), 0, atol=1e-5)
-    scaled = frechet.moments(3 * few)  # C and 9 C: tr(C + 9 C - 2 * 3 C) = 4 tr C
-    expected = 4 * ((of_few.mean) ** 2).sum() + 4 * np.trace(of_few.covariance)
-    np.testing.assert_allclose(frechet.distance(of_few, scaled), expected, rtol=1e-6)
-    rng = np.random.default_rng(0)
-    basis, _ = np.linalg.qr(rng.standard_normal((30, 30)))
-    a, b = 10.0 ** rng.uniform(-14, 2, (2, 30))
-    a[:5] = 0
-    first, second = (frechet.Moments(np.zeros(30), (basis * s) @ basis.T) for s in (a, b))
-    expected = ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
-    np.testing.assert_allclose(frechet.distance(first, second), expected, rtol=1e-6)
+def gaussian(covariance: np.ndarray, mean: float = 0.0) -> frechet.Moments:
+    return frechet.Moments(np.full(len(covariance), mean), covariance)
 
 
-def test_moments_are_those_of_numpy():
-    x = features(9000, 20, 0) + 1000  # over two blocks, far from zero
+def test_moments_are_numpys():
+    x = normal(5000, 7, shift=3)
     found = frechet.moments(x)
-    np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-6)
+    np.testing.assert_allclose(found.mean, x.mean(0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="two examples"):
+        frechet.moments(x[:1])
 
 
-def test_fid_infinity_has_less_bias():
-    """Of equal distributions the distance is all bias, and the extrapolated one has a fraction of it."""
-    fake, real = features(1000, 64, 1), features(50_000, 64, 2)
+def test_frechet_distance_of_diagonal_covariances():
+    # Dowson and Landau 1982: commuting covariances leave |m1 - m2|^2 + sum (sqrt a - sqrt b)^2. Some are singular.
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0, 4, (2, 50))
+    a[:10], b[5:20] = 0, 1e-14
+    expected = 50 * 0.5**2 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
+    found = frechet.distance(gaussian(np.diag(a)), gaussian(np.diag(b), 0.5))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 20, 400])
+def test_frechet_distance_of_a_set_to_itself_and_to_its_shift(n):
+    x = normal(n, 64)  # 2 and 20 examples have singular covariances
+    first = frechet.moments(x)
+    assert frechet.distance(first, first) == pytest.approx(0, abs=1e-5)
+    assert frechet.distance(first, frechet.moments(x + 1)) == pytest.approx(64, rel=1e-5)
+
+
+def test_frechet_distance_of_full_covariances():
+    first, second = (frechet.moments(normal(500, 20, seed) @ normal(20, 20, seed + 2)) for seed in (0, 1))
+    root = scipy.linalg.sqrtm(first.covariance @ second.covariance).real
+    expected = np.trace(first.covariance + second.covariance - 2 * root)
+    expected += ((first.mean - second.mean) ** 2).sum()
+    assert frechet.distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet.distance(second, first) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_distance_of_few_samples_is_that_of_the_plane_they_lie_in():
+    # Both sets lie in the same three dimensions of 60, where the root exists without any trouble.
+    plane = np.linalg.qr(np.random.default_rng(5).standard_normal((60, 3)))[0]
+    flat = [normal(10, 3, seed).astype(np.float64) for seed in (0, 1)]
+    inside, outside = ([frechet.moments(x @ p) for x in flat] for p in (np.eye(3), plane.T))
+    assert frechet.distance(*outside) == pytest.approx(frechet.distance(*inside), rel=1e-6)
+
+
+def test_fid_infinity_takes_most_of_the_bias_away():
+    fake, real = normal(1000, 32, 0), normal(20_000, 32, 1)
     biased = frechet.fid(fake, real)["fid"]
-    assert abs(frechet.fid_infinity(fake, real, 0)["fid_infinity"]) < 0.3 * biased
+    assert abs(frechet.fid_infinity(fake, real, 0)["fid_infinity"]) < biased / 3
+    assert set(frechet.fid_infinity(fake[:2], real, 0)) == {"fid_infinity"}
 
 
-def test_kid_interval():
-    """It covers zero for about 95 in 100 pairs of equal distributions, and not where they differ."""
-    covered = 0
-    for seed in range(40):
-        found = kernel.kid(features(400, 8, 2 * seed), features(400, 8, 2 * seed + 1), seed, subsets=30)
-        covered += found["kid_low"] <= 0 <= found["kid_high"]
-    assert covered >= 34
-    assert kernel.kid(features(400, 8, 0, 0.3), features(400, 8, 1), 0)["kid_low"] > 0
+# ----------------------------------------------------------------------------------------------- kernel distance
 
 
-def test_manifolds_are_those_of_plain_loops():
-    fake, real = features(150, 5, 1, 0.2), features(150, 5, 2)
+def test_kid_is_zero_within_its_interval_for_equal_distributions():
+    found = kernel.kid(normal(600, 16, 0), normal(500, 16, 1), 0)
+    assert found["kid_low"] < 0 < found["kid_high"]
+    apart = kernel.kid(normal(600, 16, 0, 0.5), normal(500, 16, 1), 0)
+    assert 0 < apart["kid_low"] < apart["kid"] < apart["kid_high"]
 
-    def distances(a, b):
-        return np.sqrt(((a[:, None].astype(np.float64) - b[None]) ** 2).sum(-1))
 
-    def reach(x, k):
-        return np.sort(distances(x, x), 1)[:, k]
+def test_kid_interval_covers_the_closed_form():
+    # In one dimension (xy + 1)^3 compares moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2.
+    d, std = 0.7, np.float32(0.3)
+    truth = 3 * d**2 + 3 * d**4 + (d**3 + 3 * d * std**2) ** 2
+    fake, real = (std * normal(20_000, 1, seed).reshape(100, 200, 1) for seed in (0, 1))
+    found = [kernel.kid(fake[i] + d, real[i], i, subsets=30) for i in range(100)]
+    assert np.mean([one["kid"] for one in found]) == pytest.approx(truth, rel=0.05)
+    assert 90 <= sum(one["kid_low"] < truth < one["kid_high"] for one in found) <= 100
 
+
+# ------------------------------------------------------------------------------------------------------ manifolds
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=-1)
+
+
+def brute_force(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
     between = distances(fake, real)
-    ours = manifold.precision_recall(fake, real)
-    np.testing.assert_allclose(ours["precision"], (between <= reach(real, 3)).any(1).mean())
-    np.testing.assert_allclose(ours["recall"], (reach(fake, 3) >= between.T).any(1).mean())
-    ours = manifold.density_coverage(fake, real)
-    np.testing.assert_allclose(ours["density"], (between <= reach(real, 5)).sum(1).mean() / 5)
-    np.testing.assert_allclose(ours["coverage"], (between.min(0) <= reach(real, 5)).mean())
-    apart = manifold.precision_recall(fake + 100, real) | manifold.density_coverage(fake + 100, real)
-    assert not any(apart.values())
-    with pytest.raises(ValueError, match="3 neighbours"):
-        manifold.precision_recall(fake[:3], real)
+    of_real, of_fake = (np.sort(distances(x, x), axis=1)[:, k] for x in (real, fake))
+    return {
+        "precision": (between <= of_real).any(1).mean(),
+        "recall": (of_fake >= between.T).any(1).mean(),
+        "density": (between <= of_real).sum() / (k * len(fake)),
+        "coverage": (between.min(0) <= of_real).mean(),
+    }
+
+
+@pytest.mark.parametrize("cells", [2**24, 5000])
+def test_manifold_figures_are_those_of_brute_force(cells, monkeypatch):
+    monkeypatch.setattr(manifold, "_CELLS", cells)  # the second makes blocks, the last of them filled up
+    fake, real = normal(210, 5, 0, 0.8) + 10, normal(210, 5, 1) + 10
+    found = manifold.precision_recall(fake, real, k=4) | manifold.density_coverage(fake, real, k=4)
+    assert found == pytest.approx(brute_force(fake, real, 4), abs=1e-9)
+
+
+def test_manifold_figures_of_known_sets():
+    real = normal(100, 3)
+    near, far = real + 1e-4, real + 100
+    assert manifold.precision_recall(near, real) == {"precision": 1, "recall": 1}
+    assert manifold.precision_recall(far, real) == {"precision": 0, "recall": 0}
+    assert manifold.density_coverage(far, real) == {"density": 0, "coverage": 0}
+    assert manifold.density_coverage(near, real)["coverage"] == 1
+    collapsed = manifold.precision_recall(real[:1] + 1e-4 * normal(100, 3, 1), real)
+    assert collapsed["precision"] == 1 and collapsed["recall"] < 0.1
+    with pytest.raises(ValueError, match="no 3 neighbours"):
+        manifold.precision_recall(real[:3], real)
+
+
+def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
+    training, held_out, fresh = (normal(400, 8, seed) for seed in range(3))
+    copied = memory.nearest_training(training + 1e-3 * normal(400, 8, 3), training, held_out)
+    sound = memory.nearest_training(fresh, training, held_out)
+    assert copied["memorised"] == 1 and copied["copying"] > 0.99 and copied["copying_z"] < -20
+    assert copied["nearest_training"] < 0.01 < copied["nearest_training_held_out"]
+    assert sound["memorised"] == 0 and sound["copying"] == pytest.approx(0.5, abs=0.06)
+    # Against itself every pair of distances ties or has its mirror image.
+    even = memory.nearest_training(held_out, training, held_out)
+    assert (even["copying"], even["copying_z"]) == (0.5, 0)
+
+
+# --------------------------------------------------------------------------------------------------------- others
 
 
 def test_sliced_wasserstein_of_a_shift():
-    real = features(2000, 16, 0)
-    assert wasserstein.sliced_wasserstein(real, real, 0)["sliced_wasserstein"] == 0
-    found = wasserstein.sliced_wasserstein(real + 0.5, real, 0, projections=2000)["sliced_wasserstein"]
-    np.testing.assert_allclose(found, 0.5, rtol=0.03)  # |d| / sqrt(f) of d = (0.5, ...) in 16 dimensions
+    x, shift = normal(300, 12), np.linspace(-1, 1, 12, dtype=np.float32)
+    found = wasserstein.sliced_wasserstein(x + shift, x, 0, projections=500)["sliced_wasserstein"]
+    assert found == pytest.approx(np.linalg.norm(shift) / np.sqrt(12), rel=0.1)
+    assert wasserstein.sliced_wasserstein(x[::-1], x, 0)["sliced_wasserstein"] == pytest.approx(0, abs=1e-5)
 
 
-def test_inception_score_of_known_logits():
-    """One class always: 1. Each of ten surely: 10. Nothing known: 1."""
-    sure = 100.0 * np.eye(10, dtype=np.float32)
-    for logits, expected in ((sure[[3] * 1000], 1), (np.tile(sure, (100, 1)), 10), (np.zeros((1000, 10)), 1)):
-        found = score.inception_score(logits.astype(np.float32), 0, splits=2)
-        np.testing.assert_allclose(found["inception_score"], expected, rtol=1e-2)
+def test_inception_score_of_known_answers():
+    unsure = score.inception_score(np.ones((100, 7), np.float32), 0)
+    assert unsure == pytest.approx({"inception_score": 1, "inception_score_std": 0})
+    # All ten classes equally often, each for certain: ten. So certain that the rest is zero to the last digit, and
+    # an eleventh class that none has.
+    for certain in (50, 2000):
+        sure = certain * np.eye(11, dtype=np.float32)[np.arange(1000) % 10]
+        assert score.inception_score(sure, 0, splits=1)["inception_score"] == pytest.approx(10, rel=1e-6)
+    assert score.inception_score(sure[::10], 0)["inception_score"] == pytest.approx(1, rel=1e-6)
 
 
-def test_memorisation():
-    """Training data with a little noise are suspected; new draws of the same distribution are not."""
-    real, held_out, new = features(2000, 6, 0), features(500, 6, 1), features(500, 6, 2)
-    copies = real[:500] + 0.01 * np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)
-    found = memory.nearest_training(copies, real, held_out)
-    assert found["memorised"] == 1 and found["copying"] > 0.9
-    found = memory.nearest_training(new, real, held_out)
-    assert found["memorised"] == 0 and abs(found["copying"] - 0.5) < 0.06
-    # scipy.stats.mannwhitneyu([1, 2], [2, 3, 4]) is 0.5 of 6 pairs, a tie counting one half.
-    ranks = memory._ranks(np.array([1.0, 2, 2, 3, 4]))
-    np.testing.assert_allclose(ranks, [1, 2.5, 2.5, 4, 5])
-
-
-def test_classes_found():
-    real = np.repeat(np.arange(4), 100)
-    found = modes.classes(np.repeat([0, 1, 2], [190, 190, 20]), real)
-    assert found["classes"] == 2 and found["classes_total"] == 4
-    assert modes.classes(real, real) == {"classes": 4, "classes_total": 4, "class_divergence": 0}
-    one = modes.coverage(np.zeros((10, 2)), Modes(np.array([[0.0, 0], [9, 9]]), 1.0))
-    assert one["modes"] == 1 and one["quality"] == 1
+def test_classes():
+    real, fake = np.arange(100) % 10, np.arange(100) % 5
+    found = modes.classes(fake, real)
+    # Half the classes, twice as often: ln 2 + ... of (1/10, 1/5 or 0) each.
+    expected = (5 * 0.1 * np.log(0.1 / 0.15) + 5 * 0.1 * np.log(2) + 5 * 0.2 * np.log(0.2 / 0.15)) / 2
+    assert found == pytest.approx({"classes": 5, "classes_total": 10, "class_divergence": expected})
+    assert modes.classes(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}

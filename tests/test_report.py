@@ -1,201 +1,471 @@
-"""The report, in a real browser."""
+"""Reports as a browser shows them, of runs and sweeps whose directories are written by hand: nothing is trained."""
 
 from __future__ import annotations
 
+import io
 import json
-import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import environment
 from PIL import Image
 
-from gan_cli.cli.report import main as gan_report
+from gan_cli.cli.report import main
 from gan_cli.views import report
 
-HOSTILE = "</script><img src=x onerror=document.title='pwned'>"
+HOSTILE = "</script><img src=x onerror=\"document.title='run'\"><!--<script>"
+CONFIG = {
+    "loss": {"_target_": "gan_cli.losses.hinge", "_partial_": True},
+    "optim": {"lr": 2e-4, "decay_steps": 4000},
+    "train": {"steps": 4000},
+    "name": "a",
+}
 
 
-def run_directory(path: Path, lr: float = 1e-3, records: int = 40, pictures: int = 3, **facts) -> Path:
-    """A run's directory, written by hand: what the report must take as it comes."""
-    (path / "samples").mkdir(parents=True)
-    config = {"optim": {"lr": lr, "note": HOSTILE}, "seed": 1, "name": path.name}
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((64, 64), shade, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def records(n: int = 40) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": 100 * i,
+            "discriminator/loss": 1 / i,
+            "generator/loss": None if i == 7 else 1 + i / n,
+            "generator/grad_norm": 10.0**-i,
+            **({"eval/fid": 400 - 5 * i} if i % 10 == 0 else {}),
+            "steps_per_second": 100.0,
+            "time": 1e9 + i,
+        }
+        for i in range(1, n + 1)
+    ]
+
+
+def run(folder: Path, *, pictures: int = 4, log: list[dict[str, Any]] | None = None, **facts: Any) -> Path:
+    (folder / "samples").mkdir(parents=True)
     told = {
-        "status": "finished", "step": 10 * records, "seconds": 12.5, "seed": 1, "config": config,
-        "final": {"discriminator/loss": 1.2 * lr, "eval/fid": 3.0 / lr}, "command": ["gan-train", HOSTILE],
-        "differences": [{"key": "optim.lr", "default": 2e-4, "value": lr}], "versions": {"jax": "0.12"},
-    } | facts  # fmt: skip
-    (path / "run.json").write_text(json.dumps(told))
-    lines = []
-    for i in range(1, records + 1):
-        figures = {f"figure{k}": math.sin(i / 9 + k) for k in range(15)}
-        losses = {"discriminator/loss": 1 / i, "generator/loss": None if i == 5 else i * lr, "eval/fid": 9 / i}
-        lines.append(json.dumps({"step": 10 * i, **losses, **figures, "time": 0.0}))
-    (path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 99')
-    rng = np.random.default_rng(0)
+        "status": "finished",
+        "command": ["gan-train", "name=a"],
+        "differences": [{"key": "optim.lr", "default": 1e-4, "value": 2e-4}],
+        "seed": 0,
+        "versions": {"jax": "0.12"},
+        "devices": ["CPU"],
+        "git": {"commit": "c0ffee", "clean": True},
+        "config": CONFIG,
+        "history": [
+            {"command": ["gan-train"], "started": "2026-01-01", "status": "stopped", "step": 9, "seconds": 5}
+        ],
+        "step": 4000,
+        "seconds": 10.0,
+        "final": {"eval/fid": 200.0, "generator/loss": 2.0},
+        "objective": {"name": "fid", "value": 200.0, "step": 4000},
+    }
+    (folder / "run.json").write_text(json.dumps(told | facts))
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in (records() if log is None else log))
+    )
     for i in range(pictures):
-        noise = rng.integers(0, 256, (240, 240)).astype(np.uint8)
-        Image.fromarray(noise).save(path / "samples" / f"{10 * (i + 1)}.png")
-    return path
+        (folder / "samples" / f"{1000 * (i + 1)}.png").write_bytes(png(50 * i % 256))
+    if pictures:
+        (folder / "samples" / "real.png").write_bytes(png(255))
+    return folder
+
+
+def data(page: Path, block: str = "report") -> Any:
+    """What a block of a report's data says, read as a browser would: up to the first end of a script."""
+    return json.loads(page.read_text().split(f'id="{block}">', 1)[1].split("</script>", 1)[0])
+
+
+# ---- What goes into a report.
+
+
+def test_thinned_curves_keep_ends_extremes_and_gaps():
+    values: list[float | None] = list(np.sin(np.arange(5000) / 50))
+    values[1234], values[3456], values[2222] = 9.0, -9.0, None
+    points = list(zip(map(float, range(5000)), values, strict=True))
+    kept = report.thin(points, 300)
+    assert len(kept) <= 300 and kept == sorted(kept, key=lambda point: point[0])
+    assert {points[0], points[-1], points[1234], points[3456], points[2222]} <= set(kept)
+    assert report.thin(points[:300], 300) == points[:300]
+
+
+def test_curves_are_what_was_logged(tmp_path):
+    page = report.write(run(tmp_path / "a"))
+    blocks = {curve["name"]: data(page, f"curve-{i}")[0] for i, curve in enumerate(data(page)["curves"])}
+    assert blocks["eval/fid"] == {"from": 1000, "by": 1000, "y": [350, 300, 250, 200]}
+    assert blocks["generator/loss"]["y"][6] is None and blocks["generator/loss"]["y"][7] == 1.2
+    assert data(page)["curves"][0]["name"] == "eval/fid" and "time" not in blocks
+
+
+@pytest.mark.parametrize("case", ["running", "bare", "half a line", "diverged", "rubbish"])
+def test_every_run_gets_a_report(case, tmp_path):
+    folder = run(tmp_path / "a", pictures=0, log=[] if case == "bare" else None, status="running")
+    told = json.loads((folder / "run.json").read_text())
+    if case == "bare":
+        told = {"config": {}}
+    elif case == "half a line":
+        with (folder / "metrics.jsonl").open("a") as log:
+            log.write('[1]\n{"step": "x"}\n{"step": 4100, "generator/lo')
+    elif case == "diverged":
+        told |= {"status": "diverged", "diverged_at": 7, "diverged_player": "generator", "diverged_in": "loss"}
+    elif case == "rubbish":
+        told |= {name: [1, "x"] for name in told if name != "config"} | {"status": {"a": 1}, "final": {"a": "b"}}
+        (folder / "evaluations.json").write_text('[{"metrics": 3}, 4]')
+    (folder / "run.json").write_text(json.dumps(told))
+    found = data(report.write(folder))
+    assert found["alone"] and len(found["curves"]) == (0 if case == "bare" else 5)
+    if case == "diverged":
+        assert found["runs"][0]["notes"] == ["Diverged: from step 7 on the generator's loss is not finite."]
+    assert ("running" in " ".join(found["runs"][0]["notes"])) == (case in ("running", "half a line"))
+
+
+def test_only_pngs_of_a_sensible_size_are_pictures(tmp_path, monkeypatch):
+    folder = run(tmp_path / "a", pictures=2)
+    (folder / "samples" / "3000.png").write_text("<svg onload='alert(1)'>")
+    (folder / "samples" / "real.png").write_bytes(png(0)[:16] + (60_000).to_bytes(4, "big") * 2 + png(0)[24:])
+    (folder / "samples" / "4000.png").mkdir()
+    told = data(report.write(folder))["runs"][0]
+    assert [picture["step"] for picture in told["pictures"]] == [1000, 2000] and told["real"] is None
+    monkeypatch.setattr(report, "_LARGEST", 10)
+    assert data(report.write(folder))["runs"][0]["pictures"] == []
+
+
+def test_many_pictures_are_thinned_and_the_last_is_kept(tmp_path):
+    told = data(report.write(run(tmp_path / "a", pictures=230)))["runs"][0]
+    steps = [picture["step"] for picture in told["pictures"]]
+    assert len(steps) == 100 and steps[-1] == 230_000 and told["drawn"] == 230
+
+
+def test_duration_counts_all_starts(tmp_path):
+    assert data(report.write(run(tmp_path / "a")))["runs"][0]["seconds"] == 15
+    started = {"status": "running", "started": "2001-09-09T01:46:40+0000", "history": []}
+    assert data(report.write(run(tmp_path / "b", **started)))["runs"][0]["seconds"] == 40
+
+
+def test_members_of_an_ensemble_are_compared(tmp_path):
+    run(tmp_path / "e", pictures=0, log=[])
+    for i in range(11):
+        run(tmp_path / "e" / "members" / str(i), config=CONFIG | {"seed": i, "name": str(i)})
+    found = data(report.write(tmp_path / "e"))
+    assert [one["name"] for one in found["runs"]] == [str(i) for i in range(11)] and found["varied"] == ["seed"]
+
+
+# ---- The command.
+
+
+def test_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "a"), run(tmp_path / "b")
+    assert main(["a"]) == 0 and capsys.readouterr().out == "a/report.html\n"
+    assert main(["a", "b", "--out", "new/both.html"]) == 0 and capsys.readouterr().out == "new/both.html\n"
+    assert [one["name"] for one in data(Path("new/both.html"))["runs"]] == ["a", "b"]
+    assert sorted(path.name for path in Path("a").iterdir()) == [
+        "metrics.jsonl",
+        "report.html",
+        "run.json",
+        "samples",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none"], "none: there is no such directory."),
+        (["empty"], "empty: holds no run (it has no run.json)."),
+        (["broken"], "broken: its run.json cannot be read"),
+        (["a", "empty"], "empty: holds no run"),
+        (["a", "a"], "--out FILE: say where the report of several directories is to be."),
+        (["a", "--out", "empty"], "empty: cannot be written."),
+        (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written."),
+    ],
+)
+def test_wrong_input(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "a")
+    for name in ("empty", "broken"):
+        Path(name).mkdir()
+    Path("broken/run.json").write_text('{"status": "run')
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"gan-report: {said}") and told.err.count("\n") == 1 and not told.out
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_command_starts_without_jax(tmp_path):
+    run(tmp_path / "a")
+    code = (
+        "import sys; from gan_cli.cli.report import main; main(['a']); print({'jax', 'hydra'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "a/report.html\nset()\n"
+
+
+# ---- The page.
+
+
+class Page:
+    """A report in a browser, and what the tests do with it."""
+
+    def __init__(self, driver: Any):
+        self.driver = driver
+
+    def open(self, path: Path, width: int = 1200) -> None:
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get(path.absolute().as_uri())
+        self.settle()
+
+    def settle(self) -> None:
+        """Until what was asked for is drawn: charts draw when they are told their size."""
+        frames = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        self.driver.execute_async_script(frames)
+
+    def js(self, code: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(f"return {code}", *arguments)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.js("[...document.querySelectorAll(arguments[0])].map((one) => one.textContent)", selector)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def choose(self, label: str, option: str) -> None:
+        from selenium.webdriver.support.ui import Select
+
+        box = self.driver.find_element("xpath", f"//label[starts-with(., '{label}')]/select")
+        Select(box).select_by_visible_text(option)
+        self.settle()
+
+    def quiet(self) -> bool:
+        """Whether the browser had nothing to complain of."""
+        return self.driver.get_log("browser") == []
 
 
 @pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", exc_type=ImportError)
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
+def page() -> Iterator[Page]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("needs the Debian packages chromium and chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield Page(driver)
+    driver.quit()
 
 
-def look(browser, path: Path, width: int = 1200) -> None:
-    browser.set_window_size(width, 900)
-    browser.get(path.resolve().as_uri())
+@pytest.fixture
+def sweep(tmp_path: Path) -> Callable[[int], Path]:
+    def make(n: int) -> Path:
+        for i in range(n):
+            config = CONFIG | {
+                "optim": {"lr": [1e-3, 2e-4, 1e-2][i % 3]},
+                "seed": i,
+                "penalty": {"r1": ["off", "on"][i % 2]},
+            }
+            facts = {"final": {"eval/fid": 200.0 - i}} if i else {"status": "diverged", "final": {"eval/fid": None}}
+            run(tmp_path / "sweep" / str(i), pictures=1 if i else 0, config=config, objective=None, **facts)
+        return report.write(tmp_path / "sweep")
+
+    return make
 
 
-def check_silent(browser) -> None:
-    """No console error, and no request but for the file itself."""
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
-    assert all(url.startswith(("file:", "data:")) for url in urls), urls
-
-
-def texts(browser, selector: str) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+def test_page_of_a_run(page, tmp_path):
+    folder = run(tmp_path / "a")
+    (folder / "samples" / "neighbours.png").write_bytes(png(9))
+    terms = {"run": "a", "features": "pixels", "samples": 1000, "reference": "digits", "seed": 0}
+    found = [terms | {"step": 4000, "metrics": {"kid": 0.25}}]
+    (folder / "evaluations.json").write_text(json.dumps(found))
+    page.open(report.write(folder))
+    assert page.quiet()
+    assert page.texts("h1") == [str(folder)] and page.texts(".status") == ["finished"]
+    assert page.texts("h3")[:3] == ["fid", "Losses", "Gradient norms"]
+    assert "kid0.25" in page.texts(".figures div") and "best fid, at step 4,000200" in page.texts(".figures div")
+    assert [page.texts("tbody tr")[0], page.texts("section h2")[1]] == ["optim.lr0.00010.0002", "Curves"]
+    assert page.js("[...document.images].map((one) => one.alt)") == [
+        "samples at step 4,000",
+        "real data",
+        "samples and their nearest training examples",
+    ]
+    assert page.js("document.querySelectorAll('a, link, script[src], iframe').length") == 0
+    # The gap at step 700 parts the generator's loss in two.
+    drawn = page.js(
+        "[...document.querySelectorAll('.plot')[1].querySelectorAll('path')].map((p) => p.getAttribute('d'))"
     )
+    assert [path.count("M") for path in drawn] == [1, 2]
 
 
-def test_a_run(browser, tmp_path):
-    """The slider moves, curves zoom and come back, gaps are gaps, and hostile text stays text."""
-    run = run_directory(tmp_path / HOSTILE.replace("/", "").replace(" ", ""))
-    look(browser, report.write([run]))
-    check_silent(browser)
-    title = browser.title
-    assert "pwned" not in title.split("<")[0] and browser.execute_script("return document.images.length") == 1
-    assert HOSTILE in texts(browser, "main")[0]
-    source, step = (
-        "return document.querySelector('#sample').src",
-        "return document.querySelector('#step').textContent",
-    )
-    before = browser.execute_script(source)
-    assert browser.execute_script(step) == "step 30"
-    slider = browser.find_element("css selector", "#slider")
+def test_slider(page, tmp_path):
+    page.open(report.write(run(tmp_path / "a")))
+    slider, shown = page.find("input[type=range]"), page.find("#samples")
+    last = shown.get_attribute("src")
+    assert page.texts("output") == ["step 4,000"]
     slider.send_keys("\ue012")  # the left arrow
-    assert browser.execute_script(step) == "step 20" and browser.execute_script(source) != before
-    card = browser.find_element("css selector", ".cards .card")
-    labels = "return [...arguments[0].querySelectorAll('text.x')].map(e => e.textContent)"
-    paths = "return [...arguments[0].querySelectorAll('path')].map(e => e.getAttribute('d').split('M').length - 1)"
-    whole = browser.execute_script(labels, card)
-    assert browser.execute_script(paths, card) == [1, 2]  # the generator's loss has a gap
-    card.find_element("css selector", "button.in").click()
-    zoomed = browser.execute_script(labels, card)
-    assert zoomed != whole
-    card.find_element("css selector", ".chart").send_keys("\ue014")  # the right arrow pans
-    assert browser.execute_script(labels, card) != zoomed
-    card.find_element("css selector", "button.reset").click()
-    assert browser.execute_script(labels, card) == whole
-    check_silent(browser)
-
-
-def test_a_sweep(browser, tmp_path):
-    """Its table sorts numbers as numbers, any option is plotted over any figure, and 100 runs open at once."""
-    for i in range(100):
-        run_directory(tmp_path / str(i), lr=10 ** (-4 + i / 50), records=300, pictures=1)
-    out = report.write([tmp_path])
-    look(browser, out)
-    check_silent(browser)
-    timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd - t.startTime"
-    assert browser.execute_script(timing) < 20_000  # that it opens at all; how fast is measured by the benchmark
-    rows = "#page .sortable tbody tr"
-    assert len(texts(browser, rows)) == 100
-    heads = texts(browser, ".sortable th")
-    column = heads.index("optim.lr") + 1
-    button = browser.find_elements("css selector", ".sortable th button")[column - 1]
-    browser.execute_script("arguments[0].click(); arguments[0].click()", button)
-    shown = [float(text) for text in texts(browser, f"{rows} td:nth-child({column})")]
-    assert shown == sorted(shown, reverse=True) and len(set(shown)) > 50
-    assert len(texts(browser, ".chart circle")) == 100
-    from selenium.webdriver.support.ui import Select
-
-    title = texts(browser, "#page h3")
-    Select(browser.find_element("css selector", "#up")).select_by_value("eval/fid")
-    assert texts(browser, "#page h3") != title and "eval/fid over optim.lr" in texts(browser, "#page h3")
-    assert browser.execute_script("return document.images.length") == 100
-    check_silent(browser)
-
-
-@pytest.mark.parametrize("kind", ["run", "sweep"])
-def test_narrow_and_dark(browser, tmp_path, kind):
-    """Nothing sticks out of a telephone's screen; the dark colours are others."""
-    if kind == "run":
-        out = report.write([run_directory(tmp_path / "a")])
-    else:
-        out = report.write([run_directory(tmp_path / str(i), lr=1e-3 * (i + 1)).parent for i in range(2)][:1])
-    # Headless Chromium has no window narrower than 500, but takes any device's width.
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    assert page.texts("output") == ["step 3,000"] and shown.get_attribute("src") != last
+    slider.send_keys("\ue014")
+    assert page.texts("output") == ["step 4,000"] and shown.get_attribute("src") == last
+    play = page.find(".slide button")
+    play.click()
+    assert page.texts("output") == ["step 1,000"] and play.text == "pause"
+    page.driver.execute_async_script(
+        "const done = arguments[0], out = document.querySelector('output');"
+        "new MutationObserver(() => out.textContent === 'step 4,000' && done()).observe(out, { childList: true })"
     )
-    colours = []
-    for scheme in ("light", "dark"):
-        feature = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
-        look(browser, out)
-        colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert colours[0] != colours[1]
+    assert shown.get_attribute("src") == last
 
 
-def test_any_run_has_a_report(tmp_path):
-    """One that runs, diverged, was never logged or drawn; pictures that are none are left out."""
-    for name, facts in (("running", {"status": "running"}), ("diverged", {"status": "diverged", "diverged_at": 3})):
-        assert report.write([run_directory(tmp_path / name, **facts)]).is_file()
-    bare = run_directory(tmp_path / "bare")
-    (bare / "metrics.jsonl").unlink()
-    shutil.rmtree(bare / "samples")
-    assert report.write([bare]).is_file()
-    fake = run_directory(tmp_path / "fake", pictures=0)
-    (fake / "samples" / "10.png").write_bytes(b"<svg onload=alert(1)>")
-    assert "svg onload" not in report.write([fake]).read_text()
+def test_zoom_pan_log_and_reset(page, tmp_path):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    page.open(report.write(run(tmp_path / "a")))
+    chart = page.driver.find_elements("css selector", ".plot")[1]
+
+    def across():
+        page.settle()
+        return page.js("[...arguments[0].querySelectorAll('.ticks-x text')].map((one) => one.textContent)", chart)
+
+    def press(name):
+        chart.find_element("css selector", f"button[title='{name}']").click()
+
+    full = across()
+    press("zoom in")
+    near = across()
+    assert near != full
+    frame = chart.find_element("css selector", "svg")
+    ActionChains(page.driver).drag_and_drop_by_offset(frame, -60, 0).perform()
+    moved = across()
+    assert moved != near
+    press("show everything")
+    assert across() == full
+    frame.click()
+    ActionChains(page.driver).scroll_from_origin(ScrollOrigin.from_element(frame), 0, -400).perform()
+    assert across() != full
+    frame.send_keys("0")
+    assert across() == full
+    frame.send_keys("+")
+    assert across() == near
+    frame.send_keys("0")
+    ActionChains(page.driver).move_to_element(page.find("h1")).perform()
+    frame.send_keys(Keys.ARROW_RIGHT)
+    frame.send_keys(Keys.ARROW_RIGHT)
+    legend = chart.find_element("css selector", ".legend").text.split("\n")
+    assert legend == ["step 200", "discriminator 0.5", "generator 1.05"]
+    ActionChains(page.driver).move_to_element_with_offset(frame, 20, 5).perform()
+    assert chart.find_element("css selector", ".legend").text.startswith("step 2,")
+    norms = page.driver.find_elements("css selector", ".plot")[2]
+    norms.find_element("css selector", "input[type=checkbox]").click()
+    page.settle()
+    up = norms.find_elements("css selector", ".ticks-y text")
+    assert {"1e\u221210", "1e\u221240"} <= {tick.text for tick in up}
+    assert page.quiet()
 
 
-def test_thinning_keeps_extremes():
-    pairs = [(i, math.sin(i / 100) + (50 if i == 1234 else 0)) for i in range(10_000)]
-    kept = report._thinned(pairs, 300)
-    assert len(kept) <= 301 and (1234, pairs[1234][1]) in kept and kept == sorted(kept)
+def test_table_sorts(page, sweep):
+    page.open(sweep(12))
+    assert page.quiet()
+
+    def sort(name):
+        page.driver.find_element("xpath", f"//th/button[text()='{name}']").click()
+        order = page.js("document.querySelector('th[aria-sort]').getAttribute('aria-sort')")
+        return order, page.texts(".sortable tbody th")
+
+    assert page.texts(".sortable thead th")[:6] == ["run", "status", "optim.lr", "seed", "penalty.r1", "step"]
+    assert sort("run")[1] == [str(i) for i in range(12)]
+    assert sort("seed")[1] == [str(i) for i in range(12)]
+    assert sort("seed") == ("descending", [str(i) for i in reversed(range(12))])
+    assert sort("eval/fid")[1] == [*map(str, reversed(range(1, 12))), "0"]  # what is missing comes last
+    assert sort("eval/fid")[1] == [*map(str, range(1, 12)), "0"]
+    lrs = sort("optim.lr") and page.texts(".sortable tbody td:nth-child(3)")
+    assert lrs == sorted(lrs, key=float)
+    assert page.texts(".gallery .none") == ["no picture"]
+    assert page.js("[...document.images].every((one) => one.loading === 'lazy' && one.decoding === 'async')")
 
 
-def test_wrong_input(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    run_directory(tmp_path / "a")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "run.json").write_text("{")
-    for arguments, told in (
-        (["nowhere"], "no such directory"),
-        (["empty"], "no run"),
-        (["broken"], "cannot be read"),
-        (["a", "--out=a/run.json/x.html"], "cannot be written"),
-        (["a", "a"], "--out FILE"),
-    ):
-        assert gan_report(arguments) == 2, arguments
-        error = capsys.readouterr().err
-        assert told in error and error.count("\n") == 1, error
-    assert not list(tmp_path.rglob("*.html"))
-    code = "import sys; from gan_cli.cli.report import main; main(['a'])\n"
-    code += "assert not {'jax', 'hydra'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment(), capture_output=True)
-    assert (tmp_path / "a" / "report.html").is_file()
+def test_scatter_and_overlay(page, sweep):
+    from selenium.webdriver import ActionChains
+
+    page.open(sweep(12))
+    first, second = page.driver.find_elements("css selector", ".plot")
+
+    def centres():
+        page.settle()
+        return page.js(
+            "[...arguments[0].querySelectorAll('circle')].map((c) => [c.cx.baseVal.value, c.cy.baseVal.value])",
+            first,
+        )
+
+    places = centres()
+    assert len(places) == 11 and len({round(x) for x, _ in places}) == 3  # the diverged run has no figure
+    assert "1 without this figure" in first.text
+    page.choose("across", "seed")
+    assert "eval/fid by seed" in first.text
+    assert len({round(x) for x, _ in centres()}) == 11
+    frame = first.find_element("css selector", "svg")
+    page.js("arguments[0].scrollIntoView()", frame)
+    x, y = centres()[0]
+    to = round(x - frame.rect["width"] / 2), round(y - frame.rect["height"] / 2)
+    ActionChains(page.driver).move_to_element_with_offset(frame, *to).perform()
+    assert first.find_element("css selector", ".legend").text.split("\n") == ["1", "seed 1", "eval/fid 199"]
+    page.choose("across", "penalty.r1")
+    assert len({round(x) for x, _ in centres()}) == 2
+    assert page.texts(".plot:first-of-type .ticks-x text")[:2] == ["off", "on"]
+    page.choose("across", "optim.lr")
+    before = centres()  # fifty-fold: the axis is logarithmic from the start
+    assert page.js("document.querySelector('.controls input').checked")
+    page.driver.find_element("xpath", "//label[contains(., 'log across')]/input").click()
+    assert centres() != before
+    assert len(second.find_elements("css selector", "path")) == 12
+    page.choose("curve", "generator/loss")
+    assert second.find_element("css selector", "h3").text == "generator/loss"
+    assert page.quiet()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_hostile_text_stays_text(several, page, tmp_path):
+    log = [{"step": 1, HOSTILE: 1.0, "__proto__": 2.0}, {"step": 2, HOSTILE: 2.0}]
+    facts = {
+        "config": {HOSTILE: HOSTILE, "__proto__": {"x": HOSTILE}, "train": {"steps": HOSTILE}},
+        "differences": [{"key": HOSTILE, "default": HOSTILE, "value": [HOSTILE]}],
+        "status": HOSTILE,
+        "started": HOSTILE,
+        "final": {HOSTILE: 1.0, "constructor": 1.0},
+        "objective": {"name": HOSTILE, "value": 1, "step": HOSTILE},
+        "command": [HOSTILE],
+        "versions": {HOSTILE: HOSTILE},
+        "error": HOSTILE,
+        "verdict": HOSTILE,
+    }
+    folder = run(tmp_path / "s" / "0", log=log, **facts)
+    (folder / "evaluations.json").write_text(json.dumps([{"run": HOSTILE, "metrics": {HOSTILE: HOSTILE}}]))
+    if several:
+        run(tmp_path / "s" / "1", log=log, **facts | {"config": {HOSTILE: "other"}})
+    written = report.write(tmp_path / "s")
+    page.open(written, 400)
+    assert page.quiet()
+    assert page.js("document.title") == str(tmp_path / "s")
+    assert page.js("document.querySelectorAll('img[onerror]').length") == 0
+    assert any(HOSTILE in text for text in page.texts("th"))
+    assert page.js("document.documentElement.scrollWidth") <= 400
+    assert HOSTILE not in written.read_text()
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_nothing_is_wider_than_the_window(width, page, sweep, tmp_path):
+    key = "a_" * 60
+    long = run(tmp_path / "long", final={key: 1.0}, config=CONFIG | {key: key}, command=[key], status="running")
+    for written in (sweep(3), report.write(long)):
+        page.open(written, width)
+        page.js("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert page.js("document.documentElement.scrollWidth") <= width
+        assert page.quiet()

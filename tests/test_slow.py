@@ -115,6 +115,8 @@ def test_wheel_in_an_empty_environment(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((place / "outputs/a/run.json").read_text())["git"] is None
     assert (place / "outputs/a/samples/8.png").exists()
+    subprocess.run([str(binaries / "gan-report"), "outputs/a"], cwd=place, env=clean, check=True)
+    assert (place / "outputs/a/report.html").exists()
 
 
 def test_memory_stays_flat():

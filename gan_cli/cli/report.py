@@ -1,12 +1,16 @@
-"""``gan-report``: a run, or a sweep, as one HTML file."""
+"""``gan-report``: a run, or several beside each other, as one HTML file."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gan_cli import directory
 from gan_cli.cli.shell import answer, check_target
+from gan_cli.errors import UserError
+from gan_cli.views import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,20 +22,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-report",
-        description="Write one HTML file that needs no network, of a run, or of the runs of a sweep or ensemble.",
+        description="Write a run, or the runs of a sweep or an ensemble beside each other, as one HTML file with "
+        "curves, pictures and configuration, that opens without a network.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN|SWEEP", help="directories; several are compared")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (default: report.html in the directory)")
+    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run, a sweep or an ensemble")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="without, report.html in the directory")
     return parser
 
 
 def _main(options: argparse.Namespace) -> int:
-    from gan_cli.views import report
-
-    check_target(options.out or options.runs[0] / "report.html")
-    print(report.write(options.runs, options.out))
+    given = options.directories
+    for one in given:
+        directory.runs(one)
+    if len(given) > 1 and not options.out:
+        raise UserError("--out FILE: say where the report of several directories is to be.")
+    out = options.out or given[0] / "report.html"
+    check_target(out)
+    print(report.compare(given, out))
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

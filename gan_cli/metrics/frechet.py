@@ -24,11 +24,16 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of features ``[n, f]``, n at least 2.
+    """Of features ``[n, f]``.
 
     On the host in float64, which accelerators lack or are slow at: the distance is a small difference of large
     traces.
+
+    Raises:
+        ValueError: there is one example only.
     """
+    if len(features) < 2:
+        raise ValueError("a covariance needs two examples")
     mean = features.mean(0, dtype=np.float64)
     scatter = np.zeros((features.shape[1], features.shape[1]))
     for start in range(0, len(features), _BLOCK):

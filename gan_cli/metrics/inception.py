@@ -1,15 +1,15 @@
-"""The Inception network of the FID (Szegedy et al. 2016; Heusel et al. 2017): that of TensorFlow, 2015-12-05.
+"""The Inception network of 2015-12-05 that the FID and the Inception score are defined with, in JAX.
 
-Its weights, 95 MB, have been converted for PyTorch once, and are what the field's figures are of. Each convolution
-is followed by a normalisation, which is folded into its kernel here, and a ReLU.
+Szegedy et al. 2016 describe it; Heusel et al. 2017 take its last pooled features, Salimans et al. 2016 its classes.
+Figures compare only where every detail is that of the TensorFlow graph: so are the resizing, the poolings and the
+weights here, in the order in which the published PyTorch conversion of the weights names them.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,150 +18,169 @@ from jax import lax
 
 from gan_cli.errors import UserError
 from gan_cli.metrics import torchfile
-from gan_cli.types import Tree
 
-SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SOURCES = (
-    "The field takes pt_inception-2015-12-05-6726825d.pth from the releases of github.com/toshas/torch-fidelity "
-    "or github.com/mseitzer/pytorch-fid."
+    "The field's file is pt_inception-2015-12-05-6726825d.pth of the GitHub release fid_weights of "
+    "mseitzer/pytorch-fid; release v0.2.0 of toshas/torch-fidelity has it as "
+    "weights-inception-2015-12-05-6726825d.pth."
 )
-BATCH = 50
-SIDE = 299
-_EPSILON = 1e-3  # of the normalisations
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+BATCH = 32
 
-# A block's chains of convolutions, each of its input; the results are put side by side, and last that of the pooled
-# input. A pair in a chain reads the same, and its results are put side by side too.
-_A = [["branch1x1"], ["branch5x5_1", "branch5x5_2"], ["branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"]]
-_B = [["branch3x3"], ["branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"]]
-_C = [["branch1x1"], [f"branch7x7_{i}" for i in (1, 2, 3)], [f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)]]
-_D = [["branch3x3_1", "branch3x3_2"], [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)]]
-_E = [
-    ["branch1x1"],
-    ["branch3x3_1", ("branch3x3_2a", "branch3x3_2b")],
-    ["branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")],
-]
-_HALVING = {"branch3x3", "branch3x3dbl_3", "branch3x3_2", "branch7x7x3_4"}  # of the blocks that halve the side
-_BLOCKS: list[tuple[str, list, str]] = [
-    *((f"Mixed_5{i}", _A, "mean") for i in "bcd"),
-    ("Mixed_6a", _B, "halve"),
-    *((f"Mixed_6{i}", _C, "mean") for i in "bcde"),
-    ("Mixed_7a", _D, "halve"),
-    ("Mixed_7b", _E, "mean"),
-    ("Mixed_7c", _E, "max"),
-]
+_SIDE = 299
+_EPSILON = 1e-3
+# The branches of a block read the same input, and their outputs are put together. A branch is a chain of layers by
+# their names in the file; "a|b" are two that read the same. "/2" is stride 2 without padding, "/1" stride 1
+# without; the others keep the size. branch_pool is taken of averages, but for the last block's, where the graph has
+# the maximum.
+_STEM = (
+    ("Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3", "max/2", "Conv2d_3b_1x1", "Conv2d_4a_3x3/1", "max/2"),
+)
+_A = (
+    ("branch1x1",),
+    ("branch5x5_1", "branch5x5_2"),
+    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+    ("branch_pool",),
+)
+_B = (("branch3x3/2",), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3/2"), ("max/2",))
+_C = (
+    ("branch1x1",),
+    ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
+    ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
+    ("branch_pool",),
+)
+_D = (
+    ("branch3x3_1", "branch3x3_2/2"),
+    ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4/2"),
+    ("max/2",),
+)
+_E = (
+    ("branch1x1",),
+    ("branch3x3_1", "branch3x3_2a|branch3x3_2b"),
+    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a|branch3x3dbl_3b"),
+    ("branch_pool",),
+)
+_NETWORK = {
+    "": _STEM,
+    **{f"Mixed_5{block}.": _A for block in "bcd"},
+    "Mixed_6a.": _B,
+    **{f"Mixed_6{block}.": _C for block in "bcde"},
+    "Mixed_7a.": _D,
+    "Mixed_7b.": _E,
+    "Mixed_7c.": (*_E[:-1], ("max", "branch_pool")),
+}
+
+Layer = tuple[Any, Any]  # arrays of the host when they are loaded
+Params = dict[str, Layer]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Kernel ``[h, w, in, out]`` and offset ``[out]`` of each convolution by name, and the last layer's kernel."""
+class Network(NamedTuple):
+    """Kernels ``[height, width, in, out]`` and biases ``[out]`` by layer; those of ``fc`` are ``[2048, 1008]``."""
 
-    params: Tree
+    params: Params
 
 
-def load(path: Path) -> Weights:
-    """The weights in a file.
+def load(path: Path) -> Network:
+    """The weights in the file, with batch normalisation folded in.
 
     Raises:
-        UserError: there is no such file, or it is not the one.
+        UserError: there is no such file, it cannot be read, or it is another than the one of ``SHA256``.
     """
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"features.weights={path}: {error.strerror}. {SOURCES}") from error
-    if found != SHA256:
-        raise UserError(f"features.weights={path}: its SHA-256 is {found}, and should be {SHA256}. {SOURCES}")
-    return Weights(fold(torchfile.read(path)))
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != SHA256:
+            raise UserError(f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. {SOURCES}")
+        tensors = torchfile.read(path)
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"features.weights={path}: {told}. {SOURCES}") from error
+    params = {name.removesuffix(".conv.weight"): _folded(tensors, name) for name in tensors if ".conv." in name}
+    return Network(params | {"fc": (tensors["fc.weight"].T, tensors["fc.bias"])})
 
 
-def fold(arrays: dict[str, np.ndarray]) -> Tree:
-    """The network's parameters from a state dictionary: each normalisation becomes a part of its kernel."""
-    params: dict[str, tuple[np.ndarray, ...]] = {"fc": (arrays["fc.weight"].T.astype(np.float32),)}
-    for name in (key.removesuffix(".conv.weight") for key in arrays if key.endswith(".conv.weight")):
-        kernel, bn = arrays[f"{name}.conv.weight"].astype(np.float64), f"{name}.bn."
-        scale = arrays[f"{bn}weight"] / np.sqrt(arrays[f"{bn}running_var"].astype(np.float64) + _EPSILON)
-        offset = arrays[f"{bn}bias"] - arrays[f"{bn}running_mean"] * scale
-        folded = kernel.transpose(2, 3, 1, 0) * scale
-        params[name] = folded.astype(np.float32), offset.astype(np.float32)
-    return params
+def _folded(tensors: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    weight, mean, variance, scale, shift = (
+        tensors[name.replace("conv.weight", part)].astype(np.float64)
+        for part in ("conv.weight", "bn.running_mean", "bn.running_var", "bn.weight", "bn.bias")
+    )
+    scale = scale / np.sqrt(variance + _EPSILON)
+    kernel = weight.transpose(2, 3, 1, 0) * scale
+    return kernel.astype(np.float32), (shift - mean * scale).astype(np.float32)
 
 
-def apply(params: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """uint8 images ``[n, h, w, c]``, grey or in colours -> features ``[n, 2048]``, and the logits of 1008 classes
-    without their offsets, which is how the Inception score has been computed since."""
-    x = _resize(images.astype(jnp.float32))
-    x = jnp.broadcast_to((x - 128) / 128, (*x.shape[:3], 3))
-    conv = functools.partial(_conv, params)
-    x = conv("Conv2d_2a_3x3", conv("Conv2d_1a_3x3", x, 2, "VALID"), 1, "VALID")
-    x = _max(conv("Conv2d_2b_3x3", x), 2, "VALID")
-    x = _max(conv("Conv2d_4a_3x3", conv("Conv2d_3b_1x1", x), 1, "VALID"), 2, "VALID")
-    for name, chains, pooling in _BLOCKS:
-        x = _block(params, name, chains, pooling, x)
+def apply(params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Features of uint8 images ``[n, h, w, 1 or 3]``: pooled ones ``[n, 2048]``, and logits ``[n, 1008]`` without
+    their bias, as the published Inception scores are of (Salimans et al. 2016, their code)."""
+    x = _resized((images.astype(jnp.float32) - 128) / 128)
+    return _network(params, jnp.broadcast_to(x, (*x.shape[:3], 3)))
+
+
+@jax.jit  # so that images of other sizes do not compile it anew
+def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same of images ``[n, 299, 299, 3]`` in [-1, 1]."""
+    for prefix, branches in _NETWORK.items():
+        layers = {name.removeprefix(prefix): layer for name, layer in params.items() if name.startswith(prefix)}
+        x = _block(layers, branches, x)
     features = x.mean((1, 2))
     return features, jnp.matmul(features, params["fc"][0], precision="highest")
 
 
-def _block(params: Tree, name: str, chains: list, pooling: str, x: jax.Array) -> jax.Array:
-    """The chains' results side by side, and that of the pooled input."""
-    conv = functools.partial(_conv, params)
-    stride, padding = (2, "VALID") if pooling == "halve" else (1, "SAME")
-    # All 1x1 convolutions of the block's input are one matrix product; so is that of its mean, which commutes.
-    heads = [chain[0] for chain in chains if params[f"{name}.{chain[0]}"][0].shape[:2] == (1, 1)]
-    together = [*heads, "branch_pool"] if pooling == "mean" else heads
-    kernels = [params[f"{name}.{head}"][0][0, 0] for head in together]
-    product = jnp.matmul(x, jnp.concatenate(kernels, axis=1))
-    ends = np.cumsum([kernel.shape[1] for kernel in kernels])
-    linear = dict(zip(together, jnp.split(product, ends[:-1], axis=-1), strict=True))
-    found = []
-    for chain in chains:
-        y = x
-        for step in chain:
-            if step in linear:
-                y = jax.nn.relu(linear[step] + params[f"{name}.{step}"][1])
-            elif isinstance(step, tuple):
-                y = jnp.concatenate([conv(f"{name}.{part}", y) for part in step], axis=-1)
+def _resized(x: jax.Array) -> jax.Array:
+    """Bilinear, as TensorFlow 1 does it: output pixel i lies at input position i * size / 299."""
+    rows, columns = (_interpolation(size) for size in x.shape[1:3])
+    return jnp.einsum("Hh,nhwc,Ww->nHWc", rows, x, columns, precision="highest")
+
+
+def _interpolation(size: int) -> np.ndarray:
+    """A matrix ``[299, size]``; positions are float32, as there."""
+    at = np.arange(_SIDE, dtype=np.float32) * np.float32(size / _SIDE)
+    low = at.astype(int)
+    share = (at - low.astype(np.float32))[:, None]
+    return (1 - share) * np.eye(size, dtype=np.float32)[low] + share * np.eye(size, dtype=np.float32)[
+        np.minimum(low + 1, size - 1)
+    ]
+
+
+def _block(layers: Params, branches: tuple[tuple[str, ...], ...], x: jax.Array) -> jax.Array:
+    # The 1x1 convolutions of the input are one, the one of averages among them: the average of its outputs is the
+    # same, and is of fewer channels.
+    heads = [name for name, *_ in branches if name in layers and layers[name][0].shape[:2] == (1, 1)]
+    found: dict[str, jax.Array] = {}
+    if heads:
+        kernel, bias = (jnp.concatenate(parts, -1) for parts in zip(*(layers[head] for head in heads), strict=True))
+        ends = np.cumsum([layers[head][1].size for head in heads])[:-1]
+        found = dict(zip(heads, jnp.split(_conv(x, (kernel, bias)), ends, -1), strict=True))
+    if "branch_pool" in found:
+        found["branch_pool"] = _average(found["branch_pool"])
+    outputs = []
+    for first, *rest in branches:
+        y, steps = (jax.nn.relu(found[first]), rest) if first in found else (x, [first, *rest])
+        for step in steps:
+            name, _, stride = step.partition("/")
+            padding = "VALID" if stride else "SAME"
+            if name == "max":
+                y = _window(y, lax.max, -jnp.inf, int(stride or 1), padding)
             else:
-                y = conv(f"{name}.{step}", y, *((stride, padding) if step in _HALVING else ()))
-        found.append(y)
-    if pooling == "mean":
-        found.append(jax.nn.relu(_mean(linear["branch_pool"]) + params[f"{name}.branch_pool"][1]))
-    elif pooling == "max":
-        found.append(conv(f"{name}.branch_pool", _max(x, 1, "SAME")))
-    else:
-        found.append(_max(x, 2, "VALID"))
-    return jnp.concatenate(found, axis=-1)
+                parts = [_conv(y, layers[part], int(stride or 1), padding) for part in name.split("|")]
+                y = jax.nn.relu(jnp.concatenate(parts, -1))
+        outputs.append(y)
+    return jnp.concatenate(outputs, -1)
 
 
-def _conv(params: Tree, name: str, x: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
-    kernel, offset = params[name]
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=dimensions)
-    return jax.nn.relu(y + offset)
+def _conv(x: jax.Array, layer: Layer, stride: int = 1, padding: str = "SAME") -> jax.Array:
+    kernel, bias = layer
+    layout = ("NHWC", "HWIO", "NHWC")
+    # Full precision: an accelerator's default would move every published figure a little.
+    made = lax.conv_general_dilated(x, kernel, (stride, stride), padding, None, None, layout, precision="highest")
+    return made + bias
 
 
-def _max(x: jax.Array, stride: int, padding: str) -> jax.Array:
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, stride, stride, 1), padding)
+def _average(x: jax.Array) -> jax.Array:
+    """Of the 3x3 cells around each that lie in the image: padded ones do not count."""
+    cells = _window(jnp.ones((1, *x.shape[1:3], 1)), lax.add, 0.0, 1, "SAME")
+    return _window(x, lax.add, 0.0, 1, "SAME") / cells
 
 
-def _mean(x: jax.Array) -> jax.Array:
-    """Of each place's 3x3 neighbours, as many as there are."""
-    total = lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
-    sides = [np.convolve(np.ones(side), np.ones(3), "same") for side in x.shape[1:3]]
-    return total / np.outer(*sides)[:, :, None].astype(np.float32)
-
-
-def _resize(x: jax.Array) -> jax.Array:
-    """Bilinear, to 299x299, as TensorFlow 1 did: output i is at i * in / out, not at the middle of a pixel."""
-    down, across = (_weights(side) for side in x.shape[1:3])
-    x = jnp.einsum("oh,nhwc->nowc", down, x, precision="highest")
-    return jnp.einsum("pw,nowc->nopc", across, x, precision="highest")
-
-
-def _weights(side: int) -> np.ndarray:
-    """What each of ``side`` rows adds to each of the resized ones, ``[299, side]``."""
-    places = np.arange(SIDE, dtype=np.float32) * np.float32(side / SIDE)
-    low = places.astype(int)
-    share = places - low
-    weights = np.zeros((SIDE, side), np.float32)
-    np.add.at(weights, (np.arange(SIDE), low), 1 - share)
-    np.add.at(weights, (np.arange(SIDE), np.minimum(low + 1, side - 1)), share)
-    return weights
+def _window(x: jax.Array, combine: object, start: float, stride: int, padding: str) -> jax.Array:
+    return lax.reduce_window(x, start, combine, (1, 3, 3, 1), (1, stride, stride, 1), padding)  # type: ignore[arg-type]

@@ -17,9 +17,10 @@ def kid(
 ) -> dict[str, float]:
     """The squared maximum mean discrepancy under the kernel (x.y / f + 1)^3 (Binkowski et al. 2018, section 4).
 
-    The mean over random subsets, as is usual, with a 95 % confidence interval: a subset's figure scatters about as
-    one over the root of its size, so that of the mean over all n samples is that of one subset times the root of
-    size over n. Near zero, where it scatters less, the interval is too wide rather than too narrow.
+    The mean over random subsets, as is usual, with a 95 % confidence interval (subsampling, Politis and Romano
+    1994): a figure of m samples has a variance of about s / m, and those of subsets of the same n samples scatter
+    by s (1/m - 1/n), since they share members. Near zero, where the variance falls faster, the interval is too wide
+    rather than too narrow.
 
     Args:
         subset_size: at most half of the smaller set, since equal subsets would scatter not at all.
@@ -29,7 +30,7 @@ def kid(
     rng = np.random.default_rng(seed)
     rows = [[rng.choice(len(x), size, replace=False) for x in (fake, real)] for _ in range(subsets)]
     found = of_subsets(fake, real, np.array(rows))
-    mean, half = found.mean(), 1.96 * found.std(ddof=min(1, subsets - 1)) * math.sqrt(size / smaller)
+    mean, half = found.mean(), 1.96 * found.std(ddof=min(1, subsets - 1)) * math.sqrt(size / max(smaller - size, 1))
     return {"kid": Lower(mean), "kid_low": Lower(mean - half), "kid_high": Lower(mean + half)}
 
 

@@ -22,4 +22,6 @@ def _score(logits: np.ndarray) -> float:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     p = np.exp(log_p)
-    return float(np.exp((p * (log_p - np.log(p.mean(0)))).sum(1).mean()))
+    # A class that no sample has, to the last digit, adds nothing: its zeros are kept from the logarithm.
+    log_mean = np.log(np.maximum(p.mean(0), np.finfo(np.float64).tiny))
+    return float(np.exp((p * (log_p - log_mean)).sum(1).mean()))

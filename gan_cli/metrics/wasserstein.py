@@ -28,6 +28,7 @@ def sliced_wasserstein(
 def _distance(fake: jax.Array, real: jax.Array, directions: jax.Array) -> jax.Array:
     # One direction after the other: sorted projections of all at once would be as large as the features.
     def squared(direction: jax.Array) -> jax.Array:
-        return jnp.square(jnp.sort(fake @ direction) - jnp.sort(real @ direction)).mean()
+        a, b = (jnp.sort(jnp.matmul(points, direction, precision="highest")) for points in (fake, real))
+        return jnp.square(a - b).mean()
 
     return jnp.sqrt(jax.lax.map(squared, directions.T).mean())

@@ -1,172 +1,353 @@
-"""A run, or several, as one HTML file that needs nothing else: curves, pictures, figures, configuration.
+"""``report.html``: a run, or several beside each other, as one file that a browser opens without a network.
 
-What comes from a run's directory may come from anywhere: it goes into the page as data that the page shows as text,
-and as pictures that are PNG files of bounded size.
+What a run's directory holds is not trusted: it goes into the page as JSON that the page's script shows as text, and
+as PNGs. The page itself is in ``report/``: a template, its style and its scripts.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
-import re
-from collections.abc import Sequence
-from importlib.resources import files as resources
+import shlex
+import string
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gan_cli import directory, files
+from gan_cli import directory as directories
+from gan_cli import files
 from gan_cli.errors import UserError
 
-_POINTS = 300  # of a curve; fewer where many runs are compared
-_ALL_POINTS = 12_000  # of one figure over all runs
-_PICTURES = 60  # of a run over time
-_LARGEST = 8 * 2**20  # bytes of a picture
+_POINTS, _POINTS_EACH = 3000, 300  # of a curve: of a run alone, and of each of several
+_PICTURES = 100  # of a run alone
+_LARGEST, _ALL = 16 << 20, 64 << 20  # bytes of a picture, and of all in a report
+_PIXELS = 1 << 26  # of a picture: a small file can hold more than a browser has memory for
 _PNG = b"\x89PNG\r\n\x1a\n"
-_FACTS = ("status", "step", "seconds", "seed", "started", "steps_per_second", "seconds_to_first_call", "checkpoint")
-_WATCHED = ("diverged_at", "diverged_player", "diverged_in", "collapse_suspected_at", "stopped_early_at", "error")
-_MADE_WITH = ("command", "python", "versions", "devices", "git", "cpus", "fingerprint", "evaluation", "verdict")
+# Endings of the names of logged figures, and the chart that they are drawn in, in this order.
+_TOGETHER = {
+    "loss": "Losses",
+    "_logits": "Logits",
+    "_accuracy": "Accuracies",
+    "grad_norm": "Gradient norms",
+    "update_ratio": "Update ratios",
+}
 
 
-def write(paths: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the report of the run in a directory, or of the runs of a sweep, or of several, side by side.
+def write(directory: Path, out: Path | None = None) -> Path:
+    """Write the report of a run, or of the runs of a sweep or an ensemble; returns where it is.
 
     Args:
-        out: where to; without it, ``report.html`` in the directory.
-
-    Returns:
-        Where it is.
+        out: the file; without, ``report.html`` in the directory.
 
     Raises:
         UserError: there is no run.
     """
-    runs = [run for path in paths for run in directory.runs(path)]
-    if out is None:
-        if len(paths) > 1:
-            raise UserError("several directories: --out FILE.")
-        out = paths[0] / "report.html"
-    single = len(runs) == 1
-    points = min(_POINTS, max(_ALL_POINTS // len(runs), 50))
-    root = paths[0] if len(paths) == 1 else None
-    told = [_run(run, root, points, whole=single) for run in runs]
-    name = paths[0].resolve().name if len(paths) == 1 else f"{len(runs)} runs"
-    page = _page(name, {"title": name, "single": single, "runs": told})
-    files.write_bytes(out, page.encode())
+    return compare([directory], out or directory / "report.html")
+
+
+def compare(given: Sequence[Path], out: Path) -> Path:
+    """Write one report of all runs in some directories; returns where it is.
+
+    Raises:
+        UserError: there is no run in one of them.
+    """
+    found = {name: path for directory in given for name, path in _runs(directory, len(given) > 1).items()}
+    alone = len(found) == 1
+    runs = [_run(name, path) if alone else _one_of(name, path, len(found)) for name, path in found.items()]
+    curves = [_curves(path, _POINTS if alone else _POINTS_EACH) for path in found.values()]
+    names = sorted({name for of_run in curves for name in of_run}, key=lambda name: (_place(name)[:2], name))
+    report = {
+        "name": ", ".join(map(str, given)),
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+        "alone": alone,
+        "runs": runs,
+        "curves": [dict(zip(("name", "chart", "label"), (name, *_place(name)[1:]), strict=True)) for name in names],
+        "varied": [] if alone else _varied(runs),
+    }
+    # A block for each figure, so that the browser reads only those that are looked at.
+    blocks = {"report": report} | {
+        f"curve-{i}": [of_run.get(name) for of_run in curves] for i, name in enumerate(names)
+    }
+    page = string.Template(_part("template.html")).substitute(
+        css=_part("report.css"),
+        js="\n".join(map(_part, ("elements.js", "plot.js", "report.js"))),
+        data="\n".join(map(_block, blocks, blocks.values())),
+    )
+    files.write(out, lambda file: file.write(page.encode()))
     return out
 
 
-def _page(title: str, data: dict[str, Any]) -> str:
-    parts = {name: resources("gan_cli.views").joinpath("page", name).read_text("utf-8") for name in (
-        "page.html", "page.css", "page.js")}  # fmt: skip
-    shown = title.replace("&", "&amp;").replace("<", "&lt;")
-    # No text can end the element that it stands in.
-    content = json.dumps(files.jsonable(data), separators=(",", ":")).replace("<", "\\u003c")
-    slots = {"TITLE": shown, "CSS": parts["page.css"], "JS": parts["page.js"], "DATA": content}
-    return re.sub(r"\{\{(TITLE|CSS|JS|DATA)\}\}", lambda match: slots[match[1]], parts["page.html"])
+def _part(name: str) -> str:
+    return resources.files("gan_cli.views").joinpath("report", name).read_text(encoding="utf-8")
 
 
-def _run(run: Path, root: Path | None, points: int, whole: bool) -> dict[str, Any]:
-    """What the page tells of a run; ``whole``, with all its pictures and what it was made with."""
-    facts = directory.facts(run)
-    records = _records(run / "metrics.jsonl")
-    config = dict(_flat(facts["config"]))
-    told: dict[str, Any] = {
-        "name": run.name if root is None or run == root else str(run.relative_to(root)),
-        "facts": {name: facts[name] for name in (*_FACTS, *_WATCHED) if facts.get(name) is not None},
-        "final": _numbers(facts.get("final")),
-        "objective": facts.get("objective"),
-        "config": config,
-        "curves": _curves(records, points),
-        "pictures": _pictures(run / "samples", _PICTURES if whole else 1),
+def _block(name: str, value: Any) -> str:
+    """JSON in a script element, which nothing in it can end."""
+    text = json.dumps(files.jsonable(value), separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
+
+
+def _runs(directory: Path, several: bool) -> dict[str, Path]:
+    """The runs in a directory by what tells them apart: their paths in it, or from here where there are more."""
+    paths = [path for job in directories.runs(directory) for path in directories.runs(job)]
+    if several or paths == [directory]:
+        return {str(path): path for path in paths}
+    inside = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {name.removeprefix("members/"): path for name, path in inside.items()}
+
+
+def _run(name: str, path: Path) -> dict[str, Any]:
+    """All there is to tell of a run."""
+    facts = directories.facts(path)
+    steps = _pictures(path / "samples")
+    largest = max((size for _, _, size in steps), default=1)
+    shown = _evenly(steps, min(_PICTURES, max(1, _ALL // max(largest, 1))))
+    pictures = [(step, _picture(picture)) for step, picture, _ in shown]
+    return {
+        **_summary(name, path, facts),
+        "config": list(_flat(facts["config"]).items()),
+        "differences": _differences(facts.get("differences")),
+        "notes": _notes(facts),
+        "error": facts.get("traceback") or facts.get("error"),
+        "evaluation": facts.get("evaluation"),
+        "evaluations": _evaluations(path),
+        "environment": _environment(facts),
+        "history": [start for start in _list(facts.get("history")) if isinstance(start, dict)],
+        "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
+        "drawn": len(steps),
+        "real": _picture(path / "samples" / "real.png"),
+        "neighbours": _picture(path / "samples" / "neighbours.png"),
     }
-    if whole:
-        told |= {
-            "differences": facts.get("differences"),
-            "history": facts.get("history"),
-            "made_with": {name: facts[name] for name in _MADE_WITH if facts.get(name) is not None},
-            "real": _picture(run / "samples" / "real.png"),
-            "neighbours": _picture(run / "samples" / "neighbours.png"),
-            "evaluations": _json(run / "evaluations.json"),
-        }
+
+
+def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
+    """What a comparison tells of a run; one that cannot be read takes its row all the same."""
+    try:
+        facts = directories.facts(path)
+    except UserError:
+        facts = {"status": "unreadable", "config": {}}
+    pictures = _pictures(path / "samples")
+    small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
+    return {
+        **_summary(name, path, facts),
+        "config": list(_flat(facts["config"]).items()),
+        "picture": _picture(pictures[-1][1]) if small else None,
+        "drawn_at": pictures[-1][0] if pictures else None,
+    }
+
+
+def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    train = facts["config"].get("train")
+    final = facts.get("final")
+    figures = {key: _number(value) for key, value in final.items()} if isinstance(final, dict) else {}
+    objective = facts.get("objective")
+    return {
+        "name": name,
+        "status": str(facts.get("status")),
+        "step": _number(facts.get("step")),
+        "steps": _number(train.get("steps")) if isinstance(train, dict) else None,
+        "seconds": _seconds(path, facts),
+        "started": facts.get("started"),
+        "figures": sorted(figures.items(), key=lambda figure: _place(figure[0])),
+        "objective": objective if isinstance(objective, dict) else None,
+    }
+
+
+def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
+    """How long it has trained, over all its starts; while it runs, up to its last record."""
+    before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
+    last = _number(facts.get("seconds"))
+    if facts.get("status") == "running":
+        logged = max((_number(record.get("time")) or 0.0 for record in _records(path)), default=0.0)
+        with contextlib.suppress(ValueError):
+            last = max(last or 0.0, logged - datetime.fromisoformat(str(facts.get("started"))).timestamp())
+    return None if last is None else last + sum(filter(None, before))
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What a reader should know before the figures, in sentences."""
+    told = []
+    if "diverged_at" in facts:
+        what = f"the {facts.get('diverged_player')}'s {facts.get('diverged_in')}"
+        told.append(f"Diverged: from step {facts['diverged_at']} on {what} is not finite.")
+    if "collapse_suspected_at" in facts:
+        told.append(
+            f"Collapse suspected from step {facts['collapse_suspected_at']} on: the samples are much alike."
+        )
+    if "stopped_early_at" in facts:
+        told.append(f"Stopped early at step {facts['stopped_early_at']}: the objective got no better.")
+    if "verdict" in facts:
+        pairs = [pair for pair in _list(facts.get("eigenvalues")) if isinstance(pair, list) and len(pair) == 2]
+        values = ", ".join(f"{_number(real) or 0:.3g}{_number(imaginary) or 0:+.3g}i" for real, imaginary in pairs)
+        told.append(f"The game at the end is {facts['verdict']}; eigenvalues of its Jacobian: {values}.")
+    if facts.get("status") == "running":
+        told.append("Still running, or cut off, when this report was written.")
     return told
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The logged steps; a line that is half-written is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            found.append(record)
-    return found
+def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    command, git, versions = (facts.get(name) for name in ("command", "git", "versions"))
+    commit = f"{git.get('commit')}{'' if git.get('clean') else ', with changes'}" if isinstance(git, dict) else None
+    told = {
+        "Command": shlex.join(map(str, command)) if isinstance(command, list) else command,
+        "Seed": facts.get("seed"),
+        "Devices": ", ".join(map(str, _list(facts.get("devices")))),
+        "Host": facts.get("host"),
+        "Commit": commit,
+        "Python": facts.get("python"),
+        **(versions if isinstance(versions, dict) else {}),
+        "Seconds to the first call": facts.get("seconds_to_first_call"),
+        "Steps a second": facts.get("steps_per_second"),
+        "Newest checkpoint": facts.get("checkpoint"),
+    }
+    return [(name, value) for name, value in told.items() if value not in (None, "")]
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _evaluations(path: Path) -> list[dict[str, Any]]:
+    """What ``gan-eval`` has noted, oldest first."""
+    with contextlib.suppress(OSError, ValueError):
+        kept = _list(json.loads((path / "evaluations.json").read_text(encoding="utf-8")))
+        return [one for one in kept if isinstance(one, dict) and isinstance(one.get("metrics"), dict)]
+    return []
+
+
+def _differences(told: Any) -> list[tuple[str, Any, Any]] | None:
+    """Key, default and value of what differs from the default; None of a run that does not tell."""
+    if not isinstance(told, list):
         return None
+    rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in told if isinstance(one, dict)]
+    return [row for row in rows if row[0] != "name" and not row[0].endswith("_partial_")]
 
 
-def _curves(records: list[dict[str, Any]], points: int) -> dict[str, list[list[float | None]]]:
-    """Steps and values of each logged figure, with its highest and lowest values kept where there are many."""
-    names = dict.fromkeys(name for record in records for name in record if name not in ("step", "time"))
-    curves = {}
-    for name in names:
-        pairs = [(record["step"], _rounded(record[name])) for record in records if name in record]
-        curves[name] = [list(column) for column in zip(*_thinned(pairs, points), strict=True)]
-    return curves
-
-
-def _thinned(pairs: list[tuple[int, float | None]], points: int) -> list[tuple[int, float | None]]:
-    if len(pairs) <= points:
-        return pairs
-    size = math.ceil(2 * len(pairs) / points)
-    kept = []
-    for start in range(0, len(pairs), size):
-        part = pairs[start : start + size]
-        finite = [(value, step) for step, value in part if value is not None]
-        ends = {(step, value) for value, step in (min(finite), max(finite))} if finite else {part[0]}
-        kept += sorted(ends)
-    return kept if kept[-1] == pairs[-1] else [*kept, pairs[-1]]
-
-
-def _rounded(value: Any) -> float | None:
-    """Six digits, as many as a picture shows; None of what is not a finite number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(f"{value:.6g}") if number else None
-
-
-def _numbers(final: Any) -> dict[str, float | None]:
-    return {str(name): _rounded(value) for name, value in final.items()} if isinstance(final, dict) else {}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Options by dotted key."""
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            found += _flat(value, f"{prefix}{key}.")
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by dotted key, but for what every file of a group repeats."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
         elif key != "_partial_":
-            found.append((f"{prefix}{key}", value))
+            found[f"{prefix}{key}"] = value
     return found
 
 
-def _pictures(folder: Path, most: int) -> list[dict[str, Any]]:
-    """The pictures of a run over time, the last one among them; evenly fewer where there are many."""
-    steps = sorted(int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal())
-    if len(steps) > most:
-        steps = [steps[-1 - round(i * (len(steps) - 1) / max(most - 1, 1))] for i in range(most)][::-1]
-    found = [{"step": step, "src": _picture(folder / f"{step}.png")} for step in steps]
-    return [one for one in found if one["src"]]
+def _varied(runs: list[dict[str, Any]]) -> list[str]:
+    """The configuration's keys that have more than one value among the runs; keeps those alone in them."""
+    configs = [dict(run["config"]) for run in runs]
+    read = [config for config in configs if config]
+    keys = dict.fromkeys(key for config in read for key in config if key not in ("name", "resume"))
+    varied = [key for key in keys if len({json.dumps(config.get(key)) for config in read}) > 1]
+    for run, config in zip(runs, configs, strict=True):
+        run["config"] = [(key, config.get(key)) for key in varied]
+    return varied
 
 
-def _picture(path: Path) -> str | None:
+def _records(run: Path) -> Iterator[dict[str, Any]]:
+    """What was logged; a line that is no record, such as a half-written last one, is passed over."""
+    with contextlib.suppress(OSError), (run / "metrics.jsonl").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict) and _number(record.get("step")) is not None:
+                    yield record
+
+
+def _curves(run: Path, most: int) -> dict[str, dict[str, Any]]:
+    """Each logged figure: values ``y``, None where not finite, at steps ``x``, or from one on, evenly apart."""
+    found: dict[str, list[tuple[float, float | None]]] = {}
+    for record in sorted(_records(run), key=lambda record: record["step"]):
+        for name, value in record.items():
+            if name not in ("step", "time") and (value is None or isinstance(value, int | float)):
+                found.setdefault(name, []).append((record["step"], _number(value)))
+    return {name: _packed(thin(points, most)) for name, points in found.items()}
+
+
+def _packed(points: list[tuple[float, float | None]]) -> dict[str, Any]:
+    steps = [step for step, _ in points]
+    start, by = steps[0], steps[-1] - steps[-2] if len(steps) > 1 else 1
+    even = steps == [start + i * by for i in range(len(steps))]
+    values = [None if y is None else float(f"{y:.6g}") for _, y in points]
+    return ({"from": start, "by": by} if even else {"x": steps}) | {"y": values}
+
+
+def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[float, float | None]]:
+    """At most ``most`` of the points ``(step, value)``: the ends, and the extremes and a gap of each stretch."""
+    if len(points) <= most:
+        return points
+    stretches = (most - 2) // 3
+    kept = {0, len(points) - 1}
+    for i in range(stretches):
+        stretch = range(len(points) * i // stretches, len(points) * (i + 1) // stretches)
+        finite = [(value, j) for j in stretch if (value := points[j][1]) is not None]
+        kept |= {min(finite)[1], max(finite)[1]} if finite else set()
+        kept |= set([j for j in stretch if points[j][1] is None][:1])
+    return [points[j] for j in sorted(kept)]
+
+
+def _place(name: str) -> tuple[int, str, str]:
+    """Where a logged figure is drawn: the chart's rank and title, and the curve's label in it."""
+    if name.startswith("eval/"):
+        return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
+    if name in ("modes", "modes_total"):
+        return 1, "modes", name
+    if name in ("x", "y"):
+        return 2, "Players", name
+    for rank, (ending, title) in enumerate(_TOGETHER.items(), start=3):
+        if name.endswith(ending) and "/" in name:
+            return rank, title, name.removesuffix(ending).rstrip("/").removeprefix("discriminator/") or name
+    if name == "steps_per_second":
+        return 99, "Steps a second", name
+    player, _, what = name.rpartition("/")
+    return (50, what, player) if player else (1, name, name)
+
+
+def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
+    """Step, path and bytes of the pictures of samples, by step."""
+    found = []
+    for path in folder.glob("*.png"):
+        with contextlib.suppress(OSError):
+            if path.stem.isdecimal() and path.is_file():
+                found.append((int(path.stem), path, path.stat().st_size))
+    return sorted(found)
+
+
+def _evenly(items: list[Any], most: int) -> list[Any]:
+    """At most so many of the items, from all over them, the last one in any case."""
+    n = min(len(items), most)
+    return [items[(i + 1) * len(items) // n - 1] for i in range(n)]
+
+
+def _picture(path: Path) -> dict[str, Any] | None:
+    """A PNG as a data URI, and its size; of anything else, nothing."""
     try:
-        content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return None
+        data = path.read_bytes()
     except OSError:
         return None
-    return "data:image/png;base64," + base64.b64encode(content).decode() if content.startswith(_PNG) else None
+    if not data.startswith(_PNG) or len(data) < 24:
+        return None
+    width, height = struct.unpack(">II", data[16:24])
+    if not 0 < width * height <= _PIXELS:
+        return None
+    return {
+        "src": f"data:image/png;base64,{base64.b64encode(data).decode()}",
+        "width": width,
+        "height": height,
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) < 1e308 and math.isfinite(value) else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

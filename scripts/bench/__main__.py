@@ -1,6 +1,7 @@
 """Steps a second, here and in PyTorch, in one run, in turn, at equal work.
 
-    python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--json outputs/bench.json]
+    python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--features]
+                         [--json outputs/bench.json]
 
 For each case it checks that both sides' losses agree over the first 20 steps from the same weights and batches, and
 then times, in turn: our compiled step; the same networks, batch, optimiser and work in PyTorch as people write it,
@@ -11,7 +12,8 @@ that our step executes (flops.py); `alone` is the time that these take one by on
 step's: what no change of anything else can go below. Below the table stands what a CPU has missed of each case's
 goals (cases.py).
 
-`--around` measures what is around the step instead: see around.py.
+`--around` measures what is around the step instead (around.py), and `--features` the Inception network's features
+beside torch-fidelity's (features.py).
 """
 
 from __future__ import annotations
@@ -249,6 +251,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, default=None, help="default: outputs/bench.json")
     parser.add_argument("--around", action="store_true", help="what is around the step: start, memory, growth, ...")
+    parser.add_argument("--features", action="store_true", help="Inception features and their Frechet distance")
+    parser.add_argument("--images", type=int, default=256, help="how many those are of")
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
@@ -256,6 +260,11 @@ def main() -> None:
         import around
 
         rows = around.measure()
+    elif arguments.features:
+        import features
+
+        rows = features.measure(arguments.images, arguments.repeats)
+        features.show(rows)
     else:
         top, rows = peak(), []
         with colour_images() as folder:
@@ -265,7 +274,8 @@ def main() -> None:
                 rows.append(measure(name, case, Path(folder), arguments.repeats, top))
         show(rows)
         print(*missed(rows), sep="\n")
-    path = arguments.json or Path("outputs") / ("bench_around.json" if arguments.around else "bench.json")
+    kind = "_around" if arguments.around else "_features" if arguments.features else ""
+    path = arguments.json or Path("outputs") / f"bench{kind}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"written to {path}")

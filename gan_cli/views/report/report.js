@@ -1,0 +1,541 @@
+// The page: of a run, or of several beside each other.
+
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const report = read("report");
+
+const colour = (i) => `var(--c${i % COLOURS})`;
+/** Of many runs, from the first to the last; readable on light and dark. */
+const shade = (i, n) => (n <= COLOURS ? colour(i) : `hsl(${Math.round(215 + (175 * i) / (n - 1))} 60% 52%)`);
+const points = (curve) =>
+  curve ? curve.y.map((y, i) => [curve.x ? curve.x[i] : curve.from + i * curve.by, y]) : [];
+
+// ---- Parts of a page.
+
+const section = (title, ...parts) => el("section", {}, el("h2", {}, title), ...parts);
+const status = (run) =>
+  el("span", { class: `status ${/^[a-z]+$/.test(run.status) ? run.status : ""}` }, run.status);
+
+function image(picture, alt) {
+  return el("img", {
+    src: picture.src,
+    width: picture.width,
+    height: picture.height,
+    alt,
+    loading: "lazy",
+    decoding: "async",
+  });
+}
+
+/** Rows of a name and a value. */
+const pairs = (rows) =>
+  el(
+    "table",
+    { class: "pairs" },
+    el(
+      "tbody",
+      {},
+      rows.map(([name, value, changed]) =>
+        el(
+          "tr",
+          { class: changed ? "changed" : null },
+          el("th", { scope: "row" }, breakable(name)),
+          el("td", { class: "mono" }, breakable(told(value))),
+        ),
+      ),
+    ),
+  );
+
+const figureList = (figures, label) =>
+  el(
+    "dl",
+    { class: "figures", "aria-label": label },
+    figures.map(([name, value, main]) =>
+      el(
+        "div",
+        { class: main ? "main" : null },
+        el("dt", {}, breakable(name.replace(/^eval\//, ""))),
+        el("dd", {}, short(value)),
+      ),
+    ),
+  );
+
+function grid(head, rows, label) {
+  const cell = (value) =>
+    el("td", { class: isNumber(value) ? "number" : null }, isNumber(value) ? short(value) : breakable(told(value)));
+  const number = (i) =>
+    rows.some((row) => isNumber(row[i])) &&
+    rows.every((row) => isNumber(row[i]) || row[i] === null || row[i] === undefined);
+  return el(
+    "div",
+    { class: "wide card", tabindex: "0", role: "region", "aria-label": label },
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          head.map((name, i) => el("th", { scope: "col", class: number(i) ? "number" : null }, name)),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map((row) => el("tr", {}, row.map(cell))),
+      ),
+    ),
+  );
+}
+
+// ---- A run.
+
+function aboutRun(run) {
+  const steps = isNumber(run.steps) ? ` of ${short(run.steps)}` : "";
+  const facts = [
+    `step ${short(run.step)}${steps}`,
+    duration(run.seconds),
+    run.started ? `started ${moment(run.started)}` : null,
+  ];
+  const figures = run.figures.map(([name, value]) => [name, value, name.startsWith("eval/")]);
+  const best = run.objective;
+  if (best) figures.unshift([`best ${told(best.name)}, at step ${short(best.step)}`, best.value, true]);
+  const of =
+    run.evaluation && ["samples", "features", "reference"].every((name) => name in run.evaluation)
+      ? `Of ${short(run.evaluation.samples)} samples in ${told(run.evaluation.features)}, against ${told(run.evaluation.reference)}.`
+      : null;
+  return [
+    el("div", { class: "head" }, el("h1", {}, report.name), status(run)),
+    el("p", { class: "muted" }, facts.filter((fact) => fact).join(" \u00b7 ")),
+    run.notes.map((note) => el("p", { class: "note" }, note)),
+    run.error
+      ? el(
+          "details",
+          { open: true, class: "note" },
+          el("summary", {}, "What went wrong"),
+          el("pre", {}, told(run.error)),
+        )
+      : null,
+    figures.length ? figureList(figures, "final figures") : null,
+    of ? el("p", { class: "muted" }, of) : null,
+  ].flat();
+}
+
+function samples(run) {
+  if (!run.pictures.length && !run.real) return null;
+  const parts = [];
+  if (run.pictures.length) parts.push(filmstrip(run));
+  if (run.real) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
+  const few =
+    run.drawn > run.pictures.length ? `${run.pictures.length} of ${run.drawn} pictures are in this report.` : null;
+  if (run.neighbours) {
+    parts.push(
+      el(
+        "figure",
+        {},
+        image(run.neighbours, "samples and their nearest training examples"),
+        el("figcaption", {}, "rows in turn: samples, and under each the training example nearest to it"),
+      ),
+    );
+  }
+  return section(
+    run.real ? "Samples" : "Pictures",
+    el(
+      "div",
+      { class: "card" },
+      el("div", { class: "pair" }, parts),
+      player(run, parts[0]),
+      few ? el("p", { class: "muted" }, few) : null,
+    ),
+  );
+}
+
+function filmstrip(run) {
+  const last = run.pictures.at(-1);
+  const shown = image(last, `samples at step ${last.step}`);
+  shown.decoding = "sync"; // no flicker while it plays
+  shown.id = "samples";
+  return el("figure", {}, shown, el("figcaption"));
+}
+
+function player(run, figure) {
+  const all = run.pictures;
+  if (!all.length) return null;
+  const [shown, caption] = figure.children;
+  const slider = el("input", {
+    type: "range",
+    min: 0,
+    max: all.length - 1,
+    value: all.length - 1,
+    "aria-label": "step of the samples",
+  });
+  const label = el("output", {});
+  const play = el("button", { type: "button", "aria-pressed": "false" }, "play");
+  let timer = null;
+  const show = () => {
+    const picture = all[slider.value];
+    const step = `step ${short(picture.step)}`;
+    [shown.src, shown.width, shown.height, shown.alt] = [
+      picture.src,
+      picture.width,
+      picture.height,
+      `samples at ${step}`,
+    ];
+    label.textContent = step;
+    caption.textContent = run.real ? `samples, ${step}` : step;
+    slider.setAttribute("aria-valuetext", step);
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "play";
+    play.setAttribute("aria-pressed", "false");
+  };
+  play.addEventListener("click", () => {
+    if (timer) return stop();
+    if (Number(slider.value) === all.length - 1) slider.value = 0;
+    else slider.stepUp();
+    show();
+    play.textContent = "pause";
+    play.setAttribute("aria-pressed", "true");
+    timer = setInterval(
+      () => {
+        if (Number(slider.value) === all.length - 1) return stop();
+        slider.stepUp();
+        show();
+      },
+      Math.max(120, Math.min(500, 6000 / all.length)),
+    );
+  });
+  slider.addEventListener("input", () => {
+    stop();
+    show();
+  });
+  show();
+  return all.length > 1 ? el("div", { class: "slide" }, play, slider, label) : null;
+}
+
+function curves() {
+  if (!report.curves.length) return null;
+  const grouped = new Map();
+  report.curves.forEach(({ chart, label }, i) => {
+    const drawn = points(read(`curve-${i}`)[0]);
+    const group = grouped.get(chart) ?? [];
+    group.push({ name: label, colour: colour(group.length), points: drawn });
+    grouped.set(chart, group);
+  });
+  return section(
+    "Curves",
+    el(
+      "div",
+      { class: "grid" },
+      [...grouped].map(([title, series]) => new Plot(title, series).element),
+    ),
+  );
+}
+
+function configuration(run) {
+  const changed = new Set((run.differences ?? []).map(([key]) => key));
+  const groups = new Map();
+  for (const [key, value] of run.config) {
+    const dot = key.indexOf(".");
+    const [group, rest] = dot < 0 ? ["run", key] : [key.slice(0, dot), key.slice(dot + 1)];
+    groups.set(group, [...(groups.get(group) ?? []), [rest, value, changed.has(key)]]);
+  }
+  const different =
+    run.differences && run.differences.length
+      ? grid(
+          ["changed from the default", "default", "here"],
+          run.differences.map(([key, from, to]) => [key, told(from), told(to)]),
+          "what differs from the default",
+        )
+      : el(
+          "p",
+          { class: "muted" },
+          run.differences ? "As by default." : "This run does not tell how it differs from the default.",
+        );
+  return section(
+    "Configuration",
+    different,
+    el(
+      "details",
+      {},
+      el("summary", {}, "All of it"),
+      el(
+        "div",
+        { class: "columns" },
+        [...groups].map(([name, rows]) => el("div", { class: "card" }, el("h3", {}, name), pairs(rows))),
+      ),
+    ),
+  );
+}
+
+/** On equal terms together: the figures of one, or a row for each step. */
+function evaluations(run) {
+  if (!run.evaluations.length) return null;
+  const groups = new Map();
+  for (const one of run.evaluations) {
+    const terms = [
+      `${short(one.samples)} samples`,
+      `seed ${told(one.seed)}`,
+      one.weights ? `${told(one.weights)} weights` : null,
+      `in ${told(one.features)}`,
+      `against ${told(one.reference)}`,
+    ]
+      .filter((term) => term)
+      .join(", ");
+    groups.set(terms, [...(groups.get(terms) ?? []), one]);
+  }
+  return section(
+    "Evaluations afterwards",
+    [...groups]
+      .map(([terms, found]) => {
+        const names = [...new Set(found.flatMap((one) => Object.keys(one.metrics)))];
+        const rows = found.map((one) => [one.step, ...names.map((name) => one.metrics[name])]);
+        return [
+          el("p", { class: "muted" }, found.length > 1 ? terms : `step ${short(found[0].step)}: ${terms}`),
+          found.length > 1
+            ? grid(["step", ...names], rows, "evaluations")
+            : figureList(
+                names.map((name, i) => [name, rows[0][i + 1]]),
+                "evaluation",
+              ),
+        ];
+      })
+      .flat(),
+  );
+}
+
+function environment(run) {
+  const head = ["started", "status", "step", "seconds", "command"];
+  const row = (start) => [
+    moment(start.started),
+    start.status,
+    start.step,
+    start.seconds,
+    Array.isArray(start.command) ? start.command.join(" ") : start.command,
+  ];
+  return section(
+    "Environment",
+    el(
+      "div",
+      { class: "card" },
+      pairs(run.environment.map(([name, value]) => [name, Number.isInteger(value) ? value : short(value)])),
+    ),
+    run.history.length
+      ? [
+          el("h3", { style: "margin: 16px 0 8px" }, "Earlier starts"),
+          grid(head, run.history.map(row), "earlier starts"),
+        ]
+      : null,
+  );
+}
+
+// ---- Several runs.
+
+/** What the table and the scatter choose from: {name, number: whether it is one, value(run)}. */
+function columns() {
+  const runs = report.runs;
+  const config = report.varied.map((key, i) => ({
+    name: key.replace(/\._target_$/, ""),
+    value: (run) => brief(run.config[i]?.[1]),
+  }));
+  const names = [...new Set(runs.flatMap((run) => run.figures.map(([name]) => name)))];
+  const by = runs.map((run) => new Map(run.figures));
+  const rows = new Map(runs.map((run, i) => [run, by[i]]));
+  const figures = names.map((name) => ({ name, value: (run) => rows.get(run).get(name) }));
+  const best = runs.find((run) => run.objective);
+  if (best) figures.unshift({ name: `best ${told(best.objective.name)}`, value: (run) => run.objective?.value });
+  figures.push({ name: "seconds", value: (run) => run.seconds });
+  return { config, figures };
+}
+
+/** A value of a configuration where there is little room. */
+function brief(value) {
+  if (isNumber(value)) return Number(value.toPrecision(6));
+  return typeof value === "string" ? value.replace(/^gan_cli\./, "") : value;
+}
+
+function aboutRuns() {
+  const counts = new Map();
+  for (const run of report.runs) counts.set(run.status, (counts.get(run.status) ?? 0) + 1);
+  const parts = [...counts].map(([name, count]) => `${count} ${name}`);
+  return [
+    el("h1", {}, report.name),
+    el("p", { class: "muted" }, `${report.runs.length} runs: ${parts.join(", ")}`),
+  ];
+}
+
+function runTable({ config, figures }) {
+  const all = [
+    { name: "run", value: (run) => run.name },
+    { name: "status", value: (run) => run.status },
+    ...config,
+    { name: "step", value: (run) => run.step },
+    ...figures,
+  ];
+  const numeric = all.map(({ value }) => report.runs.some((run) => isNumber(value(run))));
+  const body = el("tbody");
+  const rows = report.runs.map((run) => [
+    run,
+    el(
+      "tr",
+      {},
+      all.map(({ value }, i) => {
+        if (i === 0) return el("th", { scope: "row" }, run.name);
+        if (i === 1) return el("td", {}, status(run));
+        const configured = i >= 2 && i < 2 + config.length;
+        const text = configured ? told(value(run)) : short(value(run));
+        return el("td", { class: numeric[i] ? "number" : null, title: configured ? text : null }, text);
+      }),
+    ),
+  ]);
+  const heads = all.map(({ name, value }, i) => {
+    const button = el("button", { type: "button" }, name);
+    const head = el("th", { scope: "col", class: numeric[i] ? "number" : null }, button);
+    button.addEventListener("click", () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      rows.sort(([a], [b]) => order(value(a), value(b), sign));
+      body.replaceChildren(...rows.map(([, row]) => row));
+    });
+    return head;
+  });
+  body.append(...rows.map(([, row]) => row));
+  return section(
+    "Runs",
+    el(
+      "div",
+      { class: "sortable card", tabindex: "0", role: "region", "aria-label": "table of runs" },
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), body),
+    ),
+  );
+}
+
+function choice(label, names, act) {
+  const select = el(
+    "select",
+    {},
+    names.map((name, i) => el("option", { value: i }, name)),
+  );
+  select.addEventListener("change", () => act(Number(select.value)));
+  return [el("label", {}, label, select), select];
+}
+
+function scatter({ config, figures }) {
+  const usable = figures.filter(({ value }) => report.runs.some((run) => isNumber(value(run))));
+  if (!config.length || !usable.length) return null;
+  let [across, up] = [0, 0];
+  /** Whether values are such as people choose by factors: learning rates, for one. */
+  const spread = (values) => Math.min(...values) > 0 && Math.max(...values) >= 50 * Math.min(...values);
+  const plot = new Plot("", [], { dots: true, tall: true });
+  const update = (moved) => {
+    const [key, figure] = [config[across], usable[up]];
+    const values = report.runs.map(key.value);
+    const number = values.every((value) => isNumber(value));
+    const kinds = [...new Set(values.map(told))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const series = report.runs.map((run, i) => {
+      const y = figure.value(run);
+      const x = number ? values[i] : kinds.indexOf(told(values[i]));
+      return { name: run.name, colour: "var(--c0)", points: isNumber(y) ? [[x, y]] : [] };
+    });
+    const without = series.filter((one) => !one.points.length).length;
+    plot.options.categories = number ? null : kinds;
+    Object.assign(plot.options, { across: key.name, up: figure.name });
+    plot.options.hint = `Point at a run to read it.${without ? ` ${without} without this figure.` : ""}`;
+    logs.x.firstChild.disabled = !number;
+    if (moved) plot.log.x = logs.x.firstChild.checked = number && spread(values);
+    plot.heading.textContent = `${figure.name} by ${key.name}`;
+    plot.svg.setAttribute(
+      "aria-label",
+      `${figure.name} by ${key.name}: a point for each run. Left and right read them.`,
+    );
+    plot.show(series);
+  };
+  const logs = { x: plot.logSwitch("x", "log across"), y: plot.logSwitch("y", "log up") };
+  const [acrossLabel] = choice(
+    "across",
+    config.map(({ name }) => name),
+    (i) => ((across = i), update(true)),
+  );
+  const [upLabel] = choice(
+    "up",
+    usable.map(({ name }) => name),
+    (i) => ((up = i), update(false)),
+  );
+  update(true);
+  return section(
+    "Figure by hyperparameter",
+    el("div", { class: "controls" }, acrossLabel, logs.x, upLabel, logs.y),
+    plot.element,
+  );
+}
+
+function overlay() {
+  if (!report.curves.length) return null;
+  const plot = new Plot("", [], { tall: true, across: STEP });
+  const update = (i) => {
+    const drawn = read(`curve-${i}`);
+    plot.heading.textContent = report.curves[i].name;
+    plot.options.up = report.curves[i].name;
+    plot.show(
+      report.runs.map((run, j) => ({
+        name: run.name,
+        colour: shade(j, report.runs.length),
+        points: points(drawn[j]),
+      })),
+    );
+  };
+  const [label] = choice(
+    "curve",
+    report.curves.map(({ name }) => name),
+    update,
+  );
+  update(0);
+  return section("Curves of all runs", el("div", { class: "controls" }, label), plot.element);
+}
+
+function gallery({ config }) {
+  if (!report.runs.some((run) => run.picture)) return null;
+  return section(
+    "Last samples",
+    el(
+      "div",
+      { class: "gallery" },
+      report.runs.map((run) => {
+        const values = config.slice(0, 4).map(({ name, value }) => `${name.split(".").pop()} ${told(value(run))}`);
+        const drawn = isNumber(run.drawn_at) ? [`step ${short(run.drawn_at)}`] : [];
+        return el(
+          "figure",
+          {},
+          run.picture
+            ? image(run.picture, `last samples of ${run.name}`)
+            : el("div", { class: "none muted" }, "no picture"),
+          el("figcaption", {}, el("b", {}, run.name), ` \u00b7 ${[...drawn, ...values].join(", ")}`),
+        );
+      }),
+    ),
+  );
+}
+
+// ---- The page.
+
+function page() {
+  if (report.alone) {
+    const [run] = report.runs;
+    return [...aboutRun(run), samples(run), curves(), evaluations(run), configuration(run), environment(run)];
+  }
+  const chosen = columns();
+  const halves = [scatter(chosen), overlay()].filter((part) => part !== null);
+  return [...aboutRuns(), runTable(chosen), el("div", { class: "halves" }, halves), gallery(chosen)];
+}
+
+document.title = report.name;
+document
+  .querySelector("main")
+  .append(
+    ...page().filter((part) => part !== null),
+    el("p", { class: "muted", style: "margin-top: 40px" }, `Written by gan-report, ${report.made}.`),
+  );
