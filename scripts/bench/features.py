@@ -1,7 +1,7 @@
 """The Inception network's features and the Frechet distance, here and in torch-fidelity.
 
 The same random weights and the same uint8 images of 32x32 in colour for both sides, in turn. torch-fidelity takes
-64 images at a time, its default. Medians over the repeats count, and ratios are medians of the ratios of neighbours.
+64 images at a time, its default. Medians over the repeats count; ratios are medians of neighbours' ratios.
 """
 
 from __future__ import annotations
