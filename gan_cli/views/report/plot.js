@@ -151,6 +151,8 @@ class Plot {
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return;
+    // As it is drawn on the screen, so that a printer, whose page is narrower, makes it smaller.
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.shown = { x: this.view.x, y: this.view.y ?? this.extent(1, this.view.x) };
     const { x, y } = this.shown;
     const down = ticks(...y, this.log.y, Math.max(2, height / 45)).map((value) => [value, tickText(value)]);
