@@ -31,8 +31,7 @@ def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
     """
     path = root() / kind / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        return files.read_arrays(path)
     except FileNotFoundError:
         pass
     except Exception as error:  # whatever a damaged archive raises

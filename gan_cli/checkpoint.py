@@ -7,6 +7,7 @@ configuration and the data. What survives is a killed process; Orbax does not fs
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -59,6 +60,7 @@ def save(folder: Path, step: int, state: Tree, identity: dict[str, Any], keep: i
     described = {name: _description(array) for name, array in arrays.items()}
     manifest = {"step": step, "identity": identity, "arrays": described}
     path = (folder / str(step)).absolute()
+    _hush_orbax()
     with _ONE_AT_A_TIME, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
             path,
@@ -118,7 +120,6 @@ def _verified(run: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tre
     except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
         raise RunFailed(f"{path}: cannot be read: {_first_line(error)}") from error
     except Exception as error:  # whatever a reader makes of damaged files
-        _hush_orbax()
         aside = run / "damaged" / str(step)
         log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
         aside.parent.mkdir(exist_ok=True)
@@ -149,7 +150,6 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged files
-            _hush_orbax()
             log.warning("checkpoint %s cannot be read (%s)", folder / str(step), _first_line(error))
     raise UserError(f"{folder}: holds no checkpoint{' that can be read' if found else ''}.")
 
@@ -172,6 +172,7 @@ def copy(path: Path, folder: Path) -> None:
 def _read(path: Path, like: Tree, identity: dict[str, Any]) -> Tree:
     path = path.absolute()
     expected = _by_name(like)
+    _hush_orbax()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
         if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
@@ -212,11 +213,7 @@ class Saver:
         self._pending = self._thread.submit(self._save, step, host)
 
     def _save(self, step: int, host: Tree) -> None:
-        try:
-            save(self._folder, step, host, self._identity, self._keep)
-        except Exception:
-            _hush_orbax()
-            raise
+        save(self._folder, step, host, self._identity, self._keep)
         self.newest = step
 
     def check(self) -> None:
@@ -242,8 +239,12 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+@functools.cache
 def _hush_orbax() -> None:
-    """Where a read or write fails, Orbax's others die after it, with a traceback each from asyncio."""
+    """Where a read or write fails, Orbax's others die with it, each with a traceback from asyncio's closed loop.
+
+    They may do so before the failure itself is raised, so this is called before the work, once a process.
+    """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
 

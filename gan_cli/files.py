@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a process killed half-way, never sees half a file."""
+"""Writing files so that a reader, or a process killed half-way, never sees half a file; reading arrays."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 
 def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
@@ -32,6 +35,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON; a number that JSON cannot hold (infinite, not a number) becomes null."""
     write_bytes(path, (json.dumps(jsonable(value), indent=2) + "\n").encode())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` by name; that of an ``.npy`` under the name "".
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is neither.
+    """
+    with path.open("rb") as file:  # NumPy leaves a file open that proves to be no archive
+        try:
+            found = np.load(file, allow_pickle=False)
+            return {"": found} if isinstance(found, np.ndarray) else dict(found)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(str(error)) from error
 
 
 def jsonable(value: Any) -> Any:

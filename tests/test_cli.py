@@ -246,10 +246,10 @@ def test_a_named_run_is_not_overwritten(folder):
 def test_sweep_survives_its_jobs(gan_train, tmp_path):
     """A job that raises, exits or is killed costs only itself; the table and the exit status tell."""
     done = gan_train(
-        "--multirun", *TOY, "game=saboteur", "game.how=none,raise,exit,kill", "name=sweep", "optim.lr=0.1,1e30"
+        "--multirun", *TOY, "game=saboteur", "game.how=none,diverge,raise,exit,kill", "name=sweep"
     )
     assert done.returncode == 1
-    statuses = ["finished", "diverged", *["failed"] * 2, *["exit 7"] * 2, *["killed by signal 9"] * 2]
+    statuses = ["finished", "diverged", "failed", "exit 7", "killed by signal 9"]
     table = done.stdout[done.stdout.index("sweep  ") :]
     rows = [row for row in table.splitlines() if "game.how=" in row]
     for number, (row, status) in enumerate(zip(rows, statuses, strict=True)):
@@ -259,8 +259,6 @@ def test_sweep_survives_its_jobs(gan_train, tmp_path):
     assert failed["status"] == "failed" and "sabotage" in failed["traceback"]
     assert "RuntimeError: sabotage" in done.stderr and "Traceback" not in done.stderr
     assert gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=sweep").returncode == 2
-    again = gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=fine")
-    assert again.returncode == 0, again.stdout + again.stderr
 
 
 def test_basic_launcher_stays_available(gan_train, tmp_path):

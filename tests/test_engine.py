@@ -36,8 +36,8 @@ def same(a, b):
 def test_chunks_of_any_length_give_the_same_bits():
     e = experiment(EVERYTHING)
     whole, cut = Program(e), Program(e)
-    metrics = whole.run(12)
-    parts = [cut.run(length) for length in (1, 4, 7)]
+    metrics = whole.run(4)
+    parts = [cut.run(length) for length in (1, 3)]
     assert same(whole.state, cut.state)
     for name, values in metrics.items():
         found = np.concatenate([part[name] for part in parts])
@@ -111,15 +111,15 @@ def test_schedules_are_told_in_steps():
         assert rates[-1] == 0 and rates[-2] > 0, player
 
 
-@pytest.mark.parametrize("model", ["mlp", "dcgan", "resnet"])
-def test_bfloat16_keeps_float32_state(model):
+@pytest.mark.parametrize(("model", "penalty"), [("mlp", "[r1]"), ("dcgan", "none"), ("resnet", "none")])
+def test_bfloat16_keeps_float32_state(model, penalty):
     """Networks round to 8 bits of mantissa; parameters, moments, statistics and losses do not."""
     options = [
         *TINY,
         f"model={model}",
         "model.discriminator.norm=spectral",
         "model.generator.norm=batch",
-        "penalty=[r1]",
+        f"penalty={penalty}",
     ]
     wide, narrow = (Program(experiment([*options, f"train.precision={p}"])) for p in ("float32", "bfloat16"))
     a, b = wide.run(4), narrow.run(4)

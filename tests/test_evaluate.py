@@ -150,18 +150,20 @@ def test_samples_of_other_programs(tmp_path):
     assert first["metrics"] == pytest.approx(second["metrics"], rel=1e-4)
 
 
+AGAINST = ["--reference=mnist5k", "--features=pixels"]  # a classifier would be trained first
 WRONG = [
     (["nowhere"], "no such run"),
     (["x.npz"], "--reference"),
     (["x.npz", "--reference=flat.npz"], "compared with"),
-    (["x.npz", "--reference=mnist5k", "--metrics=fid,modes"], "known modes"),
-    (["x.npz", "--reference=mnist5k", "--metrics=fidd"], "Did you mean 'fid'"),
+    (["x.npz", *AGAINST, "--metrics=fid,modes"], "known modes"),
+    (["x.npz", *AGAINST, "--metrics=fidd"], "Did you mean 'fid'"),
     (["x.npz", "--reference=mnist5k", "--features=pixel"], "Did you mean 'pixels'"),
-    (["x.npz", "--reference=mnist5k", "--json=no/such/../../x.npz/x.json"], "cannot be written"),
-    (["x.npz", "--reference=mnist5k", "--num=1"], "at least 2"),
-    (["empty", "--reference=mnist5k"], "no images"),
-    (["broken.npz", "--reference=mnist5k"], "cannot be read"),
-    (["float.npz", "--reference=mnist5k"], "0..255"),
+    (["x.npz", *AGAINST, "--json=no/such/../../x.npz/x.json"], "cannot be written"),
+    (["x.npz", *AGAINST, "--num=1"], "at least 2"),
+    (["empty", *AGAINST], "no images"),
+    (["broken.npz", *AGAINST], "cannot be read"),
+    (["float.npz", *AGAINST], "0..255"),
+    (["one.npz", *AGAINST], "cannot be read"),
     (["run"], "no checkpoint"),
     (["changed"], "another architecture"),
     (["x.npz", "--watch"], "takes one run"),
@@ -173,6 +175,7 @@ def test_wrong_input(tmp_path, capsys):
     np.savez("flat.npz", samples=np.zeros((10, 2), np.float32))
     np.savez("float.npz", samples=np.random.default_rng(0).random((10, 28, 28, 1)))
     Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
+    Path("one.npz").write_bytes(b"")
     Path("empty").mkdir()
     run = gan_cli.train([*TINY, "train.steps=4"], quiet=True).directory
     facts = json.loads((run / "run.json").read_text())
@@ -187,7 +190,7 @@ def test_wrong_input(tmp_path, capsys):
         assert gan_eval(arguments) == 2, arguments
         error = capsys.readouterr().err
         assert told in error and "Traceback" not in error, (arguments, error)
-    with pytest.raises(UserError, match="Did you mean recall"):
+    with pytest.raises(UserError, match="Did you mean 'recall'"):
         gan_cli.train([*QUICK, "metric=[precision_recall]", "train.objective=recal"], quiet=True)
     with pytest.raises(UserError, match="known modes"):
         gan_cli.train([*QUICK, "metric=[modes]"], quiet=True)

@@ -148,14 +148,17 @@ ALL += ["symplectic", "competitive"]
 
 @pytest.mark.parametrize("strategy", ALL)
 def test_cut_anywhere_it_is_the_same_run(strategy):
-    """All that a strategy remembers is in the state: chunks of 2 and 4 steps give the bits of chunks of 3."""
+    """All that a strategy remembers is in the state: two chunks of 2 steps give the bits of one of 4."""
     optimiser = ["optim=sgd", "optim.clip_norm=null"] if strategy == "competitive" else []
     e = experiment([*TINY, "model.generator.norm=batch", f"strategy={strategy}", *optimiser])
-    programs = [Program(e), Program(e)]
-    for program, lengths in zip(programs, ((2, 4), (3, 3)), strict=True):
+    program = Program(e)
+    start, ends = jax.device_get(program.state), []
+    for lengths in ((2, 2), (4,)):
+        program.state = jax.device_put(start)
         for length in lengths:
             program.run(length)
-    for a, b in zip(*(jax.tree.leaves(program.state) for program in programs), strict=True):
+        ends.append(jax.device_get(program.state))
+    for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -191,8 +194,7 @@ STATEFUL = [
 ]
 
 
-@pytest.mark.parametrize("loss", ["nonsaturating", "relativistic"])
-@pytest.mark.parametrize("n_critic", [1, 2])
+@pytest.mark.parametrize(("loss", "n_critic"), [("nonsaturating", 1), ("relativistic", 2)])
 def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
     """One generator pass for both moves gives what two passes with the same latents give."""
     overrides = [*STATEFUL, f"loss={loss}", f"strategy.n_critic={n_critic}", "optim=sgd"]

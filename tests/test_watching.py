@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, command, environment
 
 import gan_cli
 from gan_cli.data.mnist5k import mnist5k
@@ -54,16 +55,18 @@ def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
     assert told(0.1, 0.1, 0.8) is None  # recovered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collapses", [True, False])
-def test_runs_that_do_and_do_not_collapse(collapses, tmp_path, monkeypatch, caplog):
+def test_runs_that_do_and_do_not_collapse(collapses, tmp_path):
     """A generator that outruns its discriminator makes one digit; the default makes many by then."""
-    monkeypatch.chdir(tmp_path)
     outrun = ["optim.discriminator.lr=1e-5", "optim.generator.lr=1e-3", "model.discriminator.dropout=0"]
     common = ["train.steps=3000", "train.sample_every=0", "train.checkpoint_every=0", "logger=none", "name=a"]
-    with caplog.at_level("WARNING", "gan_cli"):
-        run = gan_cli.train([*common, *(outrun if collapses else ["train.ema=0.99"])])
-    facts = json.loads((run.directory / "run.json").read_text())
-    assert ("collapse_suspected_at" in facts) == collapses == ("collapse suspected" in caplog.text)
+    done = subprocess.run(
+        command(*common, *(outrun if collapses else ["train.ema=0.99"])),
+        cwd=tmp_path, capture_output=True, text=True, env=environment(XLA_FLAGS=""),
+    )  # fmt: skip
+    facts = json.loads((tmp_path / "outputs/a/run.json").read_text())
+    assert ("collapse_suspected_at" in facts) == collapses == ("collapse suspected" in done.stderr)
     assert (facts["final"]["diversity"] < 0.3) == collapses
     assert facts["final"]["diversity"] > 0.6 or collapses
 
@@ -139,10 +142,11 @@ def test_mode_coverage_beside_the_data_and_noise():
     assert coverage(np.full((10, 2), 50.0), data.modes)["divergence"] == 1
 
 
+@pytest.mark.slow
 def test_classifier_names_held_out_digits():
     data = mnist5k()
     classifier = Classifier(data)
-    assert classifier.accuracy > 0.9
+    assert classifier.accuracy > 0.95
     features, probabilities = classifier(some_real(data, 20))
     assert features.shape == (20, 64)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)

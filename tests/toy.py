@@ -27,7 +27,7 @@ class Bilinear:
 
 
 class Saboteur(Bilinear):
-    """The same game, but building its state fails as ``how`` says: raise, exit, kill or none."""
+    """The same game, but building its state fails as ``how`` says: raise, exit, kill, diverge or none."""
 
     def __init__(self, *, how: str = "none"):
         super().__init__()
@@ -40,6 +40,8 @@ class Saboteur(Bilinear):
             raise SystemExit(7)
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "diverge":
+            self.start["x"] = float("inf")
         return super().init(key)
 
 

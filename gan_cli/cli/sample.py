@@ -126,12 +126,11 @@ def _latents(path: Path, dim: int) -> Any:
     import numpy as np
 
     try:
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            with found as archive:
-                found = archive["latents"]
-        latents = np.asarray(found, np.float32)
-    except (OSError, ValueError, KeyError) as error:
+        arrays = files.read_arrays(path)
+        latents = np.asarray(arrays["latents" if "latents" in arrays else ""], np.float32)
+    except KeyError as error:
+        raise UserError(f"--latents {path}: holds no array `latents`.") from error
+    except (OSError, ValueError) as error:
         raise UserError(f"--latents {path}: cannot be read ({error}).") from error
     if latents.ndim != 2 or latents.shape[1] != dim or not len(latents) or not np.isfinite(latents).all():
         raise UserError(f"--latents {path}: is {latents.shape}, and finite numbers [n, {dim}] are needed.")

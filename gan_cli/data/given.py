@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gan_cli import files
 from gan_cli.data import folder
 from gan_cli.data.images import FORMATS
 from gan_cli.data.source import Dataset
@@ -63,13 +64,11 @@ def _first(path: Path) -> tuple[int, int]:
 
 def _archive(path: Path) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("samples", "labels") if name in archive.files}
-            there = ", ".join(archive.files)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        arrays = files.read_arrays(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as an archive of arrays ({error}).") from error
     if "samples" not in arrays:
-        raise UserError(f"{path}: holds no array `samples`; there is {there or 'none'}.")
+        raise UserError(f"{path}: holds no array `samples`; there is {', '.join(filter(None, arrays)) or 'none'}.")
     samples, labels = arrays["samples"], arrays.get("labels")
     if samples.ndim not in (2, 4) or not len(samples) or samples.dtype.kind not in "uif":
         raise UserError(f"{path}: samples {samples.shape} of {samples.dtype} are neither images nor points.")
