@@ -14,6 +14,8 @@ from conftest import HERE, TINY, command, environment
 from PIL import Image
 
 import gan_cli
+from gan_cli import config
+from gan_cli.cli import compose
 from gan_cli.cli.train import main
 from gan_cli.errors import UserError
 
@@ -199,6 +201,11 @@ def test_dry_run(folder, capsys):
     assert not (folder / "outputs" / "planned").exists()
 
 
+def test_dry_run_of_points_on_a_line(folder):
+    assert main(["dry_run=true", "experiment=dirac_gan"]) == 0
+    Image.open(folder / "outputs" / "dry_run.png").load()
+
+
 def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
     """A game of two numbers from a user's own module runs, logs and saves like any other."""
     done = gan_train(*TOY, "name=toy")
@@ -274,6 +281,23 @@ def test_environment_is_left_alone(folder):
     assert dict(os.environ) == before
 
 
+def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own():
+    def composed(*overrides):
+        with compose.session() as hydra:
+            return config.check(compose.ours(compose.compose(hydra, ["experiment=ring", *overrides])))
+
+    assert composed("optim=sgd")["optim"] == composed("experiment=grid", "optim=sgd")["optim"]
+    assert composed("optim=sgd", "optim.lr=3")["optim"]["lr"] == 3
+    assert composed("optim=adam") == composed() == composed("penalty=[r2,r1]")
+    one = composed("penalty=[r1]")["penalty"]
+    assert one == {"r1": composed()["penalty"]["r1"]} and composed("penalty=none")["penalty"] == {}
+    assert composed("model=pacgan")["model"]["generator"]["width"] == 400
+    with pytest.raises(UserError, match="penalty.r2"):
+        composed("penalty=[r1]", "penalty.r2.gamma=3")
+    with pytest.raises(UserError, match="optim.b1"):
+        composed("optim=sgd", "optim.b1=0.5")
+
+
 @pytest.mark.parametrize(
     "node",
     [
@@ -288,9 +312,6 @@ def test_environment_is_left_alone(folder):
 )
 def test_nothing_hides_from_the_allow_list(node):
     """Hydra instantiates lists and plain mappings too: every target in them is held to the same rules."""
-    from gan_cli import config
-    from gan_cli.cli import compose
-
     with compose.session() as hydra:
         checked = config.check(compose.ours(compose.compose(hydra, [])))
     ((group, value),) = node.items()

@@ -76,13 +76,47 @@ def search_path(config_dir: str | None) -> list[str]:
 def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     """The composed configuration, Hydra's own node included.
 
+    Where another file of a group is chosen than the experiment's, what the experiment sets in that group goes with
+    the file that it was meant for: Adam's moments and rate are not for ``experiment=ring optim=sgd``.
+
     Raises:
         UserError: an override that cannot be parsed, an unknown option or key, a file that cannot be read.
     """
-    with translated(hydra):
+
+    def composed(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose_config(
             config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
         )
+
+    with translated(hydra):
+        found = composed(overrides)
+        choices = found.hydra.runtime.choices
+        if not choices.experiment:
+            return found
+        parsed = parse(hydra, overrides)
+        its = composed([o.input_line for o in parsed if o.key_or_group in ("experiment", "hydra.searchpath")])
+        bare = None
+        for group, chosen in _chosen(hydra, parsed).items():
+            if group not in its:  # one of Hydra's own
+                continue
+            if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:  # a list of files
+                for name in its[group].keys() - chosen:
+                    if not any(o.key_or_group.startswith(f"{group}.{name}.") for o in parsed):
+                        found[group].pop(name, None)
+            elif choices.get(group) != its.hydra.runtime.choices.get(group):
+                bare = bare or composed([o.input_line for o in parsed if o.key_or_group != "experiment"])
+                found[group] = bare[group]
+        return found
+
+
+def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:
+    """The files that the command line chooses of each group but ``experiment``."""
+    found = {}
+    for override in parsed:
+        if override.package is None and override.key_or_group != "experiment" and is_group(hydra, override):
+            value = override.value()
+            found[override.key_or_group] = set(value) if isinstance(value, list) else {str(value)}
+    return found
 
 
 def ours(composed: DictConfig) -> DictConfig:

@@ -85,7 +85,7 @@ def _by_blocks(
 
 
 def _squared(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Written out, and not as |a|^2 + |b|^2 - 2ab of points far from the origin: the callers centre them.
+    # Of points that the callers have centred: far from the origin these differences would cancel.
     product = jnp.matmul(a, b.T, precision="highest")
     return jnp.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * product, 0)
 

@@ -74,15 +74,19 @@ def animate(frames: list[Image.Image]) -> bytes:
 
 
 def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
-    """The first two coordinates of ``points`` ``[n, features]`` in colour, over those of ``real`` in grey."""
+    """The first two coordinates of ``points`` ``[n, features]`` in colour, over those of ``real`` in grey.
+
+    Where there is one coordinate only, they lie on a line.
+    """
     size, oversampling = 512, 2
     side = size * oversampling
-    low, high = real[:, :2].min(0), real[:, :2].max(0)
+    real, points = (np.pad(cloud, ((0, 0), (0, 1)))[:, :2] for cloud in (real, points))
+    low, high = real.min(0), real.max(0)
     centre, half = (low + high) / 2, 0.6 * float(max((high - low).max(), 1e-6))
     image = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(image, "RGBA")
     for cloud, colour, radius in ((real, (150, 150, 150, 90), 3), (points, (214, 69, 36, 130), 3)):
-        places = (np.nan_to_num(cloud[:, :2]) - centre) / half
+        places = (np.nan_to_num(cloud) - centre) / half
         for x, y in np.clip((places + 1) / 2, -0.1, 1.1) * side:
             draw.ellipse((x - radius, side - y - radius, x + radius, side - y + radius), fill=colour)
     return image.resize((size, size), Image.Resampling.LANCZOS)
