@@ -252,9 +252,7 @@ def test_a_named_run_is_not_overwritten(folder):
 
 def test_sweep_survives_its_jobs(gan_train, tmp_path):
     """A job that raises, exits or is killed costs only itself; the table and the exit status tell."""
-    done = gan_train(
-        "--multirun", *TOY, "game=saboteur", "game.how=none,diverge,raise,exit,kill", "name=sweep"
-    )
+    done = gan_train("--multirun", *TOY, "game=saboteur", "game.how=none,diverge,raise,exit,kill", "name=sweep")
     assert done.returncode == 1
     statuses = ["finished", "diverged", "failed", "exit 7", "killed by signal 9"]
     table = done.stdout[done.stdout.index("sweep  ") :]
@@ -292,9 +290,9 @@ def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own
     one = composed("penalty=[r1]")["penalty"]
     assert one == {"r1": composed()["penalty"]["r1"]} and composed("penalty=none")["penalty"] == {}
     assert composed("model=pacgan")["model"]["generator"]["width"] == 400
-    with pytest.raises(UserError, match="penalty.r2"):
+    with pytest.raises(UserError, match=r"penalty\.r2"):
         composed("penalty=[r1]", "penalty.r2.gamma=3")
-    with pytest.raises(UserError, match="optim.b1"):
+    with pytest.raises(UserError, match=r"optim\.b1"):
         composed("optim=sgd", "optim.b1=0.5")
 
 

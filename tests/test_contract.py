@@ -130,7 +130,7 @@ def test_every_option_of_a_player_has_an_effect():
     ]
     changes += ["optim.clip_norm=0.01", "optim.clip_value=0.001", "optim.weight_clip=0.01", "optim.warmup_steps=2"]
     changes += ["optim.schedule=linear", "optim.schedule=cosine", "strategy.fresh_latents=true"]
-    # Step by step: compiling each of these would take longer than all of them. A rate's schedule shows in the second.
+    # Step by step: compiling each of these would take longer than all of them. A schedule shows in the second.
     flat = {}
     for change in ["seed=0", "strategy=alternating", *changes]:  # the first two change nothing
         e = experiment([*base, change])

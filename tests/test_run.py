@@ -327,7 +327,11 @@ def whole(tmp_path_factory):
     """The run that is never stopped."""
     place = tmp_path_factory.mktemp("whole")
     subprocess.run(
-        command(*TOY, "name=whole", "train.steps=1000"), cwd=place, env=environment(), check=True, capture_output=True
+        command(*TOY, "name=whole", "train.steps=1000"),
+        cwd=place,
+        env=environment(),
+        check=True,
+        capture_output=True,
     )
     return place / "outputs/whole"
 

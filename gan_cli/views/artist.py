@@ -29,7 +29,7 @@ class Artist:
         self._log = directory / "metrics.jsonl" if sampler is None and hasattr(experiment.game, "measure") else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        self._pending: list[tuple[Path, Future]] = []
+        self._pending: list[tuple[Path | None, Future]] = []  # and what is told of as written
         self._drawn: set[int] = set()
         self.last: Path | None = None
         self.can_draw = sampler is not None
@@ -37,7 +37,7 @@ class Artist:
         self._shown = jax.jit(experiment.game.shown) if experiment.config.get("augment") else None  # type: ignore
         self._diversity: diversity.Diversity | None = None
         if sampler is not None and self._data is not None:
-            self._thread.submit(draw_real, self._data, self._folder / "real.png")
+            self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
             n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
@@ -61,10 +61,11 @@ class Artist:
             both = np.concatenate([some_real(self._data, n), np.asarray(samples[:n])])
             key = jax.random.fold_in(jax.random.key(self._seed), step)
             seen = self._shown(both, state.net_state, key, step)
-            self._thread.submit(draw_seen, np.asarray(seen), self._folder / "seen" / self.last.name)
+            job = self._thread.submit(draw_seen, np.asarray(seen), self._folder / "seen" / self.last.name)
+            self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
-        """Pictures that have been written since the last call; with ``wait``, all that were drawn.
+        """Grids and ways that have been written since the last call; with ``wait``, all that were drawn.
 
         Raises:
             OSError: one could not be written.
@@ -73,7 +74,8 @@ class Artist:
         while self._pending and (wait or self._pending[0][1].done()):
             path, job = self._pending.pop(0)
             job.result()
-            done.append(path)
+            if path is not None:
+                done.append(path)
         return done
 
     def figures(self, samples: jax.Array | None) -> dict[str, float]:
