@@ -94,17 +94,18 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         if not choices.experiment:
             return found
         parsed = parse(hydra, overrides)
-        its = composed([o.input_line for o in parsed if o.key_or_group in ("experiment", "hydra.searchpath")])
+        keys = dict(zip(overrides, (override.key_or_group for override in parsed), strict=True))
+        its = composed([text for text, key in keys.items() if key in ("experiment", "hydra.searchpath")])
         bare = None
         for group, chosen in _chosen(hydra, parsed).items():
             if group not in its:  # one of Hydra's own
                 continue
             if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:  # a list of files
                 for name in its[group].keys() - chosen:
-                    if not any(o.key_or_group.startswith(f"{group}.{name}.") for o in parsed):
+                    if not any(key.startswith(f"{group}.{name}.") for key in keys.values()):
                         found[group].pop(name, None)
             elif choices.get(group) != its.hydra.runtime.choices.get(group):
-                bare = bare or composed([o.input_line for o in parsed if o.key_or_group != "experiment"])
+                bare = bare or composed([text for text, key in keys.items() if key != "experiment"])
                 found[group] = bare[group]
         return found
 
