@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from PIL import Image
 
 import gan_cli
 from gan_cli import config
-from gan_cli.cli import compose
+from gan_cli.cli import compose, launcher
 from gan_cli.cli.train import main
 from gan_cli.errors import UserError
 
@@ -262,8 +264,52 @@ def test_sweep_survives_its_jobs(gan_train, tmp_path):
     assert json.loads((tmp_path / "multirun/sweep/0/run.json").read_text())["status"] == "finished"
     failed = json.loads((tmp_path / "multirun/sweep/2/run.json").read_text())
     assert failed["status"] == "failed" and "sabotage" in failed["traceback"]
-    assert "RuntimeError: sabotage" in done.stderr and "Traceback" not in done.stderr
+    assert "RuntimeError: sabotage" in done.stdout and "Traceback" not in done.stdout
     assert gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=sweep").returncode == 2
+
+
+def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
+    """Its records tell of each job; started again, it leaves out what is finished, and nothing else."""
+    sweep = ["--multirun", *TOY, "optim.lr=0.1,0.2,0.3", "name=sweep", "hydra.launcher.n_jobs=2"]
+    done = gan_train(*sweep)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = json.loads((tmp_path / "multirun/sweep/sweep.json").read_text())
+    assert [job["status"] for job in jobs] == ["finished"] * 3
+    assert [f"optim.lr={lr}" in job["overrides"] for job, lr in zip(jobs, (0.1, 0.2, 0.3), strict=True)] == [
+        True
+    ] * 3
+    assert all(job["final"]["distance"] > 0 and job["objective"] is None for job in jobs)
+    with (tmp_path / "multirun/sweep/sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["optim.lr"] for row in rows] == ["0.1", "0.2", "0.3"]
+    assert [float(row["distance"]) for row in rows] == [job["final"]["distance"] for job in jobs]
+    places = [tmp_path / job["dir"] for job in jobs]
+    shutil.rmtree(places[1])
+    before = [(place / "run.json").stat().st_mtime_ns for place in (places[0], places[2])]
+    again = gan_train(*sweep, "resume=auto")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [(place / "run.json").stat().st_mtime_ns for place in (places[0], places[2])] == before
+    assert again.stdout.count("finished before") == 2
+    assert json.loads((places[1] / "run.json").read_text())["status"] == "finished"
+    longer = gan_train(*sweep, "resume=auto", "train.steps=80")
+    assert longer.returncode == 0 and "finished before" not in longer.stdout
+    assert {json.loads((place / "run.json").read_text())["step"] for place in places} == {80}
+
+
+def test_jobs_share_the_machine(monkeypatch):
+    """Two jobs on three GPUs have one each; four on two have a part of one's memory."""
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert [launcher._part_of_the_gpus(slot, 2) for slot in range(2)] == [
+        {"CUDA_VISIBLE_DEVICES": gpu} for gpu in "45"
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    shares = [launcher._part_of_the_gpus(slot, 4) for slot in range(4)]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1", "0", "1"]
+    assert {share["XLA_PYTHON_CLIENT_MEM_FRACTION"] for share in shares} == {"0.450"}
+    assert launcher._part_of_the_gpus(0, 1) == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert launcher._part_of_the_gpus(1, 4) == {}
 
 
 def test_basic_launcher_stays_available(gan_train, tmp_path):

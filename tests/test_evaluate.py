@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +16,17 @@ from conftest import TINY, environment
 from PIL import Image
 
 import gan_cli
-from gan_cli import checkpoint, saved
+from gan_cli import checkpoint, directory, saved
 from gan_cli.build import judges
 from gan_cli.cli.eval import _composed, _every_metric
 from gan_cli.cli.eval import main as gan_eval
 from gan_cli.data.gaussians import ring
+from gan_cli.data.given import given
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.source import Dataset
 from gan_cli.errors import UserError
 from gan_cli.metrics import Higher, Lower, better
+from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.evaluate import Best, Evaluator, lacking
 
 QUICK = [*TINY, "train.steps=24", "train.eval_every=8", "train.eval_samples=200", "features=random"]
@@ -51,7 +55,7 @@ def test_every_metric_says_something_of_its_own():
         for data, kind in ((images, features), (points, features), (images, judges(_composed([]))[1])):
             extractor = kind(data)
             if lacking(metric, extractor, data) is None:
-                figures = Evaluator({name: metric}, extractor, data)([data.examples[::2]])
+                figures = Evaluator({name: metric}, extractor, data, 200)([data.examples[::2]])
                 assert all(np.isfinite(value) for value in figures.values()), name
                 assert any(type(value) is not float for value in figures.values()), name
                 named[name] = set(figures)
@@ -87,6 +91,9 @@ def test_better_and_best():
     best.see(5, {"eval/x": 2.0})
     assert best.stale
     assert best.story == {"objective": {"name": "x", "value": 2.0, "step": 3}, "stopped_early_at": 5}
+    # What is not finite is None in the log: both are passed over, so that a resumed run counts alike.
+    fresh = Best(("x", Lower), patience=2)
+    assert not fresh.see(1, {"eval/x": np.nan}) and not fresh.see(2, {"eval/x": None}) and fresh.story == {}
 
 
 def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
@@ -117,6 +124,64 @@ def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
     kept = json.loads(Path("outputs/whole/evaluations.json").read_text())[-1]
     assert kept["step"] == step
     np.testing.assert_allclose(kept["metrics"]["fid"], figures[step], rtol=1e-4)
+
+
+def test_figures_of_other_terms_are_not_compared(tmp_path):
+    """A run that is resumed by other features starts its best anew; at its end it is judged in any case."""
+    first = gan_cli.train([*QUICK, "metric=[fid]", "name=a"], quiet=True)
+    again = gan_cli.train(["resume=outputs/a", "features=pixels"], quiet=True)
+    facts = json.loads((again.directory / "run.json").read_text())
+    assert "pixels" in facts["evaluation"]["features"] and facts["evaluation"]["since_step"] == 24
+    assert facts["objective"]["step"] == 24 and facts["objective"]["value"] != first.objective
+    records = [json.loads(line) for line in (again.directory / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [4, 8, 12, 16, 20, 24]
+    assert records[-1]["eval/fid"] == facts["final"]["eval/fid"] == facts["objective"]["value"]
+    assert checkpoint.steps(checkpoint.best(again.directory)) == [24]
+    longer = gan_cli.train(["resume=outputs/a", "train.steps=32"], quiet=True)
+    facts = json.loads((longer.directory / "run.json").read_text())
+    assert facts["evaluation"]["since_step"] == 24 and facts["objective"]["step"] == 32
+
+
+def test_a_watch_goes_by_what_it_was_asked_for(tmp_path):
+    """Figures of other weights or other metrics are none of its own; what was judged before may be the best."""
+    options = [*TINY, "train.steps=12", "train.keep=9", "name=a"]
+    run = gan_cli.train(options, quiet=True).directory
+    asked = ["--features=random", "--num=200", "--metrics=fid"]
+    assert gan_eval(["outputs/a", *asked, "--step=4", "--raw"]) == 0
+    assert gan_eval(["outputs/a", *asked[:2], "--metrics=kid", "--step=8"]) == 0
+    assert gan_eval(["outputs/a", *asked, "--step=4"]) == 0
+    assert gan_eval(["outputs/a", *asked, "--watch"]) == 0
+    found = [one for one in directory.judged(run) if one["weights"] == "average" and "fid" in one["metrics"]]
+    assert [one["step"] for one in found] == [4, 8, 12]
+    best = min(found, key=lambda one: one["metrics"]["fid"])["step"]
+    assert checkpoint.steps(checkpoint.best(run)) == [best]
+    # A run that was killed is over, whatever its run.json says.
+    facts = json.loads((run / "run.json").read_text()) | {"status": "running"}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert gan_eval(["outputs/a", *asked, "--watch"]) == 0
+    # Its best elsewhere: nothing is removed there.
+    Path("elsewhere/7").mkdir(parents=True)
+    shutil.rmtree(run / "best")
+    (run / "best").symlink_to(Path("elsewhere").absolute())
+    assert gan_eval(["outputs/a", *asked, "--watch"]) == 2 and Path("elsewhere/7").is_dir()
+
+
+def test_a_damaged_archive_is_told_of(tmp_path):
+    """Whichever byte is wrong, reading it gives the arrays or one line."""
+    np.savez_compressed("x.npz", samples=np.random.default_rng(0).integers(0, 255, (4, 3, 3, 1), np.uint8))
+    whole = Path("x.npz").read_bytes()
+    for i in range(len(whole)):
+        Path("x.npz").write_bytes(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
+        with contextlib.suppress(UserError):
+            given(Path("x.npz"))
+
+
+def test_accuracy_is_of_the_data_held_out():
+    """Equal data but for what they hold out have a classifier each."""
+    data = few(mnist5k())
+    alone = Dataset(data.name, data.spec, data.examples, data.labels)
+    one, other = Classifier(data), Classifier(alone)
+    assert one.digest != other.digest and (one.judged_on, other.judged_on) == (500, 40)
 
 
 def test_stops_early_and_watches(tmp_path):
@@ -167,11 +232,14 @@ WRONG = [
     (["run"], "no checkpoint"),
     (["changed"], "another architecture"),
     (["x.npz", "--watch"], "takes one run"),
+    (["x.npz", *AGAINST, "--metrics=none"], "none is no metric"),
+    (["empty.npz", *AGAINST], "neither images nor points"),
 ]
 
 
 def test_wrong_input(tmp_path, capsys):
     np.savez("x.npz", samples=np.zeros((10, 28, 28, 1), np.uint8))
+    np.savez("empty.npz", samples=np.zeros((3, 0, 0, 3), np.uint8))
     np.savez("flat.npz", samples=np.zeros((10, 2), np.float32))
     np.savez("float.npz", samples=np.random.default_rng(0).random((10, 28, 28, 1)))
     Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
@@ -194,6 +262,8 @@ def test_wrong_input(tmp_path, capsys):
         gan_cli.train([*QUICK, "metric=[precision_recall]", "train.objective=recal"], quiet=True)
     with pytest.raises(UserError, match="known modes"):
         gan_cli.train([*QUICK, "metric=[modes]"], quiet=True)
+    with pytest.raises(UserError, match="precision_recall: 2 points have no 3 neighbours"):
+        gan_cli.train([*QUICK, "metric=[precision_recall]", "train.eval_samples=2"], quiet=True)
     with pytest.raises(UserError, match="needs a metric"):
         gan_cli.train([*QUICK, "train.patience=2"], quiet=True)
 
@@ -201,7 +271,7 @@ def test_wrong_input(tmp_path, capsys):
 def test_too_few_samples_are_warned_of(caplog):
     data = few(mnist5k())
     metrics, features = judges(_composed(["metric=[fid]", "features=pixels"]))
-    Evaluator(metrics, features(data), data)([data.examples[:50]])
+    Evaluator(metrics, features(data), data, 50)([data.examples[:50]])
     assert "needs at least 785" in caplog.text
 
 
@@ -209,10 +279,10 @@ def test_a_sweep_optimises_the_objective(tmp_path):
     """The launcher gives a sweeper each job's best figure."""
     code = (
         "import sys; from gan_cli.cli import launcher, train\n"
-        "own = launcher.ProcessLauncher._job\n"
-        "def told(self, *a):\n"
-        "    found = own(self, *a); print('OBJECTIVE', found.return_value); return found\n"
-        "launcher.ProcessLauncher._job = told\n"
+        "own = launcher.ProcessLauncher.launch\n"
+        "def told(self, *a, **k):\n"
+        "    found = own(self, *a, **k); print('OBJECTIVE', found[0].return_value); return found\n"
+        "launcher.ProcessLauncher.launch = told\n"
         f"sys.exit(train.main({['--multirun', *QUICK, 'metric=[fid]', 'name=sweep', 'seed=1']!r}))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The default launcher of sweeps: a child process a job.
+"""The default launcher of sweeps: a child process a job, ``hydra.launcher.n_jobs`` at a time.
 
 One job that raises, exits, diverges or is killed by the system costs only itself. Hydra's basic launcher runs
 jobs in its own process: there, an exit or a kill takes the rest of the sweep along.
@@ -7,29 +7,25 @@ jobs in its own process: there, an exit or a kill takes the rest of the sweep al
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from gan_cli.signals import CAUGHT
+from gan_cli.cli.sweep import Job, Sweep
+from gan_cli.errors import UserError
+from gan_cli.signals import StopSignal
 
 # What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
 _SWEEP_ONLY = (
@@ -41,89 +37,136 @@ _SWEEP_ONLY = (
     "hydra/sweeper",
     "hydra.sweeper",
 )
-_STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """What became of one job."""
-
-    number: int
-    overrides: list[str]
-    directory: Path
-    exit_status: int
-
-    @property
-    def status(self) -> str:
-        if self.exit_status < 0:
-            return f"killed by signal {-self.exit_status}"
-        return _STATUS.get(self.exit_status, f"exit {self.exit_status}")
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What its directory tells of it."""
-        try:
-            return json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+_POLL = 0.1  # seconds between looks at the processes
+_TELL = 1.0  # and between drawings of the table
+_MEMORY = 0.9  # the share of a GPU's memory that the jobs on it are given together
 
 
 class ProcessLauncher(Launcher):
-    """Runs the jobs of a sweep one after the other, each as ``gan-train`` in a process of its own."""
+    """Runs the jobs of a sweep, each as ``gan-train`` in a process of its own.
+
+    Args:
+        n_jobs: how many at a time. They share the machine's cores and GPUs evenly: a job has one GPU, or, where
+            there are more jobs than GPUs, a part of one's memory.
+    """
 
     __module__ = "hydra_plugins.gan_cli"
-    # The jobs of this process's sweep, over all its batches: the table at its end shows them.
-    jobs: ClassVar[list[Job]] = []
+    # This process's sweep, of which a sweeper gives one batch of jobs after the other.
+    sweep: ClassVar[Sweep | None] = None
+
+    def __init__(self, n_jobs: int = 1):
+        self._slots = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        if not isinstance(self._slots, int) or self._slots < 1:
+            raise UserError(f"hydra.launcher.n_jobs={self._slots}: must be a whole number of at least 1.")
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        return [self._job(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
-
-    def _job(self, number: int, overrides: list[str]) -> JobReturn:
-        config = self._context.config_loader.load_sweep_config(self._config, overrides)
-        directory = Path(config.hydra.sweep.dir) / str(number)
-        hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
-        command = [sys.executable, "-m", "gan_cli.cli.train", *overrides, *hydra]
-        command += [f"hydra.run.dir='{directory}'", f"hydra.job.num={number}"]
-        print(f"\njob {number}: {shlex.join(overrides)}", flush=True)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        status, stopped = _wait(subprocess.Popen(command, env=environment, start_new_session=True))
-        job = Job(number, overrides, directory, status)
-        self.jobs.append(job)
-        if stopped:
-            raise SweepStopped(stopped)
+        if ProcessLauncher.sweep is None:
+            ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
+        sweep = ProcessLauncher.sweep
+        batch = [self._job(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
+        sweep.add(batch)
+        self._run(sweep, [job for job in batch if job.exit_status is None])
         # A failed job is told of in the table and in the exit status of the sweep. An exception here would
         # make the sweeper leave out the batches that follow.
-        objective = job.facts.get("objective", {}).get("value")
-        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=objective)
+        return [
+            JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job.objective)
+            for job in batch
+        ]
+
+    def _job(self, number: int, overrides: list[str]) -> Job:
+        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        return Job(number, overrides, Path(config.hydra.sweep.dir) / str(number))
+
+    def _run(self, sweep: Sweep, batch: Sequence[Job]) -> None:
+        """Run all of these jobs to their ends.
+
+        Raises:
+            SweepStopped: a stop signal came; the jobs that were running got it too and have ended, no others began.
+        """
+        waiting, running = list(batch), {}  # type: list[Job], dict[int, tuple[Job, subprocess.Popen]]
+        told = 0.0
+        with StopSignal() as stop:
+            while (waiting and not stop.received) or running:
+                for slot in range(self._slots):
+                    if waiting and slot not in running and not stop.received:
+                        job = waiting.pop(0)
+                        running[slot] = job, self._start(job, slot)
+                        sweep.say(f"job {job.number}: {shlex.join(job.overrides)}")
+                        sweep.write()
+                try:
+                    time.sleep(_POLL)
+                    if stop.received:
+                        for _, process in running.values():
+                            process.send_signal(stop.received)
+                        for job, process in running.values():
+                            job.exit_status = process.wait()
+                except KeyboardInterrupt:  # a second one: at once
+                    for job, process in running.values():
+                        process.terminate()
+                        job.exit_status = process.wait()
+                for slot, (job, process) in list(running.items()):
+                    if (status := process.poll()) is not None:
+                        job.exit_status = status
+                        del running[slot]
+                        sweep.say(f"job {job.number}: {job.status}{job.complaint()}")
+                        sweep.write()
+                if time.monotonic() - told > _TELL:
+                    told = time.monotonic()
+                    sweep.tell()
+        if stop.received:
+            raise SweepStopped(stop.received)
+
+    def _start(self, job: Job, slot: int) -> subprocess.Popen:
+        hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
+        command = [sys.executable, "-m", "gan_cli.cli.train", *job.overrides, *hydra]
+        command += [f"hydra.run.dir='{job.directory}'", f"hydra.job.num={job.number}"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        job.directory.mkdir(parents=True, exist_ok=True)
+        job.started = True
+        with job.output.open("ab") as output:
+            # In a session of its own, so that the terminal's SIGINT reaches it once, from here, and it can save.
+            process = subprocess.Popen(
+                command,
+                env=environment | _part_of_the_gpus(slot, self._slots),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _give_cores(process.pid, slot, self._slots)
+        return process
 
 
 class SweepStopped(BaseException):
-    """A signal stopped the sweep; its job has saved and ended. Not an Exception, as no sweeper should catch it."""
+    """A signal stopped the sweep; its jobs have saved and ended. Not an Exception: no sweeper should catch it."""
 
 
-def _wait(process: subprocess.Popen) -> tuple[int, int | None]:
-    """Wait for a job, passing on the signals that this process gets: its exit status, and the first signal.
+def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
+    """What the environment of a job in this slot says of the GPU that it may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [name for name in visible.split(",") if name] if visible is not None else _gpus()
+    if slots == 1 or not gpus:
+        return {}
+    found = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
+    together = len(range(slot % len(gpus), slots, len(gpus)))
+    if together > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
+        found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_MEMORY / together:.3f}"
+    return found
 
-    The job is in a session of its own, so that the terminal's SIGINT reaches it once, from here, and it can save.
-    """
-    received: list[int] = []
 
-    def forward(number: int, frame: Any) -> None:
-        received.append(number)
-        process.send_signal(number)
+def _gpus() -> list[str]:
+    """The numbers of this machine's NVIDIA GPUs. (Asking JAX would start it in the launcher as well.)"""
+    return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, forward) for number in CAUGHT}
-    try:
-        status = process.wait()
-        return status, received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+def _give_cores(process: int, slot: int, slots: int) -> None:
+    """Let a process run on its part of the cores only: XLA makes a thread for each that it may use."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if 1 < slots <= len(cores):
+            os.sched_setaffinity(process, cores[slot::slots])
 
 
 def register() -> None:
@@ -141,26 +184,3 @@ def register() -> None:
     setattr(namespace, "gan_cli", module)  # noqa: B010
     sys.modules["hydra_plugins.gan_cli"] = module
     Plugins.instance().register(ProcessLauncher)
-
-
-def print_table(jobs: Sequence[Job], console: Console | None = None) -> None:
-    """Overrides, status, final figures and directory of every job."""
-    table = Table("job", "overrides", "status", "final", "directory", title="sweep", title_justify="left")
-    for job in jobs:
-        final = job.facts.get("final", {})
-        shown = [
-            f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None
-        ]
-        figures = [f"{name} {final[name]:.4g}" for name in ("modes", "quality") if name in final]
-        if objective := job.facts.get("objective"):
-            figures.append(f"best {objective['name']} {objective['value']:.4g}")
-        table.add_row(
-            str(job.number),
-            escape(" ".join(job.overrides)),
-            job.status,
-            "\n".join(shown + figures),
-            str(job.directory),
-        )
-    # Wide enough for whole paths where the output is a file.
-    console = console or (Console() if sys.stdout.isatty() else Console(width=160))
-    console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gan_cli.errors import RunFailed, UserError
@@ -42,6 +42,13 @@ def check_target(path: Path) -> None:
     there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written.")
+
+
+def reach(modules: Sequence[str]) -> list[str]:
+    """These modules of the user's own, looked for in this folder too, as a console script does not by itself."""
+    if modules and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+    return list(modules)
 
 
 def prepare_jax() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, prepare_jax
+from gan_cli.cli.shell import answer, prepare_jax, reach
 from gan_cli.directory import holds_run
 from gan_cli.errors import RunFailed, UserError
 
@@ -167,9 +167,7 @@ def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
     if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
         raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
     named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
-    if named and not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))  # as `python -m` does; a console script does not look here by itself
-    return named
+    return reach(named)
 
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
@@ -230,7 +228,7 @@ def _sweep(overrides: list[str]) -> int:
     from hydra.types import RunMode
 
     from gan_cli.cli import compose
-    from gan_cli.cli.launcher import ProcessLauncher, SweepStopped, print_table
+    from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
 
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
@@ -250,7 +248,7 @@ def _sweep(overrides: list[str]) -> int:
                 f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
             )
         ours = not fixed or directory in missing
-        ProcessLauncher.jobs.clear()
+        ProcessLauncher.sweep = None
         stopped: int | None = None
         try:
             with compose.translated(hydra):
@@ -258,15 +256,16 @@ def _sweep(overrides: list[str]) -> int:
         except SweepStopped as stop:
             stopped = stop.args[0]
         except UserError:
-            if ours and not ProcessLauncher.jobs:
+            if ours and not ProcessLauncher.sweep:
                 _unmake(directory, missing)
             raise
-    jobs = ProcessLauncher.jobs
-    if jobs:
-        print_table(jobs)
+        finally:
+            if sweep := ProcessLauncher.sweep:
+                sweep.write()
+                sweep.end()
     if stopped is not None:
         return 130 if stopped == signal.SIGINT else 143
-    return 0 if all(job.exit_status == 0 for job in jobs) else 1
+    return 0 if not sweep or all(job.exit_status == 0 for job in sweep.jobs) else 1
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:

@@ -1,0 +1,195 @@
+"""What becomes of the jobs of a sweep: a table while they run, ``sweep.json`` and ``sweep.csv`` beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from gan_cli import files
+from gan_cli.directory import holds_run
+
+_STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
+
+
+@dataclass
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        overrides: what its command line says beside what all jobs' do.
+        exit_status: of its process, negative for a signal that killed it; None while there is none.
+    """
+
+    number: int
+    overrides: list[str]
+    directory: Path
+    exit_status: int | None = None
+    started: bool = False
+
+    @property
+    def status(self) -> str:
+        if self.exit_status is None:
+            return "running" if self.started else "waiting"
+        if self.exit_status < 0:
+            return f"killed by signal {-self.exit_status}"
+        return _STATUS.get(self.exit_status, f"exit {self.exit_status}")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its ``run.json`` tells."""
+        try:
+            return json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def objective(self) -> float | None:
+        return (self.facts.get("objective") or {}).get("value")
+
+    @property
+    def output(self) -> Path:
+        """What its process printed."""
+        return self.directory / "output.txt"
+
+    def record(self) -> dict[str, Any]:
+        """Its line of ``sweep.json``."""
+        return {
+            "job": self.number,
+            "overrides": self.overrides,
+            "status": self.status,
+            "dir": str(self.directory),
+            "objective": self.objective,
+            "final": self.facts.get("final", {}),
+        }
+
+    def complaint(self) -> str:
+        """The last thing that a process printed which did not end well."""
+        if self.exit_status in (0, None):
+            return ""
+        try:
+            lines = [line for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return ""
+        told = next((i for i, line in enumerate(lines) if line.startswith("gan-train: ")), len(lines) - 1)
+        return "".join(f"\n  {line}" for line in lines[told:][:5])
+
+    def last_record(self) -> dict[str, Any]:
+        """The newest object of ``metrics.jsonl``."""
+        try:
+            with (self.directory / "metrics.jsonl").open("rb") as file:
+                file.seek(max(file.seek(0, 2) - 8192, 0))
+                return json.loads(file.read().splitlines()[-1])
+        except (OSError, ValueError, IndexError):
+            return {}
+
+
+class Sweep:
+    """The jobs of a sweep in its directory, of all batches that a sweeper has given so far."""
+
+    def __init__(self, directory: Path):
+        self.directory, self.jobs = directory, []  # type: Path, list[Job]
+        self._before = {one.get("dir"): one for one in _read(directory / "sweep.json")}
+        self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
+
+    def add(self, batch: Sequence[Job]) -> None:
+        """Take on more jobs; what an earlier start of this sweep has finished is finished."""
+        self.jobs += batch
+        for job in filter(self._done_before, batch):
+            job.exit_status = 0
+            self.say(f"job {job.number}: finished before")
+        self.write()
+
+    def _done_before(self, job: Job) -> bool:
+        before = self._before.get(str(job.directory), {})
+        asked, then = (
+            set(overrides) - {"resume=auto"} for overrides in (job.overrides, before.get("overrides", ()))
+        )
+        return asked == then and before.get("status") == "finished" and holds_run(job.directory)
+
+    def say(self, line: str) -> None:
+        """A line of what has happened, where no table is shown meanwhile."""
+        if not self._live:
+            print(line, flush=True)
+
+    def tell(self) -> None:
+        """Show where the jobs are."""
+        if self._live:
+            if not self._live.is_started:
+                self._live.start()
+            self._live.update(table(self.jobs), refresh=True)
+
+    def write(self) -> None:
+        """``sweep.json`` and ``sweep.csv``, whole at any moment."""
+        records = [job.record() for job in self.jobs]
+        files.write_json(self.directory / "sweep.json", records)
+        files.write_bytes(self.directory / "sweep.csv", _csv(records).encode())
+
+    def end(self) -> None:
+        """Leave the table behind."""
+        if self._live and self._live.is_started:
+            self._live.update(table(self.jobs), refresh=True)
+            self._live.stop()
+        elif self.jobs:
+            # Wide enough for whole paths where the output is a file.
+            Console(width=160).print(table(self.jobs))
+
+
+def table(jobs: Sequence[Job]) -> Table:
+    """Overrides, status, newest figures and directory of every job."""
+    shown = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
+    for job in jobs:
+        shown.add_row(
+            str(job.number),
+            escape(" ".join(job.overrides)),
+            job.status,
+            "\n".join(_figures(job)),
+            str(job.directory),
+        )
+    return shown
+
+
+def _figures(job: Job) -> list[str]:
+    if not job.started and job.exit_status is None:
+        return []
+    record = job.last_record()
+    final = record if job.exit_status is None else job.facts.get("final", {})
+    told = [f"step {record['step']:,}"] if job.exit_status is None and "step" in record else []
+    told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
+    told += [f"{name} {final[name]:.4g}" for name in ("modes", "quality") if final.get(name) is not None]
+    if objective := job.facts.get("objective"):
+        told.append(f"best {objective['name']} {objective['value']:.4g}")
+    return told
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> str:
+    """A line a job: what was varied and each final figure in a column of its own."""
+    lines = []
+    for record in records:
+        varied = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)
+        apart = {key: record[key] for key in ("status", "dir", "objective")}
+        lines.append({"job": record["job"]} | varied | apart | record["final"])
+    columns = dict.fromkeys(column for line in lines for column in line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
