@@ -156,14 +156,15 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
 
 def copy(path: Path, folder: Path) -> None:
     """Put the checkpoint at ``path`` into ``folder`` too, which keeps no other; it is there whole or not at all."""
+    if folder.is_symlink():  # the others that it keeps would be removed elsewhere
+        raise UserError(f"{folder}: is a link.")
     folder.mkdir(exist_ok=True)
+    others = [folder / str(step) for step in steps(folder)]
+    if folder / path.name in others:  # a step's checkpoint is always the same
+        return
     copied = folder / f".{path.name}"
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(path, copied)
-    others = [folder / str(step) for step in steps(folder)]
-    if folder / path.name in others:
-        shutil.rmtree(copied)  # it is there already: a step's checkpoint is always the same
-        return
     copied.rename(folder / path.name)
     for other in others:
         shutil.rmtree(other)

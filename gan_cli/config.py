@@ -215,14 +215,22 @@ def resolve(tree: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], resolved)
 
 
-def stored(config: dict[str, Any], modules: Sequence[str]) -> dict[str, Any]:
+def stored(
+    config: dict[str, Any], modules: Sequence[str], needed: Sequence[str] = (*GROUPS, "logger")
+) -> dict[str, Any]:
     """A configuration from a run's directory, checked.
 
     It is data that may come from anywhere: nothing in it is composed or imported, and it interpolates nothing
     but environment variables where those are allowed.
+
+    Args:
+        needed: the groups that will be built; others need not find their environment variables.
     """
-    for key, value in _leaves(config):
+    config = copy.deepcopy(config)
+    for key, value in list(_leaves(config)):
         _check_interpolation(key, value)
+        if isinstance(value, str) and "${" in value and key.split(".")[0] not in needed:
+            put(config, key, "unset")
     return check(config | {"modules": list(modules)}, modules)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli import checkpoint, files, saved
+from gan_cli import checkpoint, directory, files, saved
 from gan_cli.data.given import given
 from gan_cli.data.source import Dataset
 from gan_cli.errors import UserError
@@ -54,6 +54,7 @@ class Judge:
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
         self._reference = reference
         self._evaluators: dict[str, Evaluator] = {}
+        self._references: dict[Path, Dataset] = {}
         self._samplers: dict[Path, Sampler] = {}
         self._last: Dataset | None = None  # what the last run was judged against
 
@@ -65,8 +66,7 @@ class Judge:
         """
         run, evaluator = self._load(path, best, step)
         samples = self._sampler(run).numbered(run.state, self._seed, self._num)
-        weights = "raw" if self._raw else "average"
-        found = self._judge(str(path), evaluator, samples, self._num) | {"step": run.step, "weights": weights}
+        found = self._judge(str(path), evaluator, samples, self._num) | {"step": run.step, **self._weights}
         self._keep(run, found, evaluator)
         return found
 
@@ -82,32 +82,51 @@ class Judge:
         data = given(path, reference.spec)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
         parts = (data.take(rows[i : i + _BATCH])["examples"] for i in range(0, len(rows), _BATCH))
-        return self._judge(path.name, self._evaluator(reference), parts, len(rows))
+        return self._judge(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
         """The figures of each checkpoint that has none on these terms yet; the best is kept beside the newest.
 
         What a run that evaluates itself keeps as its best is left alone.
         """
-        for step in checkpoint.steps(checkpoint.newest(path)):
-            run, evaluator = self._load(path, False, step)
-            terms = {**evaluator.terms, "samples": self._num, "seed": self._seed}
-            best = Best(evaluator.objective, patience=0)
-            known = [one for one in _kept(path) if terms.items() <= one.items()]
-            for one in known:
-                best.see(one["step"], _logged(one))
-            if any(one["step"] == step for one in known):
-                continue
-            found = self.run(path, step=step)
-            if best.see(step, _logged(found)) and not run.experiment.metrics:
-                checkpoint.copy(run.folder, checkpoint.best(path))
-            yield found
+        if not checkpoint.steps(checkpoint.newest(path)):
+            return  # not yet
+        run, evaluator = self._load(path, False, None)
+        terms = {**evaluator.terms, "samples": self._num, "seed": self._seed, **self._weights}
+        aim = evaluator.objective and evaluator.objective[0]
+        known = {
+            one["step"]: one
+            for one in directory.judged(path)
+            if terms.items() <= one.items() and (aim is None or aim in one["metrics"])
+        }
+        for step in checkpoint.steps(run.folder.parent):
+            if step not in known:
+                try:
+                    known[step] = self.run(path, step=step)
+                except UserError:
+                    if step in checkpoint.steps(run.folder.parent):
+                        raise
+                    continue  # training has removed it meanwhile
+                yield known[step]
+            if not run.experiment.metrics:
+                best = Best(evaluator.objective, patience=0)
+                for at in sorted(known):
+                    best.see(at, {f"eval/{name}": value for name, value in known[at]["metrics"].items()})
+                if best.step == step:
+                    with contextlib.suppress(FileNotFoundError):  # as above
+                        checkpoint.copy(run.folder.parent / str(step), checkpoint.best(path))
+
+    @property
+    def _weights(self) -> dict[str, str]:
+        return {"weights": "raw" if self._raw else "average"}
 
     def _load(self, path: Path, best: bool, step: int | None) -> tuple[Saved, Evaluator]:
-        own = self._reference is None
-        run = saved.load(path, data=own, best=best, step=step, raw=self._raw, modules=self._modules)
-        reference = self._last = self._reference or run.experiment.dataset
+        reference = self._reference or self._references.get(path)
+        data = reference is None
+        run = saved.load(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
+        reference = reference or run.experiment.dataset
         assert reference is not None
+        self._last = self._references[path] = reference
         made = run.experiment.game.spec.shape  # type: ignore[attr-defined]
         if made != reference.spec.shape:
             raise UserError(f"{path}: its samples are {made}, the reference's examples {reference.spec.shape}.")
@@ -125,33 +144,22 @@ class Judge:
                 metrics = {
                     name: metric for name, metric in metrics.items() if not lacking(metric, extractor, reference)
                 }
-            self._evaluators[key] = Evaluator(metrics, extractor, reference, self._seed)
+            self._evaluators[key] = Evaluator(metrics, extractor, reference, self._num)
         return self._evaluators[key]
 
     def _judge(self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int) -> dict[str, Any]:
-        figures = {name: float(value) for name, value in evaluator(samples).items()}
+        figures = {name: float(value) for name, value in evaluator(samples, self._seed).items()}
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: Saved, found: dict[str, Any], evaluator: Evaluator) -> None:
         """Note the figures in the run's directory, and draw the nearest training examples of some samples."""
         try:
-            files.write_json(run.directory / "evaluations.json", [*_kept(run.directory), found])
+            files.write_json(run.directory / "evaluations.json", [*directory.judged(run.directory), found])
+            if (run.directory / "samples").is_symlink():
+                raise OSError("its samples are elsewhere")
             if evaluator.data.spec.is_image and self._reference is None:
                 samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, pictures.PAIRS)))
                 picture = pictures.pairs(samples, evaluator.nearest(samples))
                 pictures.write(run.directory / "samples" / "neighbours.png", picture)
         except OSError as error:
             log.warning("%s: the figures are not kept there (%s)", run.directory, error.strerror or error)
-
-
-def _kept(run: Path) -> list[dict[str, Any]]:
-    """The evaluations that the run's directory keeps, oldest first."""
-    try:
-        kept = json.loads((run / "evaluations.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [one for one in kept if isinstance(one, dict)] if isinstance(kept, list) else []
-
-
-def _logged(found: dict[str, Any]) -> dict[str, Any]:
-    return {f"eval/{name}": value for name, value in found["metrics"].items()}

@@ -50,7 +50,8 @@ class Member:
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
         forget_pictures(self.directory, step)
-        self.journal.write("running", step=step)
+        self._terms = self._of_evaluation(step)
+        self.journal.write("running", step=step, evaluation=self._terms)
         self.artist = Artist(self.experiment, self.directory, sampler)
         self.saver = checkpoint.Saver(checkpoint.newest(self.directory), self.identity, options.keep)
         self.saver.newest = step if restored else None
@@ -58,10 +59,26 @@ class Member:
         self._open += [self.artist, self.saver, self._best_saver]
         self.best = Best(evaluator.objective if evaluator else None, options.patience)
         for record in self.metrics_log.records:
-            self.best.see(record["step"], record)
+            if self._terms is not None and record["step"] > self._terms["since_step"]:
+                self.best.see(record["step"], record)
         records = self.metrics_log.records
         self.loggers = [logger(self.directory, records) for logger in self.experiment.loggers.values()]
         self._open += self.loggers
+
+    def _of_evaluation(self, step: int) -> dict[str, Any] | None:
+        """What the figures are of, and since which step: those of other terms compare with none to come."""
+        if self._evaluator is None:
+            return None
+        options, objective = self.experiment.train, self._evaluator.objective
+        terms = self._evaluator.terms | {
+            "samples": options.eval_samples,
+            "seed": self.experiment.seed,
+            "objective": objective and objective[0],
+        }
+        before = self.journal.before.get("evaluation") or {}
+        metrics = (self.journal.before.get("config") or {}).get("metric")
+        same = terms.items() <= before.items() and metrics == self.experiment.config["metric"]
+        return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     @property
     def going(self) -> bool:
@@ -84,7 +101,7 @@ class Member:
         if self._sampled is not None and self._sampled[0] == at:
             self.latest.update(self.artist.figures(self._sampled[1]))
             self.watch.look_at_samples(at, self.latest)
-        judged = self._judged[1] if self._judged is not None and self._judged[0] == at else {}
+        judged = self._judged[1] if self._judged and self._judged[0] == at and self.watch.finite else {}
         self.latest.update(judged)
         if at % options.log_every == 0 or at == options.steps or judged:
             record = self.metrics_log.write(at, self.latest, rate)
@@ -99,13 +116,28 @@ class Member:
         """Compute the figures of this step that ``look`` takes note of. Waits for the device."""
         assert self._evaluator is not None and self._sampler is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
-        figures = self._evaluator(self._sampler.numbered(state, seed, n))
+        figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
         self._judged = step, {f"eval/{name}": value for name, value in figures.items()}
 
     def save_best(self, step: int, state: TrainState) -> None:
         """Keep this step's state if no evaluation before was better."""
-        if self._judged is not None and self.best.see(step, self._judged[1]) and self.watch.finite:
+        if self._judged is not None and self.watch.finite and self.best.see(step, self._judged[1]):
             self._best_saver.save(step, state)
+
+    def conclude(self, step: int, state: TrainState) -> None:
+        """Evaluate the end, where no call has: of a run that was resumed there, by other metrics or for the first
+        time."""
+        if self._terms is None or (self._judged and self._judged[0] == step):
+            return
+        if self._terms["since_step"] < step and any(name.startswith("eval/") for name in self.latest):
+            return
+        self.evaluate(step, state)
+        assert self._judged is not None
+        self.latest.update(self._judged[1])
+        record = self.metrics_log.amend(step, self.latest)
+        for logger in self.loggers:
+            logger.log({"step": step, "time": record["time"], **self._judged[1]})
+        self.save_best(step, state)
 
     def draw(self, step: int, state: TrainState) -> None:
         """Draw the samples of this step."""
@@ -148,11 +180,6 @@ class Member:
             self.spectrum = spectrum.of_game(self.experiment, state, options.eigenvalues)
         facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
         facts |= {**self.watch.story, **self.watch.suspicion, **self.spectrum, **self.best.story}
-        if self._evaluator is not None:
-            facts["evaluation"] = self._evaluator.terms | {
-                "samples": options.eval_samples,
-                "seed": self.experiment.seed,
-            }
         self.journal.write(status, **facts)
         return final
 

@@ -14,7 +14,12 @@ from gan_cli.build import Experiment
 
 
 class Journal:
-    """``run.json``: what the run is and how it stands, written whole at every change."""
+    """``run.json``: what the run is and how it stands, written whole at every change.
+
+    Attributes:
+        before: what an earlier start had left there.
+        written: whether this start has written anything.
+    """
 
     def __init__(self, directory: Path, experiment: Experiment, origin: dict[str, Any]):
         self._path = directory / "run.json"
@@ -31,6 +36,7 @@ class Journal:
         }
         self.before = self._before()
         self._facts["history"] = self._history()
+        self.written = False
         self._start = time.monotonic()
 
     def _before(self) -> dict[str, Any]:
@@ -51,6 +57,7 @@ class Journal:
         seconds = round(time.monotonic() - self._start, 3)
         self._facts |= {"status": status, "seconds": seconds, **facts}
         files.write_json(self._path, self._facts)
+        self.written = True
 
 
 class MetricsLog:
@@ -66,7 +73,7 @@ class MetricsLog:
                     record = json.loads(line)
                     if record["step"] <= step:
                         self.records.append(record)
-        files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
+        self._rewrite()
 
     def latest(self, step: int) -> dict[str, float]:
         """The metrics of this step, if it was logged."""
@@ -79,6 +86,17 @@ class MetricsLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(self._line(record))
         return record
+
+    def amend(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+        """Add figures to what was logged at this step, at which the run was resumed."""
+        if not self.records or self.records[-1]["step"] != step:
+            return self.write(step, metrics, None)
+        self.records[-1] |= files.jsonable(metrics)
+        self._rewrite()
+        return self.records[-1]
+
+    def _rewrite(self) -> None:
+        files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))
 
     @staticmethod
     def _line(record: dict[str, Any]) -> str:

@@ -94,14 +94,15 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
             members = [member(experiment, directory, journal)]
         try:
             run = _train(experiment, directory, journal, members, reporter, stop)
-        except UserError:
-            raise
         except BaseException as error:
             told = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-            for failed in {id(j): j for j in (journal, *(m.journal for m in members))}.values():
-                with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
-                    failed.write("failed", **told)
-            if isinstance(error, RunFailed) or not isinstance(error, Exception):
+            journals = {id(j): j for j in (journal, *(m.journal for m in members))}.values()
+            for failed in journals:
+                # What the user got wrong is no failure of the run that lies there, unless it had begun.
+                if failed.written or not isinstance(error, UserError):
+                    with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                        failed.write("failed", **told)
+            if isinstance(error, UserError | RunFailed) or not isinstance(error, Exception):
                 raise
             raise RunFailed(_explain(error, directory)) from error
     # The handlers that were there before ours now see the signal: the run is saved.
@@ -145,10 +146,11 @@ def _train(
         reporter.say(f"ensemble  {len(members)} members, apart in {', '.join(experiment.ensemble.varied)}")
     reporter.say(f"directory {directory}")
 
-    # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
-    journal.write("running", step=step)
     sampler = Sampler(experiment.game) if data and draws(experiment.game) else None
     evaluator = _evaluator(experiment, reporter)
+
+    # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
+    journal.write("running", step=step)
     clock, trace = Clock(step), Trace(directory, options.profile, options.steps - step > program.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
 
@@ -201,8 +203,10 @@ def _train(
             for member in members:
                 member.check()
         settle(0)
-        # 4. The end, whatever it is, leaves a checkpoint that was waited for and a grid.
+        # 4. The end, whatever it is, leaves a checkpoint that was waited for and a grid, and figures of its own.
         trace.close(state)
+        if step == options.steps:
+            each(Member.conclude)
         each(Member.save)
         each(Member.draw)
         for member in members:
@@ -283,7 +287,7 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     if data is None or not draws(experiment.game):
         raise UserError(f"metric={list(experiment.metrics)}: this game draws no samples: metric=none.")
     extractor = experiment.features(data)
-    evaluator = Evaluator(experiment.metrics, extractor, data, experiment.seed, options.objective)
+    evaluator = Evaluator(experiment.metrics, extractor, data, options.eval_samples, options.objective)
     named = ", ".join(experiment.metrics)
     reporter.say(f"evaluates {options.eval_samples:,} samples by {named} in {evaluator.features}")
     return evaluator

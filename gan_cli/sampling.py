@@ -80,7 +80,7 @@ def raw(state: TrainState) -> TrainState:
 
 def draws(game: Game) -> bool:
     """Whether a game draws samples: some are played without data, or are better looked at in other ways."""
-    return getattr(game, "sample", None) is not None
+    return getattr(game, "decode", None) is not None
 
 
 def _draw(seed: Any, first: Any, n: int, dim: int, truncation: float | None) -> jax.Array:

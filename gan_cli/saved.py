@@ -60,7 +60,7 @@ def load(
         UserError: there is no run, or no checkpoint that fits it; or its game draws no samples.
     """
     told = facts(directory)
-    config = configuration.stored(told["config"], modules)
+    config = configuration.stored(told["config"], modules, ("dataset",) if data else ())
     config["train"]["ensemble"] = None
     if config["dataset"] is None or "spec" not in told:
         raise UserError(f"{directory}: this run makes no samples.")

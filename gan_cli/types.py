@@ -104,9 +104,11 @@ class Game(Protocol):
     """Several players, each with a loss that it wants lower, all played on the same batch.
 
     ``players`` is the order in which they move when they move in turn; ``averaged`` names the players whose
-    moving average is kept. A game that draws samples has ``sample``; one whose fake batch can be shared
-    between the moves has ``fake`` (see ``gan_cli.strategies.basic.alternating``); one that can tell from the
-    parameters alone where the players stand has ``measure(params) -> metrics``.
+    moving average is kept. A game that draws samples has ``decode(params, net_state, latents, labels)``, the
+    ``latent_dim`` of its latents, the ``spec`` of its examples, and in ``classes`` the number of those that can be
+    asked for, or None; one whose fake batch can be shared between the moves has ``fake`` (see
+    ``gan_cli.strategies.basic.alternating``); one that can tell from the parameters alone where the players stand
+    has ``measure(params) -> metrics``.
     """
 
     players: tuple[str, ...]

@@ -235,6 +235,20 @@ def prepared(directory, file_format):
     return pixels
 
 
+def test_prepared_data_import_nothing(tmp_path):
+    """TFDS imports the module that features.json names: it must be one of TFDS's own."""
+    prepared(tmp_path, "array_record")
+    (path,) = tmp_path.glob("mnist/*/features.json")
+    told = path.read_text()
+    assert "tensorflow_datasets.core.features.image_feature" in told
+    path.write_text(told.replace("tensorflow_datasets.core.features.image_feature", "this"))
+    with pytest.raises(UserError, match=r"features\.json: would import this\.Image: refused"):
+        tfds(name="mnist", version="3.0.1", data_dir=str(tmp_path))
+    assert "this" not in sys.modules
+    with pytest.raises(UserError, match="one of TFDS's own"):
+        tfds(name="huggingface:mnist")
+
+
 def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
     pixels = prepared(tmp_path, "array_record")
     data = tfds(name="mnist", version="3.0.1", data_dir=str(tmp_path), split="train[:75%]")

@@ -138,6 +138,8 @@ WRONG = [
     (["--latents=l.npy"], "[n, 4] are needed"),
     (["--out=file/x.png"], "cannot be written"),
     (["--export=file"], "cannot be written"),
+    (["--export=e", "--num=3"], "leave out --num"),
+    (["--draw=classes", "--class=3"], "leave out --class 3"),
 ]
 
 
@@ -148,10 +150,25 @@ def test_wrong_input(runs, capsys):
         assert sample(runs["plain"], *arguments) == 2, arguments
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1, (arguments, error)
+    packed = gan_cli.train([*TINY, "train.steps=4", "augment=[packing]", "name=packed"], quiet=True).directory
+    capsys.readouterr()
+    assert sample(packed, "--draw=activations") == 2 and "packs of images" in capsys.readouterr().err
     assert sample(runs["conditional"], "--class=10") == 2
     assert "classes 0 to 9" in capsys.readouterr().err
     assert gan_sample(["nowhere"]) == 2 and "no such directory" in capsys.readouterr().err
-    assert sorted(p.name for p in Path.cwd().iterdir()) == ["file", "l.npy"]
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["file", "l.npy", "outputs"]
+
+
+def test_a_run_is_sampled_where_neither_its_data_nor_their_place_are_known(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    for i in range(8):
+        Image.new("L", (8, 8), 30 * i).save(tmp_path / "images" / f"{i}.png")
+    monkeypatch.setenv("DATA_HOME", str(tmp_path / "images"))
+    data = ["dataset=folder", "dataset.path=${oc.env:DATA_HOME}", "dataset.resolution=8"]
+    run = gan_cli.train([*TINY, "train.steps=4", *data, "name=a"], quiet=True).directory
+    monkeypatch.delenv("DATA_HOME")
+    assert sample(run, "--num=3", "--out=x.npz") == 0
+    assert np.load("x.npz")["samples"].shape == (3, 8, 8, 3)
 
 
 def test_great_circles():
@@ -200,7 +217,8 @@ def test_both_players_mind_the_label(kind, choice):
             for y in (labels, (labels + 1) % data.spec.num_classes)
         ]
         assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player
-    a, b = (game.sample(params, net_state, jax.random.key(0), 2, label=k) for k in (0, 1))
+    latents = jax.random.normal(jax.random.key(0), (2, game.latent_dim))
+    a, b = (game.decode(params, net_state, latents, jnp.full(2, k)) for k in (0, 1))
     assert float(jnp.abs(a - b).max()) > 1e-4
 
 

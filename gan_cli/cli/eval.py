@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_cli import directory, files
-from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
+from gan_cli.cli.shell import answer, check_target, prepare_jax, reach, show_warnings
 from gan_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,13 +68,19 @@ def _main(options: argparse.Namespace) -> int:
     if options.watch:
         return _watch(runs[0], judge)
     runs.sort(key=directory.holds_run, reverse=True)  # other examples may be judged against a run's data
-    found = [
-        judge.run(run, best=options.best, step=options.step) if directory.holds_run(run) else judge.examples(run)
-        for run in runs
-    ]
-    _print(found)
-    if options.json:
-        files.write_json(options.json, found)
+    found, wrong = [], []
+    for run in runs:
+        try:
+            own = directory.holds_run(run)
+            found.append(judge.run(run, best=options.best, step=options.step) if own else judge.examples(run))
+        except UserError as error:  # of several, the others are judged all the same
+            wrong.append(error)
+    if found:
+        _print(found)
+        if options.json:
+            files.write_json(options.json, found)
+    if wrong:
+        raise UserError("\n".join(map(str, wrong)))
     return 0
 
 
@@ -90,6 +96,8 @@ def _expand(path: Path) -> list[Path]:
 
 def _judge(options: argparse.Namespace) -> Judge:
     asked = options.metrics or ",".join(_every_metric())
+    if "none" in asked.split(","):
+        raise UserError(f"--metrics {asked}: none is no metric here.")
     overrides = [f"metric=[{asked}]", f"features={options.features}"]
     if options.weights:
         overrides.append(f"features.weights='{options.weights}'")
@@ -107,7 +115,7 @@ def _judge(options: argparse.Namespace) -> Judge:
         seed=options.seed,
         raw=options.raw,
         reference=_reference(options.reference) if options.reference else None,
-        modules=[name for name in options.modules.split(",") if name],
+        modules=reach([name for name in options.modules.split(",") if name]),
     )
 
 
@@ -142,7 +150,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 def _watch(run: Path, judge: Judge) -> int:
     """Judge each checkpoint of a run as it appears, until the run is over."""
     while True:
-        over = directory.facts(run).get("status") != "running"
+        over = not directory.in_training(run)
         new = list(map(_say, judge.watch(run)))
         if over and not new:
             return 0

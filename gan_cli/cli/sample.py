@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_cli import files
-from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
+from gan_cli.cli.shell import answer, check_target, prepare_jax, reach, show_warnings
 from gan_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _main(options: argparse.Namespace) -> int:
     from gan_cli import saved
     from gan_cli.sampling import Sampler
 
-    modules = [name for name in options.modules.split(",") if name]
+    modules = reach([name for name in options.modules.split(",") if name])
     data = options.draw == "activations"
     run = saved.load(options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules)
     if options.export:
@@ -96,8 +96,19 @@ def _check(options: argparse.Namespace) -> None:
     if options.best and options.step is not None:
         raise UserError("--best and --step: choose one.")
     if options.export:
+        drawn = {
+            "--draw": options.draw,
+            "--num": options.num,
+            "--class": options.label,
+            "--latents": options.latents,
+        }
+        for name, value in (drawn | {"--truncation": options.truncation}).items():
+            if value is not None:
+                raise UserError(f"--export {options.export}: draws nothing; leave out {name}.")
         check_target(options.export / "generator.json")
         return
+    if options.draw == "classes" and options.label is not None:
+        raise UserError(f"--draw classes: draws them all; leave out --class {options.label}.")
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", ""):
         raise UserError(f"--out {options.out}: must end in .png, .npz or .gif, or name a folder.")
@@ -141,7 +152,9 @@ def _arrays(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: As
     """Write samples as one array, or as a folder of pictures; says what."""
     import numpy as np
 
-    n = asked.num or (64 if asked.latents is None else len(asked.latents))
+    from gan_cli.views import pictures
+
+    n = asked.number(pictures.SIDE**2)
     latents, labels = asked.draw(sampler, n)
     if options.out.suffix == ".npz":
         samples = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
@@ -151,8 +164,6 @@ def _arrays(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: As
     if not sampler.game.spec.is_image:
         raise UserError(f"--out {options.out}: points are no pictures: --out FILE.npz, or FILE.png.")
     from PIL import Image
-
-    from gan_cli.views import pictures
 
     number, digits = 0, max(len(str(n - 1)), 5)
     for part in sampler.stored(run.state, latents, labels):
@@ -173,7 +184,7 @@ def _picture(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: A
             raise UserError(f"--draw {what}: is of images, and this run makes points.")
         import numpy as np
 
-        latents, labels = asked.draw(sampler, asked.num or pictures.POINTS)
+        latents, labels = asked.draw(sampler, asked.number(pictures.POINTS))
         points = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
         pictures.write(options.out, pictures.scatter(points, points))
         return "points"

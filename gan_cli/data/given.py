@@ -51,14 +51,14 @@ def _images(path: Path, spec: Spec | None) -> Dataset:
 
 
 def _first(path: Path) -> tuple[int, int]:
-    """The shorter side and the channels of the first image."""
+    """The shorter side and the channels of the first image that can be read."""
     names = folder.files_in(path) if path.is_dir() or zipfile.is_zipfile(path) else []
-    for _, content in folder.contents_of(path, names[:1]):
+    for _, content in folder.contents_of(path, names):
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return min(image.size), 1 if image.mode in ("1", "L", "I", "I;16") else 3
         except (OSError, Image.DecompressionBombError):
-            break
+            continue
     return 32, 3  # what is wrong is told of where all are read
 
 
@@ -70,16 +70,17 @@ def _archive(path: Path) -> Dataset:
     if "samples" not in arrays:
         raise UserError(f"{path}: holds no array `samples`; there is {', '.join(filter(None, arrays)) or 'none'}.")
     samples, labels = arrays["samples"], arrays.get("labels")
-    if samples.ndim not in (2, 4) or not len(samples) or samples.dtype.kind not in "uif":
+    if samples.ndim not in (2, 4) or not samples.size or samples.dtype.kind not in "uif":
         raise UserError(f"{path}: samples {samples.shape} of {samples.dtype} are neither images nor points.")
     if samples.ndim == 4:
         if not (samples.min() >= 0 and samples.max() <= 255) or (samples.dtype.kind == "f" and samples.max() <= 1):
             raise UserError(f"{path}: images lie in 0..255, these in {samples.min():g}..{samples.max():g}.")
         samples = np.rint(samples).astype(np.uint8)
-    elif not np.isfinite(samples).all():
-        raise UserError(f"{path}: some of its samples are not finite.")
     else:
-        samples = samples.astype(np.float32)
+        with np.errstate(over="ignore"):
+            samples = samples.astype(np.float32)
+        if not np.isfinite(samples).all():
+            raise UserError(f"{path}: some of its samples are not finite.")
     if labels is not None and (
         labels.shape != (len(samples),) or labels.dtype.kind not in "ui" or labels.min() < 0
     ):

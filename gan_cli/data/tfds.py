@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from gan_cli import files
 from gan_cli.data.images import BadImage
 from gan_cli.data.source import Dataset, must_stream
 from gan_cli.errors import UserError
 from gan_cli.types import OnError, PositiveInt, Spec
+
+_OWN = "tensorflow_datasets."
 
 
 def tfds(
@@ -49,6 +52,10 @@ def tfds(
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS recommends packages that are not needed here
     full = f"{name}:{version}" if version else name
     directory = str(Path(data_dir).expanduser()) if data_dir else None
+    if ":" in name:
+        raise UserError(f"dataset.name={name}: must be one of TFDS's own; its version is dataset.version.")
+    if directory:
+        _check_features(Path(directory) / name.split("/")[0])
     builder = _builder(tensorflow_datasets, full, directory)
     if not builder.data_path.exists() or not builder.info.splits:
         _prepare(tensorflow_datasets, builder, full, data_dir)
@@ -79,6 +86,25 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
         raise UserError(f"dataset.name={full}: TFDS has no such data set or version.{hint}") from error
     except (AssertionError, ValueError, ImportError) as error:
         raise UserError(f"dataset.name={full}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _check_features(prepared: Path) -> None:
+    """Refuse prepared data that would have TFDS import other modules than its own to read them."""
+    for path in prepared.glob("**/features.json"):
+        try:
+            found = files.read_json(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}).") from error
+        waiting = [found]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                waiting += node.values()
+                named = str(node.get("pythonClassName", _OWN))
+                if not named.startswith(_OWN):
+                    raise UserError(f"{path}: would import {named}: refused.")
+            elif isinstance(node, list):
+                waiting += node
 
 
 def _recipe(full: str, data_dir: str | None) -> str:

@@ -238,15 +238,6 @@ class GAN:
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._shown(real, net_state, real_key, step), self._shown(fake, net_state, fake_key, step)
 
-    def sample(
-        self, params: ByPlayer, net_state: ByPlayer, key: jax.Array, n: int, label: jax.Array | None = None
-    ) -> jax.Array:
-        """``[n, *spec.shape]`` generated examples, of a conditional game of class ``label`` or each in turn."""
-        labels = None
-        if self.classes is not None:
-            labels = jnp.arange(n) % self.classes if label is None else jnp.full(n, label)
-        return self.decode(params, net_state, jax.random.normal(key, (n, self.latent_dim)), labels)
-
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:

@@ -64,7 +64,7 @@ def dirac_gan(
 
 class _DiracGAN(GAN):
     averaged = ()
-    sample = None  # type: ignore[assignment]  # what it makes is known: it is the players' way that is drawn
+    decode = None  # type: ignore[assignment]  # what it makes is known: it is the players' way that is drawn
 
     def measure(self, params: ByPlayer) -> Metrics:
         """Where the players stand, and how far that is from the equilibrium."""

@@ -61,7 +61,10 @@ class Classifier:
         network = _Network(data.spec.shape, data.spec.num_classes, nnx.Rngs(0))
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
-        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint())
+        told = None
+        if data.held_out is not None:
+            told = Dataset(data.name, data.spec, data.held_out, data.held_out_labels).fingerprint()
+        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), told, data.spec.num_classes)
 
         def make() -> dict[str, np.ndarray]:
             params = self._train(start)

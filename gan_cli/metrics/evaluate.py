@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,6 +23,7 @@ Metric = Callable[..., dict[str, float]]
 # The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
 MOST = 50_000
 _BATCH = 500
+_TRIED = 500  # rows of what metrics are tried on
 _LACKING = {
     "held_out": "data that training never saw, and {name} holds none out",
     "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
@@ -40,16 +41,17 @@ class Evaluator:
         metrics: by name.
         extractor: of features.
         data: the reference.
-        seed: of what metrics draw.
+        samples: how many there will be to judge.
         objective: the figure that says which samples are the best; None is the first that has a better and a worse.
 
     Attributes:
         features: what the features are, in words.
         reference: what the reference is, in words.
-        objective: the figure's name, and ``Lower`` or ``Higher``.
+        objective: the figure's name, and ``Lower`` or ``Higher``; None where no figure has a better and a worse.
 
     Raises:
-        UserError: a metric needs what the data or the features do not have; there is no such objective.
+        UserError: a metric needs what the data or the features do not have, or more samples; there is no such
+            objective.
     """
 
     def __init__(
@@ -57,17 +59,17 @@ class Evaluator:
         metrics: dict[str, Metric],
         extractor: Extractor,
         data: Dataset,
-        seed: int = 0,
+        samples: int,
         objective: str | None = None,
     ):
         self._metrics, self.extractor, self.data = metrics, extractor, data
         self._needs = {name: _needs(metric) for name, metric in metrics.items()}
         wanted = set().union(*self._needs.values())
-        self._known: dict[str, Any] = {"seed": seed, "known_modes": data.modes, "held_out": None}
+        self._known: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
                 raise UserError(f"metric {name}: needs {lack}.")
-        self.objective = self._objective(objective)
+        self.objective = self._objective(objective, samples)
         found = self._of_data(data)
         self._known |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
@@ -82,31 +84,27 @@ class Evaluator:
         """What figures are of, beside the number of samples and the seed."""
         return {"features": self.features, "reference": self.reference}
 
-    def _objective(self, asked: str | None) -> tuple[str, type]:
+    def _objective(self, asked: str | None, samples: int) -> tuple[str, type] | None:
+        """Which figures there are to choose from is seen by trying the metrics; so is what they cannot do."""
+        toy = _toy(min(samples, _TRIED), min(self.data.size, _TRIED))
         directed: dict[str, type] = {}
-        for name, metric in self._metrics.items():
-            figures = metric(**{need: self._toy[need] for need in self._needs[name]})
+        for figures in self._figures(toy):
             directed |= {figure: type(value) for figure, value in figures.items() if type(value) is not float}
-            if asked is None and directed:
-                break
         if asked is not None and asked not in directed:
             raise UserError(
                 f"train.objective={asked}: no such figure.{nearest(asked, directed)} Of metric="
-                f"{list(self._metrics)} there are {', '.join(directed)}."
+                f"{list(self._metrics)} there are {', '.join(directed) or 'none'}."
             )
-        chosen = asked or next(iter(directed))
-        return chosen, directed[chosen]
+        chosen = asked or next(iter(directed), None)
+        return None if chosen is None else (chosen, directed[chosen])
 
-    @functools.cached_property
-    def _toy(self) -> dict[str, Any]:
-        """Input that any metric takes, to see which figures it gives."""
-        rng = np.random.default_rng(0)
-        some = {
-            name: rng.standard_normal((256, 4), np.float32) for name in ("fake", "real", "held_out", "fake_logits")
-        }
-        named = {name: np.arange(256) % 4 for name in ("fake_classes", "real_classes")}
-        points = {"fake_points": some["fake"], "known_modes": Modes(some["real"], 1.0)}
-        return some | named | points | {"seed": 0}
+    def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
+        """Each metric's figures, of what it names."""
+        for name, metric in self._metrics.items():
+            try:
+                yield metric(**{need: available[need] for need in self._needs[name]})
+            except ValueError as error:
+                raise UserError(f"metric {name}: {error}.") from error
 
     def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
         """Features and labels of at most ``MOST`` examples; cached."""
@@ -125,10 +123,13 @@ class Evaluator:
         found, _ = neighbours(features, self._known["real"])
         return self.data.take(_rows(self.data)[found])["examples"]
 
-    def __call__(self, batches: Iterable[Any]) -> dict[str, float]:
+    def __call__(self, batches: Iterable[Any], seed: int = 0) -> dict[str, float]:
         """The figures of samples, which come in batches: uint8 images, or points.
 
         None where samples are not finite.
+
+        Args:
+            seed: of what metrics draw.
 
         Raises:
             UserError: there are too few of them.
@@ -150,14 +151,9 @@ class Evaluator:
             "fake_logits": logits,
             "fake_classes": None if logits is None else logits.argmax(1),
             "fake_points": np.concatenate(points) if points else None,
+            "seed": seed,
         }
-        found: dict[str, float] = {}
-        for name, metric in self._metrics.items():
-            try:
-                found |= metric(**{need: available[need] for need in self._needs[name]})
-            except ValueError as error:
-                raise UserError(f"metric {name}: {error}.") from error
-        return found
+        return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
 
 
 class Best:
@@ -166,24 +162,28 @@ class Best:
     Args:
         objective: the figure and which way is better; None where nothing is evaluated.
         patience: evaluations without a better value after which it is; 0 is never.
+
+    Attributes:
+        value: the best so far, or None.
+        step: whose it is.
     """
 
     def __init__(self, objective: tuple[str, type] | None, patience: int):
         self._name, self._kind = objective or ("", float)
         self._patience, self._since = patience, 0
         self.value: float | None = None
-        self._step = self._last = 0
+        self.step = self._last = 0
 
     def see(self, step: int, figures: dict[str, Any]) -> bool:
         """Take note of an evaluation's figures, under their names in the log; whether they are the best so far."""
         value = figures.get(f"eval/{self._name}")
-        if value is None:
+        if value is None or not math.isfinite(value):  # the log holds None for what is not finite
             return False
         self._last = step
         if self.value is not None and not better(self._kind(value), self.value):
             self._since += 1
             return False
-        self.value, self._step, self._since = float(value), step, 0
+        self.value, self.step, self._since = float(value), step, 0
         return True
 
     @property
@@ -195,14 +195,14 @@ class Best:
         """What ``run.json`` tells of it."""
         if self.value is None:
             return {}
-        told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self._step}}
+        told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
         return told | ({"stopped_early_at": self._last} if self.stale else {})
 
     def tell(self) -> list[str]:
         if self.value is None:
             return []
         early = f"; no better in {self._since} evaluations: stopped early" if self.stale else ""
-        return [f"best      {self._name} {self.value:.4g} at step {self._step}{early}"]
+        return [f"best      {self._name} {self.value:.4g} at step {self.step}{early}"]
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
@@ -220,6 +220,15 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
         if need in needs and not has[need]:
             return _LACKING[need].format(name=data.name)
     return None
+
+
+def _toy(samples: int, examples: int) -> dict[str, Any]:
+    """Input that any metric takes, to see which figures it gives."""
+    rng = np.random.default_rng(0)
+    sizes = {"fake": samples, "fake_logits": samples, "real": examples, "held_out": examples}
+    some = {name: rng.standard_normal((size, 4), np.float32) for name, size in sizes.items()}
+    named = {"fake_classes": np.arange(samples) % 4, "real_classes": np.arange(examples) % 4}
+    return some | named | {"fake_points": some["fake"], "known_modes": Modes(some["real"], 1.0), "seed": 0}
 
 
 def _needs(metric: Metric) -> set[str]:

@@ -33,6 +33,10 @@ class Asked:
     truncation: float | None
     latents: np.ndarray | None
 
+    def number(self, usual: int) -> int:
+        """How many samples: as asked for, or all latents that were given, or as many as is usual."""
+        return self.num or (usual if self.latents is None else len(self.latents))
+
     def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
         """``n`` latents from number ``first`` on, and labels where the run is conditional.
 
@@ -51,8 +55,7 @@ class Asked:
 
 def grid(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
     """Samples by number."""
-    n = asked.num or (len(asked.latents) if asked.latents is not None else pictures.SIDE**2)
-    return pictures.grid(images(run, sampler, *asked.draw(sampler, n)))
+    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(pictures.SIDE**2))))
 
 
 def interpolation(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
@@ -60,7 +63,7 @@ def interpolation(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
     rows = asked.num or pictures.SIDE
     latents, labels = asked.draw(sampler, 2 * rows)
     ways = interpret.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
-    return _rows(run, sampler, ways, None if labels is None else labels[::2])
+    return _rows(run, sampler, ways, None if labels is None else labels[:rows])
 
 
 def walk(run: Saved, sampler: Sampler, asked: Asked) -> list[Image.Image]:
@@ -98,6 +101,8 @@ def activations(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
     """Real images and then as many samples; below each what the stages of the discriminator make of it."""
     data = run.experiment.dataset
     assert data is not None
+    if sampler.game.pack > 1:
+        raise UserError("--draw activations: this run's discriminator looks at packs of images, not at one.")
     n = asked.num or pictures.SIDE
     latents, labels = asked.draw(sampler, n)
     rows = np.linspace(0, data.size - 1, n).astype(int)

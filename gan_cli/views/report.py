@@ -95,7 +95,7 @@ def _block(name: str, value: Any) -> str:
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
     """The runs in a directory by what tells them apart: their paths in it, or from here where there are more."""
-    paths = [path for job in directories.runs(directory) for path in directories.runs(job)]
+    paths = directories.runs(directory)
     if several or paths == [directory]:
         return {str(path): path for path in paths}
     inside = {path.relative_to(directory).as_posix(): path for path in paths}
@@ -116,7 +116,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "notes": _notes(facts),
         "error": facts.get("traceback") or facts.get("error"),
         "evaluation": facts.get("evaluation"),
-        "evaluations": _evaluations(path),
+        "evaluations": directories.judged(path),
         "environment": _environment(facts),
         "history": [start for start in _list(facts.get("history")) if isinstance(start, dict)],
         "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
@@ -207,14 +207,6 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         "Newest checkpoint": facts.get("checkpoint"),
     }
     return [(name, value) for name, value in told.items() if value not in (None, "")]
-
-
-def _evaluations(path: Path) -> list[dict[str, Any]]:
-    """What ``gan-eval`` has noted, oldest first."""
-    with contextlib.suppress(OSError, ValueError):
-        kept = _list(json.loads((path / "evaluations.json").read_text(encoding="utf-8")))
-        return [one for one in kept if isinstance(one, dict) and isinstance(one.get("metrics"), dict)]
-    return []
 
 
 def _differences(told: Any) -> list[tuple[str, Any, Any]] | None:
