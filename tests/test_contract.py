@@ -47,7 +47,9 @@ NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
 # What samples are judged by changes nothing that is trained: test_evaluate.py has these.
 JUDGES = {"metric", "features"}
 GROUPS = sorted(
-    path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in {"hydra", "__pycache__", *JUDGES}
+    path.name
+    for path in CONFIGS.iterdir()
+    if path.is_dir() and path.name not in {"hydra", "hparams_search", "__pycache__", *JUDGES}
 )
 
 

@@ -154,7 +154,8 @@ def _explain(message: str, hydra: Any) -> str:
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
         group, option = match.groups()
         choices = _options(hydra, group)
-        return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}."
+        more = "\npip install 'gan_cli[sweep]' has optuna and submitit_slurm." if group.startswith("hydra/") else ""
+        return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}.{more}"
     if match := re.search(r"Could not override '([^']+)'", message):
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)

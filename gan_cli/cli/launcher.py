@@ -66,8 +66,11 @@ class ProcessLauncher(Launcher):
         if ProcessLauncher.sweep is None:
             ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
         sweep = ProcessLauncher.sweep
-        batch = [self._job(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
-        sweep.add(batch)
+        batch = []
+        for i, overrides in enumerate(job_overrides):
+            config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+            batch.append(sweep.job(initial_job_idx + i, list(overrides), Path(config.hydra.sweep.dir)))
+        sweep.begin(batch)
         self._run(sweep, [job for job in batch if job.exit_status is None])
         # A failed job is told of in the table and in the exit status of the sweep. An exception here would
         # make the sweeper leave out the batches that follow.
@@ -75,10 +78,6 @@ class ProcessLauncher(Launcher):
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job.objective)
             for job in batch
         ]
-
-    def _job(self, number: int, overrides: list[str]) -> Job:
-        config = self._context.config_loader.load_sweep_config(self._config, overrides)
-        return Job(number, overrides, Path(config.hydra.sweep.dir) / str(number))
 
     def _run(self, sweep: Sweep, batch: Sequence[Job]) -> None:
         """Run all of these jobs to their ends.

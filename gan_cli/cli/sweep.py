@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_cli import files
+from gan_cli.config import is_free
 from gan_cli.directory import holds_run
 
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
@@ -49,7 +50,7 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What its ``run.json`` tells."""
         try:
-            return json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+            return files.read_json(self.directory / "run.json")
         except (OSError, ValueError):
             return {}
 
@@ -99,23 +100,32 @@ class Sweep:
 
     def __init__(self, directory: Path):
         self.directory, self.jobs = directory, []  # type: Path, list[Job]
-        self._before = {one.get("dir"): one for one in _read(directory / "sweep.json")}
+        self._before = _read(directory / "sweep.json")
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
 
-    def add(self, batch: Sequence[Job]) -> None:
-        """Take on more jobs; what an earlier start of this sweep has finished is finished."""
-        self.jobs += batch
-        for job in filter(self._done_before, batch):
-            job.exit_status = 0
-            self.say(f"job {job.number}: finished before")
-        self.write()
+    def job(self, number: int, overrides: list[str], folder: Path) -> Job:
+        """A job under this number, or, where an earlier start had another there, under the next that is free.
 
-    def _done_before(self, job: Job) -> bool:
-        before = self._before.get(str(job.directory), {})
-        asked, then = (
-            set(overrides) - {"resume=auto"} for overrides in (job.overrides, before.get("overrides", ()))
-        )
-        return asked == then and before.get("status") == "finished" and holds_run(job.directory)
+        A grid gives the same jobs the same numbers again; a search asks for others.
+        """
+        taken = {job.number for job in self.jobs}
+        while number in taken or _past(self._before.get(number, {}).get("overrides", overrides)) != _past(
+            overrides
+        ):
+            number += 1
+        job = Job(number, overrides, folder / str(number))
+        self.jobs.append(job)
+        return job
+
+    def begin(self, batch: Sequence[Job]) -> None:
+        """Take note of jobs to come; what an earlier start of this sweep has finished is finished."""
+        for job in batch:
+            before = self._before.get(job.number, {})
+            same = _asked(before.get("overrides", ())) == _asked(job.overrides)
+            if same and before.get("status") == "finished" and holds_run(job.directory):
+                job.exit_status = 0
+                self.say(f"job {job.number}: finished before")
+        self.write()
 
     def say(self, line: str) -> None:
         """A line of what has happened, where no table is shown meanwhile."""
@@ -131,7 +141,8 @@ class Sweep:
 
     def write(self) -> None:
         """``sweep.json`` and ``sweep.csv``, whole at any moment."""
-        records = [job.record() for job in self.jobs]
+        found = self._before | {job.number: job.record() for job in self.jobs}
+        records = [found[number] for number in sorted(found)]
         files.write_json(self.directory / "sweep.json", records)
         files.write_bytes(self.directory / "sweep.csv", _csv(records).encode())
 
@@ -172,12 +183,24 @@ def _figures(job: Job) -> list[str]:
     return told
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> dict[int, dict[str, Any]]:
+    """What an earlier start has noted, by number."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        found = files.read_json(path)
+        return {
+            one["job"]: one for one in found if isinstance(one["overrides"], list) and isinstance(one["job"], int)
+        }
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _asked(overrides: Sequence[str]) -> set[str]:
+    return set(overrides) - {"resume=auto"}
+
+
+def _past(overrides: Sequence[str]) -> set[str]:
+    """Those that may not change when a run goes on."""
+    return {override for override in overrides if not is_free(override.lstrip("+~").split("=")[0])}
 
 
 def _csv(records: Sequence[dict[str, Any]]) -> str:

@@ -248,6 +248,7 @@ def _sweep(overrides: list[str]) -> int:
                 f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
             )
         ours = not fixed or directory in missing
+        directory.mkdir(parents=True, exist_ok=True)  # a sweeper may keep its own records there
         ProcessLauncher.sweep = None
         stopped: int | None = None
         try:
