@@ -15,6 +15,7 @@ from gan_cli import checkpoint
 from gan_cli.build import Experiment
 from gan_cli.console import Reporter
 from gan_cli.engine import TrainState
+from gan_cli.logger import Guarded
 from gan_cli.metrics import spectrum
 from gan_cli.metrics.evaluate import Best, Evaluator
 from gan_cli.records import Journal, MetricsLog
@@ -62,7 +63,9 @@ class Member:
             if self._terms is not None and record["step"] > self._terms["since_step"]:
                 self.best.see(record["step"], record)
         records = self.metrics_log.records
-        self.loggers = [logger(self.directory, records) for logger in self.experiment.loggers.values()]
+        self.loggers = [
+            Guarded(name, logger(self.directory, records)) for name, logger in self.experiment.loggers.items()
+        ]
         self._open += self.loggers
 
     def _of_evaluation(self, step: int) -> dict[str, Any] | None:

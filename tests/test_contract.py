@@ -41,7 +41,8 @@ NEEDS = {
     ("experiment", "stacked_mnist"): ["model.generator.width=8", "model.discriminator.width=8"],
 }
 # Options that theory, or their purpose, makes equal in what is trained.
-EQUAL = {("logger", "none", "tensorboard")}
+LOGGERS = ("csv", "mlflow", "none", "tensorboard", "wandb")
+EQUAL = {("logger", a, b) for a, b in itertools.combinations(LOGGERS, 2)}
 # For games that take no such part: tests/configs has one, run in test_cli.py.
 NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
 # What samples are judged by changes nothing that is trained: test_evaluate.py has these.

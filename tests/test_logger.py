@@ -1,0 +1,121 @@
+"""Loggers: what a spreadsheet or a tracking service has of a run is what its metrics.jsonl has, once each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+import gan_cli
+from gan_cli.errors import UserError
+from gan_cli.logger import Guarded
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def twice(*options: str) -> Path:
+    """A run and its continuation, after which the log has both."""
+    gan_cli.train([*TINY, "train.sample_every=4", "name=a", *options], quiet=True)
+    return gan_cli.train(["resume=outputs/a", "train.steps=16"], quiet=True).directory
+
+
+def test_csv_has_every_figure_once():
+    run = twice("logger=[csv,tensorboard]", "metric=[fid]", "features=pixels", "train.eval_every=8")
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, record in zip(rows, records(run), strict=True):
+        assert {name: float(value) for name, value in row.items() if value} == {
+            name: value for name, value in record.items() if value is not None
+        }
+    assert (
+        [row["step"] for row in rows] == ["4", "8", "12", "16"] and rows[1]["eval/fid"] and not rows[0]["eval/fid"]
+    )
+
+
+# Its database is opened by threads of MLflow's own, which close it when they are collected.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_mlflow_has_every_figure_once():
+    tracking = pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
+    run = twice("logger=mlflow", "logger.mlflow.uri=sqlite:///runs.db")
+    client = tracking.MlflowClient(tracking_uri="sqlite:///runs.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("gan_cli").experiment_id])
+    assert found.info.status == "FINISHED" and found.data.params["optim.lr"] == "0.0002"
+    history = client.get_metric_history(found.info.run_id, "generator/loss")
+    assert [(m.step, m.value) for m in history] == [(r["step"], r["generator/loss"]) for r in records(run)]
+    pictures = [Path(artifact.path).name for artifact in client.list_artifacts(found.info.run_id, "samples")]
+    assert sorted(pictures) == ["12.png", "16.png", "4.png", "8.png"]
+
+
+def blocks(content: bytes):
+    """The records of a log as LevelDB writes them: 32 KiB blocks of pieces with checksum, length and kind."""
+    at, whole = 7, b""  # behind the file's own header
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # all of a record, or its last piece
+            yield whole
+            whole = b""
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_wandb_has_every_figure_once():
+    """Read from what it would send: its offline files."""
+    wandb_internal_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="pip install wandb")
+    run = twice("logger=wandb", "logger.wandb.mode=offline")
+    found, identities = {}, set()
+    for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        for data in blocks(path.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.HasField("run"):
+                identities.add(record.run.run_id)
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            if "generator/loss" in items:
+                assert items["step"] not in found
+                found[items["step"]] = items["generator/loss"]
+    assert found == {r["step"]: r["generator/loss"] for r in records(run)}
+    assert len(identities) == 1
+
+
+def test_what_is_not_installed_or_out_of_reach_is_told_of(monkeypatch):
+    pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
+    with pytest.raises(UserError, match=r"logger=mlflow: cannot be opened .*sqlite:///mlflow.db needs no server"):
+        gan_cli.train([*TINY, "logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"], quiet=True)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # which makes importing it an ImportError
+    with pytest.raises(UserError, match="logger=wandb: needs a package: pip install wandb"):
+        gan_cli.train([*TINY, "logger=wandb"], quiet=True)
+
+
+def test_a_service_that_fails_costs_no_run(caplog):
+    class Down:
+        calls = 0
+
+        def log(self, record):
+            self.calls += 1
+            raise ConnectionError("no route")
+
+        picture = close = log
+
+    down = Down()
+    guarded = Guarded("down", down)
+    guarded.log({"step": 1})
+    guarded.log({"step": 2})
+    guarded.close()
+    assert down.calls == 1 and caplog.text.count("logger=down gives up: no route") == 1
