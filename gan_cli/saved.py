@@ -13,6 +13,7 @@ import jax
 from gan_cli import checkpoint, engine, sampling
 from gan_cli import config as configuration
 from gan_cli.build import Experiment, build
+from gan_cli.data.source import memory
 from gan_cli.directory import facts
 from gan_cli.engine import TrainState
 from gan_cli.errors import UserError
@@ -69,6 +70,9 @@ def load(
         raise UserError(f"{directory}: this run's game makes no samples.")
     folder = checkpoint.best(directory) if best else checkpoint.newest(directory)
     like = jax.eval_shape(functools.partial(engine.init, experiment.parts))
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    if needed > memory():
+        raise UserError(f"{directory}: its networks take {needed / 2**30:,.0f} GiB, more than this machine has.")
     at, state = checkpoint.load(folder, like, step)
     return Saved(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
 
@@ -76,6 +80,10 @@ def load(
 def _spec(told: Any) -> Spec:
     try:
         shape = tuple(int(side) for side in told["shape"])
-        return Spec(shape, told["low"], told["high"], told["num_classes"])
-    except (TypeError, KeyError, ValueError):
-        raise UserError("run.json does not say what the run's examples are.") from None
+        low, high = (None if told[end] is None else float(told[end]) for end in ("low", "high"))
+        classes = None if told["num_classes"] is None else int(told["num_classes"])
+    except (TypeError, KeyError, ValueError, OverflowError):
+        shape, low, high, classes = (), None, None, None
+    if len(shape) not in (1, 3) or min(shape) < 1 or (classes is not None and classes < 1):
+        raise UserError("run.json does not say what the run's examples are.")
+    return Spec(shape, low, high, classes)

@@ -163,19 +163,14 @@ def test_default_run_draws_all_ten_digits(optim, rarest, monkeypatch):
     assert confidence >= 0.8
 
 
-@pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.95), ("grid", 25, 0.80)])
+@pytest.mark.parametrize(("experiment", "modes", "quality"), [("ring", 8, 0.95), ("grid", 25, 0.85)])
 def test_modes_are_kept(experiment, modes, quality):
-    """On at least 2 of 3 seeds; a mode counts from a quarter of its fair share on."""
-    good = []
-    for seed in range(1, 4):
-        directory = trained(f"experiment={experiment}", f"seed={seed}", f"name={seed}")
-        final = json.loads((directory / "run.json").read_text())["final"]
-        good.append(final["modes"] >= modes and final["quality"] >= quality)
-        if sum(good) >= 2 or len(good) - sum(good) > 1:
-            break
-    assert sum(good) >= 2, good
-    points = np.load(directory / "samples/40000.npz")["samples"]
-    assert points.shape == (2500, 2) and (directory / "samples/40000.png").stat().st_size > 1000
+    """All of them, a mode counting from a quarter of its fair share on, and most samples near one."""
+    directory = trained(f"experiment={experiment}", "seed=1", "name=a")
+    facts = json.loads((directory / "run.json").read_text())
+    assert facts["final"]["modes"] == modes and facts["final"]["quality"] >= quality
+    points = np.load(directory / f"samples/{facts['step']}.npz")["samples"]
+    assert points.shape == (2500, 2) and (directory / f"samples/{facts['step']}.png").stat().st_size > 1000
 
 
 def test_interrupted_sweep_saves_its_job():

@@ -317,7 +317,8 @@ def _evenly(items: list[Any], most: int) -> list[Any]:
 def _picture(path: Path) -> dict[str, Any] | None:
     """A PNG as a data URI, and its size; of anything else, nothing."""
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
+        linked = path.is_symlink() or path.parent.is_symlink()  # to a picture that is none of the run's
+        if linked or not path.is_file() or path.stat().st_size > _LARGEST:
             return None
         data = path.read_bytes()
     except OSError:
