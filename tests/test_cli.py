@@ -330,7 +330,7 @@ def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own
         with compose.session() as hydra:
             return config.check(compose.ours(compose.compose(hydra, ["experiment=ring", *overrides])))
 
-    assert composed("optim=sgd")["optim"] == composed("experiment=grid", "optim=sgd")["optim"]
+    assert composed("optim=sgd")["optim"] == composed("experiment=seed_mlp", "optim=sgd")["optim"]
     assert composed("optim=sgd", "optim.lr=3")["optim"]["lr"] == 3
     assert composed("optim=adam") == composed() == composed("penalty=[r2,r1]")
     one = composed("penalty=[r1]")["penalty"]
@@ -368,15 +368,15 @@ def test_nothing_hides_from_the_allow_list(node):
 def test_a_search_goes_on_where_it_stopped(gan_train, tmp_path):
     """Optuna's trials lie in the sweep's own folder: a second start asks for more, under new numbers."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")
-    tiny = [*TINY, "train.eval_every=8", "train.eval_samples=100", "features=random", "hydra.sweeper.n_trials=2"]
-    search = ["--multirun", "hparams_search=rates", *tiny, "name=search", "hydra.launcher.n_jobs=2"]
+    tiny = [*TINY, "train.eval_every=8", "train.eval_samples=100", "features=random", "hydra.sweeper.n_trials=1"]
+    search = ["--multirun", "hparams_search=rates", *tiny, "name=search"]
     first = gan_train(*search)
     assert first.returncode == 0, first.stdout + first.stderr
     again = gan_train(*search, "resume=auto")
     assert again.returncode == 0, again.stdout + again.stderr
     jobs = json.loads((tmp_path / "multirun/search/sweep.json").read_text())
-    assert [job["job"] for job in jobs] == [0, 1, 2, 3] and all(job["objective"] > 0 for job in jobs)
-    assert len({str(job["overrides"]) for job in jobs}) == 4
+    assert [job["job"] for job in jobs] == [0, 1] and all(job["objective"] > 0 for job in jobs)
+    assert jobs[0]["overrides"] != jobs[1]["overrides"]
     optuna = pytest.importorskip("optuna")
     study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tmp_path}/multirun/search/optuna.db")
     assert [trial.value for trial in study.trials] == pytest.approx([job["objective"] for job in jobs])

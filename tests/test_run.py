@@ -400,7 +400,7 @@ def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):
     assert subprocess.run(command(*small), cwd=tmp_path, env=environment()).returncode == 0
     whole = manifest(tmp_path / "outputs/a", 8)
     limited = subprocess.run(
-        ["sh", "-c", 'ulimit -f 16; exec "$@"', "sh", *command("resume=outputs/a", "train.steps=16")],
+        ["sh", "-c", 'ulimit -f 64; exec "$@"', "sh", *command("resume=outputs/a", "train.steps=16")],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
