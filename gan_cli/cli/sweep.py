@@ -151,6 +151,9 @@ class Sweep:
         if self._live and self._live.is_started:
             self._live.update(table(self.jobs), refresh=True)
             self._live.stop()
+            for job in self.jobs:
+                if complaint := job.complaint():
+                    print(f"job {job.number}: {job.status}{complaint}")
         elif self.jobs:
             # Wide enough for whole paths where the output is a file.
             Console(width=160).print(table(self.jobs))
