@@ -34,7 +34,9 @@ def show_warnings(program: str) -> None:
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
-    logging.getLogger("gan_cli").addHandler(handler)
+    logger = logging.getLogger("gan_cli")
+    logger.addHandler(handler)
+    logger.propagate = False  # libraries give the root logger handlers of their own
 
 
 def check_target(path: Path) -> None:

@@ -160,12 +160,13 @@ class Sweep:
 
 
 def table(jobs: Sequence[Job]) -> Table:
-    """Overrides, status, newest figures and directory of every job."""
+    """What sets each job apart, its status, newest figures and directory."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     shown = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
     for job in jobs:
         shown.add_row(
             str(job.number),
-            escape(" ".join(job.overrides)),
+            escape(" ".join(override for override in job.overrides if override not in common)),
             job.status,
             "\n".join(_figures(job)),
             str(job.directory),
