@@ -1,0 +1,112 @@
+"""Batch jobs on a real Slurm, of this machine alone: what is cut off goes on, and ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY, command, environment
+from test_run import manifest, records
+
+ROOT = Path(__file__).parents[1]
+CLUSTER, SCRIPT = ROOT / "scripts/slurm/cluster", ROOT / "scripts/slurm/train.sbatch"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))) or os.getuid() != 0,
+        reason="apt-get install slurm-wlm munge, as root",
+    ),
+]
+STEPS = 6000
+RUN = [
+    *TINY,
+    f"train.steps={STEPS}",
+    "train.steps_per_call=50",
+    "train.log_every=500",
+    "train.checkpoint_every=1000",
+]
+RUN += ["logger=none"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """A cluster of one node; the environment that its commands need."""
+    place = tmp_path_factory.mktemp("slurm")
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = str(free.getsockname()[1] // 2 * 2 - 2)
+    bin_ = Path(sys.executable).parent  # where gan-train is
+    own = environment(SLURM_CONF=str(place / "slurm.conf"), SLURM_PORT=port, PATH=f"{bin_}:{os.environ['PATH']}")
+    started = subprocess.run([CLUSTER, "start", place], env=own, capture_output=True, text=True)
+    if started.returncode:
+        pytest.skip(f"no cluster could be started here: {started.stderr}")
+    yield own
+    subprocess.run([CLUSTER, "stop", place], env=own, check=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("whole")
+    subprocess.run(command(*RUN, "name=whole"), cwd=place, env=environment(), check=True, capture_output=True)
+    return place / "outputs/whole"
+
+
+def until(holds: Callable[[], bool], seconds: float = 120) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, "it does not come about"
+        time.sleep(0.1)
+
+
+def status(run: Path) -> str | None:
+    try:
+        return json.loads((run / "run.json").read_text())["status"]
+    except OSError:
+        return None
+
+
+def slurmd_is_killed(job: str, slurm: dict[str, str]) -> None:
+    """As when a node's daemon dies and is started again; its job knows nothing of it."""
+    pid = Path(slurm["SLURM_CONF"]).parent / "slurmd.pid"
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    subprocess.run(["slurmd"], env=slurm, check=True)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        ["scancel", "--signal=USR1"],  # what --signal=USR1@120 sends before the time is up
+        ["scontrol", "requeue"],  # what preemption does
+        slurmd_is_killed,
+    ],
+    ids=["signal", "requeue", "slurmd"],
+)
+def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
+    run = tmp_path / "outputs/cut"
+    submit = ["sbatch", "--parsable", SCRIPT, *RUN, "name=cut"]
+    job = subprocess.run(submit, env=slurm, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    until(lambda: (run / "checkpoints/1000").is_dir())
+    if callable(cut):
+        cut(job, slurm)
+    else:
+        subprocess.run([*cut, job], env=slurm, check=True)
+        until(lambda: status(run) == "stopped")
+
+        def again() -> bool:  # what goes back into the queue waits there for two minutes by itself
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=slurm, capture_output=True)
+            return status(run) != "stopped"
+
+        until(again)
+    until(lambda: status(run) == "finished")
+    assert manifest(run, STEPS) == manifest(whole, STEPS)
+    assert records(run) == records(whole)
+    assert len(json.loads((run / "run.json").read_text())["history"]) == (0 if callable(cut) else 1)
