@@ -315,8 +315,8 @@ def test_jobs_share_the_machine(monkeypatch):
 def test_basic_launcher_stays_available(gan_train, tmp_path):
     done = gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "hydra/launcher=basic", "hydra.sweep.dir=basic")
     assert done.returncode == 0, done.stderr
-    for number in range(2):
-        assert json.loads((tmp_path / f"basic/{number}/run.json").read_text())["status"] == "finished"
+    jobs = json.loads((tmp_path / "basic/sweep.json").read_text())
+    assert [job["status"] for job in jobs] == ["finished"] * 2 and "optim.lr=0.2" in jobs[1]["overrides"]
 
 
 def test_environment_is_left_alone(folder):

@@ -74,6 +74,21 @@ def status(run: Path) -> str | None:
         return None
 
 
+def hasten(job: str, run: Path, slurm: dict[str, str]) -> None:
+    """Let what went back into the queue begin: by itself it waits there for two minutes.
+
+    Not at once, though: a node refuses a job that it has ended within the last second.
+    """
+    time.sleep(5)
+
+    def begins() -> bool:
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=slurm, capture_output=True)
+        time.sleep(1)
+        return status(run) != "stopped"
+
+    until(begins, 180)
+
+
 def slurmd_is_killed(job: str, slurm: dict[str, str]) -> None:
     """As when a node's daemon dies and is started again; its job knows nothing of it."""
     pid = Path(slurm["SLURM_CONF"]).parent / "slurmd.pid"
@@ -100,13 +115,31 @@ def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
     else:
         subprocess.run([*cut, job], env=slurm, check=True)
         until(lambda: status(run) == "stopped")
-
-        def again() -> bool:  # what goes back into the queue waits there for two minutes by itself
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=slurm, capture_output=True)
-            return status(run) != "stopped"
-
-        until(again)
+        hasten(job, run, slurm)
     until(lambda: status(run) == "finished")
     assert manifest(run, STEPS) == manifest(whole, STEPS)
     assert records(run) == records(whole)
     assert len(json.loads((run / "run.json").read_text())["history"]) == (0 if callable(cut) else 1)
+
+
+def test_a_sweep_of_slurm_jobs_goes_on_where_it_was_cut_off(slurm, whole, tmp_path):
+    """submitit puts a job that is preempted (SIGUSR2) back into the queue; ours has saved by then."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'gan_cli[sweep]'")
+    sweep = ["--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", *RUN, "name=sweep", "seed=0,1"]
+    process = subprocess.Popen(
+        command(*sweep), cwd=tmp_path, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    run = tmp_path / "multirun/sweep/0"
+    until(lambda: (run / "checkpoints/1000").is_dir())
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--format=%i"], env=slurm, check=True, capture_output=True, text=True
+    ).stdout.split()
+    (job,) = (number for number in listed if number.endswith("_0"))
+    subprocess.run(["scancel", "--signal=USR2", job], env=slurm, check=True)
+    until(lambda: status(run) == "stopped")
+    hasten(job, run, slurm)
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, said[-3000:]
+    assert manifest(run, STEPS) == manifest(whole, STEPS)
+    jobs = json.loads((tmp_path / "multirun/sweep/sweep.json").read_text())
+    assert [job["status"] for job in jobs] == ["finished"] * 2 and "seed=1" in jobs[1]["overrides"]

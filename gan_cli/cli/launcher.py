@@ -6,7 +6,6 @@ jobs in its own process: there, an exit or a kill takes the rest of the sweep al
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import subprocess
@@ -14,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar
 
 from hydra.core.plugins import Plugins
@@ -50,7 +48,6 @@ class ProcessLauncher(Launcher):
             there are more jobs than GPUs, a part of one's memory.
     """
 
-    __module__ = "hydra_plugins.gan_cli"
     # This process's sweep, of which a sweeper gives one batch of jobs after the other.
     sweep: ClassVar[Sweep | None] = None
 
@@ -169,17 +166,12 @@ def _give_cores(process: int, slot: int, slots: int) -> None:
 
 
 def register() -> None:
-    """Make the launcher known to Hydra, which takes plugins from the namespace ``hydra_plugins`` only.
+    """Make the launcher known to Hydra, which takes plugins whose module is in ``hydra_plugins`` only.
 
-    An alias in that namespace is enough: nothing is installed there, so no other Hydra program sees it.
+    The class has such a name while it is registered. Nothing is installed there, so no other Hydra program sees it,
+    and a pickle of Hydra's state, as submitit makes, names the module where the class really is.
     """
-    try:
-        namespace = importlib.import_module("hydra_plugins")
-    except ImportError:
-        namespace = ModuleType("hydra_plugins")
-        namespace.__path__ = []
-        sys.modules["hydra_plugins"] = namespace
-    module = sys.modules[register.__module__]
-    setattr(namespace, "gan_cli", module)  # noqa: B010
-    sys.modules["hydra_plugins.gan_cli"] = module
+    own = ProcessLauncher.__module__
+    ProcessLauncher.__module__ = "hydra_plugins.gan_cli"
     Plugins.instance().register(ProcessLauncher)
+    ProcessLauncher.__module__ = own

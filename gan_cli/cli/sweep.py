@@ -103,6 +103,19 @@ class Sweep:
         self._before = _read(directory / "sweep.json")
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
 
+    @classmethod
+    def of_directory(cls, directory: Path) -> Sweep:
+        """The jobs that another launcher has run, as their directories tell."""
+        sweep = cls(directory)
+        places = (path for path in directory.glob("*") if path.name.isdecimal() and holds_run(path))
+        for place in sorted(places, key=lambda path: int(path.name)):
+            job = Job(int(place.name), [], place, started=True)
+            told = job.facts
+            job.overrides = [o for o in told.get("command", ())[1:] if not o.startswith(("hydra", "resume="))]
+            job.exit_status = {name: status for status, name in _STATUS.items()}.get(told.get("status", ""))
+            sweep.jobs.append(job)
+        return sweep
+
     def job(self, number: int, overrides: list[str], folder: Path) -> Job:
         """A job under this number, or, where an earlier start had another there, under the next that is free.
 

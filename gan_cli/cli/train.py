@@ -229,6 +229,7 @@ def _sweep(overrides: list[str]) -> int:
 
     from gan_cli.cli import compose
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
+    from gan_cli.cli.sweep import Sweep
 
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
@@ -261,12 +262,13 @@ def _sweep(overrides: list[str]) -> int:
                 _unmake(directory, missing)
             raise
         finally:
-            if sweep := ProcessLauncher.sweep:
+            sweep = ProcessLauncher.sweep or Sweep.of_directory(directory)
+            if sweep.jobs:
                 sweep.write()
                 sweep.end()
     if stopped is not None:
         return 130 if stopped == signal.SIGINT else 143
-    return 0 if not sweep or all(job.exit_status == 0 for job in sweep.jobs) else 1
+    return 0 if all(job.exit_status == 0 for job in sweep.jobs) else 1
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
@@ -282,8 +284,10 @@ def _task(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     settings = HydraConfig.get()
-    paths = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
-    run = train([*settings.overrides.task, *paths, f"hydra.run.dir='{settings.runtime.output_dir}'"])
+    more = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
+    if not any(override.startswith("resume=") for override in settings.overrides.task):
+        more.append("resume=auto")  # where it was cut off, and its launcher starts it again
+    run = train([*settings.overrides.task, *more, f"hydra.run.dir='{settings.runtime.output_dir}'"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: {run.status}")
     return run.objective
