@@ -178,7 +178,7 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
         return []
     if isinstance(asked, int):
         asked = {"seed": [config["seed"] + i for i in range(asked)]}
-    known = dict(_leaves(config))
+    known = dict(leaves(config))
     for key, values in asked.items():
         if key not in known:
             raise UserError(f"train.ensemble: {key} is no option of this configuration.{nearest(key, known)}")
@@ -206,7 +206,7 @@ def resolve(tree: Any) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         lines = str(error).strip().splitlines()
         raise UserError(f"{error.full_key or 'config'}: {lines[0]}") from error
-    for key, value in _leaves(raw):
+    for key, value in leaves(raw):
         text = json.dumps(value)
         if "oc.env" in text and "${" in text:
             if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
@@ -227,7 +227,7 @@ def stored(
         needed: the groups that will be built; others need not find their environment variables.
     """
     config = copy.deepcopy(config)
-    for key, value in list(_leaves(config)):
+    for key, value in list(leaves(config)):
         _check_interpolation(key, value)
         if isinstance(value, str) and "${" in value and key.split(".")[0] not in needed:
             put(config, key, "unset")
@@ -249,7 +249,7 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
     an environment variable are read as more than text.
     """
     filled = copy.deepcopy(config)
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         if isinstance(value, str) and "${" in value:
             _check_interpolation(key, value)
             try:
@@ -442,20 +442,20 @@ def _check_evaluation(config: Mapping[str, Any]) -> None:
 
 def determining(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that determine a run's past, flat, by dotted key."""
-    return {key: value for key, value in _leaves(config) if not is_free(key)}
+    return {key: value for key, value in leaves(config) if not is_free(key)}
 
 
 def free_leaves(config: Mapping[str, Any]) -> list[str]:
     """The dotted keys of ``config`` that may differ when a run is resumed."""
-    return [key for key, _ in _leaves(config) if is_free(key)]
+    return [key for key, _ in leaves(config) if is_free(key)]
 
 
 def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The options of ``config`` that are not as in ``default``: ``key``, ``default`` (or None) and ``value``."""
-    usual = dict(_leaves(default))
+    usual = dict(leaves(default))
     apart = [
         (key, value)
-        for key, value in _leaves(config)
+        for key, value in leaves(config)
         if not key.endswith("._partial_") and (key not in usual or usual[key] != value)
     ]
     return [{"key": key, "default": usual.get(key), "value": value} for key, value in apart]
@@ -471,12 +471,12 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(determining(config), sort_keys=True).encode()).hexdigest()
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of everything that is not a non-empty mapping."""
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{dotted}.")
+            yield from leaves(value, f"{dotted}.")
         else:
             yield dotted, value
 

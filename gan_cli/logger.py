@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 
 from gan_cli import directory as directories
 from gan_cli import files
+from gan_cli.config import leaves
 from gan_cli.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -176,8 +177,9 @@ class MLflow:
         found = self._client.get_experiment_by_name(experiment)
         place = found.experiment_id if found else self._client.create_experiment(experiment)
         run = self._client.create_run(place, run_name=directory.name).info.run_id
-        for key, value in _leaves(directories.facts(directory)["config"]):
-            self._client.log_param(run, key, str(value)[:500])  # as much as it takes
+        for key, value in leaves(directories.facts(directory)["config"]):
+            if value != {}:  # a group of which nothing was chosen
+                self._client.log_param(run, key, str(value)[:500])  # as much as it takes
         return run
 
     def log(self, record: Record) -> None:
@@ -270,11 +272,3 @@ def _opened(name: str, advice: str) -> Iterator[None]:
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"logger={name}: cannot be opened ({first}). {advice}.") from error
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

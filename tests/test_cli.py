@@ -294,6 +294,9 @@ def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
     longer = gan_train(*sweep, "resume=auto", "train.steps=80")
     assert longer.returncode == 0 and "finished before" not in longer.stdout
     assert {json.loads((place / "run.json").read_text())["step"] for place in places} == {80}
+    told = (tmp_path / "multirun/sweep/sweep.json").read_text()
+    assert gan_train(*sweep[:-1], "resume=auto", "optim=sgd,sdg").returncode == 2
+    assert (tmp_path / "multirun/sweep/sweep.json").read_text() == told
 
 
 def test_jobs_share_the_machine(monkeypatch):

@@ -97,12 +97,12 @@ class ProcessLauncher(Launcher):
                     if stop.received:
                         for _, process in running.values():
                             process.send_signal(stop.received)
-                        for job, process in running.values():
-                            job.exit_status = process.wait()
+                        for _, process in running.values():
+                            process.wait()
                 except KeyboardInterrupt:  # a second one: at once
-                    for job, process in running.values():
+                    for _, process in running.values():
                         process.terminate()
-                        job.exit_status = process.wait()
+                        process.wait()
                 for slot, (job, process) in list(running.items()):
                     if (status := process.poll()) is not None:
                         job.exit_status = status

@@ -56,7 +56,7 @@ class Job:
 
     @property
     def objective(self) -> float | None:
-        return (self.facts.get("objective") or {}).get("value")
+        return _objective(self.facts)
 
     @property
     def output(self) -> Path:
@@ -65,13 +65,14 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """Its line of ``sweep.json``."""
+        told = self.facts
         return {
             "job": self.number,
             "overrides": self.overrides,
             "status": self.status,
             "dir": str(self.directory),
-            "objective": self.objective,
-            "final": self.facts.get("final", {}),
+            "objective": _objective(told),
+            "final": told.get("final", {}),
         }
 
     def complaint(self) -> str:
@@ -187,15 +188,19 @@ def table(jobs: Sequence[Job]) -> Table:
     return shown
 
 
+def _objective(facts: dict[str, Any]) -> float | None:
+    return (facts.get("objective") or {}).get("value")
+
+
 def _figures(job: Job) -> list[str]:
     if not job.started and job.exit_status is None:
         return []
-    record = job.last_record()
-    final = record if job.exit_status is None else job.facts.get("final", {})
-    told = [f"step {record['step']:,}"] if job.exit_status is None and "step" in record else []
+    facts = job.facts
+    final = job.last_record() if job.exit_status is None else facts.get("final", {})
+    told = [f"step {final['step']:,}"] if "step" in final else []
     told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
     told += [f"{name} {final[name]:.4g}" for name in ("modes", "quality") if final.get(name) is not None]
-    if objective := job.facts.get("objective"):
+    if objective := facts.get("objective"):
         told.append(f"best {objective['name']} {objective['value']:.4g}")
     return told
 

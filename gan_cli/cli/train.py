@@ -258,8 +258,10 @@ def _sweep(overrides: list[str]) -> int:
         except SweepStopped as stop:
             stopped = stop.args[0]
         except UserError:
-            if ours and not ProcessLauncher.sweep:
-                _unmake(directory, missing)
+            if not ProcessLauncher.sweep:
+                ProcessLauncher.sweep = Sweep(directory)  # without a job: what an earlier start has noted stays
+                if ours:
+                    _unmake(directory, missing)
             raise
         finally:
             sweep = ProcessLauncher.sweep or Sweep.of_directory(directory)
