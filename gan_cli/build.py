@@ -19,6 +19,7 @@ from gan_cli import config as configuration
 from gan_cli import signature
 from gan_cli.config import Train
 from gan_cli.data.source import Dataset, memory
+from gan_cli.devices import Devices
 from gan_cli.engine import Parts, init
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics.evaluate import Metric
@@ -111,6 +112,8 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
         )
+    if data and whole.train.batch_size % (number := len(Devices(whole.train.devices))):
+        raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
     pairs = configuration.members(config)
     if not pairs:
         return whole

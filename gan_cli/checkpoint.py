@@ -61,7 +61,7 @@ def save(folder: Path, step: int, state: Tree, identity: dict[str, Any], keep: i
     manifest = {"step": step, "identity": identity, "arrays": described}
     path = (folder / str(step)).absolute()
     _hush_orbax()
-    with _ONE_AT_A_TIME, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _ONE_AT_A_TIME, _checkpointer() as checkpointer:
         checkpointer.save(
             path,
             args=args.Composite(
@@ -174,7 +174,7 @@ def _read(path: Path, like: Tree, identity: dict[str, Any]) -> Tree:
     path = path.absolute()
     expected = _by_name(like)
     _hush_orbax()
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
         if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
             raise ValueError("its manifest is not what was saved")
@@ -234,6 +234,18 @@ class Saver:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax for arrays of the host: of several processes, the one that saves or restores is alone in it."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone)),
+        multiprocessing_options=alone,
+    )
 
 
 def _digest(manifest: dict[str, Any]) -> str:

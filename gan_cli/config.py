@@ -52,6 +52,7 @@ FREE = frozenset(
         "train.sample_every",
         "train.checkpoint_every",
         "train.keep",
+        "train.devices",
         "train.on_nan",
         "train.profile",
         "train.eigenvalues",
@@ -84,8 +85,8 @@ class Train:
     Cadences are in steps; 0 is never, but that what ``metric`` names is computed at the end in any case.
     ``objective`` is the figure that says which checkpoint is the best, and ``patience`` after how many evaluations
     without a better one to stop (0: never). ``ensemble`` is how many seeds to train at once, or the values of each
-    scalar option to train with, in all combinations. ``eigenvalues`` is how many of the game's Jacobian to find at
-    the end.
+    scalar option to train with, in all combinations. ``devices`` is over how many each batch is split, of all
+    processes. ``eigenvalues`` is how many of the game's Jacobian to find at the end.
     """
 
     steps: PositiveInt
@@ -105,6 +106,7 @@ class Train:
     precision: Precision
     eigenvalues: NonNegativeInt
     ensemble: PositiveInt | dict[str, Any] | None
+    devices: PositiveInt | Literal["all"]
     profile: bool
 
 
@@ -155,6 +157,11 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     _check_needs(config, modules)
     _check_cadences(config["train"], bool(config["metric"]))
     _check_evaluation(config)
+    if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
+        raise UserError(
+            "train.ensemble: is one program on one device; leave out train.devices, or train each member as a job "
+            "of a sweep (--multirun)."
+        )
     for node in (config["optim"], *config["optim"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
             node["decay_steps"] = config["train"]["steps"]

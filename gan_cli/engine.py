@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gan_cli import devices
 from gan_cli.data.source import Dataset, Feed
 from gan_cli.types import ByPlayer, Game, Metrics, Strategy, Tree
 
@@ -175,7 +176,7 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
             if feed is not None:
                 keys = _batch_keys(seed, before.step, strategy.batches)
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]
-                batches = [feed.batch(arrays, row, keys[i]) for i, row in enumerate(rows)]
+                batches = [devices.split(feed.batch(arrays, row, keys[i])) for i, row in enumerate(rows)]
             state, metrics = strategy.step(before, batches, key)
             if hasattr(game, "measure"):
                 metrics |= game.measure(state.params)
@@ -188,17 +189,18 @@ def _advance(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freez
                 watched = [metrics[f"{player}/{what}"] for player in game.players for what in ("loss", "grad_norm")]
                 alive &= jnp.all(jnp.isfinite(jnp.stack(watched)))
                 state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, before)
-            return (state._replace(step=before.step + 1), alive), metrics
+            return (devices.same(state._replace(step=before.step + 1)), alive), devices.same(metrics)
 
         drawn = None
         if feed is not None:
             drawn = feed.draw(
                 arrays, _stream(seed, "order"), _numbers(state.step, length, strategy.batches), batch_size
             )
+            drawn = devices.split(drawn, axis=2)
         given = drawn, jnp.arange(length) == length - 1
         (state, alive), metrics = jax.lax.scan(body, (state, alive), given, length=length)
         finite = {player: _all_finite(state.params[player]) for player in game.players}
-        return state, alive, metrics, finite
+        return state, alive, metrics, devices.same(finite)
 
     return advance
 

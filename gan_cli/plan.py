@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_cli import engine, provenance
 from gan_cli.build import Experiment
+from gan_cli.devices import Devices
 from gan_cli.views import artist, pictures
 
 
@@ -19,7 +20,7 @@ def describe(experiment: Experiment) -> list[str]:
     state = jax.eval_shape(functools.partial(engine.init, experiment.parts))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
-    lines = [f"device    {provenance.describe(jax.devices()[0])}"]
+    lines = [f"device    {provenance.summary(Devices(options.devices).used)}"]
     if data is not None:
         epochs = options.steps * experiment.strategy.batches / max(data.size // options.batch_size, 1)
         lines.append(f"data      {data.name}: {data.size:,} examples of {data.spec.shape}, {epochs:,.1f} epochs")

@@ -16,6 +16,7 @@ import numpy as np
 from gan_cli import engine
 from gan_cli.build import Experiment
 from gan_cli.data.loader import Loader
+from gan_cli.devices import Devices
 from gan_cli.engine import TrainState
 from gan_cli.types import Tree
 
@@ -27,6 +28,7 @@ class Program:
         self._experiment = experiment
         ensemble, data, options = experiment.ensemble, experiment.dataset, experiment.train
         self.members = ensemble.members if ensemble else (experiment,)
+        self.devices = Devices(options.devices)
         feed = data.feed if data else None
         if ensemble:
             self._chunk = engine.compile_ensemble(
@@ -45,9 +47,10 @@ class Program:
         self.steps_per_call = options.steps_per_call
         if feed is not None and feed.streams:
             assert data is not None
-            self.loader = Loader(data, self._order, stack=ensemble is not None)
+            place = functools.partial(self.devices.place_rows, axis=2)
+            self.loader = Loader(data, self._order, stack=ensemble is not None, place=place)
             self.steps_per_call = self.loader.longest(options.steps_per_call)
-        self._arrays = jax.device_put(data.arrays) if data and self.loader is None else None
+        self._arrays = self.devices.place(data.arrays) if data and self.loader is None else None
 
     @functools.cached_property
     def abstract(self) -> TrainState:
@@ -62,16 +65,19 @@ class Program:
         """The state before the first step."""
         ensemble = self._experiment.ensemble
         if ensemble is None:
-            return jax.jit(functools.partial(engine.init, self._experiment.parts))()
+            init = functools.partial(engine.init, self._experiment.parts)
+            return jax.jit(init, out_shardings=self.devices.everywhere)()
         return jax.jit(functools.partial(engine.init_ensemble, ensemble.make, ensemble.varied))()
 
     def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> Any:
         """The state whose members are in these states of one step."""
-        return jax.device_put(states[0] if self._experiment.ensemble is None else engine.assemble(states, alive))
+        return self.devices.place(
+            states[0] if self._experiment.ensemble is None else engine.assemble(states, alive)
+        )
 
     def member(self, state: Any, i: int) -> TrainState:
-        """The part of the state that belongs to member ``i``."""
-        return state if self._experiment.ensemble is None else self._pick(state, i)
+        """The part of the state that belongs to member ``i``, on one device."""
+        return self.devices.here(state) if self._experiment.ensemble is None else self._pick(state, i)
 
     def of_member(self, tree: Tree, i: int) -> Tree:
         """The part of a call's metrics that belongs to member ``i``."""
@@ -88,7 +94,8 @@ class Program:
         arrays = self._arrays
         if self.loader is not None:
             arrays = self.loader.get(step, length, self.call(step + length))
-        return self._chunk(state, arrays, length)
+        with self.devices.mesh():
+            return self._chunk(state, arrays, length)
 
     def _order(self, step: int, length: int) -> list[np.ndarray]:
         data, options = self._experiment.dataset, self._experiment.train
@@ -99,7 +106,8 @@ class Program:
                 _order(data.feed, np.uint32(member.seed), np.int32(step), length, batches, options.batch_size)
                 for member in self.members
             ]
-        return [np.asarray(order) for order in orders]
+        own = self.devices.own_rows(options.batch_size)
+        return [np.asarray(order)[..., own] for order in orders]
 
     def close(self) -> None:
         if self.loader is not None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import jax
 PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hydra-core", "numpy")
 
 
-def facts() -> dict[str, Any]:
-    """Python and package versions, devices, host, and the commit of the checkout this package runs from."""
+def facts(devices: Sequence[Any]) -> dict[str, Any]:
+    """Python and package versions, these devices, host, and the commit of the checkout this package runs from."""
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "git": _git(),
-        "devices": [describe(device) for device in jax.devices()],
+        "devices": [describe(device) for device in devices],
+        "processes": jax.process_count(),
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "pid": os.getpid(),
@@ -32,6 +34,15 @@ def describe(device: Any) -> str:
     if device.platform == "cpu":
         return f"CPU ({os.cpu_count()} cores)"
     return f"{device.platform}:{device.id} {device.device_kind}"
+
+
+def summary(devices: Sequence[Any]) -> str:
+    """Those of a run in a line: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
+    kind = (
+        devices[0].platform if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
+    )
+    among = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return describe(devices[0]) if len(devices) == 1 else f"{len(devices)} x {kind}{among}"
 
 
 def _version(package: str) -> str | None:

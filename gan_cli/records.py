@@ -11,6 +11,7 @@ from typing import Any
 
 from gan_cli import files, provenance
 from gan_cli.build import Experiment
+from gan_cli.devices import Devices
 
 
 class Journal:
@@ -28,7 +29,7 @@ class Journal:
             **origin,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seed": experiment.seed,
-            **provenance.facts(),
+            **provenance.facts(Devices(experiment.train.devices).used),
             "fingerprint": experiment.fingerprint,
             "config": experiment.config,
             # What the networks are built for: a run can be sampled where its data are not.

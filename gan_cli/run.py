@@ -18,9 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli import checkpoint, provenance
+from gan_cli import checkpoint, processes, provenance
 from gan_cli.build import Experiment
 from gan_cli.console import Reporter
+from gan_cli.devices import Devices
 from gan_cli.engine import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.member import Member
@@ -80,9 +81,10 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
     """
     ensemble = experiment.ensemble
     places = [directory / "members" / str(i) for i in range(len(ensemble.members))] if ensemble else []
-    with _alone([directory, *places]), StopSignal() as stop:
+    with contextlib.ExitStack() as stack, StopSignal() as stop:
+        processes.together(lambda: stack.enter_context(_alone([directory, *places])))
         journal = Journal(directory, experiment, origin)
-        data = experiment.dataset.fingerprint() if experiment.dataset else None
+        data = _fingerprint(experiment)
 
         def member(own: Experiment, place: Path, journal: Journal) -> Member:
             return Member(own, place, journal, {"configuration": own.fingerprint, "data": data})
@@ -110,6 +112,44 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
     return run
 
 
+def follow(experiment: Experiment, directory: Path) -> Run:
+    """What the other processes of a run do while the first trains: the same calls, and nothing else.
+
+    Raises:
+        UserError, RunFailed: what kept the first from starting; or the first, or another, was lost.
+    """
+    options = experiment.train
+    with StopSignal() as stop:
+        try:
+            processes.together(lambda: None)  # the first may not have the directory
+            _fingerprint(experiment)
+            program = Program(experiment)
+            try:
+                restored = processes.state_of_first(lambda: None, [program.abstract])
+                state = program.init() if restored is None else program.assemble(restored, [True])
+                step, ends = int(state.step), processes.Agreement()
+                while step < options.steps and not ends(bool(stop.received)):
+                    state, _, _ = program.run(state, step)
+                    step += program.call(step)
+                processes.wait()
+            finally:
+                program.close()
+        except (UserError, RunFailed):
+            raise
+        except Exception as error:
+            raise RunFailed(_explain(error, directory)) from error
+    stop.pass_on()
+    over = step < options.steps and stop.received
+    return Run(directory, "stopped" if over else "finished", step, {}, stop.exit_status if over else 0)
+
+
+def _fingerprint(experiment: Experiment) -> str | None:
+    """That of the data, which must be the same in all processes."""
+    data = experiment.dataset.fingerprint() if experiment.dataset else None
+    processes.check_same("data", data or "none")
+    return data
+
+
 def _explain(error: Exception, directory: Path) -> str:
     """What went wrong, where, and what to try."""
     if isinstance(error, OSError):
@@ -117,6 +157,8 @@ def _explain(error: Exception, directory: Path) -> str:
     first = (str(error).strip() or "no message").splitlines()[0][:300]
     frame = traceback.extract_tb(error.__traceback__)[-1]
     advice = "\nTry a smaller train.batch_size, model or data set." if "RESOURCE_EXHAUSTED" in first else ""
+    if jax.process_count() > 1:
+        advice += f"\nThis is process {jax.process_index()} of {jax.process_count()}: another may have been lost."
     return (
         f"{type(error).__name__}: {first}\n"
         f"at {frame.filename}:{frame.lineno}; the traceback is in {directory / 'run.json'}.{advice}"
@@ -132,7 +174,7 @@ def _train(
     stop: StopSignal,
 ) -> Run:
     options, data = experiment.train, experiment.dataset
-    reporter.say(f"device    {provenance.describe(jax.devices()[0])}")
+    reporter.say(f"device    {provenance.summary(Devices(options.devices).used)}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
 
     # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
@@ -153,6 +195,7 @@ def _train(
     journal.write("running", step=step)
     clock, trace = Clock(step), Trace(directory, options.profile, options.steps - step > program.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
+    ends = processes.Agreement()
 
     def settle(pending: int) -> None:
         """Look at finished calls until ``pending`` are in flight; the device works on meanwhile."""
@@ -173,6 +216,9 @@ def _train(
             if member.going:
                 act(member, step, program.member(state, i))
 
+    def goes_on() -> bool:
+        return any(member.going and member.improves for member in members)
+
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
@@ -181,7 +227,7 @@ def _train(
         for member in members:
             member.begin(step, restored, sampler, evaluator)
         reporter.start(step, options.steps)
-        while step < options.steps and not stop.received and any(m.going and m.improves for m in members):
+        while step < options.steps and not ends(bool(stop.received) or not goes_on()):
             length = program.call(step)
             trace.before_call(state)
             state, metrics, finite = program.run(state, step)
@@ -211,13 +257,14 @@ def _train(
         each(Member.draw)
         for member in members:
             member.finish()
+        processes.wait()
     finally:
         reporter.stop()
         program.close()
         for member in members:
             member.close()
 
-    over = "stopped" if stop.received and step < options.steps else "finished"
+    over = "stopped" if step < options.steps and goes_on() else "finished"
     timing = {"seconds_to_first_call": clock.first, "steps_per_second": clock.rate}
     runs = []
     for i, member in enumerate(members):
@@ -253,20 +300,28 @@ def _train(
 
 
 def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
-    """The step and state to start from, and whether they come from checkpoints.
+    """The step and state to start from, and whether they come from checkpoints."""
+    alive = [True] * len(members)
+    states = processes.state_of_first(lambda: _restore(program, members, alive), [program.abstract] * len(members))
+    if states is None:
+        return 0, program.init(), False
+    return int(states[0].step), program.assemble(states, alive), True
 
-    A member that had diverged by then stays as it was: diverged, and without a part in the steps to come. Where all
-    had, each is tried again.
+
+def _restore(program: Program, members: list[Member], alive: list[bool]) -> list[TrainState] | None:
+    """The members' states in the newest checkpoints that they can go on from together.
+
+    A member that had diverged by then stays as it was: diverged, no longer ``alive``, and without a part in the
+    steps to come. Where all had, each is tried again.
     """
     dead = [member for member in members if member.journal.before.get("status") == "diverged"]
     live = [member for member in members if member not in dead] or members
     abstract = program.abstract
     found = checkpoint.restore([(member.directory, member.identity) for member in live], abstract)
     if found is None:
-        return 0, program.init(), False
+        return None
     step, states = found
     own = dict(zip(map(id, live), states, strict=True))
-    alive = [True] * len(members)
     for i, member in enumerate(members):
         if id(member) in own:
             continue
@@ -276,7 +331,7 @@ def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
             alive[i] = False
             member.watch.recall(member.journal.before)
         own[id(member)] = again[1][0] if again else states[0]
-    return step, program.assemble([own[id(member)] for member in members], alive), True
+    return [own[id(member)] for member in members]
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:

@@ -139,6 +139,7 @@ OTHER = [
         "train.steps": "12",
         "train.profile": "true",
         "train.eigenvalues": "2",
+        "train.devices": "all",
         "logger": "none",
         "dataset.path": "moved",
         "dataset.on_error": "refuse",

@@ -25,8 +25,12 @@ RUN = [*TINY, "dataset=folder", "dataset.path=images", "dataset.resolution=8"]
 
 @pytest.fixture(autouse=True)
 def _images(tmp_path, monkeypatch):
-    """Forty images in two classes, and the same in a zip."""
     monkeypatch.chdir(tmp_path)
+    make_images()
+
+
+def make_images():
+    """Forty images in two classes, and the same in a zip, in this folder."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile("images.zip", "w") as archive:
         for i in range(40):

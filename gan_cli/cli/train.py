@@ -68,7 +68,12 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    return answer("gan-train", lambda: _main(arguments))
+    status = answer("gan-train", lambda: _main(arguments))
+    if status in (1, 2) and "gan_cli.processes" in sys.modules:
+        from gan_cli import processes
+
+        processes.part(status)
+    return status
 
 
 def _main(arguments: list[str]) -> int:
@@ -115,17 +120,27 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
             checked = configuration.check(compose.ours(composed), modules)
 
         prepare_jax()
+        from gan_cli import processes
         from gan_cli.build import build
 
-        experiment = build(checked)
+        if checked["train"]["devices"] != 1:
+            processes.join()
+        # A directory named by the time, and what lies in it, is as the first process sees it.
+        named, continues, checked = processes.of_first(lambda: (str(directory), continues, checked))
+        directory = Path(named)
+        experiment = processes.together(lambda: build(checked))
         from gan_cli.console import Reporter
 
-        reporter = Reporter(quiet)
+        reporter = Reporter(quiet or not processes.first())
         if checked["dry_run"]:
             _dry_run(experiment, directory, reporter)
             return None
         if not continues:
-            directory = _new(directory, checked, parsed)
+            directory = Path(processes.of_first(lambda: str(_new(directory, checked, parsed))))
+        if not processes.first():
+            from gan_cli.run import follow
+
+            return follow(experiment, directory)
         with open_dict(composed):
             composed.hydra.run.dir = str(directory)
 

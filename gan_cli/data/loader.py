@@ -30,10 +30,11 @@ class Loader:
         order: ``(step, length)`` -> for each member of an ensemble, or for the one run, the examples of these
             steps' batches, ``[length, batches, batch]``.
         stack: whether there is an axis of members.
+        place: puts the batches of a call onto the devices.
     """
 
-    def __init__(self, dataset: Dataset, order: Order, stack: bool):
-        self._dataset, self._order, self._stack = dataset, order, stack
+    def __init__(self, dataset: Dataset, order: Order, stack: bool, place: Callable[[Tree], Tree]):
+        self._dataset, self._order, self._stack, self._place = dataset, order, stack, place
         self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="reader")
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._next: tuple[int, int, Future[Tree]] | None = None
@@ -60,7 +61,7 @@ class Loader:
     def _read(self, step: int, length: int) -> Tree:
         members = [self._dataset.take(indices, self._readers) for indices in self._order(step, length)]
         together: Any = members[0] if not self._stack else jax.tree.map(lambda *leaves: np.stack(leaves), *members)
-        return jax.device_put(together)
+        return self._place(together)
 
     def close(self) -> None:
         self._ahead.shutdown(wait=True, cancel_futures=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from gan_cli import devices
 from gan_cli.augment import Augment
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
@@ -165,9 +166,12 @@ class GAN:
             after = net_state | {DISCRIMINATOR: {"network": state}}
             of_fake, state = self._judge(params, after, fake, labels, fake_key)
         else:  # one pass over both is the same function, in half as many and larger operations
-            twice = None if labels is None else jnp.concatenate([labels, labels])
-            judged, state = self._judge(params, net_state, jnp.concatenate([real, fake]), twice, real_key)
-            of_real, of_fake = (jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], judged) for i in (0, 1))
+            twice = None if labels is None else jnp.repeat(labels, 2)
+            both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
+            judged, state = self._judge(params, net_state, both, twice, real_key)
+            of_real, of_fake = (
+                jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], judged) for i in (0, 1)
+            )
         real_logits, fake_logits = of_real.logits, of_fake.logits
         loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
         loss += _misnamed(of_real, labels) + _misnamed(of_fake, labels)
@@ -216,7 +220,7 @@ class GAN:
         Of a conditional game they have the batch's labels.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
-        latents = jax.random.normal(latent_key, (len(batch.examples), self.latent_dim))
+        latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
         fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
