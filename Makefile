@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint format bench reproduce clean
+.PHONY: help setup run test test-slow faults lint format bench reproduce clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: setup ## set up, then run the tests: under ten minutes
 
 test-slow: setup ## the tests that kill processes, install wheels and train to convergence: under forty minutes
 	$(BIN)/python -m pytest -m slow
+
+faults: setup ## kill, starve and damage runs, and print what became of them: ten minutes
+	$(BIN)/python -m pytest -m faults
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check gan_cli tests scripts configs

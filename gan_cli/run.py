@@ -387,7 +387,8 @@ def _summary(members: list[Member], clock: Clock) -> str:
 
 
 def _figures(final: dict[str, float], member: Member) -> str:
-    shown = [f"{player} {final[f'{player}/loss']:.4g}" for player in member.experiment.game.players if final]
+    losses = {player: final.get(f"{player}/loss") for player in member.experiment.game.players}
+    shown = [f"{player} {loss:.4g}" for player, loss in losses.items() if loss is not None]
     if "modes" in final:
         shown.append(f"modes {final['modes']:.0f} of {final['modes_total']:.0f}, quality {final['quality']:.1%}")
     return "  ".join(shown)

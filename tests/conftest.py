@@ -54,6 +54,22 @@ def _logging() -> Iterator[None]:
     logger.propagate = True
 
 
+_FIGURES: list[tuple[str, str]] = []
+
+
+@pytest.fixture
+def figure() -> Callable[[str, str], None]:
+    """Note a figure that is printed when all tests are through: ``figure(what, found)``."""
+    return lambda what, found: _FIGURES.append((what, found))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _FIGURES:
+        terminalreporter.section("figures")
+        for what, found in _FIGURES:
+            terminalreporter.write_line(f"| {what} | {found} |")
+
+
 @pytest.fixture
 def gan_train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the program as a shell would, in an empty folder, and wait for it."""

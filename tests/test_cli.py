@@ -69,7 +69,7 @@ WITHOUT_JAX = [
     (["--config-dir", "own", "experiment=modules"], ["modules", "command line"]),
     (["train.ensemble={optim.lrr:[1,2]}"], ["train.ensemble", "optim.lrr", "'optim.lr'"]),
     (["train.precision=float16"], ["train.precision", "bfloat16"]),
-    (["--multirun", "optim=adam,sdg"], ["optim=sdg", "'sgd'"]),
+    (["seed=1", "--multirun", "optim=adam,sdg"], ["optim=sdg", "'sgd'"]),
     (["--multirun", "resume=auto", "seed=1,2"], ["resume=auto", "name=NAME"]),
     (["--multirun", "resume=somewhere", "seed=1,2"], ["resume=DIR"]),
 ]

@@ -168,7 +168,12 @@ def test_two_processes_train_as_two_devices_of_one_and_go_on_as_one_device(tmp_p
     subprocess.run([*alone, *more], cwd=tmp_path, env=environment(), check=True, capture_output=True)
     both = end(start(tmp_path, *more[:2], "train.steps=40"))
     assert [code for code, _ in both] == [0, 0] and "resumed   from step 30" in both[0][1]
-    subprocess.run([*alone, "name=one", "resume=auto", "train.devices=1", "train.steps=40"], cwd=tmp_path, env=environment(), check=True)
+    subprocess.run(
+        [*alone, "name=one", "resume=auto", "train.devices=1", "train.steps=40"],
+        cwd=tmp_path,
+        env=environment(),
+        check=True,
+    )
     figures = [records(tmp_path / "outputs" / name) for name in ("two", "one")]
     for a, b in zip(*figures, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
@@ -200,16 +205,19 @@ def test_a_stop_signal_to_any_process_saves_and_ends_all(told, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("lost", "how", "within"),
     [(1, signal.SIGKILL, 10), (0, signal.SIGKILL, 10), (1, signal.SIGSTOP, 90)],
     ids=["killed", "the first killed", "hangs"],
 )
-def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, tmp_path):
+def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, figure, request, tmp_path):
     """A connection that closes is seen at once; a process that no longer answers after half a minute."""
     processes = under_way(tmp_path)
     processes[lost].send_signal(how)
+    began = time.monotonic()
     ((code, said),) = end([processes[1 - lost]], within)
+    took = time.monotonic() - began
     processes[lost].kill()
     processes[lost].communicate()
     assert code not in (0, 2)
@@ -219,6 +227,10 @@ def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, tmp_path)
     goes_on = [*TINY, *CUTS, "name=run", "resume=auto", f"train.steps={newest + 10}"]
     done = subprocess.run(command(*goes_on), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0 and f"resumed   from step {newest}" in done.stdout, done.stderr
+    what = request.node.callspec.id
+    figure(
+        f"Two processes, one lost ({what})", f"the other ends with a message after {took:.1f} s; one alone goes on"
+    )
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 import signal
@@ -16,8 +15,6 @@ import numpy as np
 import pytest
 from conftest import TINY, command, environment
 from judge import verdict
-from test_engine import EVERYTHING
-from test_run import manifest, records
 
 import gan_cli
 
@@ -33,62 +30,6 @@ def _folder(tmp_path, monkeypatch):
 
 def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(**OPTIMISED), **more)
-
-
-# Saving, drawing and logging all the time, so that a kill meets each of them; everything stateful is on, and
-# three batches of 900 of 4,500 digits a step end epochs within steps.
-KILLED = [
-    *EVERYTHING,
-    "train.steps=120",
-    "train.steps_per_call=2",
-    "train.log_every=2",
-    "train.sample_every=4",
-    "train.checkpoint_every=2",
-    "resume=auto",
-]
-
-
-def test_killed_anywhere_and_resumed_gives_the_same_bits(tmp_path):
-    """SIGKILL at random moments until the run is through: nothing is lost and nothing differs."""
-    whole = call(*KILLED, "name=whole")
-    assert whole.returncode == 0, whole.stderr
-    rng = random.Random(0)
-    kills, steps_at_kill = 0, set()
-    while True:
-        process = subprocess.Popen(
-            command(*KILLED, "name=killed"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment(**OPTIMISED),
-        )
-        # Half the kills wait until the run is at work, the others fall anywhere, start-up included.
-        began = time.monotonic()
-        seen = len(list(Path("outputs/killed/checkpoints").glob("[0-9]*"))) and newest("killed")
-        if rng.random() < 0.8:
-            while process.poll() is None and newest("killed") <= seen and time.monotonic() - began < 60:
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.4))
-        else:
-            time.sleep(rng.uniform(0.5, 6))
-        if process.poll() is None and kills < 14:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-            steps_at_kill.add(newest("killed"))
-        _, err = process.communicate(timeout=300)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, err.decode()
-    assert kills >= 8 and len(steps_at_kill) >= 5, (kills, steps_at_kill)
-    assert not Path("outputs/killed/damaged").exists()
-    assert manifest(Path("outputs/killed"), 120) == manifest(Path("outputs/whole"), 120)
-    assert records(Path("outputs/killed")) == records(Path("outputs/whole"))
-    for grid in Path("outputs/whole/samples").glob("*.png"):
-        assert Path("outputs/killed/samples", grid.name).read_bytes() == grid.read_bytes()
-
-
-def newest(name: str) -> int:
-    steps = [int(p.name) for p in Path("outputs", name, "checkpoints").glob("*") if p.name.isdecimal()]
-    return max(steps, default=0)
 
 
 def test_wheel_in_an_empty_environment(tmp_path):

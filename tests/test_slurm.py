@@ -74,6 +74,12 @@ def status(run: Path) -> str | None:
         return None
 
 
+def submit(slurm: dict[str, str], place: Path, *arguments: str) -> str:
+    """The number of a job with these options of sbatch's, then the README's script, then the run's own."""
+    command_ = ["sbatch", "--parsable", *arguments]
+    return subprocess.run(command_, env=slurm, cwd=place, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def hasten(job: str, run: Path, slurm: dict[str, str]) -> None:
     """Let what went back into the queue begin: by itself it waits there for two minutes.
 
@@ -107,8 +113,7 @@ def slurmd_is_killed(job: str, slurm: dict[str, str]) -> None:
 )
 def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
     run = tmp_path / "outputs/cut"
-    submit = ["sbatch", "--parsable", SCRIPT, *RUN, "name=cut"]
-    job = subprocess.run(submit, env=slurm, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+    job = submit(slurm, tmp_path, str(SCRIPT), *RUN, "name=cut")
     until(lambda: (run / "checkpoints/1000").is_dir())
     if callable(cut):
         cut(job, slurm)
@@ -120,6 +125,39 @@ def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
     assert manifest(run, STEPS) == manifest(whole, STEPS)
     assert records(run) == records(whole)
     assert len(json.loads((run / "run.json").read_text())["history"]) == (0 if callable(cut) else 1)
+
+
+def test_a_run_that_is_longer_than_its_time_goes_on_in_another_job(slurm, whole, tmp_path):
+    """Slurm's clock is a coarse one: it sends the signal up to a minute early."""
+    run = tmp_path / "outputs/cut"
+    slow = [f"--config-dir={ROOT / 'tests/configs'}", "modules=[toy]", "logger=slow"]
+    job = submit(slurm, tmp_path, "--time=1", "--signal=USR1@5", str(SCRIPT), *RUN[:-1], *slow, "name=cut")
+    # Records are slow to write, so that it is not through by then.
+    until(lambda: status(run) in ("stopped", "finished"), 180)
+    assert status(run) == "stopped"
+    hasten(job, run, slurm)
+    until(lambda: status(run) == "finished", 180)
+    assert manifest(run, STEPS) == manifest(whole, STEPS)
+    assert records(run) == records(whole)
+
+
+def test_two_tasks_are_one_run_and_go_on_as_two(slurm, tmp_path):
+    """They meet without a setting, and a signal, which Slurm sends to both, stops both at the same step."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core is one task")
+    two = ["--ntasks=2", str(SCRIPT), *RUN, "train.steps=600", "train.checkpoint_every=100", "train.devices=all"]
+    submit(slurm, tmp_path, *two, "name=whole")
+    whole, run = tmp_path / "outputs/whole", tmp_path / "outputs/cut"
+    until(lambda: status(whole) == "finished")
+    assert json.loads((whole / "run.json").read_text())["processes"] == 2
+    job = submit(slurm, tmp_path, *two, "name=cut")
+    until(lambda: (run / "checkpoints/100").is_dir())
+    subprocess.run(["scancel", "--signal=USR1", job], env=slurm, check=True)
+    until(lambda: status(run) == "stopped")
+    hasten(job, run, slurm)
+    until(lambda: status(run) == "finished")
+    assert manifest(run, 600) == manifest(whole, 600)
+    assert records(run) == records(whole)
 
 
 def test_a_sweep_of_slurm_jobs_goes_on_where_it_was_cut_off(slurm, whole, tmp_path):

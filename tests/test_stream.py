@@ -112,7 +112,7 @@ def test_memory_is_bounded(monkeypatch):
         asked.append((step, length))
         return [np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)]
 
-    loader = Loader(data, order, stack=False)
+    loader = Loader(data, order, stack=False, place=jax.device_put)
     assert loader.longest(100) == 10 and loader.longest(7) == 7 and loader.longest(13) == 1
     asked.clear()
     first = loader.get(0, 10, 10)

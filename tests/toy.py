@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import jax.numpy as jnp
@@ -54,6 +55,22 @@ class Interrupting:
     def log(self, record: Any) -> None:
         if record["step"] == self.step:
             os.kill(os.getpid(), self.number)
+
+    def picture(self, step: int, path: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Slow:
+    """A logger that takes ``seconds`` for a record."""
+
+    def __init__(self, directory: Any, records: Any, *, seconds: float):
+        self.seconds = seconds
+
+    def log(self, record: Any) -> None:
+        time.sleep(self.seconds)
 
     def picture(self, step: int, path: Any) -> None:
         pass

@@ -79,9 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
-    flags = get_args_parser().parse_args(arguments)
+    flags = get_args_parser().parse_intermixed_args(arguments)  # flags may stand anywhere
     if flags.help or flags.hydra_help or flags.cfg or flags.info is not None or flags.shell_completion:
-        return _ask_hydra(arguments)
+        asked = [argument for argument in arguments if argument not in flags.overrides]
+        return _ask_hydra([*asked, *flags.overrides])
     if flags.config_path or flags.config_name:
         raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
     from gan_cli.cli import compose
@@ -160,14 +161,19 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
                 raised.append(error)
                 raise
 
-        job = run_job(
-            task_function=task,
-            config=composed,
-            job_dir_key="hydra.run.dir",
-            job_subdir_key=None,
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)),
-            configure_logging=log,
-        )
+        try:
+            job = run_job(
+                task_function=task,
+                config=composed,
+                job_dir_key="hydra.run.dir",
+                job_subdir_key=None,
+                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)),
+                configure_logging=log,
+            )
+        except ValueError as error:
+            if isinstance(error.__cause__, OSError):  # the log's file cannot be written
+                raise error.__cause__ from None
+            raise
         if raised:  # Hydra's own way of raising it prints advice about its internals first
             raise raised[0]
         return job.return_value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> di
     quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
     length = () if row.own_length else size.overrides
     own = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
-    run = gan_cli.train([*own, f"name={folder}/{row.name.replace(' ', '-').replace(',', '').replace('=', '-')}"])
+    run = gan_cli.train([*own, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
     if any(member.status == "stopped" for member in run.members):
         raise SystemExit(run.exit_status)
     finished = [member for member in run.members if member.status == "finished"]

@@ -1,0 +1,257 @@
+"""What the README promises of runs that are killed, starved or damaged, with figures: make faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import HERE, TINY, command, environment
+from test_engine import EVERYTHING
+from test_run import manifest, records, status
+
+from gan_cli import checkpoint
+from gan_cli.errors import RunFailed
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+OPTIMISED = {"XLA_FLAGS": ""}  # these run for long: compiling well pays
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(**OPTIMISED), **more)
+
+
+def newest(run: Path) -> int:
+    return max(checkpoint.steps(checkpoint.newest(run)), default=0)
+
+
+# Saving, drawing and logging all the time, so that a kill meets each of them; everything stateful is on, and
+# three batches of 900 of 4,500 digits a step end epochs within steps.
+KILLS, LAST = 50, 320
+KILLED = [
+    *EVERYTHING,
+    f"train.steps={LAST}",
+    "train.steps_per_call=2",
+    "train.log_every=2",
+    "train.sample_every=4",
+    "train.checkpoint_every=2",
+    "resume=auto",
+]
+
+
+def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
+    """SIGKILL at 50 random moments: nothing is lost and nothing differs."""
+    whole, killed = Path("outputs/whole"), Path("outputs/killed")
+    done = call(*KILLED, "name=whole")
+    assert done.returncode == 0, done.stderr
+    rng = random.Random(0)
+    hit: Counter[str] = Counter()
+    lost = 0
+    while True:
+        process = subprocess.Popen(
+            command(*KILLED, "name=killed"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(**OPTIMISED),
+        )
+        # Most kills wait until the run is at work, the others fall anywhere, start-up included.
+        began, seen = time.monotonic(), newest(killed)
+        if rng.random() < 0.8:
+            while process.poll() is None and newest(killed) <= seen and time.monotonic() - began < 60:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.2))
+        else:
+            time.sleep(rng.uniform(0.5, 5))
+        if process.poll() is None and hit.total() < KILLS:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            saving = any(checkpoint.newest(killed).glob("*orbax-checkpoint-tmp*"))
+            hit["saving" if saving else "at work" if newest(killed) > seen else "before its first save"] += 1
+            logged = [json.loads(line)["step"] for line in whole_lines(killed / "metrics.jsonl")]
+            lost = max(lost, max(logged, default=0) - newest(killed))
+        _, err = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err.decode()
+    assert hit.total() == KILLS and len(hit) == 3, hit
+    assert not (killed / "damaged").exists()
+    assert manifest(killed, LAST) == manifest(whole, LAST)
+    assert records(killed) == records(whole)
+    for grid in (whole / "samples").glob("*.png"):
+        assert (killed / "samples" / grid.name).read_bytes() == grid.read_bytes()
+    where = ", ".join(f"{count} {what}" for what, count in hit.most_common())
+    figure(
+        "SIGKILL at random moments", f"{KILLS} ({where}): the end bit-identical; at most {lost} steps made again"
+    )
+
+
+def whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+
+
+def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
+    """A bit flipped, the end cut off, or the whole of a random file of the newest checkpoint lost."""
+    rng = random.Random(0)
+    states = {
+        step: {"w": np.random.default_rng(step).normal(size=(40, 50)), "n": np.int32(step)} for step in (1, 2)
+    }
+    identity = {"configuration": "x"}
+    for step, state in states.items():
+        checkpoint.save(tmp_path / "run/checkpoints", step, state, identity, keep=2)
+    outcomes: Counter[str] = Counter()
+    trials = 200
+    for i in range(trials):
+        place = tmp_path / "copy"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(tmp_path / "run", place)
+        file = rng.choice(
+            [p for p in sorted((place / "checkpoints/2").rglob("*")) if p.is_file() and p.stat().st_size]
+        )
+        content = bytearray(file.read_bytes())
+        if i % 3 == 0:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        elif i % 3 == 1:
+            del content[rng.randrange(len(content)) :]
+        file.write_bytes(content)
+        if i % 3 == 2:
+            file.unlink()
+        found = checkpoint.restore([(place, identity)], states[2])
+        assert found is not None
+        step, (state,) = found
+        assert all(np.array_equal(state[name], states[step][name]) for name in state), (
+            file
+        )  # nothing silently wrong
+        outcomes["set aside, and the one before taken" if step == 1 else "harmless: not of the state"] += 1
+        assert (step == 1) == (place / "damaged/2").is_dir()
+    assert min(outcomes.values()) > 0 and outcomes.total() == trials
+    figure(
+        "Files of a checkpoint damaged",
+        "; ".join(f"{n} {what}" for what, n in outcomes.most_common()) + "; 0 wrong",
+    )
+
+
+def test_all_checkpoints_damaged_is_said(tmp_path):
+    state = {"w": np.ones(5)}
+    checkpoint.save(tmp_path / "checkpoints", 1, state, {}, keep=1)
+    shutil.rmtree(tmp_path / "checkpoints/1/state")
+    with pytest.raises(RunFailed, match="every checkpoint is damaged"):
+        checkpoint.restore([(tmp_path, {})], state)
+
+
+def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount: in a mount namespace of its own, which vanishes with it."""
+    run = ["unshare", "--mount", "--map-root-user", "sh", "-euc"]
+    try:
+        able = subprocess.run([*run, "mount -t tmpfs none /mnt"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        able = False
+    if not able:
+        pytest.skip("mounts nothing here: apt-get install util-linux, where user namespaces are allowed")
+    return subprocess.run([*run, script], capture_output=True, text=True, env=environment(**OPTIMISED), timeout=300)
+
+
+SAVES = [*TINY, "train.steps=200", "train.keep=100", "logger=none", "resume=auto", "name=run"]
+
+
+def shell(*arguments: str) -> str:
+    return " ".join(f"'{argument}'" for argument in command(*arguments))
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(figure, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = in_a_namespace(
+        f"mount -t tmpfs -o size=2m none {disk}; cd {disk}\n"
+        f"{shell(*SAVES)} >{tmp_path}/said 2>&1 && exit 9 || echo $? >{tmp_path}/code\n"
+        f"cp -a outputs/run {tmp_path}/full\n"
+        f"mount -o remount,size=100m {disk}; {shell(*SAVES)} >/dev/null; cp -a outputs/run {tmp_path}/after"
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text()
+    assert (tmp_path / "code").read_text() == "1\n" and "Traceback" not in said, said
+    assert re.search("No space left|could not be written", said), said
+    whole = call(*SAVES)
+    assert whole.returncode == 0
+    kept = checkpoint.steps(checkpoint.newest(tmp_path / "full"))
+    for step in kept:
+        assert manifest(tmp_path / "full", step) == manifest(Path("outputs/run"), step)
+    assert manifest(tmp_path / "after", 200) == manifest(Path("outputs/run"), 200)
+    assert records(tmp_path / "after") == records(Path("outputs/run"))
+    figure(
+        "Disk full", f"exit 1 and one message; the {len(kept)} checkpoints before it whole; goes on, bit-identical"
+    )
+
+
+def test_a_read_only_directory_is_refused_and_left_as_it_was(figure, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    short = [*TINY, "logger=none", "resume=auto", "name=run"]
+    done = in_a_namespace(
+        f"mount -t tmpfs none {disk}; cd {disk}; {shell(*short)} >/dev/null\n"
+        "find . -type f | sort | xargs sha256sum >../a\n"
+        f"mount -o remount,ro {disk}\n"
+        f"{shell(*short, 'train.steps=16')} >../said 2>&1 && exit 9 || echo $? >../code\n"
+        f"{shell(*TINY)} >>../said 2>&1 && exit 9 || echo $? >>../code\n"
+        "find . -type f | sort | xargs sha256sum >../b"
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text()
+    assert (
+        (tmp_path / "code").read_text() == "1\n1\n" and "Traceback" not in said and len(said.splitlines()) < 10
+    ), said
+    assert said.count("Read-only file system") == 2
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+    figure("Read-only directory", "exit 1 and one message, nothing changed")
+
+
+def test_the_second_process_in_a_directory_refuses(figure):
+    first = subprocess.Popen(
+        command(*TINY, "train.steps=4000000", "name=run", "train.checkpoint_every=4000"),
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+    )
+    while not Path("outputs/run/metrics.jsonl").exists():
+        assert first.poll() is None
+        time.sleep(0.1)
+    began = time.monotonic()
+    second = call("resume=outputs/run")
+    took = time.monotonic() - began
+    first.terminate()
+    assert first.wait(60) == 143 and status(Path("outputs/run")) == "stopped"
+    assert second.returncode == 2 and "another process is training in it" in second.stderr
+    figure("Second process in a directory", f"exit 2 after {took:.1f} s; the first goes on")
+
+
+def test_a_sweep_with_a_tenth_of_its_jobs_killed_finishes_the_others(figure):
+    sweep = ["--multirun", *TOY, f"seed={','.join(map(str, range(20)))}", "name=sweep", "hydra.launcher.n_jobs=2"]
+    process = subprocess.Popen(command(*sweep), stdout=subprocess.PIPE, text=True, env=environment())
+    for number in (4, 11):
+        facts = Path(f"multirun/sweep/{number}/run.json")
+        while not facts.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(json.loads(facts.read_text())["pid"], signal.SIGKILL)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    jobs = json.loads(Path("multirun/sweep/sweep.json").read_text())
+    assert [i for i, job in enumerate(jobs) if job["status"] != "finished"] == [4, 11]
+    assert said.count("killed by signal 9") >= 2
+    again = call(*sweep, "resume=auto")
+    assert again.returncode == 0 and again.stdout.count("finished before") == 18
+    assert {job["status"] for job in json.loads(Path("multirun/sweep/sweep.json").read_text())} == {"finished"}
+    figure("Sweep of 20 jobs, 2 of them killed", "18 finish, 2 are named, exit 1; resume=auto trains just those 2")
