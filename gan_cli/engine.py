@@ -81,7 +81,7 @@ def init(parts: Parts) -> TrainState:
     )
 
 
-Chunk = Callable[[Any, Tree, int], tuple[Any, Metrics, Metrics]]
+Chunk = Any  # a jitted (state, arrays, length) -> (state, metrics, finite)
 
 
 def compile_chunk(parts: Parts, feed: Feed | None, batch_size: int, ema: float) -> Chunk:

@@ -91,11 +91,18 @@ class Program:
     def run(self, state: Any, step: int) -> tuple[Any, Tree, Tree]:
         """One call from ``step`` on; the state is donated."""
         length = self.call(step)
-        arrays = self._arrays
-        if self.loader is not None:
-            arrays = self.loader.get(step, length, self.call(step + length))
         with self.devices.mesh():
-            return self._chunk(state, arrays, length)
+            return self._chunk(state, self._given(step, length), length)
+
+    def lower(self, state: Any, length: int) -> Any:
+        """The program that makes ``length`` steps, before it is compiled: to look at what it does."""
+        with self.devices.mesh():
+            return self._chunk.lower(state, self._given(0, length), length)
+
+    def _given(self, step: int, length: int) -> Tree:
+        if self.loader is None:
+            return self._arrays
+        return self.loader.get(step, length, self.call(step + length))
 
     def _order(self, step: int, length: int) -> list[np.ndarray]:
         data, options = self._experiment.dataset, self._experiment.train

@@ -1,6 +1,6 @@
 """Steps a second, here and in PyTorch, in one run, in turn, at equal work.
 
-    python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--features]
+    python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--json outputs/bench.json]
 
 For each case it checks that both sides' losses agree over the first 20 steps from the same weights and batches, and
@@ -12,8 +12,8 @@ that our step executes (flops.py); `alone` is the time that these take one by on
 step's: what no change of anything else can go below. Below the table stands what a CPU has missed of each case's
 goals (cases.py).
 
-`--around` measures what is around the step instead (around.py), and `--features` the Inception network's features
-beside torch-fidelity's (features.py).
+`--around` measures what is around the step instead (around.py), `--devices` how the step grows when its batch is
+split (devices.py), and `--features` the Inception network's features beside torch-fidelity's (features.py).
 """
 
 from __future__ import annotations
@@ -251,6 +251,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, default=None, help="default: outputs/bench.json")
     parser.add_argument("--around", action="store_true", help="what is around the step: start, memory, growth, ...")
+    parser.add_argument("--devices", action="store_true", help="a step on 1 to 8 devices, and on two processes")
     parser.add_argument("--features", action="store_true", help="Inception features and their Frechet distance")
     parser.add_argument("--images", type=int, default=256, help="how many those are of")
     arguments = parser.parse_args()
@@ -260,6 +261,11 @@ def main() -> None:
         import around
 
         rows = around.measure()
+    elif arguments.devices:
+        import devices
+
+        rows = devices.measure(arguments.repeats)
+        devices.show(rows)
     elif arguments.features:
         import features
 
@@ -274,7 +280,7 @@ def main() -> None:
                 rows.append(measure(name, case, Path(folder), arguments.repeats, top))
         show(rows)
         print(*missed(rows), sep="\n")
-    kind = "_around" if arguments.around else "_features" if arguments.features else ""
+    kind = next((f"_{kind}" for kind in ("around", "devices", "features") if getattr(arguments, kind)), "")
     path = arguments.json or Path("outputs") / f"bench{kind}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=2) + "\n")

@@ -1,0 +1,121 @@
+"""How a step grows with the devices that its batch is split over, and what they send each other in it.
+
+The batch is the same for all, so that on the simulated devices of one CPU the work is too, and what is left is the
+cost of splitting it. Each number of devices is a process of its own; the last line is two processes of one each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from gan_cli import processes
+from gan_cli.cli.train import experiment
+from gan_cli.program import Program
+
+CASES = {
+    "mlp-64": (["model=mlp"], 100),
+    "mlp-512": (["model=mlp", "train.batch_size=512"], 40),
+    "dcgan-64": (["model=dcgan"], 4),
+}
+COUNTS = (1, 2, 4, 8)
+_BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
+
+
+def measure(repeats: int) -> list[dict[str, Any]]:
+    """Steps a second of each case on each number of devices, in turn, ``repeats`` times; medians."""
+    rows = []
+    for name, (overrides, length) in CASES.items():
+        ways = [(count, 1) for count in COUNTS] + [(2, 2)]
+        found: dict[tuple[int, int], list[dict[str, Any]]] = {way: [] for way in ways}
+        for _ in range(repeats):
+            for way in ways:
+                outcome = _in_processes(overrides, length, *way)
+                if outcome is not None:
+                    found[way].append(outcome)
+        for (count, number), outcomes in found.items():
+            if outcomes:
+                row = {"case": name, "devices": count, "processes": number, **outcomes[0]}
+                rows.append(row | {"milliseconds": statistics.median(o["milliseconds"] for o in outcomes)})
+    return rows
+
+
+def _in_processes(overrides: list[str], length: int, devices: int, number: int) -> dict[str, Any] | None:
+    """One measurement in fresh processes; None where there are not as many devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(number)}
+    own = {"JAX_NUM_CPU_DEVICES": str(devices // number)}
+    if number > 1:  # of one machine: each with a part of its accelerators, or of its CPU
+        own |= together
+    command = [sys.executable, __file__, str(devices), str(length), *overrides]
+    started = [
+        subprocess.Popen(
+            command,
+            env=os.environ | own | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}
+            if number > 1
+            else os.environ | own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for i in range(number)
+    ]
+    said = [process.communicate()[0] for process in started]
+    return json.loads(said[0].splitlines()[-1]) if not any(process.returncode for process in started) else None
+
+
+def _child(devices: int, length: int, overrides: list[str]) -> None:
+    processes.join()
+    cadence = [
+        f"train.{what}={length}" for what in ("steps_per_call", "log_every", "sample_every", "checkpoint_every")
+    ]
+    made = experiment([*overrides, *cadence, f"train.devices={devices}", "train.steps=1000000", "logger=none"])
+    program = Program(made)
+    state = program.init()
+    text = program.lower(state, 1).compile().as_text()
+    times = []
+    for call in range(6):
+        began = time.perf_counter()
+        state, _, _ = jax.block_until_ready(program.run(state, call * length))
+        times.append((time.perf_counter() - began) / length)
+    sums = re.findall(r"= (.*) all-reduce(?:-start)?\(", text)  # each of one array or of several
+    sent = sum(_size(kind, shape) for told in sums for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", told))
+    print(
+        json.dumps({"milliseconds": 1000 * min(times[1:]), "sums": len(sums), "kilobytes": sent / 1000}), flush=True
+    )
+    processes.wait()
+
+
+def _size(kind: str, shape: str) -> int:
+    """Bytes of an array as the compiled program writes it."""
+    number = 1
+    for side in filter(None, shape.split(",")):
+        number *= int(side)
+    return number * _BYTES[kind]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table("case", "devices", "processes", "ms a step", "of one", "sums a step", "kB a step")
+    for row in rows:
+        one = next(r["milliseconds"] for r in rows if r["case"] == row["case"])
+        ms = row["milliseconds"]
+        figures = (f"{ms:.3g}", f"{ms / one:.2f}x", str(row["sums"]), f"{row['kilobytes']:,.0f}")
+        table.add_row(row["case"], str(row["devices"]), str(row["processes"]), *figures)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    _child(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
