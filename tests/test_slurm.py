@@ -167,8 +167,10 @@ def test_a_sweep_of_slurm_jobs_goes_on_where_it_was_cut_off(slurm, whole, tmp_pa
     process = subprocess.Popen(
         command(*sweep), cwd=tmp_path, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    run = tmp_path / "multirun/sweep/0"
+    run, records_ = tmp_path / "multirun/sweep/0", tmp_path / "multirun/sweep/sweep.json"
     until(lambda: (run / "checkpoints/1000").is_dir())
+    until(records_.exists)
+    assert "running" in {job["status"] for job in json.loads(records_.read_text())}
     listed = subprocess.run(
         ["squeue", "--noheader", "--format=%i"], env=slurm, check=True, capture_output=True, text=True
     ).stdout.split()
@@ -179,5 +181,5 @@ def test_a_sweep_of_slurm_jobs_goes_on_where_it_was_cut_off(slurm, whole, tmp_pa
     said, _ = process.communicate(timeout=180)
     assert process.returncode == 0, said[-3000:]
     assert manifest(run, STEPS) == manifest(whole, STEPS)
-    jobs = json.loads((tmp_path / "multirun/sweep/sweep.json").read_text())
+    jobs = json.loads(records_.read_text())
     assert [job["status"] for job in jobs] == ["finished"] * 2 and "seed=1" in jobs[1]["overrides"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,30 @@ class Sweep:
         elif self.jobs:
             # Wide enough for whole paths where the output is a file.
             Console(width=160).print(table(self.jobs))
+
+
+@contextlib.contextmanager
+def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
+    """Within it, the records of a sweep that another launcher runs follow what its jobs' directories tell.
+
+    Args:
+        every: so many seconds.
+    """
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(every):
+            sweep = Sweep.of_directory(directory)
+            if sweep.jobs:
+                sweep.write()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def table(jobs: Sequence[Job]) -> Table:

@@ -250,7 +250,7 @@ def _sweep(overrides: list[str]) -> int:
 
     from gan_cli.cli import compose
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
-    from gan_cli.cli.sweep import Sweep
+    from gan_cli.cli.sweep import Sweep, followed
 
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
@@ -273,8 +273,10 @@ def _sweep(overrides: list[str]) -> int:
         directory.mkdir(parents=True, exist_ok=True)  # a sweeper may keep its own records there
         ProcessLauncher.sweep = None
         stopped: int | None = None
+        ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
+        follows = contextlib.nullcontext() if ours_launches else followed(directory)
         try:
-            with compose.translated(hydra):
+            with compose.translated(hydra), follows:
                 hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
         except SweepStopped as stop:
             stopped = stop.args[0]
