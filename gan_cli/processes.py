@@ -128,7 +128,8 @@ def state_of_first(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
 def _bytes_of_first(make: Callable[[], bytes]) -> bytes:
     # As bytes, since the sum over processes that this takes would make a 0.0 of a -0.0.
     made = together(lambda: make() if first() else b"")
-    content = np.zeros(int(multihost_utils.broadcast_one_to_all(np.int32(len(made)))), np.uint8)
+    length = int(_text(multihost_utils.broadcast_one_to_all(_bytes(str(len(made))))))
+    content = np.zeros(length, np.uint8)
     if first():
         content[:] = np.frombuffer(made, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes()

@@ -167,6 +167,7 @@ class GAN:
             of_fake, state = self._judge(params, after, fake, labels, fake_key)
         else:  # one pass over both is the same function, in half as many and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
+            # Interleaved, not one after the other: so each of several devices has both of its own examples.
             both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
             judged, state = self._judge(params, net_state, both, twice, real_key)
             of_real, of_fake = (
