@@ -25,7 +25,7 @@ test: setup ## set up, then run the tests: under ten minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## the tests that kill processes, install wheels and train to convergence: under forty minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 faults: setup ## kill, starve and damage runs, and print what became of them: ten minutes
 	$(BIN)/python -m pytest -m faults

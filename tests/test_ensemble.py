@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ import gan_cli
 from gan_cli import engine
 from gan_cli.cli.train import experiment
 from gan_cli.errors import UserError
+from gan_cli.signals import StopSignal
 
 # What each kind of option does with a traced number: rates, moments, clipping, penalties (one of them lazy), seeds.
 VARIED = "train.ensemble={optim.lr:[1e-3,2e-3],penalty.r1.gamma:[0.1,1.0],seed:[1,4294967295]}"
@@ -177,3 +179,10 @@ def test_resume_with_a_diverged_member():
 def test_what_cannot_vary_is_refused(asked, match):
     with pytest.raises(UserError, match=f"(?s){match}"):
         experiment([*TINY, f"train.ensemble={asked}"])
+
+
+def test_stopped_before_its_first_call_it_says_so(monkeypatch):
+    monkeypatch.setattr(StopSignal, "received", signal.SIGTERM)
+    run = train(*TINY, "train.ensemble=2")
+    assert (run.status, run.step, run.exit_status) == ("stopped", 0, 143)
+    assert {member.status for member in run.members} == {"stopped"}
