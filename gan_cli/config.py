@@ -330,9 +330,8 @@ def convert(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if value not in args:
             choices = [str(arg) for arg in args]
-            raise ValueError(
-                f"must be one of {', '.join(choices)}{nearest(str(value), choices).replace(' Did', '. Did')}"
-            )
+            near = nearest(str(value), choices).replace(" Did", ". Did")
+            raise ValueError(f"must be {'one of ' * (len(choices) > 1)}{', '.join(choices)}{near}")
         return value
     if origin in (list, tuple, Sequence):
         if not isinstance(value, list | tuple):

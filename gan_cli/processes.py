@@ -52,7 +52,7 @@ def join() -> None:
             }
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID too? {error}"
+                f"JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID must be too ({error})."
             ) from None
     try:
         jax.distributed.initialize(
