@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -27,19 +27,14 @@ _HEARTBEAT = 30
 _TEXT = 1000  # bytes of a message between processes
 
 
-def asked_for(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process was started as one of several: by ``srun``, or by hand as the README says."""
-    return int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in environment
-
-
 def join() -> None:
-    """Meet the others, where there are some. To be called before anything of JAX is used.
+    """Meet the others, whom Slurm or the environment tells of. To be called before anything of JAX is used.
 
     Raises:
         UserError: by hand, and it was not said how many and which.
         RunFailed: the others were not met.
     """
-    if not asked_for() or jax.distributed.is_initialized():
+    if jax.distributed.is_initialized():
         return
     # JAX's own handler of SIGTERM would take the place of ours, and asks for nothing to be saved.
     jax.config.update("jax_enable_preemption_service", False)

@@ -19,7 +19,7 @@ from test_run import manifest, records
 from test_stream import make_images
 
 from gan_cli import checkpoint
-from gan_cli.cli.train import experiment
+from gan_cli.cli.train import experiment, main
 from gan_cli.errors import UserError
 from gan_cli.program import Program
 
@@ -96,6 +96,12 @@ def test_devices_that_are_not_there_and_batches_that_cannot_be_split_are_refused
         experiment(["train.devices=0"])
     with pytest.raises(UserError, match="one program on one device"):
         experiment(["train.devices=all", "train.ensemble=2"])
+
+
+def test_a_sweep_is_started_once(monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert main(["--multirun", "seed=1,2"]) == 2
+    assert "start it once" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------ several processes

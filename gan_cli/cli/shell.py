@@ -53,6 +53,11 @@ def reach(modules: Sequence[str]) -> list[str]:
     return list(modules)
 
 
+def one_of_several() -> bool:
+    """Whether this process was started together with others: by ``srun``, or by hand as the README says."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
+
+
 def prepare_jax() -> None:
     """The persistent compilation cache, on unless the user has set one: a second start compiles nothing."""
     import jax

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, prepare_jax, reach
+from gan_cli.cli.shell import answer, one_of_several, prepare_jax, reach
 from gan_cli.directory import holds_run
 from gan_cli.errors import RunFailed, UserError
 
@@ -124,7 +124,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         from gan_cli import processes
         from gan_cli.build import build
 
-        if checked["train"]["devices"] != 1:
+        if checked["train"]["devices"] != 1 and one_of_several():
             processes.join()
         # A directory named by the time, and what lies in it, is as the first process sees it.
         named, continues, checked = processes.of_first(lambda: (str(directory), continues, checked))
@@ -252,6 +252,8 @@ def _sweep(overrides: list[str]) -> int:
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
     from gan_cli.cli.sweep import Sweep, followed
 
+    if one_of_several():
+        raise UserError("--multirun: start it once; each of several processes would run the whole sweep.")
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)

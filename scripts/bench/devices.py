@@ -78,7 +78,8 @@ def _in_processes(overrides: list[str], length: int, devices: int, number: int) 
 
 
 def _child(devices: int, length: int, overrides: list[str]) -> None:
-    processes.join()
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        processes.join()
     cadence = [
         f"train.{what}={length}" for what in ("steps_per_call", "log_every", "sample_every", "checkpoint_every")
     ]
