@@ -38,11 +38,11 @@ def describe(device: Any) -> str:
 
 def summary(devices: Sequence[Any]) -> str:
     """Those of a run in a line: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
-    kind = (
-        devices[0].platform if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
-    )
+    if len(devices) == 1:
+        return describe(devices[0])
+    kind = "cpu" if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
     among = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return describe(devices[0]) if len(devices) == 1 else f"{len(devices)} x {kind}{among}"
+    return f"{len(devices)} x {kind}{among}"
 
 
 def _version(package: str) -> str | None:

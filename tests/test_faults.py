@@ -133,9 +133,8 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
         found = checkpoint.restore([(place, identity)], states[2])
         assert found is not None
         step, (state,) = found
-        assert all(np.array_equal(state[name], states[step][name]) for name in state), (
-            file
-        )  # nothing silently wrong
+        same = [np.array_equal(state[name], states[step][name]) for name in state]
+        assert all(same), file  # nothing silently wrong
         outcomes["set aside, and the one before taken" if step == 1 else "harmless: not of the state"] += 1
         assert (step == 1) == (place / "damaged/2").is_dir()
     assert min(outcomes.values()) > 0 and outcomes.total() == trials

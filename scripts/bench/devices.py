@@ -7,6 +7,7 @@ cost of splitting it. Each number of devices is a process of its own; the last l
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gan_cli import processes
+from gan_cli.cli.shell import one_of_several
 from gan_cli.cli.train import experiment
 from gan_cli.program import Program
 
@@ -34,7 +36,7 @@ _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """Steps a second of each case on each number of devices, in turn, ``repeats`` times; medians."""
+    """Milliseconds a step of each case on each number of devices, in turn, ``repeats`` times; medians."""
     rows = []
     for name, (overrides, length) in CASES.items():
         ways = [(count, 1) for count in COUNTS] + [(2, 2)]
@@ -56,29 +58,22 @@ def _in_processes(overrides: list[str], length: int, devices: int, number: int) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(number)}
-    own = {"JAX_NUM_CPU_DEVICES": str(devices // number)}
-    if number > 1:  # of one machine: each with a part of its accelerators, or of its CPU
-        own |= together
+    environments = [os.environ | {"JAX_NUM_CPU_DEVICES": str(devices // number)} for _ in range(number)]
+    if number > 1:  # of one machine: each with an accelerator of its own, or a part of its CPU
+        together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(number)}
+        for i, own in enumerate(environments):
+            own |= together | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}
     command = [sys.executable, __file__, str(devices), str(length), *overrides]
     started = [
-        subprocess.Popen(
-            command,
-            env=os.environ | own | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}
-            if number > 1
-            else os.environ | own,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for i in range(number)
+        subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for own in environments
     ]
     said = [process.communicate()[0] for process in started]
     return json.loads(said[0].splitlines()[-1]) if not any(process.returncode for process in started) else None
 
 
 def _child(devices: int, length: int, overrides: list[str]) -> None:
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+    if one_of_several():
         processes.join()
     cadence = [
         f"train.{what}={length}" for what in ("steps_per_call", "log_every", "sample_every", "checkpoint_every")
@@ -102,10 +97,7 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
 
 def _size(kind: str, shape: str) -> int:
     """Bytes of an array as the compiled program writes it."""
-    number = 1
-    for side in filter(None, shape.split(",")):
-        number *= int(side)
-    return number * _BYTES[kind]
+    return _BYTES[kind] * math.prod(int(side) for side in shape.split(",") if side)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
