@@ -45,7 +45,7 @@ bench: setup ## steps a second beside PyTorch, which it installs into .venv; wri
 
 TABLE ?= article
 SIZE ?= quick
-reproduce: setup ## rerun a table of results: TABLE=article, ring or grid, SIZE=quick or full; writes outputs/reproduce
+reproduce: setup ## rerun a table of results: TABLE=article, ring, grid, ...; SIZE=quick or full
 	$(BIN)/python scripts/reproduce $(TABLE) --size $(SIZE)
 
 clean: ## remove the environment and what the tools leave; outputs/ stays

@@ -162,7 +162,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
             "train.ensemble: is one program on one device; leave out train.devices, or train each member as a job "
             "of a sweep (--multirun)."
         )
-    for node in (config["optim"], *config["optim"].values()):
+    for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
             node["decay_steps"] = config["train"]["steps"]
     for _, member in members(config):

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gan_cli import transforms
+from gan_cli.schedules import cosine
 from gan_cli.types import NonNegativeFloat, PositiveInt
 
 Critic = Callable[[Any, jax.Array], jax.Array]
@@ -22,12 +24,12 @@ Critic = Callable[[Any, jax.Array], jax.Array]
 class Penalty(NamedTuple):
     """``weight * function`` is added to the discriminator's loss every ``interval`` steps.
 
-    ``per_example`` says that it is defined by each example's own gradient only, which a critic that normalises over
-    its batch does not have.
+    ``weight`` may be a function of the step. ``per_example`` says that it is defined by each example's own gradient
+    only, which a critic that normalises over its batch does not have.
     """
 
     function: Callable[[Critic, Any, jax.Array, jax.Array, jax.Array], jax.Array]
-    weight: float
+    weight: float | optax.Schedule
     interval: int
     per_example: bool = False
 
@@ -42,22 +44,44 @@ def _squared_gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Arr
     return jnp.sum(gradient.reshape(len(x), -1) ** 2, axis=1)
 
 
-def r1(*, gamma: NonNegativeFloat = 1.0, interval: PositiveInt = 1) -> Penalty:
-    """R1 = gamma/2 E ||grad D(x)||^2 on real examples (Mescheder et al. 2018, eq. 9)."""
-    return Penalty(
-        lambda critic, params, real, fake, key: 0.5 * _squared_gradient_norm(critic, params, real).mean(),
-        gamma,
-        interval,
-    )
+def _changing(gamma: float, gamma_end: float | None, decay_steps: int | None) -> float | optax.Schedule:
+    return gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps)
 
 
-def r2(*, gamma: NonNegativeFloat = 1.0, interval: PositiveInt = 1) -> Penalty:
-    """R2 = gamma/2 E ||grad D(G(z))||^2 on generated examples (Mescheder et al. 2018, eq. 10)."""
-    return Penalty(
-        lambda critic, params, real, fake, key: 0.5 * _squared_gradient_norm(critic, params, fake).mean(),
-        gamma,
-        interval,
-    )
+def r1(
+    *,
+    gamma: NonNegativeFloat = 1.0,
+    gamma_end: NonNegativeFloat | None = None,
+    decay_steps: PositiveInt | None = None,
+    interval: PositiveInt = 1,
+) -> Penalty:
+    """R1 = gamma/2 E ||grad D(x)||^2 on real examples (Mescheder et al. 2018, eq. 9).
+
+    ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        return 0.5 * _squared_gradient_norm(critic, params, real).mean()
+
+    return Penalty(function, _changing(gamma, gamma_end, decay_steps), interval)
+
+
+def r2(
+    *,
+    gamma: NonNegativeFloat = 1.0,
+    gamma_end: NonNegativeFloat | None = None,
+    decay_steps: PositiveInt | None = None,
+    interval: PositiveInt = 1,
+) -> Penalty:
+    """R2 = gamma/2 E ||grad D(G(z))||^2 on generated examples (Mescheder et al. 2018, eq. 10).
+
+    ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
+    """
+
+    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        return 0.5 * _squared_gradient_norm(critic, params, fake).mean()
+
+    return Penalty(function, _changing(gamma, gamma_end, decay_steps), interval)
 
 
 def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:

@@ -78,6 +78,7 @@ WITH_JAX = [
     (["optim.discriminatr.lr=1"], ["optim.discriminatr", "'discriminator'"]),
     (["penalty=[wgan_gp]", "model.discriminator.norm=batch"], ["penalty.wgan_gp", "norm=layer"]),
     (["penalty=[dragan]", "model.discriminator.minibatch=std"], ["penalty.dragan", "r1"]),
+    (["optim.lr_end=1e-5"], ["lr_end", "schedule=linear or cosine"]),
     (["strategy=competitive"], ["strategy=competitive", "optim=sgd"]),
     (["augment=[packing]", "augment.packing.size=3"], ["train.batch_size=64", "augment.packing.size=3"]),
     (["augment=[diffaugment]", "dataset=ring"], ["augment=diffaugment", "noise"]),

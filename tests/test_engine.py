@@ -8,6 +8,8 @@ import pytest
 from conftest import TINY, Program
 
 from gan_cli.cli.train import experiment
+from gan_cli.data.source import normalise
+from gan_cli.types import Batch
 
 # Everything stateful at once: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
 # schedule and a lazy penalty. 4,500 digits in batches of 900 and three batches a step: epochs end within steps.
@@ -109,6 +111,18 @@ def test_schedules_are_told_in_steps():
             update, state = optimiser.update(one, state, one)
             rates.append(-float(update))
         assert rates[-1] == 0 and rates[-2] > 0, player
+
+
+def test_a_penalty_weighs_what_its_schedule_says_at_each_step():
+    """Over the run, if decay_steps says nothing else: TINY is of 8 steps."""
+    e = experiment([*TINY, "penalty=[r1]", "penalty.r1.gamma=2.0", "penalty.r1.gamma_end=0.5"])
+    params, net_state = e.game.init(jax.random.key(0))
+    batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
+    loss = jax.jit(lambda step: e.game.loss("discriminator", params, net_state, batch, jax.random.key(1), step))
+    (first, (_, metrics)), (middle, _), (last, _), (after, _) = (loss(step) for step in (0, 4, 8, 100))
+    amount = metrics["discriminator/r1"]
+    np.testing.assert_allclose([first - middle, first - last], [0.75 * amount, 1.5 * amount], rtol=1e-3)
+    assert after == last
 
 
 @pytest.mark.parametrize(("model", "penalty"), [("mlp", "[r1]"), ("dcgan", "none"), ("resnet", "none")])

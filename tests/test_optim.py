@@ -64,10 +64,15 @@ def test_clipping_and_projection():
         ({"schedule": "cosine", "decay_steps": 4}, [(1 + np.cos(np.pi * t / 4)) / 2 for t in range(5)]),
         ({"schedule": "constant", "warmup_steps": 2}, [0, 0.5, 1, 1, 1]),
         ({"schedule": "linear", "decay_steps": 4, "warmup_steps": 2}, [0, 0.5, 1, 0.5, 0]),
+        ({"schedule": "linear", "decay_steps": 4, "lr_end": 0.2}, [1, 0.8, 0.6, 0.4, 0.2, 0.2]),
+        (
+            {"schedule": "cosine", "decay_steps": 4, "lr_end": 0.2},
+            [*(0.2 + 0.8 * (1 + np.cos(np.pi * t / 4)) / 2 for t in range(5)), 0.2],
+        ),
     ],
 )
 def test_schedules(options, rates):
-    points = trajectory(optim.sgd(lr=1.0, **options), [0.0], constant(1.0), 5)
+    points = trajectory(optim.sgd(lr=1.0, **options), [0.0], constant(1.0), len(rates))
     np.testing.assert_allclose(-np.diff(np.concatenate([[[0.0]], points]), axis=0)[:, 0], rates, atol=1e-6)
 
 
@@ -93,6 +98,22 @@ def test_as_in_pytorch(ours, theirs):
         (torch.sin(x) + x**2).sum().backward()
         optimiser.step()
     points = trajectory(ours, [1.0, -2.0], lambda x: jnp.cos(x) + 2 * x, 10)
+    np.testing.assert_allclose(points[-1], x.detach().numpy(), rtol=1e-4)
+
+
+def test_b2_that_changes_as_in_pytorch():
+    """R3GAN's trainer writes a new second decay into PyTorch's Adam before each move."""
+    torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    optimiser = torch.optim.Adam([x], lr=0.05, betas=(0.5, 0.999))
+    for t in range(10):
+        decay = 0.99 + (0.9 - 0.99) * (1 + np.cos(np.pi * min(t / 6, 1))) / 2
+        optimiser.param_groups[0]["betas"] = (0.5, decay)
+        optimiser.zero_grad()
+        (torch.sin(3 * x) + x**2).sum().backward()
+        optimiser.step()
+    ours = optim.adam(lr=0.05, b1=0.5, b2=0.99, b2_start=0.9, decay_steps=6)
+    points = trajectory(ours, [1.0, -2.0], lambda x: 3 * jnp.cos(3 * x) + 2 * x, 10)
     np.testing.assert_allclose(points[-1], x.detach().numpy(), rtol=1e-4)
 
 

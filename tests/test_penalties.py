@@ -58,6 +58,13 @@ def test_value_and_gradient(name, points):
     np.testing.assert_allclose(gradient["a"], (slope * points).sum(1).mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_gamma_changes_by_half_a_cosine(name):
+    weight = getattr(penalties, name)(gamma=2.0, gamma_end=0.2, decay_steps=8).weight
+    expected = [2.0, 0.2 + 1.8 * (1 + np.cos(np.pi / 4)) / 2, 1.1, 0.2, 0.2]
+    np.testing.assert_allclose([weight(step) for step in (0, 2, 4, 8, 100)], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["one_sided_gp", "dragan", "wgan_gp"])
 @pytest.mark.parametrize("length", [0.5, 3.0])
 def test_of_the_norm_of_a_linear_critic(name, length):

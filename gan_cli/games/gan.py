@@ -210,7 +210,8 @@ class GAN:
             else:  # on the last step of each interval; no metric, which would be zero on all other steps
                 due = step % penalty.interval == penalty.interval - 1
                 amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
-            loss += penalty.weight * penalty.interval * amount
+            weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
+            loss += weight * penalty.interval * amount
         return loss, (net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
     def fake(

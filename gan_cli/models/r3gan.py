@@ -17,6 +17,7 @@ from gan_cli.models.layers import ACTIVATIONS, Linear, dense, stages
 from gan_cli.types import PositiveInt, Spec
 
 _ZERO = nnx.initializers.zeros
+_RECTIFIED = (2 / (1 + 0.2**2)) ** 0.5  # keeps the variance through a leaky rectifier of slope 0.2 (He et al. 2015)
 _FAN_IN = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
@@ -36,8 +37,8 @@ class Generator(nnx.Module):
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
-        width: PositiveInt = 64,
-        blocks: PositiveInt = 2,
+        width: PositiveInt = 32,
+        blocks: PositiveInt = 1,
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
@@ -71,8 +72,8 @@ class Discriminator(nnx.Module):
         spec: Spec,
         rngs: nnx.Rngs,
         *,
-        width: PositiveInt = 64,
-        blocks: PositiveInt = 2,
+        width: PositiveInt = 32,
+        blocks: PositiveInt = 1,
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
@@ -107,8 +108,8 @@ class ResidualBlock(nnx.Module):
         if inner % groups:
             raise UserError(f"model=r3gan: groups={groups} must divide width x expansion, which is {inner}.")
         scale = total**-0.25  # L^(-1 / (2m - 2)) with m = 3 layers a block
-        self.wide = _pointwise(width, inner, rngs, bias=True, gain=2**0.5 * scale)
-        self.conv = Linear((3, 3, inner // groups, inner), _grouped, inner, rngs, init=_gain(2**0.5 * scale))
+        self.wide = _pointwise(width, inner, rngs, bias=True, gain=_RECTIFIED * scale)
+        self.conv = Linear((3, 3, inner // groups, inner), _grouped, inner, rngs, init=_gain(_RECTIFIED * scale))
         self.narrow = Linear((inner, width), jnp.matmul, width, rngs, bias=False, init=_ZERO)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

@@ -111,7 +111,7 @@ ARTICLE = Table(
     _digits,
     _digit_references,
     {
-        "quick": Size(("train.steps=10000",), 3),
+        "quick": Size(("train.steps=10000",), 5),
         "full": Size(("train.steps=40000",), 5),
     },
 )
