@@ -195,12 +195,26 @@ def test_grouped_convolution_and_resampling_of_r3gan():
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
     )
     np.testing.assert_allclose(r3gan._grouped(x, kernel), native, rtol=1e-4, atol=1e-4)
-    # Flat images stay flat but at the edge, where zeros come in; the two are each other's adjoint but for a factor.
-    flat = jnp.ones((1, 8, 8, 1))
-    np.testing.assert_allclose(r3gan.double(flat)[:, :-1, :-1], 1)
-    np.testing.assert_allclose(r3gan.halve(flat)[:, 1:, 1:], 1)
+    # Linear interpolation but at the edge, where zeros come in; the two are each other's adjoint but for a factor.
+    larger = jax.image.resize(x, (2, 16, 16, 12), "linear")
+    np.testing.assert_allclose(r3gan.double(x)[:, 1:-1, 1:-1], larger[:, 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
     y = jax.random.normal(jax.random.key(2), (2, 4, 4, 12))
     np.testing.assert_allclose((r3gan.halve(x) * y).sum(), (x * r3gan.double(y)).sum() / 4, rtol=1e-4)
+
+
+def test_r3gan_is_as_large_as_its_authors_networks():
+    """Parameters that their code counts with its options for CIFAR-10 (width 768, 2 blocks a stage, 96 groups)."""
+    from flax import nnx
+
+    from gan_cli.models.r3gan import Discriminator, Generator
+
+    spec, options = Spec((32, 32, 3), -1, 1), {"width": 768, "blocks": 2, "expansion": 2, "groups": 96}
+    for make, expected in (
+        (lambda: Generator(spec, 64, nnx.Rngs(0), **options), 20_732_160),
+        (lambda: Discriminator(spec, nnx.Rngs(0), **options), 20_683_776),
+    ):
+        shapes = nnx.state(nnx.eval_shape(make), nnx.Param)
+        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 
 
 def test_r3gan_starts_as_its_skeleton():

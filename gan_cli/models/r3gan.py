@@ -1,7 +1,7 @@
 """The networks of R3GAN (Huang et al. 2024, section 4): residual, with grouped convolutions and no normalisation.
 
 A block is x + conv1(act(conv3(act(conv1(x))))), widened inside. Its last kernel starts at zero, its others are
-scaled by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by a [1, 2, 1] filter.
+scaled by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by linear interpolation.
 """
 
 from __future__ import annotations
@@ -150,23 +150,24 @@ def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Half the sides, each axis filtered by [1, 2, 1] / 4: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
+    """Half the sides, each axis filtered by [1, 3, 3, 1] / 8: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
     for axis in (1, 2):
         even, odd = (lax.slice_in_dim(x, start, None, 2, axis) for start in (0, 1))
-        before = jnp.concatenate(
-            [0 * lax.slice_in_dim(odd, 0, 1, 1, axis), lax.slice_in_dim(odd, 0, -1, 1, axis)], axis
-        )
-        x = (before + 2 * even + odd) / 4
+        x = (_moved(odd, 1, axis) + 3 * even + 3 * odd + _moved(even, -1, axis)) / 8
     return x
 
 
 def double(x: jax.Array) -> jax.Array:
-    """Twice the sides, the places between filled by the mean of their neighbours: the filter [1, 2, 1] / 2."""
+    """Twice the sides by linear interpolation, which is the filter [1, 3, 3, 1] / 4 between the zeros."""
     for axis in (1, 2):
-        after = jnp.concatenate(
-            [lax.slice_in_dim(x, 1, None, 1, axis), 0 * lax.slice_in_dim(x, 0, 1, 1, axis)], axis
-        )
         shape = list(x.shape)
         shape[axis] *= 2
-        x = jnp.stack([x, (x + after) / 2], axis + 1).reshape(shape)
+        pair = [(3 * x + _moved(x, by, axis)) / 4 for by in (1, -1)]
+        x = jnp.stack(pair, axis + 1).reshape(shape)
     return x
+
+
+def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """``x`` moved one place up (1) or down (-1) an axis, with zeros coming in."""
+    edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
