@@ -21,6 +21,8 @@ from gan_cli import engine
 from gan_cli.build import Experiment
 
 HERE = Path(__file__).parent
+# A game of two numbers that lies beside the tests (toy.py, configs/).
+TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 # Small enough that compiling takes most of the time.
 TINY = [
     "train.batch_size=8",

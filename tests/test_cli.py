@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, TINY, command, environment
+from conftest import TINY, TOY, command, environment
 from PIL import Image
 
 import gan_cli
@@ -20,8 +20,6 @@ from gan_cli import config
 from gan_cli.cli import compose, launcher
 from gan_cli.cli.train import main
 from gan_cli.errors import UserError
-
-TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 
 # Arguments, and what the message must name: the key, the value, the near miss or the choices.
 WITHOUT_JAX = [

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, TINY, command, environment
+from conftest import TINY, TOY, command, environment
 from test_engine import EVERYTHING
 from test_run import manifest, records, status
 
@@ -24,7 +24,6 @@ from gan_cli.errors import RunFailed
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 OPTIMISED = {"XLA_FLAGS": ""}  # these run for long: compiling well pays
-TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 
 
 @pytest.fixture(autouse=True)

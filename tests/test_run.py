@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import HERE, TINY, command, environment
+from conftest import TINY, TOY, command, environment
 from PIL import Image
 from test_data import prepared
 
@@ -318,9 +318,6 @@ def test_a_hostile_directory_is_read_as_data():
     with pytest.raises(UserError, match="not allowed"):
         train("resume=outputs/a")
     assert not Path("hacked").exists()
-
-
-TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
 
 
 @pytest.fixture(scope="module")
