@@ -1,7 +1,9 @@
 """What is done to examples, real and generated alike, before the discriminator sees them.
 
 Each option is one ``Augment``; several act in the order in which they are chosen, packing last. All are
-differentiable in the examples: the generator learns through them. The penalties see what the discriminator sees.
+differentiable in the examples: the generator learns through them. The penalties see what the discriminator sees:
+R1 is of the gradient by the augmented examples, as in Zhao et al.'s code for CIFAR; Karras et al. (2020) take it by
+the images before.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class Augment(NamedTuple):
     Attributes:
         apply: ``(x [batch, ...], key, step, state) -> x``.
         start: the state before the first step; () where nothing adapts.
-        adapt: ``(state, real_logits) -> state``, after each of the discriminator's evaluations.
+        adapt: ``(state, real_logits) -> state``, after each of the discriminator's evaluations, with a logit for
+            each real example, be it that of its pack.
         pack: how many examples the discriminator sees at once.
     """
 
@@ -81,8 +84,8 @@ def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Aug
     follows how sure the discriminator is of the real ones (Karras et al. 2020, ADA, section 3).
 
     p grows while E sign D(x) is above ``target`` and falls while it is below, from 0, within [0, 1]. The chain is
-    flips, quarter turns, whole-pixel shifts by up to an eighth, brightness, contrast and saturation, with the
-    strengths of their table of transformations.
+    that part of theirs which needs no interpolation: flips, quarter turns, whole-pixel shifts by up to an eighth,
+    brightness, contrast and saturation, with the strengths of their table of transformations.
 
     Args:
         target: of their r_t.
@@ -111,7 +114,7 @@ _ADAPTIVE: list[Callable[[Array, Array], Array]] = [
     transforms.quarter_turns,
     lambda x, key: transforms.shift(x, key, 1 / 8, "reflect"),
     lambda x, key: transforms.brightness(x, 0.2 * jax.random.normal(key, (len(x),))),
-    lambda x, key: transforms.contrast(x, 2 ** (0.5 * jax.random.normal(key, (len(x),)))),
+    lambda x, key: transforms.scale(x, 2 ** (0.5 * jax.random.normal(key, (len(x),)))),
     lambda x, key: transforms.saturation(x, 2 ** jax.random.normal(key, (len(x),))),
 ]
 

@@ -75,7 +75,10 @@ def relativistic() -> Loss:
 
 
 def relativistic_average() -> Loss:
-    """Each side against the other's mean logit (Jolicoeur-Martineau 2019, RaSGAN, eq. 13 and 14)."""
+    """Each side against the other's mean logit (Jolicoeur-Martineau 2019, RaSGAN, eq. 13 and 14).
+
+    Her code halves both players' losses, so that a penalty weighs twice as much there.
+    """
     return Loss(
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
         lambda real, fake: softplus(real.mean() - fake) + softplus(real - fake.mean()),

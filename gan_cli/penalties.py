@@ -2,7 +2,8 @@
 
 A penalty's function is ``(critic, params, real, fake, key) -> scalar`` where ``critic(params, x)`` gives logits
 ``[batch]`` for examples ``[batch, ...]``. Its weight and its lazy interval go with it: with an interval k it is
-evaluated every k-th step with k times its weight (Karras et al. 2020, StyleGAN2, section 3.1).
+evaluated every k-th step with k times its weight (Karras et al. 2020, StyleGAN2, section 3.1), in the same move as
+the loss, where theirs makes a move of its own.
 """
 
 from __future__ import annotations
@@ -109,13 +110,16 @@ def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) 
 
 
 def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """weight * E (||grad D(x + noise)|| - 1)^2 about real examples (Kodali et al. 2017, section 2.3).
+    """weight * E (||grad D(x + e noise)|| - 1)^2 about real examples (Kodali et al. 2017, section 2.3).
 
-    The noise is that of their code: half a standard deviation of all the batch's values, times uniform in [0, 1).
+    The noise is that of their code: half a standard deviation of all the batch's values, times uniform in [0, 1);
+    and e, one for each example, is uniform too.
     """
 
     def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        near = real + 0.5 * real.std() * jax.random.uniform(key, real.shape)
+        noise_key, key = jax.random.split(key)
+        noise = 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)
+        near = _between(real + noise, real, key)
         return jnp.mean((_gradient_norm(critic, params, near) - 1) ** 2)
 
     return Penalty(function, weight, interval, per_example=True)
@@ -124,6 +128,8 @@ def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pen
 def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) -> Penalty:
     """weight * sum ||W^T W (1 - I)||_F^2 over the discriminator's kernels W, as matrices with a column for each
     output: columns are kept at right angles, of whatever length (Brock et al. 2019, BigGAN, eq. 3).
+
+    BigGAN asks it of the generator. Their code adds half of this function's gradient.
     """
 
     def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -156,10 +162,10 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
     return Penalty(function, weight, interval)
 
 
-def _between(real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-    """A uniformly random point between each real example and a generated one."""
-    e = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
-    return e * real + (1 - e) * fake
+def _between(a: jax.Array, b: jax.Array, key: jax.Array) -> jax.Array:
+    """A uniformly random point between each example of ``a`` and its partner in ``b``."""
+    e = jax.random.uniform(key, (len(a),) + (1,) * (a.ndim - 1))
+    return e * a + (1 - e) * b
 
 
 def _gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ def quarter_turns(x: Array, key: Array) -> Array:
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
     """Shift by whole pixels, uniform up to ``ratio`` of each side; what comes in is zero, or as ``edge`` says."""
     sides = x.shape[1:3]
-    most = [round(side * ratio) for side in sides]
+    most = [int(side * ratio + 0.5) for side in sides]
     padded = jnp.pad(x, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), mode=edge)
     starts = [
         jax.random.randint(jax.random.fold_in(key, i), (len(x),), 0, 2 * bound + 1) for i, bound in enumerate(most)
@@ -40,7 +40,7 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
     """Set a square of ``ratio`` of each side to zero, its centre anywhere (DeVries and Taylor 2017)."""
     outside: Any = False
     for axis, side in enumerate(x.shape[1:3]):
-        size = round(side * ratio)
+        size = int(side * ratio + 0.5)
         centre = jax.random.randint(jax.random.fold_in(key, axis), (len(x), 1), 0, side + 1 - size % 2)
         place = jnp.arange(side) - (centre - size // 2)
         away = (place < 0) | (place >= size)
@@ -51,6 +51,11 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
 def brightness(x: Array, amount: Array) -> Array:
     """Add ``amount`` ``[batch]``."""
     return x + _of_image(amount)
+
+
+def scale(x: Array, factor: Array) -> Array:
+    """Multiply by ``factor`` ``[batch]``."""
+    return x * _of_image(factor)
 
 
 def contrast(x: Array, factor: Array) -> Array:

@@ -71,6 +71,18 @@ def test_the_generator_learns_through_it(name):
     assert (np.asarray(again) != np.asarray(change.apply(IMAGES, KEY, 0, state))).any((1, 2, 3)).mean() > 0.9
 
 
+def test_adaptive_brightness_and_contrast_as_in_stylegan2_ada():
+    """Its matrices make c (x + b): contrast is about zero, the middle of [-1, 1], not about the image's mean."""
+    brightness, contrast = augment._ADAPTIVE[3:5]
+    brighter = np.asarray(brightness(IMAGES, KEY) - IMAGES)
+    stronger = np.asarray(contrast(IMAGES, KEY) / IMAGES)
+    for change in (brighter, stronger):
+        np.testing.assert_allclose(
+            change, np.broadcast_to(change[:, :1, :1, :1], change.shape), rtol=1e-3, atol=1e-5
+        )
+    assert (stronger > 0).all() and stronger.std() > 0.1
+
+
 def test_adaptive_follows_how_sure_the_discriminator_is():
     change = augment.adaptive(target=0.6, examples=1000)
     assert (change.apply(IMAGES, KEY, 0, change.start) == IMAGES).all()
@@ -81,8 +93,10 @@ def test_adaptive_follows_how_sure_the_discriminator_is():
     np.testing.assert_allclose(change.adapt({"p": jnp.float32(1.0)}, sure)["p"], 1.0)
 
 
-def test_adaptive_strength_is_part_of_the_state_and_is_told():
-    options = ["augment=[adaptive]", "augment.adaptive.examples=64", "augment.adaptive.target=0.0", "optim.lr=0.01"]
+@pytest.mark.parametrize("chosen", ["augment=[adaptive]", "augment=[adaptive,packing]"])
+def test_adaptive_strength_is_part_of_the_state_and_is_told(chosen):
+    """Of a batch of 8 examples it moves by 8, packed or not."""
+    options = [chosen, "augment.adaptive.examples=64", "augment.adaptive.target=0.0", "optim.lr=0.01"]
     program = Program(experiment([*TINY, *options]))
     told = [program.run(4)["discriminator/adaptive_p"] for _ in range(3)]
     state = program.state.net_state["discriminator"]["augment"]["adaptive"]["p"]

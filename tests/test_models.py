@@ -169,6 +169,14 @@ def test_minibatch_features():
     np.testing.assert_allclose(near(alike)[:, 7:], 4, rtol=1e-5)
     assert near(strangers).shape == (5, 107) and near(strangers)[:, 7:].max() < 0.1
     assert Minibatch("none", 7, nnx.Rngs(0))(alike) is alike
+    # The formula; columns have the length 1 at first, however many features there are.
+    many, x = Minibatch("discrimination", 300, nnx.Rngs(0)), np.random.default_rng(0).normal(size=(4, 300))
+    columns = np.asarray(many.projection[...])
+    for length in (1.0, 0.5):
+        many.log_length[...] = jnp.full(500, np.log(length))
+        points = length * (x @ (columns / np.linalg.norm(columns, axis=0))).reshape(4, 100, 5)
+        expected = np.exp(-np.abs(points[:, None] - points[None]).sum(-1)).sum(1) - 1
+        np.testing.assert_allclose(many(jnp.asarray(x, jnp.float32))[:, 300:], expected, rtol=1e-3)
 
 
 def test_maxout_is_the_largest_of_its_pieces():

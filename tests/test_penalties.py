@@ -75,10 +75,19 @@ def test_of_the_norm_of_a_linear_critic(name, length):
 
 
 def test_dragan_looks_near_the_data():
-    """|x|^2/2 has the gradient x: constant data have no spread, so it is taken at the data themselves."""
+    """|x|^2/2 has the gradient x. Constant data have no spread: it is taken at the data. Else x is moved by up to
+    half their spread, and by a quarter of that on average: two factors uniform in [0, 1)."""
     curved, point = {"w": jnp.zeros(3), "a": jnp.float32(1)}, np.full((4, 3), 2.0, np.float32)
     found = penalties.dragan().function(critic, curved, point, FAKE, jax.random.key(0))
     np.testing.assert_allclose(found, (np.sqrt(12) - 1) ** 2, rtol=1e-5)
+    # Of points far out on an axis the norm is the first coordinate, 100 or -100 and what is added to it.
+    wide = np.zeros((20_000, 1), np.float32)
+    wide[::2], wide[1::2] = 100, -100
+    curved = {"w": jnp.zeros(1), "a": jnp.float32(1)}
+    found = penalties.dragan().function(critic, curved, wide, FAKE, jax.random.key(0))
+    moved = 50 * np.multiply(*np.random.default_rng(0).uniform(size=(2, 1_000_000)))
+    expected = ((100 + moved - 1) ** 2).mean() / 2 + ((100 - moved - 1) ** 2).mean() / 2
+    np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
 def test_orthogonal():

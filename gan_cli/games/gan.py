@@ -189,7 +189,7 @@ class GAN:
             for what, value in own.items() if own else ():
                 metrics[f"{DISCRIMINATOR}/{name}_{what}"] = value
         adapted = {
-            name: augment.adapt(adapted[name], jax.lax.stop_gradient(real_logits))
+            name: augment.adapt(adapted[name], jnp.repeat(jax.lax.stop_gradient(real_logits), self.pack))
             for name, augment in self._changes.items()
         }
         for i, (name, penalty) in enumerate(self.penalties.items()):

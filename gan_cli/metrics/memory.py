@@ -18,7 +18,8 @@ def nearest_training(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -
 
     The test of Meehan et al. 2020 (section 3, on the whole space as one cell): the Mann-Whitney statistic of the
     two sets of distances, standardised. Far below zero, samples lie nearer to training examples than new real data
-    do, and ``memorised`` is 1. Features must be fine enough to tell an example from one like it.
+    do, and ``memorised`` is 1. Features must be fine enough to tell an example from one like it. Copies of training
+    examples that are not among ``real`` (gan-eval takes 50,000 at most) are not found.
 
     Returns:
         ``nearest_training`` and ``nearest_training_held_out``, the median distances; ``copying``, the probability

@@ -212,8 +212,9 @@ class Minibatch(nnx.Module):
 
     Args:
         kind: none; std, the features' standard deviation over the batch, averaged to one number (Karras et al.
-            2018, section 3); discrimination, for each of 100 learnt projections to 5 numbers the sum over the batch
-            of exp(-L1 distance) to the example (Salimans et al. 2016, section 3.2).
+            2018, section 3; over the whole batch, where their code has groups of 4); discrimination, for each of
+            100 learnt projections to 5 numbers the sum over the batch of exp(-L1 distance) to the example (Salimans
+            et al. 2016, section 3.2; normalised as in their code, else most are zero where features are many).
     """
 
     _kernels, _dimensions = 100, 5
@@ -222,17 +223,20 @@ class Minibatch(nnx.Module):
         self.kind = kind
         learnt, shape = kind == "discrimination", (features, self._kernels * self._dimensions)
         self.projection = nnx.Param(_PROJECTION(rngs.params(), shape, jnp.float32)) if learnt else None
+        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # of the projection's columns
         self.features = features + {"none": 0, "std": 1, "discrimination": self._kernels}[kind]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.kind == "none":
             return x
-        if self.projection is None:
+        if self.projection is None or self.log_length is None:
             # The root's own derivative at zero is infinite.
             spread = jnp.sqrt(jnp.var(x.astype(jnp.float32), axis=0) + 1e-8).mean()
             more = jnp.broadcast_to(spread, (len(x), 1))
         else:
-            points = (x @ self.projection[...].astype(x.dtype)).astype(jnp.float32)
+            columns = self.projection[...]
+            columns = columns * (jnp.exp(self.log_length[...]) / jnp.linalg.norm(columns, axis=0))
+            points = (x @ columns.astype(x.dtype)).astype(jnp.float32)
             points = points.reshape(len(x), self._kernels, self._dimensions)
             apart = jnp.abs(points[:, None] - points[None]).sum(-1)
             more = jnp.exp(-apart).sum(1) - 1  # without the example itself

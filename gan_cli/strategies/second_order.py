@@ -58,6 +58,7 @@ def symplectic(
         factor: Any = strength
         if align:
             size = sum(leaf.size for leaf in jax.tree.leaves(params))
+            # The paper's d is the number of parameters; its notebook counts tensors, and turns the sign sooner.
             inward = optax.tree.vdot(slopes, pulled) * optax.tree.vdot(adjustment, pulled) / size
             factor = strength * jnp.where(inward + 0.1 >= 0, 1.0, -1.0)
         adjusted = jax.tree.map(lambda f, a: f + factor * a, slopes, adjustment)
