@@ -28,7 +28,7 @@ class Augment(NamedTuple):
         apply: ``(x [batch, ...], key, step, state) -> x``.
         start: the state before the first step; () where nothing adapts.
         adapt: ``(state, real_logits) -> state``, after each of the discriminator's evaluations, with a logit for
-            each real example, be it that of its pack.
+            each real example, be it that of its pack, counted from where the loss draws its boundary.
         pack: how many examples the discriminator sees at once.
     """
 

@@ -20,10 +20,20 @@ Array = jax.Array
 
 
 class Loss(NamedTuple):
-    """One function of (real_logits, fake_logits) for each player."""
+    """One function of (real_logits, fake_logits) for each player.
+
+    ``boundary`` is the logit that is best where an example is as likely real as generated: the discriminator takes
+    for real what lies above it. None says that only differences of logits count, so that there is none.
+    """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
+    boundary: float | Array | None = 0.0
+
+    def above_boundary(self, real: Array, fake: Array) -> tuple[Array, Array]:
+        """Both less the boundary; where there is none, less the middle of their means."""
+        boundary = (real.mean() + fake.mean()) / 2 if self.boundary is None else self.boundary
+        return real - boundary, fake - boundary
 
 
 def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
@@ -33,6 +43,11 @@ def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
     return lambda real, fake: (1 - smoothing) * softplus(-real) + smoothing * softplus(real) + softplus(fake)
 
 
+def _smoothed_boundary(smoothing: float) -> Array:
+    # Where the densities are equal the best D is (1 - s) / 2.
+    return jnp.log1p(-smoothing) - jnp.log1p(smoothing)
+
+
 def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
     """The zero-sum game min_G max_D E log D(x) + E log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1).
 
@@ -40,12 +55,12 @@ def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
     exactly; the real term has no gradient in the generator's parameters.
     """
     value = _cross_entropy(smoothing)
-    return Loss(value, lambda real, fake: -value(real, fake))
+    return Loss(value, lambda real, fake: -value(real, fake), _smoothed_boundary(smoothing))
 
 
 def nonsaturating(*, smoothing: Smoothing = 0.0) -> Loss:
     """The generator maximises log D(G(z)) instead (Goodfellow et al. 2014, section 3)."""
-    return Loss(_cross_entropy(smoothing), lambda real, fake: softplus(-fake))
+    return Loss(_cross_entropy(smoothing), lambda real, fake: softplus(-fake), _smoothed_boundary(smoothing))
 
 
 def lsgan() -> Loss:
@@ -53,12 +68,13 @@ def lsgan() -> Loss:
     return Loss(
         lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
         lambda real, fake: 0.5 * (fake - 1) ** 2,
+        0.5,
     )
 
 
 def wgan() -> Loss:
     """The Wasserstein distance's dual (Arjovsky et al. 2017, eq. 3); the critic must be kept Lipschitz."""
-    return Loss(lambda real, fake: fake - real, lambda real, fake: -fake)
+    return Loss(lambda real, fake: fake - real, lambda real, fake: -fake, None)
 
 
 def hinge() -> Loss:
@@ -71,7 +87,7 @@ def relativistic() -> Loss:
 
     With R1 and R2 it is the loss of R3GAN (Huang et al. 2024, eq. 2).
     """
-    return Loss(lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake))
+    return Loss(lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), None)
 
 
 def relativistic_average() -> Loss:
@@ -82,6 +98,7 @@ def relativistic_average() -> Loss:
     return Loss(
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
         lambda real, fake: softplus(real.mean() - fake) + softplus(real - fake.mean()),
+        None,
     )
 
 
@@ -93,21 +110,21 @@ def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False)
         divergence: which f: of the data to the generator's distribution.
         saturating: whether the generator minimises the bound itself; else it maximises E T(G(z)) (section 3.2).
     """
-    activation, conjugate = _DIVERGENCES[divergence]
+    activation, conjugate, boundary = _DIVERGENCES[divergence]
 
     def discriminator(real: Array, fake: Array) -> Array:
         return conjugate(activation(fake)) - activation(real)
 
     if saturating:
-        return Loss(discriminator, lambda real, fake: -discriminator(real, fake))
-    return Loss(discriminator, lambda real, fake: -activation(fake))
+        return Loss(discriminator, lambda real, fake: -discriminator(real, fake), boundary)
+    return Loss(discriminator, lambda real, fake: -activation(fake), boundary)
 
 
-# The output activation g and the conjugate f*, by divergence.
-_DIVERGENCES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "kl": (lambda d: d, lambda t: jnp.exp(t - 1)),
-    "reverse_kl": (lambda d: -jnp.exp(-d), lambda t: -1 - jnp.log(-t)),
-    "pearson": (lambda d: d, lambda t: t**2 / 4 + t),
-    "squared_hellinger": (lambda d: -jnp.expm1(-d), lambda t: t / (1 - t)),
-    "jensen_shannon": (lambda d: jnp.log(2.0) - softplus(-d), lambda t: -jnp.log(2 - jnp.exp(t))),
+# The output activation g, the conjugate f*, and where g is f'(1), by divergence.
+_DIVERGENCES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], float]] = {
+    "kl": (lambda d: d, lambda t: jnp.exp(t - 1), 1.0),
+    "reverse_kl": (lambda d: -jnp.exp(-d), lambda t: -1 - jnp.log(-t), 0.0),
+    "pearson": (lambda d: d, lambda t: t**2 / 4 + t, 0.0),
+    "squared_hellinger": (lambda d: -jnp.expm1(-d), lambda t: t / (1 - t), 0.0),
+    "jensen_shannon": (lambda d: jnp.log(2.0) - softplus(-d), lambda t: -jnp.log(2 - jnp.exp(t)), 0.0),
 }

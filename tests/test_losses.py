@@ -71,7 +71,7 @@ def test_value_and_gradients(name, player):
 def test_large_logits_stay_finite(name):
     loss = getattr(losses, name)()
     logits = jnp.array([-1e4, 1e4])
-    for function in loss:
+    for function in (loss.discriminator, loss.generator):
         assert np.isfinite(function(logits, -logits)).all()
         assert np.isfinite(jax.grad(lambda f, function=function: function(logits, f).sum())(logits)).all()
 
@@ -131,5 +131,28 @@ def test_fgan_of_jensen_shannon_is_minimax():
     """Up to a constant: 2 log 2 (Nowozin et al. 2016, section 2.4)."""
     fgan, minimax = losses.fgan(saturating=True), losses.minimax()
     real, fake = jnp.float32(REAL), jnp.float32(FAKE)
-    for ours, theirs, sign in zip(fgan, minimax, (1, -1), strict=True):
+    for ours, theirs, sign in zip(fgan[:2], minimax[:2], (1, -1), strict=True):
         np.testing.assert_allclose(ours(real, fake) - theirs(real, fake), -sign * 2 * log(2), rtol=1e-5)
+
+
+ALL = [
+    *(losses.minimax(smoothing=s) for s in (0.0, 0.2)),
+    *(losses.nonsaturating(smoothing=s) for s in (0.0, 0.2)),
+    *(losses.fgan(divergence=divergence) for divergence in DIVERGENCES),
+    *(losses.lsgan(), losses.hinge(), losses.wgan(), losses.relativistic(), losses.relativistic_average()),
+]
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_boundary_is_best_where_real_and_generated_are_as_likely(loss):
+    """One logit for both costs the discriminator least there; or it costs the same whatever it is."""
+    real, fake, boundary = jnp.asarray(REAL), jnp.asarray(FAKE), loss.boundary
+    if boundary is None:
+        np.testing.assert_allclose(
+            loss.discriminator(real + 5, fake + 5), loss.discriminator(real, fake), rtol=1e-5
+        )
+        real, fake, boundary = real + 5, fake + 5, 5 + (REAL.mean() + FAKE.mean()) / 2
+    slope = jax.grad(lambda d: loss.discriminator(d, d).mean())(jnp.float32(boundary))
+    np.testing.assert_allclose(slope, 0, atol=1e-6)
+    for found, logits in zip(loss.above_boundary(real, fake), (real, fake), strict=True):
+        np.testing.assert_allclose(found, logits - boundary, rtol=1e-5, atol=1e-6)

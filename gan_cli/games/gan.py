@@ -176,11 +176,12 @@ class GAN:
         real_logits, fake_logits = of_real.logits, of_fake.logits
         loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
         loss += _misnamed(of_real, labels) + _misnamed(of_fake, labels)
+        real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits)
         metrics = {
             f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
             f"{DISCRIMINATOR}/fake_logits": fake_logits.mean(),
-            f"{DISCRIMINATOR}/real_accuracy": (real_logits > 0).mean(),
-            f"{DISCRIMINATOR}/fake_accuracy": (fake_logits < 0).mean(),
+            f"{DISCRIMINATOR}/real_accuracy": (real_above > 0).mean(),
+            f"{DISCRIMINATOR}/fake_accuracy": (fake_above < 0).mean(),
         }
         if of_real.classes is not None:
             metrics[f"{DISCRIMINATOR}/class_accuracy"] = jnp.mean(of_real.classes.argmax(1) == labels)
@@ -189,7 +190,7 @@ class GAN:
             for what, value in own.items() if own else ():
                 metrics[f"{DISCRIMINATOR}/{name}_{what}"] = value
         adapted = {
-            name: augment.adapt(adapted[name], jnp.repeat(jax.lax.stop_gradient(real_logits), self.pack))
+            name: augment.adapt(adapted[name], jnp.repeat(jax.lax.stop_gradient(real_above), self.pack))
             for name, augment in self._changes.items()
         }
         for i, (name, penalty) in enumerate(self.penalties.items()):
