@@ -24,7 +24,9 @@ from gan_cli.engine import Parts, init
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics.evaluate import Metric
 from gan_cli.metrics.features import Extractor
-from gan_cli.types import Game, Spec, Strategy
+from gan_cli.metrics.spectrum import memory_needed
+from gan_cli.sampling import draws
+from gan_cli.types import Batch, Game, Spec, Strategy
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         )
     if data and whole.train.batch_size % (number := len(Devices(whole.train.devices))):
         raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
+    if whole.metrics and not draws(whole.game):
+        raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")
+    if whole.train.eigenvalues:
+        _check_eigenvalues(whole)
     pairs = configuration.members(config)
     if not pairs:
         return whole
@@ -131,7 +137,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     apart = tuple(values for values, _ in pairs)
     varied = {key: _stacked(key, [values[key] for values in apart]) for key in apart[0]}
     make = functools.partial(_vary, filled, spec)
-    _check_variable(make, varied)
+    _check_variable(make, varied, whole)
     return dataclasses.replace(whole, ensemble=Ensemble(members, apart, varied, make))
 
 
@@ -172,12 +178,12 @@ def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
             node[length] = node[length] * moves[player]
-    optimisers = {player: _make(node) for player, node in optim.items()}
+    optimisers = {player: _make(node, f"optim, of the {player}") for player, node in optim.items()}
     strategy = make_strategy(game, optimisers)
     return Parts(game, strategy, optimisers, filled["seed"])
 
 
-def _make(node: Any) -> Any:
+def _make(node: Any, name_of_it: str = "") -> Any:
     """What a checked node of ``_target_`` and options describes, nested ones first.
 
     Not Hydra's ``instantiate``, which accepts no traced number, and would act on more than was checked.
@@ -201,7 +207,7 @@ def _make(node: Any) -> Any:
     except (TypeError, ValueError) as error:
         if isinstance(error, jax.errors.JAXTypeError):
             raise
-        raise UserError(f"{node['_target_']}: {error}") from error
+        raise UserError(f"{name_of_it or node['_target_']}: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------ ensembles
@@ -230,14 +236,32 @@ def _check_memory(whole: Experiment, members: int) -> None:
         )
 
 
-def _check_variable(make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray]) -> None:
+def _check_eigenvalues(whole: Experiment) -> None:
+    """Refuse more than there is memory for."""
+    params = jax.eval_shape(lambda: init(whole.parts)).params
+    needed = memory_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
+    if needed > memory():
+        raise UserError(
+            f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB where there are "
+            f"{memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
+        )
+
+
+def _check_variable(
+    make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray], whole: Experiment
+) -> None:
     """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
+    data, size = whole.dataset, whole.train.batch_size
+    batch: Any = None
+    if data is not None:
+        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
+        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
     for key, values in varied.items():
 
         def one_step(value: Any, key: str = key) -> Any:
             parts = make({key: value})
             state = init(parts)
-            return parts.strategy.batches, state.opt_state
+            return parts.strategy.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
 
         try:
             jax.eval_shape(one_step, jnp.asarray(values[0]))

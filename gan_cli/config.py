@@ -14,7 +14,7 @@ import math
 import re
 import types as pytypes
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -183,11 +183,16 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
     asked = config["train"]["ensemble"]
     if asked is None:
         return []
+    if asked == {}:
+        raise UserError("train.ensemble={}: name what to vary, e.g. {seed:[1,2]}, or a number of seeds.")
     if isinstance(asked, int):
         asked = {"seed": [config["seed"] + i for i in range(asked)]}
-    known = dict(leaves(config))
+    known = {key for key, _ in leaves(config) if not key.startswith("train.ensemble")}
     for key, values in asked.items():
-        if key not in known:
+        path = key.split(".")
+        # A player's own option may be one that it shares so far: optim.discriminator.lr.
+        of_player = len(path) == 3 and path[0] == "optim" and f"optim.{path[2]}" in known
+        if key not in known and not of_player:
             raise UserError(f"train.ensemble: {key} is no option of this configuration.{nearest(key, known)}")
         if key != "seed" and key.split(".")[0] not in _VARIED:
             raise UserError(f"train.ensemble: {key} cannot vary; seed and numbers of {', '.join(_VARIED)} can.")
@@ -293,6 +298,12 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
         raise UserError(f"{key}: a value is needed, e.g. {key}=...")
     if isinstance(value, str) and "${" in value and key.startswith(ENVIRONMENT):
         return value
+    if typing.get_origin(annotation) is Callable and not (isinstance(value, Mapping) and "_target_" in value):
+        group = key.split(".")[0]
+        raise UserError(
+            f"{key}={'null' if value is None else value}: is no value but a choice with options of its own: "
+            f"{group}@{key}=..., or another {group}=..."
+        )
     try:
         return convert(value, annotation)
     except ValueError as error:
@@ -488,8 +499,8 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def put(tree: Any, key: str, value: Any) -> None:
-    """Set the option of a dotted key."""
+    """Set the option of a dotted key, whose mappings are made where there are none."""
     *path, last = key.split(".")
     for part in path:
-        tree = tree[part]
+        tree = tree.setdefault(part, {})
     tree[last] = value

@@ -180,7 +180,8 @@ class Member:
             final |= self.artist.figures(self.artist.fixed(state))
         self.watch.end(step, final)
         if options.eigenvalues and self.going:
-            self.spectrum = spectrum.of_game(self.experiment, state, options.eigenvalues)
+            game, data, seed = self.experiment.game, self.experiment.dataset, self.experiment.seed
+            self.spectrum = spectrum.of_game(game, data, options.batch_size, seed, state, options.eigenvalues)
         facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
         facts |= {**self.watch.story, **self.watch.suspicion, **self.spectrum, **self.best.story}
         self.journal.write(status, **facts)
@@ -192,9 +193,9 @@ class Member:
             at, player, what = (self.watch.story[f"diverged_{part}"] for part in ("at", "player", "in"))
             reporter.warn(f"step {at}: the {player}'s {what} is not finite.")
             newest = self.saver.newest
-            kept = "none was reached" if newest is None else f"checkpoint of step {newest}"
+            kept = "none was saved" if newest is None else f"checkpoint of step {newest}"
             reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
-        for line in self.watch.collapse(final):
+        for line in self.watch.collapse(final, self.experiment.config):
             reporter.warn(line)
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"

@@ -193,7 +193,12 @@ def schedule_free(
     """Adam with an average of all its points in momentum's place (Defazio et al. 2024, algorithm 1).
 
     The averaged point is the one that is sampled, after ``train.ema``.
+
+    Raises:
+        ValueError: ``weight_clip``, which would bound neither that point nor what it is the average of.
     """
+    if options.get("weight_clip") is not None:
+        raise ValueError("weight_clip: is of the points where gradients are taken, not of those that are sampled")
 
     def wrap(moves: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
         return optax.contrib.schedule_free(moves, rate, b1=b1)
@@ -236,7 +241,9 @@ def _rate(
     else:
         if decay_steps is None:
             raise ValueError(f"schedule={schedule} needs decay_steps")
-        length = max(decay_steps - warmup_steps, 1)
+        if warmup_steps >= decay_steps:
+            raise ValueError(f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}")
+        length = decay_steps - warmup_steps
         make = optax.linear_schedule if schedule == "linear" else cosine
         main = make(lr, 0.0 if lr_end is None else lr_end, length)
     if warmup_steps:

@@ -27,6 +27,9 @@ def describe(experiment: Experiment) -> list[str]:
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
     lines.append(f"state     {bytes_ / 2**20:.1f} MiB, of which {options.keep} checkpoints are kept")
+    if experiment.ensemble is not None:
+        apart = ", ".join(experiment.ensemble.varied)
+        lines.append(f"ensemble  {len(experiment.ensemble.members)} members, apart in {apart}")
     lines.append(
         f"steps     {options.steps:,} of {experiment.strategy.batches} x {options.batch_size} examples, "
         f"{options.steps_per_call} in one call"

@@ -339,8 +339,7 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     data, options = experiment.dataset, experiment.train
     if not experiment.metrics:
         return None
-    if data is None or not draws(experiment.game):
-        raise UserError(f"metric={list(experiment.metrics)}: this game draws no samples: metric=none.")
+    assert data is not None
     extractor = experiment.features(data)
     evaluator = Evaluator(experiment.metrics, extractor, data, options.eval_samples, options.objective)
     named = ", ".join(experiment.metrics)
@@ -382,6 +381,8 @@ def _summary(members: list[Member], clock: Clock) -> str:
         for player in members[0].experiment.game.players
     }
     losses = "  ".join(f"{player} {mean:.4g}" for player, mean in means.items())
+    if all("distance" in member.latest for member in going):  # to a known equilibrium
+        losses += f"  distance {np.mean([member.latest['distance'] for member in going]):.4g}"
     many = f"{len(going)} of {len(members)} members  " if len(members) > 1 else ""
     return many + (f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses)
 
@@ -389,6 +390,12 @@ def _summary(members: list[Member], clock: Clock) -> str:
 def _figures(final: dict[str, float], member: Member) -> str:
     losses = {player: final.get(f"{player}/loss") for player in member.experiment.game.players}
     shown = [f"{player} {loss:.4g}" for player, loss in losses.items() if loss is not None]
+    if "distance" in final:
+        shown.append(f"distance {final['distance']:.4g}")
+    if member.watch.suspicion:
+        shown.append("collapse suspected")
+    if member.spectrum:
+        shown.append(member.spectrum["verdict"])
     if "modes" in final:
         shown.append(f"modes {final['modes']:.0f} of {final['modes_total']:.0f}, quality {final['quality']:.1%}")
     return "  ".join(shown)

@@ -63,7 +63,7 @@ def load(
     told = facts(directory)
     config = configuration.stored(told["config"], modules, ("dataset",) if data else ())
     config["train"]["ensemble"] = None
-    if config["dataset"] is None or "spec" not in told:
+    if not config["dataset"] or "spec" not in told:
         raise UserError(f"{directory}: this run makes no samples.")
     experiment = build(config, None if data else _spec(told["spec"]))
     if not sampling.draws(experiment.game):

@@ -62,15 +62,14 @@ class Watch:
         if figures.get("diversity", 1.0) < _COLLAPSED and not self.story:
             self.suspicion = self.suspicion or {"collapse_suspected_at": at}
 
-    def collapse(self, figures: dict[str, float]) -> list[str]:
-        """What to say of a suspected collapse, and what to try."""
+    def collapse(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
+        """What to say of a suspected collapse, and what to try that the run has not."""
         if not self.suspicion:
             return []
         at, share = self.suspicion["collapse_suspected_at"], figures.get("diversity", 0.0)
         return [
             f"step {at}: collapse suspected. At the end the samples are {share:.0%} as varied as the data.",
-            "Try penalty=[r1], augment=[packing], model.discriminator.dropout=0.3 or minibatch=std, or a smaller "
-            "optim.generator.lr.",
+            f"Try one of: {', '.join([*_untried(config), 'a smaller optim.generator.lr'])}.",
         ]
 
     def recall(self, facts: dict[str, Any]) -> None:
@@ -80,6 +79,20 @@ class Watch:
     @property
     def stopped(self) -> bool:
         return self._stops and bool(self.story)
+
+
+def _untried(config: dict[str, Any]) -> list[str]:
+    """What helps against a collapse and can be had with this configuration, but is not in it."""
+    lists = [
+        f"{group}=[{name}]"
+        for group, name in (("penalty", "r1"), ("augment", "packing"))
+        if name not in config[group]
+    ]
+    own = (config["model"] or {}).get("discriminator", {})
+    values = {"dropout": (0.0, 0.3), "minibatch": ("none", "std")}
+    return lists + [
+        f"model.discriminator.{name}={value}" for name, (unset, value) in values.items() if own.get(name) == unset
+    ]
 
 
 class Clock:

@@ -83,6 +83,16 @@ def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
     assert len({values.tobytes() for values in metrics["generator/loss"]}) == 8  # the members do differ
 
 
+def test_a_rate_of_one_players_own_may_vary():
+    """Two time scales: optim.discriminator.lr, though the players share optim.lr so far."""
+    together = Together([*TINY, "train.ensemble={optim.discriminator.lr:[1e-4,1e-2]}"], vectorise=True)
+    metrics = together.run(4)
+    for i, rate in enumerate((1e-4, 1e-2)):
+        told = Program(experiment([*TINY, f"optim.discriminator.lr={rate}"])).run(4)
+        np.testing.assert_allclose(metrics["generator/loss"][i], told["generator/loss"], rtol=1e-4)
+    assert not np.allclose(*metrics["generator/loss"])
+
+
 def test_lazy_penalties_stay_a_branch():
     """An unbatched step count keeps the condition one: as a select, the penalty would cost its price every step."""
     together = Together([*BASE, VARIED], vectorise=True)

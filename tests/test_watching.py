@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY, command, environment
 
 import gan_cli
+from gan_cli.cli.train import experiment
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.metrics import spectrum
 from gan_cli.metrics.classifier import Classifier
@@ -55,6 +56,21 @@ def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
     assert told(0.1, 0.1, 0.8) is None  # recovered
 
 
+def test_what_to_try_is_what_has_not_been_tried():
+    def advice(*overrides):
+        watch = Watch(("x",), stops=True)
+        watch.end(1, {"diversity": 0.1})
+        return watch.collapse({"diversity": 0.1}, experiment([*TINY, *overrides]).config)[1]
+
+    assert advice("model.discriminator.dropout=0") == (
+        "Try one of: penalty=[r1], augment=[packing], model.discriminator.dropout=0.3, "
+        "model.discriminator.minibatch=std, a smaller optim.generator.lr."
+    )
+    assert advice("penalty=[r1]", "augment=[packing]", "model.discriminator.minibatch=std") == (
+        "Try one of: a smaller optim.generator.lr."
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("collapses", [True, False])
 def test_runs_that_do_and_do_not_collapse(collapses, tmp_path):
@@ -95,24 +111,26 @@ def test_arnoldi_finds_the_leading_eigenvalues():
     np.testing.assert_allclose(spectrum.leading(lambda v: apart @ v, 60, 3).real, [9, -7, 5], rtol=1e-2)
 
 
+# With R1 of gamma 2 at the equilibrium: gamma/2 +- sqrt(gamma^2/4 - 1/4).
+DIRAC = [
+    "experiment=dirac_gan",
+    "penalty=[r1]",
+    "penalty.r1.gamma=2",
+    "model.generator.start=0",
+    "model.discriminator.start=0",
+]
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected", "verdict"),
     [
         (["experiment=bilinear"], [1j, -1j], "rotating"),
         (["experiment=quadratic", "game.a=0.5", "game.c=0.5"], [0.5 + 1j, 0.5 - 1j], "converging"),
         (["experiment=quadratic", "game.a=-0.5", "game.c=-0.5"], [-0.5 + 1j, -0.5 - 1j], "diverging"),
-        # Dirac-GAN with R1 of gamma 2 at the equilibrium: gamma/2 +- sqrt(gamma^2/4 - 1/4).
-        (
-            [
-                "experiment=dirac_gan",
-                "penalty=[r1]",
-                "penalty.r1.gamma=2",
-                "model.generator.start=0",
-                "model.discriminator.start=0",
-            ],
-            [1 + 0.75**0.5, 1 - 0.75**0.5],
-            "converging",
-        ),
+        (["experiment=quadratic", "game.a=0", "game.b=0", "game.c=0"], [0], "flat"),
+        (DIRAC, [1 + 0.75**0.5, 1 - 0.75**0.5], "converging"),
+        # A lazy penalty is one of its weight, whether or not it was due at the last step.
+        ([*DIRAC, "penalty.r1.interval=4"], [1 + 0.75**0.5, 1 - 0.75**0.5], "converging"),
     ],
 )
 def test_eigenvalues_of_known_games(overrides, expected, verdict, tmp_path, monkeypatch):

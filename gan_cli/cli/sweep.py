@@ -225,7 +225,9 @@ def _figures(job: Job) -> list[str]:
     final = job.last_record() if job.exit_status is None else facts.get("final", {})
     told = [f"step {final['step']:,}"] if "step" in final else []
     told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
-    told += [f"{name} {final[name]:.4g}" for name in ("modes", "quality") if final.get(name) is not None]
+    told += [
+        f"{name} {final[name]:.4g}" for name in ("distance", "modes", "quality") if final.get(name) is not None
+    ]
     if objective := facts.get("objective"):
         told.append(f"best {objective['name']} {objective['value']:.4g}")
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -84,8 +85,8 @@ class GAN:
             if penalty.per_example and self._couples_batch:
                 raise UserError(
                     f"penalty.{name}: is of each example's own gradient, which a discriminator that normalises or "
-                    "compares its batch does not have (Gulrajani et al. 2017, section 4): "
-                    "model.discriminator.norm=layer, or penalty=[r1]."
+                    "compares its batch does not have (Gulrajani et al. 2017, section 4): for model.discriminator "
+                    "norm=layer and minibatch=none, or penalty=[r1]."
                 )
 
         def shapes() -> Any:
@@ -108,6 +109,12 @@ class GAN:
             raise UserError(f"model.conditional={kind}: the data have no labels.")
         if self._packing is not None:
             raise UserError(f"model.conditional={kind}: what is packed has a label for each example, not one.")
+
+    def unhurried(self) -> GAN:
+        """The game whose lazy penalties are due at every step: what its steps are on average."""
+        game = copy.copy(self)
+        game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
+        return game
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state of both networks, from one key."""

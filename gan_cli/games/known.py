@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_cli.augment import Augment
+from gan_cli.errors import UserError
 from gan_cli.games.gan import GAN
 from gan_cli.losses import Loss
 from gan_cli.models import Model
@@ -65,6 +66,12 @@ def dirac_gan(
 class _DiracGAN(GAN):
     averaged = ()
     decode = None  # type: ignore[assignment]  # what it makes is known: it is the players' way that is drawn
+
+    def _check(self) -> None:
+        super()._check()
+        params, _ = jax.eval_shape(self.init, jax.random.key(0))
+        if any("value" not in own for own in params.values()):
+            raise UserError("game=dirac_gan: its players are a number each: model=dirac dataset=point.")
 
     def measure(self, params: ByPlayer) -> Metrics:
         """Where the players stand, and how far that is from the equilibrium."""

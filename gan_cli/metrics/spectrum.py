@@ -11,23 +11,24 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gan_cli import engine
-from gan_cli.build import Experiment
+from gan_cli.data.source import Dataset
 from gan_cli.strategies import moves
-from gan_cli.types import Batch
+from gan_cli.types import Batch, Game
 
 _ROTATES = 3.0
 
 
-def of_game(experiment: Experiment, state: engine.TrainState, count: int) -> dict[str, Any]:
+def of_game(
+    game: Game, data: Dataset | None, batch_size: int, seed: int, state: engine.TrainState, count: int
+) -> dict[str, Any]:
     """The leading eigenvalues where a run's players stand, on the run's first batch, and what they say.
 
     Returns:
         ``eigenvalues``, each a real and an imaginary part, and ``verdict``.
     """
-    data, size = experiment.dataset, experiment.train.batch_size
-    batch = Batch(engine.first_examples(data, experiment.seed, size, size)) if data else None
-    key = engine.step_key(experiment.seed, state.step)
-    evaluate = moves.field(experiment.game, state, batch, key)  # type: ignore[arg-type]
+    batch = Batch(engine.first_examples(data, seed, batch_size, batch_size)) if data else None
+    steady = getattr(game, "unhurried", lambda: game)()
+    evaluate = moves.field(steady, state, batch, engine.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit
@@ -36,6 +37,15 @@ def of_game(experiment: Experiment, state: engine.TrainState, count: int) -> dic
 
     found = leading(lambda v: np.asarray(product(jnp.asarray(v, flat.dtype))), flat.size, count)
     return {"eigenvalues": [[float(e.real), float(e.imag)] for e in found], "verdict": verdict(found)}
+
+
+def memory_needed(size: int, count: int) -> int:
+    """Bytes that ``leading`` takes."""
+    return 8 * size * (_dimensions(size, count) + 1)
+
+
+def _dimensions(size: int, count: int) -> int:
+    return min(size, 2 * count + 10)
 
 
 def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, seed: int = 0) -> np.ndarray:
@@ -49,7 +59,7 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
     Returns:
         Complex, by falling modulus; fewer where the matrix has no more.
     """
-    steps = min(size, 2 * count + 10)
+    steps = _dimensions(size, count)
     basis = np.zeros((steps + 1, size))
     hessenberg = np.zeros((steps + 1, steps))
     start = np.random.default_rng(seed).standard_normal(size)
@@ -74,8 +84,11 @@ def verdict(eigenvalues: np.ndarray) -> str:
     """What the flow x' = -F(x) does along the leading directions, of which J has these eigenvalues.
 
     diverging: one has a negative real part. rotating: the largest imaginary part is several times the smallest real
-    part of the pairs, so that players circle much more than they approach. converging: neither.
+    part of the pairs, so that players circle much more than they approach. flat: there is no slope anywhere.
+    converging: none of these.
     """
+    if not eigenvalues.any():
+        return "flat"
     tolerance = 1e-4 * np.abs(eigenvalues).max(initial=0.0)
     if (eigenvalues.real < -tolerance).any():
         return "diverging"

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gan_cli.engine import TrainState
-from gan_cli.strategies.moves import Optimisers, field, gradient, move, move_all
+from gan_cli.errors import UserError
+from gan_cli.strategies.moves import Optimisers, check_own_points, field, gradient, move, move_all
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree, UnitFloat
 
 
@@ -19,6 +20,7 @@ def extragradient(game: Game, optimisers: Optimisers) -> Strategy:
     With Adam it is ExtraAdam (Gidel et al. 2019, algorithm 4): both evaluations enter the moments. Each evaluation
     has a batch and draws of its own. Cost: two gradient evaluations a player.
     """
+    check_own_points("extragradient", optimisers)
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         metrics: Metrics = {}
@@ -39,7 +41,19 @@ def optimistic(game: Game, optimisers: Optimisers) -> Strategy:
     look ahead (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for Adam).
 
     The first step is a plain one, as if the past were equal to it. Cost: one gradient evaluation a player.
+
+    Raises:
+        UserError: an optimiser projects (``weight_clip``): what it has projected is moved on here.
     """
+    check_own_points("optimistic", optimisers)
+    for player, optimiser in optimisers.items():
+        far = jnp.float32(1e6)
+        update, _ = optimiser.update(0 * far, optimiser.init(far), far)
+        if not isinstance(update, jax.core.Tracer) and update < -far / 2:
+            raise UserError(
+                f"strategy=optimistic: would move the {player} out of the box of optim.weight_clip: "
+                "strategy=extragradient, or a penalty."
+            )
 
     def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         (batch,) = batches
@@ -69,6 +83,7 @@ def lookahead(
 
     Cost: that of ``inner``.
     """
+    check_own_points("lookahead", optimisers)
     base = inner(game, optimisers)
 
     def init(params: Tree) -> Tree:

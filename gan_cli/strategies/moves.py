@@ -9,9 +9,24 @@ import jax
 import optax
 
 from gan_cli.engine import TrainState
+from gan_cli.errors import UserError
 from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
 
 Optimisers = dict[str, optax.GradientTransformation]
+
+
+def check_own_points(strategy: str, optimisers: Optimisers) -> None:
+    """Refuse optimisers that keep points of their own: the strategy puts players where no move of theirs led.
+
+    Raises:
+        UserError: there is one.
+    """
+    for player, optimiser in optimisers.items():
+        if hasattr(optimiser, "evaluate"):
+            raise UserError(
+                f"strategy={strategy}: moves the {player} to points that its optimiser, which averages its own, "
+                "does not know of: optim=adam, or strategy=alternating."
+            )
 
 
 def gradient(
