@@ -183,7 +183,7 @@ def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
     return Parts(game, strategy, optimisers, filled["seed"])
 
 
-def _make(node: Any, name_of_it: str = "") -> Any:
+def _make(node: Any, label: str = "") -> Any:
     """What a checked node of ``_target_`` and options describes, nested ones first.
 
     Not Hydra's ``instantiate``, which accepts no traced number, and would act on more than was checked.
@@ -207,7 +207,7 @@ def _make(node: Any, name_of_it: str = "") -> Any:
     except (TypeError, ValueError) as error:
         if isinstance(error, jax.errors.JAXTypeError):
             raise
-        raise UserError(f"{name_of_it or node['_target_']}: {error}") from error
+        raise UserError(f"{label or node['_target_']}: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------ ensembles
