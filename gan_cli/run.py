@@ -275,7 +275,7 @@ def _train(
         runs.append(
             Run(member.directory, status, step, final, exit_status, objective=member.best.value, _draw=drawer)
         )
-    rate = f", {clock.rate:,.0f} steps/s" if clock.rate else ""
+    rate = f", {_speed(clock.rate)}" if clock.rate else ""
     first = f", first call after {clock.first:.1f} s" if clock.first is not None else ""
     status = over if any(member.going for member in members) else "diverged"
     reporter.say(f"{status:9} at step {step}{rate}{first}")
@@ -384,7 +384,11 @@ def _summary(members: list[Member], clock: Clock) -> str:
     if all("distance" in member.latest for member in going):  # to a known equilibrium
         losses += f"  distance {np.mean([member.latest['distance'] for member in going]):.4g}"
     many = f"{len(going)} of {len(members)} members  " if len(members) > 1 else ""
-    return many + (f"{losses}  {clock.rate:,.0f} steps/s" if clock.rate else losses)
+    return many + (f"{losses}  {_speed(clock.rate)}" if clock.rate else losses)
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"
 
 
 def _figures(final: dict[str, float], member: Member) -> str:
