@@ -45,10 +45,6 @@ def _squared_gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Arr
     return jnp.sum(gradient.reshape(len(x), -1) ** 2, axis=1)
 
 
-def _changing(gamma: float, gamma_end: float | None, decay_steps: int | None) -> float | optax.Schedule:
-    return gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps)
-
-
 def r1(
     *,
     gamma: NonNegativeFloat = 1.0,
@@ -60,11 +56,7 @@ def r1(
 
     ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
     """
-
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        return 0.5 * _squared_gradient_norm(critic, params, real).mean()
-
-    return Penalty(function, _changing(gamma, gamma_end, decay_steps), interval)
+    return _zero_centred(lambda real, fake: real, gamma, gamma_end, decay_steps, interval)
 
 
 def r2(
@@ -78,11 +70,20 @@ def r2(
 
     ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
     """
+    return _zero_centred(lambda real, fake: fake, gamma, gamma_end, decay_steps, interval)
 
+
+def _zero_centred(
+    side: Callable[[jax.Array, jax.Array], jax.Array],
+    gamma: float,
+    gamma_end: float | None,
+    decay_steps: int | None,
+    interval: int,
+) -> Penalty:
     def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        return 0.5 * _squared_gradient_norm(critic, params, fake).mean()
+        return 0.5 * _squared_gradient_norm(critic, params, side(real, fake)).mean()
 
-    return Penalty(function, _changing(gamma, gamma_end, decay_steps), interval)
+    return Penalty(function, gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps), interval)
 
 
 def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
