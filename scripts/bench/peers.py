@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 Tensor = torch.Tensor
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# As JAX does by default: on a GPU, float32 products and convolutions take TF32's ten bits of their operands.
+torch.backends.cuda.matmul.allow_tf32 = True
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Within it, PyTorch uses no TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+    torch.backends.cuda.matmul.allow_tf32 = True
 
 
 # ------------------------------------------------------------------------------------------- networks
