@@ -1,0 +1,160 @@
+"""Lowers the programs of many configurations with the package that Python finds first, and samples fixtures.
+
+    python scripts/compare/lower.py OUT FIXTURES [--steps 20] [NAME ...]
+
+Writes ``OUT/programs.json``: by configuration, the normalised StableHLO of the compiled steps and of the
+initialisation, and by fixture the SHA-256 of what ``gan-sample`` draws. With ``--steps``, trains the named
+configurations for so many steps instead and writes their arrays to ``OUT/NAME.npz``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+try:
+    from gan_cli.config.build import experiment
+    from gan_cli.engine.program import Program
+except ImportError:  # before the package had rooms
+    from gan_cli.cli.train import experiment  # type: ignore[no-redef]
+    from gan_cli.program import Program  # type: ignore[no-redef]
+
+_SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "train.log_every=5",
+          "train.sample_every=0", "train.checkpoint_every=0", "logger=none")  # fmt: skip
+_TINY = ("model.latent_dim=4", "model.generator.width=8", "model.discriminator.width=8")
+_PLAIN = ("model.discriminator.dropout=0.0",)
+
+# Every strategy, optimiser, model and loss at least once; every penalty and augmentation; both kinds of ensemble.
+CONFIGURATIONS: dict[str, tuple[str, ...]] = {
+    "default": _TINY,
+    "dcgan": (*_TINY, "model=dcgan", "optim=sgd", "optim.schedule=cosine", "optim.warmup_steps=4"),
+    "resnet": (*_TINY, "model=resnet", "loss=hinge", "optim=momentum", "optim.nesterov=true"),
+    "r3gan": ("experiment=r3gan", *_TINY, "train.steps_per_call=5", "train.log_every=5"),
+    "pacgan": ("experiment=pacgan_grid", "dataset.size=1000"),
+    "ring": ("experiment=ring", *_TINY, "dataset.size=1000"),
+    "dirac": ("experiment=dirac_gan", "augment=[noise]", "augment.noise.anneal_steps=10", "penalty=[r1]"),
+    "bilinear": ("experiment=bilinear", "strategy=extragradient"),
+    "quadratic": ("experiment=quadratic", "strategy=consensus"),
+    "simultaneous": (*_TINY, "strategy=simultaneous", "optim=amsgrad", "loss=lsgan", "optim.clip_norm=1"),
+    "extragradient": (*_TINY, "strategy=extragradient", "optim=adabelief", "loss=wgan", "penalty=[wgan_gp]"),
+    "optimistic": (*_TINY, "strategy=optimistic", "optim=optimistic_adam", "loss=relativistic_average"),
+    "lookahead": (*_TINY, "strategy=lookahead", "optim=adamw", "penalty=[orthogonal,consistency]"),
+    "unrolled": (*_TINY, "strategy=unrolled", "strategy.depth=2", "optim=rmsprop", "loss=fgan"),
+    "consensus": (*_TINY, "strategy=consensus", "optim=lion", "loss=minimax", "loss.smoothing=0.1"),
+    "symplectic": (*_TINY, "strategy=symplectic", "optim=muon", "optim.clip_value=0.1"),
+    "competitive": (*_TINY, *_PLAIN, "strategy=competitive", "strategy.iterations=3", "optim=sgd",
+                    "optim.clip_norm=null"),
+    "schedule_free": (*_TINY, "optim=schedule_free"),
+    "two_optimisers": (*_TINY, "optim@optim.discriminator=sgd", "optim.generator.lr=1e-4", "optim.b2_start=0.9"),
+    "critic": (*_TINY, "strategy.n_critic=3", "strategy.fresh_latents=true", "optim.weight_clip=0.05",
+               "penalty=[r1,r2]", "penalty.r1.interval=4", "penalty.r2.gamma_end=0.1"),
+    "normalised": (*_TINY, "model.generator.norm=batch", "model.discriminator.norm=batch", "penalty=[dragan]",
+                   "model.discriminator.norm=layer", "dataset.flip=true"),
+    "spectral": (*_TINY, "model.discriminator.norm=spectral", "penalty=[one_sided_gp]", "loss=relativistic"),
+    "augmented": (*_TINY, "augment=[adaptive,diffaugment,packing]", "model.discriminator.minibatch=std"),
+    "minibatch": (*_TINY, "model=dcgan", "model.discriminator.minibatch=discrimination"),
+    "projection": (*_TINY, "model.conditional=projection"),
+    "concat": (*_TINY, "model=dcgan", "model.conditional=concat"),
+    "acgan": (*_TINY, "model.conditional=acgan"),
+    "bfloat16": (*_TINY, "train.precision=bfloat16"),
+    "ensemble": (*_TINY, "train.ensemble={optim.lr:[1e-4,2e-4],seed:[1,2]}"),
+    "ensemble_dcgan": (*_TINY, "model=dcgan", "train.ensemble=2", "train.on_nan=continue"),
+    "streamed": (*_TINY, "dataset=folder", "dataset.path={images}", "dataset.stream=true", "dataset.flip=true"),
+}  # fmt: skip
+
+
+def normalised(text: str) -> str:
+    """StableHLO with its symbols renamed in order of appearance, and without the names of Python's arguments."""
+    text = re.sub(r'jax\.(result_info|arg_info) = "(?:[^"\\]|\\.)*"', r"\1", text)
+    names: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        name = match.group(0)
+        return names.setdefault(name, f"{name[0]}{len(names)}")
+
+    return re.sub(r"[%@][\w.$-]+", renamed, text)
+
+
+def lowered(program: Any) -> dict[str, str]:
+    """The compiled steps and the initialisation of a program, as normalised text."""
+    init = jax.jit(program.init)
+    steps = program.lower(jax.eval_shape(init), 5)
+    return {"steps": normalised(steps.as_text()), "init": normalised(init.lower().as_text())}
+
+
+def trained(program: Any, steps: int) -> dict[str, np.ndarray]:
+    """The arrays of the state after so many steps."""
+    state, step = program.init(), 0
+    while step < steps:
+        length = program.call(step)
+        state, *_ = program.run(state, step)
+        step += length
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def sampled(run: Path) -> str:
+    """A SHA-256 of the arrays that ``gan-sample`` writes for a run."""
+    from gan_cli.cli.sample import main as gan_sample
+
+    with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
+        out = Path(place) / "samples.npz"
+        if gan_sample([str(run), "--num", "16", "--seed", "3", "--out", str(out)]):
+            return "failed"
+        arrays = np.load(out)
+        digest = hashlib.sha256()
+        for name in sorted(arrays.files):
+            digest.update(name.encode() + arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def images(folder: Path) -> None:
+    """A few images to stream."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i:02}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("fixtures", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--steps", type=int)
+    options = parser.parse_args()
+    out = options.out.resolve()
+    found: dict[str, Any] = {"programs": {}, "samples": {}}
+    with tempfile.TemporaryDirectory() as place:
+        images(Path(place))
+        for name in options.names or CONFIGURATIONS:
+            overrides = [o.format(images=place) if "{images}" in o else o for o in CONFIGURATIONS[name]]
+            program = Program(experiment([*_SMALL, *overrides]))
+            print(name, flush=True, file=sys.stderr)
+            try:
+                if options.steps:
+                    np.savez(out / f"{name}.npz", **trained(program, options.steps))  # type: ignore[arg-type]
+                else:
+                    found["programs"][name] = lowered(program)
+            finally:
+                program.close()
+    if not options.steps:
+        for expected in sorted(options.fixtures.resolve().glob("*/*/expected.json")):
+            for run in json.loads(expected.read_text())["runs"]:
+                directory = expected.parent / run
+                found["samples"][f"{expected.parent.name}/{run}"] = sampled(directory)
+        (out / "programs.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
