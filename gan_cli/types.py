@@ -107,9 +107,9 @@ class Game(Protocol):
     moving average is kept. A game that draws samples has ``decode(params, net_state, latents, labels)``, the
     ``latent_dim`` of its latents, the ``spec`` of its examples, and in ``classes`` the number of those that can be
     asked for, or None; one whose fake batch can be shared between the moves has ``fake`` (see
-    ``gan_cli.strategies.basic.alternating``); one that can tell from the parameters alone where the players stand
-    has ``measure(params) -> metrics``; one of whose steps not all are alike has ``unhurried()``, the game that they
-    are on average.
+    ``gan_cli.strategies.alternating``); one that can tell from the parameters alone where the players stand has
+    ``measure(params) -> metrics``; one of whose steps not all are alike has ``unhurried()``, the game that they are
+    on average.
     """
 
     players: tuple[str, ...]

@@ -17,8 +17,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 import jax
 import pytest
 
-from gan_cli import engine
-from gan_cli.build import Experiment
+from gan_cli.config.build import Experiment
+from gan_cli.engine import steps
+from gan_cli.engine.state import init_state
 
 HERE = Path(__file__).parent
 # A game of two numbers that lies beside the tests (toy.py, configs/).
@@ -105,9 +106,9 @@ class Program:
     def __init__(self, experiment: Experiment):
         e = self.experiment = experiment
         data = e.dataset
-        self.chunk = engine.compile_chunk(e.parts, data.feed if data else None, e.train.batch_size, e.train.ema)
+        self.chunk = steps.compile_chunk(e.parts, data.feed if data else None, e.train.batch_size, e.train.ema)
         self.arrays = jax.device_put(data.arrays) if data else None
-        self.state = jax.jit(lambda: engine.init(e.parts))()
+        self.state = jax.jit(lambda: init_state(e.parts))()
 
     def run(self, length: int) -> dict[str, Any]:
         """Make ``length`` steps; returns the metrics of each."""

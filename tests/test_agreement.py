@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gan_cli.metrics import frechet, kernel, manifold, score
+from gan_cli.metrics import fid, precision_recall
+from gan_cli.metrics import inception_score as score
+from gan_cli.metrics import kid as kernel
 
 fidelity = pytest.importorskip(
     "fidelity", reason="pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
@@ -27,7 +29,7 @@ def test_fid(n):
     theirs = fidelity.metric_fid
     first, second = (theirs.fid_features_to_statistics(fidelity.torch.from_numpy(x)) for x in (fake, real))
     expected = theirs.fid_statistics_to_metric(first, second, False)[theirs.KEY_METRIC_FID]
-    assert frechet.fid(fake, real)["fid"] == pytest.approx(expected, rel=1e-3)
+    assert fid.fid(fake, real)["fid"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_kid_of_the_same_subsets():
@@ -57,6 +59,6 @@ def test_precision_and_recall(features):
     precision, recall = fidelity.metric_prc.calculate_precision_recall_full(
         *(fidelity.torch.from_numpy(x) for x in (fake, real)), neighborhood=3
     )
-    found = manifold.precision_recall(fake, real, k=3)
+    found = precision_recall.precision_recall(fake, real, k=3)
     assert found == pytest.approx({"precision": precision, "recall": recall}, rel=1e-3)
     assert 0.05 < precision < 1

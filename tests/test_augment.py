@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import TINY, Program
 
-from gan_cli import augment, engine, transforms
-from gan_cli.cli.train import experiment
+from gan_cli import augment, transforms
+from gan_cli.config.build import experiment
+from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
 
 KEY = jax.random.key(0)
@@ -147,7 +148,7 @@ def test_images_only():
 
 def test_shown_is_what_the_picture_shows():
     e = experiment([*TINY, "augment=[diffaugment,packing]"])
-    state = engine.init(e.parts)
+    state = init_state(e.parts)
     images = jnp.ones((8, 28, 28, 1))
     shown = e.game.shown(images, state.net_state, KEY, 0)
     assert shown.shape == images.shape and (np.asarray(shown) != 1).any()

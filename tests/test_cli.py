@@ -16,9 +16,9 @@ from conftest import TINY, TOY, command, environment
 from PIL import Image
 
 import gan_cli
-from gan_cli import config
-from gan_cli.cli import compose, launcher
+from gan_cli.cli import launcher
 from gan_cli.cli.train import main
+from gan_cli.config import check, compose
 from gan_cli.errors import UserError
 
 # Arguments, and what the message must name: the key, the value, the near miss or the choices.
@@ -257,7 +257,7 @@ def test_python_api(folder):
 def test_runs_of_the_same_second_do_not_share_a_directory(folder):
     runs = [gan_cli.train(TINY, quiet=True) for _ in range(2)]
     assert runs[0].directory != runs[1].directory
-    from gan_cli.cli.compose import claim
+    from gan_cli.config.compose import claim
 
     assert [claim(Path("x/a")).name for _ in range(3)] == ["a", "a-1", "a-2"]
 
@@ -349,7 +349,7 @@ def test_environment_is_left_alone(folder):
 def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own():
     def composed(*overrides):
         with compose.session() as hydra:
-            return config.check(compose.ours(compose.compose(hydra, ["experiment=ring", *overrides])))
+            return check.check(compose.ours(compose.compose(hydra, ["experiment=ring", *overrides])))
 
     assert composed("optim=sgd")["optim"] == composed("experiment=seed_mlp", "optim=sgd")["optim"]
     assert composed("optim=sgd", "optim.lr=3")["optim"]["lr"] == 3
@@ -370,7 +370,7 @@ def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own
         {"model": {"generator": {"inner": {"_target_": "os.getcwd"}}}},
         {"model": {"generator": {"_target_": "optax.sgd", "learning_rate": [{"_target_": "os.getcwd"}]}}},
         {"loss": {"_target_": "gan_cli.cli.train.train", "config_dir": "evil"}},
-        {"loss": {"_target_": "gan_cli.files.write_json"}},
+        {"loss": {"_target_": "gan_cli.storage.files.write_json"}},
         {"model": {"generator": ["${oc.env:HOME}"]}},
         {"model": {"generator": {"_args_": [1]}}},
     ],
@@ -378,12 +378,12 @@ def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own
 def test_nothing_hides_from_the_allow_list(node):
     """Hydra instantiates lists and plain mappings too: every target in them is held to the same rules."""
     with compose.session() as hydra:
-        checked = config.check(compose.ours(compose.compose(hydra, [])))
+        checked = check.check(compose.ours(compose.compose(hydra, [])))
     ((group, value),) = node.items()
     hostile = checked | {group: checked[group] | value}
     with pytest.raises(UserError):
-        config.stored(hostile, [])
-    assert config.stored(checked, []) == checked
+        check.stored(hostile, [])
+    assert check.stored(checked, []) == checked
 
 
 def test_a_search_goes_on_where_it_stopped(gan_train, tmp_path):

@@ -14,9 +14,9 @@ from conftest import TINY, Program
 from PIL import Image
 
 import gan_cli.data.tfds as tfds_module
-from gan_cli import engine
-from gan_cli.cli.train import experiment
-from gan_cli.data.source import normalise
+from gan_cli.config.build import experiment
+from gan_cli.data.scaling import normalise
+from gan_cli.engine.state import init_state
 from gan_cli.types import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def test_every_option_of_a_player_has_an_effect():
     flat = {}
     for change in ["seed=0", "strategy=alternating", *changes]:  # the first two change nothing
         e = experiment([*base, *change.split()])
-        state = engine.init(e.parts)
+        state = init_state(e.parts)
         batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
         for i in range(1 if change.startswith(("model", "seed")) else 2):
             state, _ = e.strategy.step(state, [batch], jax.random.key(i))

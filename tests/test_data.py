@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from gan_cli.data import images
+from gan_cli.data.feed import Feed, shuffled
 from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.source import Feed, shuffled
 from gan_cli.data.tfds import tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage

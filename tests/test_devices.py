@@ -18,10 +18,11 @@ from conftest import TINY, command, environment
 from test_run import manifest, records
 from test_stream import make_images
 
-from gan_cli import checkpoint
-from gan_cli.cli.train import experiment, main
+from gan_cli.cli.train import main
+from gan_cli.config.build import experiment
+from gan_cli.engine.program import Program
 from gan_cli.errors import UserError
-from gan_cli.program import Program
+from gan_cli.storage import checkpoint
 
 # Plain SGD: Adam divides rounding by itself wherever a gradient is zero but for rounding.
 SGD = ["optim=sgd", "optim.lr=0.01"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import TINY, Program
 
-from gan_cli.cli.train import experiment
-from gan_cli.data.source import normalise
+from gan_cli.config.build import experiment
+from gan_cli.data.scaling import normalise
 from gan_cli.types import Batch
 
 # Everything stateful at once: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
@@ -146,12 +146,12 @@ def test_bfloat16_keeps_float32_state(model, penalty):
 
 def test_the_order_is_a_function_of_seed_and_step():
     """A loader that starts in the middle reads what one from the start would; test_stream.py compares the bits."""
-    from gan_cli import engine
+    from gan_cli.engine import randomness
 
     e = experiment([*TINY, "strategy.n_critic=2"])
     data = e.dataset
-    order = np.asarray(engine.order(data.feed, e.seed, 5, 3, 2, 8))
-    whole = np.asarray(engine.order(data.feed, e.seed, 0, 8, 2, 8))
+    order = np.asarray(randomness.order(data.feed, e.seed, 5, 3, 2, 8))
+    whole = np.asarray(randomness.order(data.feed, e.seed, 0, 8, 2, 8))
     np.testing.assert_array_equal(order, whole[5:])
     assert order.shape == (3, 2, 8) and len(np.unique(order)) == 48
 

@@ -13,10 +13,10 @@ from conftest import TINY, Program
 from test_run import manifest, records
 
 import gan_cli
-from gan_cli import engine
-from gan_cli.cli.train import experiment
+from gan_cli.config.build import experiment
+from gan_cli.engine.ensemble import compile_ensemble, init_ensemble, member
 from gan_cli.errors import UserError
-from gan_cli.signals import StopSignal
+from gan_cli.training.signals import StopSignal
 
 # What each kind of option does with a traced number: rates, moments, clipping, penalties (one of them lazy), seeds.
 VARIED = "train.ensemble={optim.lr:[1e-3,2e-3],penalty.r1.gamma:[0.1,1.0],seed:[1,4294967295]}"
@@ -42,9 +42,9 @@ class Together:
         make, varied, options = e.ensemble.make, e.ensemble.varied, e.train
         feed = e.dataset.feed
         freeze = options.on_nan == "stop"
-        self.chunk = engine.compile_ensemble(make, varied, feed, options.batch_size, options.ema, freeze, vectorise)
+        self.chunk = compile_ensemble(make, varied, feed, options.batch_size, options.ema, freeze, vectorise)
         self.arrays = jax.device_put(e.dataset.arrays)
-        self.state = jax.jit(lambda: engine.init_ensemble(make, varied))()
+        self.state = jax.jit(lambda: init_ensemble(make, varied))()
 
     def run(self, length):
         self.state, metrics, self.finite = self.chunk(self.state, self.arrays, length)
@@ -70,7 +70,7 @@ def alone():
 def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
     """Within 1e-4 after 20 steps."""
     together = Together([*BASE, VARIED], vectorise)
-    start = {i: jax.device_get(engine.member(together.state, i)) for i in alone}
+    start = {i: jax.device_get(member(together.state, i)) for i in alone}
     metrics = together.run(20)
     assert together.state.alive.all() and together.chunk._cache_size() == 1
     for i, (begun, told, ended) in alone.items():
@@ -78,7 +78,7 @@ def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         for name, values in told.items():
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
-        for a, b in zip(*map(jax.tree.leaves, (ended, engine.member(together.state, i))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (ended, member(together.state, i))), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     assert len({values.tobytes() for values in metrics["generator/loss"]}) == 8  # the members do differ
 
@@ -111,13 +111,13 @@ def test_a_member_that_diverges_is_frozen(vectorise):
     assert np.isfinite(metrics["generator/loss"][0]).all()
     seen = [values[1] for name, values in metrics.items() if name.endswith(("/loss", "/grad_norm"))]
     assert not np.isfinite(seen).all()
-    frozen = [np.asarray(leaf) for leaf in jax.tree.leaves(engine.member(together.state, 1).params)]
+    frozen = [np.asarray(leaf) for leaf in jax.tree.leaves(member(together.state, 1).params)]
     together.run(4)
-    for a, b in zip(frozen, jax.tree.leaves(engine.member(together.state, 1).params), strict=True):
+    for a, b in zip(frozen, jax.tree.leaves(member(together.state, 1).params), strict=True):
         np.testing.assert_array_equal(a, b)
     alone = Program(together.ensemble.members[0])
     alone.run(16)
-    for a, b in zip(*map(jax.tree.leaves, (alone.state, engine.member(together.state, 0))), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (alone.state, member(together.state, 0))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 

@@ -16,18 +16,20 @@ from conftest import TINY, environment
 from PIL import Image
 
 import gan_cli
-from gan_cli import checkpoint, directory, saved
-from gan_cli.build import judges
 from gan_cli.cli.eval import _composed, _every_metric
 from gan_cli.cli.eval import main as gan_eval
+from gan_cli.config.build import judges
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.gaussians import ring
 from gan_cli.data.given import given
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.source import Dataset
 from gan_cli.errors import UserError
 from gan_cli.metrics import Higher, Lower, better
 from gan_cli.metrics.classifier import Classifier
-from gan_cli.metrics.evaluate import Best, Evaluator, lacking
+from gan_cli.metrics.evaluator import Evaluator, lacking
+from gan_cli.metrics.objective import Best
+from gan_cli.storage import checkpoint, directory
+from gan_cli.trained import saved
 
 QUICK = [*TINY, "train.steps=24", "train.eval_every=8", "train.eval_samples=200", "features=random"]
 

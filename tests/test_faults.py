@@ -19,8 +19,8 @@ from conftest import TINY, TOY, command, environment
 from test_engine import EVERYTHING
 from test_run import manifest, records, status
 
-from gan_cli import checkpoint
 from gan_cli.errors import RunFailed
+from gan_cli.storage import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 OPTIMISED = {"XLA_FLAGS": ""}  # these run for long: compiling well pays

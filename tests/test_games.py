@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_cli.cli.train import experiment
-from gan_cli.engine import compile_chunk, init
+from gan_cli.config.build import experiment
+from gan_cli.engine.state import init_state
+from gan_cli.engine.steps import compile_chunk
 
 LR, STEPS = 0.1, 600
 
@@ -17,7 +18,7 @@ def distances(*overrides, steps=STEPS):
     """The distance to the equilibrium after each step, from where data and generator are 1 apart."""
     e = experiment(["experiment=dirac_gan", f"optim.lr={LR}", "train.ema=0", *overrides])
     program = compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
-    _, metrics, _ = program(init(e.parts), jax.device_put(e.dataset.arrays), steps)
+    _, metrics, _ = program(init_state(e.parts), jax.device_put(e.dataset.arrays), steps)
     return np.asarray(metrics["distance"])
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gan_cli.errors import UserError
-from gan_cli.metrics import inception, torchfile
+from gan_cli.metrics import inception
+from gan_cli.metrics import torch_weights as torchfile
 
 REASON = "pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
 

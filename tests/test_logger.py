@@ -13,7 +13,7 @@ from conftest import TINY
 
 import gan_cli
 from gan_cli.errors import UserError
-from gan_cli.logger import Guarded
+from gan_cli.loggers import Guarded
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from gan_cli.metrics import frechet, kernel, manifold, memory, modes, score, wasserstein
+from gan_cli.metrics import classes, density_coverage, fid, neighbours, precision_recall
+from gan_cli.metrics import inception_score as score
+from gan_cli.metrics import kid as kernel
+from gan_cli.metrics import nearest_training as memory
+from gan_cli.metrics import sliced_wasserstein as wasserstein
 
 
 def normal(n: int, f: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -16,17 +20,17 @@ def normal(n: int, f: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
 # --------------------------------------------------------------------------------------------- Frechet distance
 
 
-def gaussian(covariance: np.ndarray, mean: float = 0.0) -> frechet.Moments:
-    return frechet.Moments(np.full(len(covariance), mean), covariance)
+def gaussian(covariance: np.ndarray, mean: float = 0.0) -> fid.Moments:
+    return fid.Moments(np.full(len(covariance), mean), covariance)
 
 
 def test_moments_are_numpys():
     x = normal(5000, 7, shift=3)
-    found = frechet.moments(x)
+    found = fid.moments(x)
     np.testing.assert_allclose(found.mean, x.mean(0, dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(found.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-12)
     with pytest.raises(ValueError, match="two examples"):
-        frechet.moments(x[:1])
+        fid.moments(x[:1])
 
 
 def test_frechet_distance_of_diagonal_covariances():
@@ -35,40 +39,40 @@ def test_frechet_distance_of_diagonal_covariances():
     a, b = rng.uniform(0, 4, (2, 50))
     a[:10], b[5:20] = 0, 1e-14
     expected = 50 * 0.5**2 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
-    found = frechet.distance(gaussian(np.diag(a)), gaussian(np.diag(b), 0.5))
+    found = fid.distance(gaussian(np.diag(a)), gaussian(np.diag(b), 0.5))
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [2, 20, 400])
 def test_frechet_distance_of_a_set_to_itself_and_to_its_shift(n):
     x = normal(n, 64)  # 2 and 20 examples have singular covariances
-    first = frechet.moments(x)
-    assert frechet.distance(first, first) == pytest.approx(0, abs=1e-5)
-    assert frechet.distance(first, frechet.moments(x + 1)) == pytest.approx(64, rel=1e-5)
+    first = fid.moments(x)
+    assert fid.distance(first, first) == pytest.approx(0, abs=1e-5)
+    assert fid.distance(first, fid.moments(x + 1)) == pytest.approx(64, rel=1e-5)
 
 
 def test_frechet_distance_of_full_covariances():
-    first, second = (frechet.moments(normal(500, 20, seed) @ normal(20, 20, seed + 2)) for seed in (0, 1))
+    first, second = (fid.moments(normal(500, 20, seed) @ normal(20, 20, seed + 2)) for seed in (0, 1))
     root = scipy.linalg.sqrtm(first.covariance @ second.covariance).real
     expected = np.trace(first.covariance + second.covariance - 2 * root)
     expected += ((first.mean - second.mean) ** 2).sum()
-    assert frechet.distance(first, second) == pytest.approx(expected, rel=1e-6)
-    assert frechet.distance(second, first) == pytest.approx(expected, rel=1e-6)
+    assert fid.distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert fid.distance(second, first) == pytest.approx(expected, rel=1e-6)
 
 
 def test_frechet_distance_of_few_samples_is_that_of_the_plane_they_lie_in():
     # Both sets lie in the same three dimensions of 60, where the root exists without any trouble.
     plane = np.linalg.qr(np.random.default_rng(5).standard_normal((60, 3)))[0]
     flat = [normal(10, 3, seed).astype(np.float64) for seed in (0, 1)]
-    inside, outside = ([frechet.moments(x @ p) for x in flat] for p in (np.eye(3), plane.T))
-    assert frechet.distance(*outside) == pytest.approx(frechet.distance(*inside), rel=1e-6)
+    inside, outside = ([fid.moments(x @ p) for x in flat] for p in (np.eye(3), plane.T))
+    assert fid.distance(*outside) == pytest.approx(fid.distance(*inside), rel=1e-6)
 
 
 def test_fid_infinity_takes_most_of_the_bias_away():
     fake, real = normal(1000, 32, 0), normal(20_000, 32, 1)
-    biased = frechet.fid(fake, real)["fid"]
-    assert abs(frechet.fid_infinity(fake, real, 0)["fid_infinity"]) < biased / 3
-    assert set(frechet.fid_infinity(fake[:2], real, 0)) == {"fid_infinity"}
+    biased = fid.fid(fake, real)["fid"]
+    assert abs(fid.fid_infinity(fake, real, 0)["fid_infinity"]) < biased / 3
+    assert set(fid.fid_infinity(fake[:2], real, 0)) == {"fid_infinity"}
 
 
 # ----------------------------------------------------------------------------------------------- kernel distance
@@ -111,23 +115,23 @@ def brute_force(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("cells", [2**24, 5000])
 def test_manifold_figures_are_those_of_brute_force(cells, monkeypatch):
-    monkeypatch.setattr(manifold, "_CELLS", cells)  # the second makes blocks, the last of them filled up
+    monkeypatch.setattr(neighbours, "_CELLS", cells)  # the second makes blocks, the last of them filled up
     fake, real = normal(210, 5, 0, 0.8) + 10, normal(210, 5, 1) + 10
-    found = manifold.precision_recall(fake, real, k=4) | manifold.density_coverage(fake, real, k=4)
+    found = precision_recall.precision_recall(fake, real, k=4) | density_coverage.density_coverage(fake, real, k=4)
     assert found == pytest.approx(brute_force(fake, real, 4), abs=1e-9)
 
 
 def test_manifold_figures_of_known_sets():
     real = normal(100, 3)
     near, far = real + 1e-4, real + 100
-    assert manifold.precision_recall(near, real) == {"precision": 1, "recall": 1}
-    assert manifold.precision_recall(far, real) == {"precision": 0, "recall": 0}
-    assert manifold.density_coverage(far, real) == {"density": 0, "coverage": 0}
-    assert manifold.density_coverage(near, real)["coverage"] == 1
-    collapsed = manifold.precision_recall(real[:1] + 1e-4 * normal(100, 3, 1), real)
+    assert precision_recall.precision_recall(near, real) == {"precision": 1, "recall": 1}
+    assert precision_recall.precision_recall(far, real) == {"precision": 0, "recall": 0}
+    assert density_coverage.density_coverage(far, real) == {"density": 0, "coverage": 0}
+    assert density_coverage.density_coverage(near, real)["coverage"] == 1
+    collapsed = precision_recall.precision_recall(real[:1] + 1e-4 * normal(100, 3, 1), real)
     assert collapsed["precision"] == 1 and collapsed["recall"] < 0.1
     with pytest.raises(ValueError, match="no 3 neighbours"):
-        manifold.precision_recall(real[:3], real)
+        precision_recall.precision_recall(real[:3], real)
 
 
 def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
@@ -165,8 +169,8 @@ def test_inception_score_of_known_answers():
 
 def test_classes():
     real, fake = np.arange(100) % 10, np.arange(100) % 5
-    found = modes.classes(fake, real)
+    found = classes.classes(fake, real)
     # Half the classes, twice as often: ln 2 + ... of (1/10, 1/5 or 0) each.
     expected = (5 * 0.1 * np.log(0.1 / 0.15) + 5 * 0.1 * np.log(2) + 5 * 0.2 * np.log(0.2 / 0.15)) / 2
     assert found == pytest.approx({"classes": 5, "classes_total": 10, "class_divergence": expected})
-    assert modes.classes(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}
+    assert classes.classes(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}

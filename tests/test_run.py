@@ -17,9 +17,9 @@ from PIL import Image
 from test_data import prepared
 
 import gan_cli
-from gan_cli import checkpoint
-from gan_cli.config import FREE
+from gan_cli.config.schema import FREE
 from gan_cli.errors import RunFailed, UserError
+from gan_cli.storage import checkpoint
 
 RUN = [*TINY, "train.sample_every=4"]
 TIMINGS = {"time", "steps_per_second"}
@@ -305,7 +305,7 @@ def test_a_hostile_directory_is_read_as_data():
     facts = json.loads(path.read_text())
     for key, value in {
         "loss": {"_target_": "os.system", "command": "touch hacked"},
-        "penalty": {"x": {"_target_": "gan_cli.run.os.system"}},
+        "penalty": {"x": {"_target_": "gan_cli.training.run.os.system"}},
         "seed": "${oc.env:HOME}",
         "name": "${oc.decode:'1'}",
     }.items():

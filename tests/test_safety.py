@@ -53,7 +53,7 @@ HOSTILE = {
     "one that is walked to through an import": target(
         "loss", "gan_cli.losses.jax.numpy.save", file="hacked", arr=1
     ),
-    "one of this package's own": target("loss", "gan_cli.files.write_bytes", path="hacked", content="x"),
+    "one of this package's own": target("loss", "gan_cli.storage.files.write_bytes", path="hacked", content="x"),
     "one that composes": target("loss", "gan_cli.cli.train.train", config_dir="evil"),
     "one in a list": lambda f: f["config"]["model"].update(
         generator=[{"_target_": "os.system", "command": "touch hacked"}]

@@ -16,12 +16,12 @@ from conftest import TINY
 from PIL import Image
 
 import gan_cli
-from gan_cli import interpret, saved
 from gan_cli.cli.sample import DRAWINGS
 from gan_cli.cli.sample import main as gan_sample
-from gan_cli.cli.train import experiment
+from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
-from gan_cli.sampling import Sampler, averaged
+from gan_cli.trained import interpret, saved
+from gan_cli.trained.sampling import Sampler, averaged
 from gan_cli.types import Batch
 from gan_cli.views import drawings
 

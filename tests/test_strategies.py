@@ -12,11 +12,23 @@ import optax
 import pytest
 from conftest import TINY, Program
 
-from gan_cli import engine, optim
-from gan_cli.cli.train import experiment
+from gan_cli import optim
+from gan_cli.config.build import experiment
+from gan_cli.engine.state import Parts, init_state
 from gan_cli.errors import UserError
-from gan_cli.games.known import Quadratic
-from gan_cli.strategies import ahead, basic, moves, second_order
+from gan_cli.games.quadratic import Quadratic
+from gan_cli.strategies import (
+    alternating,
+    competitive,
+    consensus,
+    extragradient,
+    lookahead,
+    moves,
+    optimistic,
+    simultaneous,
+    symplectic,
+    unrolled,
+)
 
 LR = 0.1
 BILINEAR = Quadratic(x=1.0, y=1.0)
@@ -30,7 +42,7 @@ def play(strategy, game=BILINEAR, steps=30, optimiser=None):
     """The points (x, y) that a strategy visits, with the optimiser of both players."""
     optimisers = dict.fromkeys(game.players, optimiser or optim.sgd(lr=LR))
     s = strategy(game, optimisers)
-    state, points = engine.init(engine.Parts(game, s, optimisers, 0)), []
+    state, points = init_state(Parts(game, s, optimisers, 0)), []
     step = jax.jit(lambda state, key: s.step(state, [None] * s.batches, key))
     for i in range(steps + 1):
         points.append((float(state.params["x"]), float(state.params["y"])))
@@ -43,11 +55,11 @@ def play(strategy, game=BILINEAR, steps=30, optimiser=None):
 
 # What a step multiplies the squared distance of the bilinear game by (min over x, max over y of x y).
 GROWTH = {
-    "simultaneous": (basic.simultaneous, 1 + LR**2),
-    "extragradient": (ahead.extragradient, 1 - LR**2 + LR**4),
-    "consensus": (functools.partial(second_order.consensus, gamma=2.0), (1 - 2 * LR) ** 2 + LR**2),
-    "symplectic": (functools.partial(second_order.symplectic, strength=0.5), (1 - LR / 2) ** 2 + LR**2),
-    "competitive": (second_order.competitive, 1 / (1 + LR**2)),
+    "simultaneous": (simultaneous.simultaneous, 1 + LR**2),
+    "extragradient": (extragradient.extragradient, 1 - LR**2 + LR**4),
+    "consensus": (functools.partial(consensus.consensus, gamma=2.0), (1 - 2 * LR) ** 2 + LR**2),
+    "symplectic": (functools.partial(symplectic.symplectic, strength=0.5), (1 - LR / 2) ** 2 + LR**2),
+    "competitive": (competitive.competitive, 1 / (1 + LR**2)),
 }
 
 
@@ -60,14 +72,14 @@ def test_growth_of_the_bilinear_game(name):
 
 def test_alternating_conserves_its_invariant():
     """x^2 + y^2 - lr x y stays what it was, so the game circles for ever (Bailey et al. 2020)."""
-    x, y = play(basic.alternating, steps=200).T
+    x, y = play(alternating.alternating, steps=200).T
     np.testing.assert_allclose(x**2 + y**2 - LR * x * y, 2 - LR, rtol=1e-4)
     assert np.ptp(np.arctan2(y, x)) > 6
 
 
 def test_optimistic_converges_at_its_own_rate():
     """With w = x + i y: w'' = (1 + 2 i lr) w' - i lr w, whose larger root is the rate (Daskalakis et al. 2018)."""
-    w = play(ahead.optimistic, steps=400) @ [1, 1j]
+    w = play(optimistic.optimistic, steps=400) @ [1, 1j]
     np.testing.assert_allclose(w[2:], (1 + 2j * LR) * w[1:-1] - 1j * LR * w[:-2], atol=2e-6)
     rate = np.abs(np.roots([1, -(1 + 2j * LR), 1j * LR])).max()
     assert rate < 1
@@ -76,7 +88,7 @@ def test_optimistic_converges_at_its_own_rate():
 
 def test_lookahead_of_simultaneous_moves():
     """Every k steps w becomes ((1 - alpha) + alpha (1 + i lr)^k) w (Chavdarova et al. 2021, section 3)."""
-    strategy = functools.partial(ahead.lookahead, inner=basic.simultaneous, interval=4, alpha=0.3)
+    strategy = functools.partial(lookahead.lookahead, inner=simultaneous.simultaneous, interval=4, alpha=0.3)
     w = play(strategy, steps=40) @ [1, 1j]
     turn = 0.7 + 0.3 * (1 + 1j * LR) ** 4
     np.testing.assert_allclose(w[::4], w[0] * turn ** np.arange(11), rtol=1e-4)
@@ -86,11 +98,11 @@ def test_lookahead_of_simultaneous_moves():
 A = (J - J.T) / 2
 ACROSS = J - np.diag(np.diag(J))
 STEPS = {
-    "simultaneous": (basic.simultaneous, ONE - LR * J),
-    "extragradient": (ahead.extragradient, ONE - LR * J @ (ONE - LR * J)),
-    "consensus": (functools.partial(second_order.consensus, gamma=0.7), ONE - LR * (J + 0.7 * J.T @ J)),
-    "symplectic": (functools.partial(second_order.symplectic, strength=0.7), ONE - LR * (J + 0.7 * A.T @ J)),
-    "competitive": (second_order.competitive, ONE - LR * np.linalg.solve(ONE + LR * ACROSS, J)),
+    "simultaneous": (simultaneous.simultaneous, ONE - LR * J),
+    "extragradient": (extragradient.extragradient, ONE - LR * J @ (ONE - LR * J)),
+    "consensus": (functools.partial(consensus.consensus, gamma=0.7), ONE - LR * (J + 0.7 * J.T @ J)),
+    "symplectic": (functools.partial(symplectic.symplectic, strength=0.7), ONE - LR * (J + 0.7 * A.T @ J)),
+    "competitive": (competitive.competitive, ONE - LR * np.linalg.solve(ONE + LR * ACROSS, J)),
 }
 
 
@@ -111,7 +123,7 @@ def test_unrolled_differentiates_through_the_foreseen_moves():
             x -= LR * (a * x + b * y)
         return -(a / 2 * x**2 + b * x * y - c / 2 * y**2)
 
-    strategy = functools.partial(ahead.unrolled, depth=depth)
+    strategy = functools.partial(unrolled.unrolled, depth=depth)
     points = play(strategy, Quadratic(**QUADRATIC, x=1.0, y=-2.0), steps=10)
     for (x, y), after in itertools.pairwise(points):
         slope = (foreseen(x, y + eps) - foreseen(x, y - eps)) / (2 * eps)
@@ -121,21 +133,21 @@ def test_unrolled_differentiates_through_the_foreseen_moves():
 def test_competitive_refuses_what_is_no_plain_rate():
     for optimiser in (optim.adam(lr=LR), optim.sgd(lr=LR, clip_norm=1.0), optim.sgd(lr=LR, weight_clip=1.0)):
         with pytest.raises(UserError, match="plain rate"):
-            play(second_order.competitive, optimiser=optimiser)
+            play(competitive.competitive, optimiser=optimiser)
 
 
 def test_optimistic_strategy_is_the_optimistic_optimiser():
     """Twice the optimiser's move less its last one: the same method, as a strategy and inside Adam."""
     options = {"lr": 0.05, "b1": 0.5, "b2": 0.9}
-    strategy = play(ahead.optimistic, optimiser=optim.adam(**options))
-    optimiser = play(basic.simultaneous, optimiser=optim.optimistic_adam(**options))
+    strategy = play(optimistic.optimistic, optimiser=optim.adam(**options))
+    optimiser = play(simultaneous.simultaneous, optimiser=optim.optimistic_adam(**options))
     np.testing.assert_allclose(strategy, optimiser, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_critic", [1, 3])
 def test_n_critic_by_hand(n_critic):
     x, y = 1.0, 1.0
-    for found in play(functools.partial(basic.alternating, n_critic=n_critic), steps=5)[1:]:
+    for found in play(functools.partial(alternating.alternating, n_critic=n_critic), steps=5)[1:]:
         for _ in range(n_critic):
             x -= LR * y
         y += LR * x
@@ -170,7 +182,7 @@ def test_jacobian_products_of_a_convolutional_game():
         for o in ("width=4", "norm=none", "activation=tanh")
     ]
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
-    state = engine.init(e.parts)
+    state = init_state(e.parts)
     batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
     evaluate, params = moves.field(e.game, state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
@@ -204,7 +216,7 @@ def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
         # Without `fake` in sight the strategy recomputes the pass, from the same key, for each move.
         game = type(shared.experiment.game)
         fake = game.fake
-        patch.setattr(basic, "hasattr", lambda *_: False, raising=False)
+        patch.setattr(alternating, "hasattr", lambda *_: False, raising=False)
         plain = Program(experiment(overrides))
         plain.run(4)
         assert game.fake is fake

@@ -14,9 +14,9 @@ from test_run import manifest, records
 
 import gan_cli
 from gan_cli.data import loader as loader_module
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.folder import folder
 from gan_cli.data.loader import Loader
-from gan_cli.data.source import Dataset
 from gan_cli.errors import UserError
 from gan_cli.types import Spec
 

@@ -10,15 +10,15 @@ import pytest
 from conftest import TINY, command, environment
 
 import gan_cli
-from gan_cli.cli.train import experiment
+from gan_cli.config.build import experiment
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.metrics import spectrum
+from gan_cli.metrics import eigenvalues as spectrum
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.diversity import Diversity, vendi
-from gan_cli.metrics.frechet import distance, moments
+from gan_cli.metrics.fid import distance, moments
 from gan_cli.metrics.modes import coverage
+from gan_cli.training.watch import Watch
 from gan_cli.views.artist import some_real
-from gan_cli.watch import Watch
 
 
 def test_vendi_counts_different_points():

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli import directory, files
-from gan_cli.cli.shell import answer, check_target, prepare_jax, reach, show_warnings
+from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
+from gan_cli.config.signature import reach
 from gan_cli.errors import UserError
+from gan_cli.storage import directory, files
 
 if TYPE_CHECKING:
-    from gan_cli.data.source import Dataset
-    from gan_cli.judge import Judge
+    from gan_cli.data.dataset import Dataset
+    from gan_cli.trained.judge import Judge
 
 _POLL = 5.0  # seconds between looks at a run that is being watched
 _ACROSS = 4  # runs side by side in the table; more are one below the other
@@ -103,8 +104,8 @@ def _judge(options: argparse.Namespace) -> Judge:
         overrides.append(f"features.weights='{options.weights}'")
     config = _composed(overrides)
     prepare_jax()
-    from gan_cli.build import judges
-    from gan_cli.judge import Judge
+    from gan_cli.config.build import judges
+    from gan_cli.trained.judge import Judge
 
     metrics, features = judges(config)
     return Judge(
@@ -128,7 +129,7 @@ def _every_metric() -> list[str]:
 
 def _reference(named: str) -> Dataset:
     """The data at a path, or those that a file of the group ``dataset`` describes."""
-    from gan_cli.build import dataset
+    from gan_cli.config.build import dataset
     from gan_cli.data.given import given
 
     if Path(named).exists() or len(Path(named).parts) > 1 or Path(named).suffix:
@@ -140,11 +141,10 @@ def _reference(named: str) -> Dataset:
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
-    from gan_cli import config as configuration
-    from gan_cli.cli import compose
+    from gan_cli.config import check, compose
 
     with compose.session() as hydra:
-        return configuration.check(compose.ours(compose.compose(hydra, overrides)))
+        return check.check(compose.ours(compose.compose(hydra, overrides)))
 
 
 def _watch(run: Path, judge: Judge) -> int:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from gan_cli.cli.sweep import Job, Sweep
 from gan_cli.errors import UserError
-from gan_cli.signals import StopSignal
+from gan_cli.training.signals import StopSignal
 
 # What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
 _SWEEP_ONLY = (

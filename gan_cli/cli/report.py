@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_cli import directory
 from gan_cli.cli.shell import answer, check_target
 from gan_cli.errors import UserError
+from gan_cli.storage import directory
 from gan_cli.views import report
 
 

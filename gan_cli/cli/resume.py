@@ -9,9 +9,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from gan_cli import config as configuration
-from gan_cli.directory import facts
+from gan_cli.config import identity, schema
 from gan_cli.errors import UserError
+from gan_cli.storage.directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -41,20 +41,20 @@ def merge(
         UserError: an override would change the run's past.
     """
     merged = json.loads(json.dumps(stored))
-    past, now = configuration.determining(stored), configuration.determining(composed)
+    past, now = identity.determining(stored), identity.determining(composed)
     for override in overrides:
         key = override.key_or_group
         if key.startswith(("hydra.", "hydra/")):
             continue
         group = override.package or key.replace("/", ".") if is_group(override) else None
-        if configuration.is_free(key) or (group and configuration.is_free(group)):
+        if identity.is_free(key) or (group and identity.is_free(group)):
             _copy(composed, merged, group or key)
         else:
             # An experiment sets values anywhere; what it says of the past must be what it was.
             under = "" if key == "experiment" else group or key
             _compare(past, now, under, override)
             if group is not None or key == "experiment":
-                for free in configuration.free_leaves(composed):
+                for free in identity.free_leaves(composed):
                     if free.startswith(f"{under}.") or not under:
                         _copy(composed, merged, free)
     return merged
@@ -71,7 +71,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
         if past.get(key) != now.get(key):
             raise UserError(
                 f"{override.input_line}: {key} was {past.get(key, 'not set')}, which a resumed run cannot change.\n"
-                f"What can: {', '.join(sorted(configuration.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
+                f"What can: {', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli import files
-from gan_cli.cli.shell import answer, check_target, prepare_jax, reach, show_warnings
+from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
+from gan_cli.config.signature import reach
 from gan_cli.errors import UserError
+from gan_cli.storage import files
 
 if TYPE_CHECKING:
-    from gan_cli.sampling import Sampler
-    from gan_cli.saved import Saved
+    from gan_cli.trained.sampling import Sampler
+    from gan_cli.trained.saved import Saved
     from gan_cli.views.drawings import Asked
 
 DRAWINGS = ("grid", "interpolation", "walk", "classes", "ganspace", "sefa", "activations")
@@ -60,14 +61,14 @@ def _main(options: argparse.Namespace) -> int:
     _check(options)
     show_warnings("gan-sample")
     prepare_jax()
-    from gan_cli import saved
-    from gan_cli.sampling import Sampler
+    from gan_cli.trained import saved
+    from gan_cli.trained.sampling import Sampler
 
     modules = reach([name for name in options.modules.split(",") if name])
     data = options.draw == "activations"
     run = saved.load(options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules)
     if options.export:
-        from gan_cli import export
+        from gan_cli.trained import export
 
         for path in export.write(run, options.export):
             print(path)

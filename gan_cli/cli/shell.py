@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from gan_cli.errors import RunFailed, UserError
@@ -46,13 +46,6 @@ def check_target(path: Path) -> None:
         raise UserError(f"{path}: cannot be written.")
 
 
-def reach(modules: Sequence[str]) -> list[str]:
-    """These modules of the user's own, looked for in this folder too, as a console script does not by itself."""
-    if modules and not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
-    return list(modules)
-
-
 def one_of_several() -> bool:
     """Whether this process was started together with others: by ``srun``, or by hand as the README says."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
@@ -62,7 +55,7 @@ def prepare_jax() -> None:
     """The persistent compilation cache, on unless the user has set one: a second start compiles nothing."""
     import jax
 
-    from gan_cli import cache
+    from gan_cli.storage import cache
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from gan_cli import files
-from gan_cli.config import is_free
-from gan_cli.directory import holds_run
+from gan_cli.config.identity import is_free
+from gan_cli.storage import files
+from gan_cli.storage.directory import holds_run
 
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
 

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, one_of_several, prepare_jax, reach
-from gan_cli.directory import holds_run
+from gan_cli.cli.shell import answer, one_of_several, prepare_jax
 from gan_cli.errors import RunFailed, UserError
+from gan_cli.storage.directory import holds_run
 
 if TYPE_CHECKING:
-    from gan_cli.build import Experiment
-    from gan_cli.run import Run
+    from gan_cli.config.build import Experiment
+    from gan_cli.training.run import Run
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet: bool = False) -> Run:
@@ -39,7 +39,7 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
         UserError: wrong input; its message says what and what the choices are.
         RunFailed: the run had started and could not go on.
     """
-    from gan_cli.cli import compose
+    from gan_cli.config import compose
 
     run = _single([*overrides, *compose.search_path(config_dir)], quiet=quiet, log=False)
     if run is None:
@@ -47,30 +47,12 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
     return run
 
 
-def experiment(overrides: Sequence[str] = ()) -> Experiment:
-    """The objects that a command line describes, checked and built, nothing trained.
-
-    Raises:
-        UserError: wrong input.
-    """
-    from gan_cli import config as configuration
-    from gan_cli.cli import compose
-
-    with compose.session() as hydra:
-        parsed = compose.parse(hydra, list(overrides))
-        composed = compose.compose(hydra, list(overrides))
-        checked = configuration.check(compose.ours(composed), _modules(parsed, composed))
-        from gan_cli.build import build
-
-        return build(checked)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     status = answer("gan-train", lambda: _main(arguments))
-    if status in (1, 2) and "gan_cli.processes" in sys.modules:
-        from gan_cli import processes
+    if status in (1, 2) and "gan_cli.engine.processes" in sys.modules:
+        from gan_cli.engine import processes
 
         processes.part(status)
     return status
@@ -85,7 +67,7 @@ def _main(arguments: list[str]) -> int:
         return _ask_hydra([*asked, *flags.overrides])
     if flags.config_path or flags.config_name:
         raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
-    from gan_cli.cli import compose
+    from gan_cli.config import compose
 
     overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
     if flags.multirun:
@@ -101,28 +83,28 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
     from hydra.types import HydraContext
     from omegaconf import open_dict
 
-    from gan_cli import config as configuration
-    from gan_cli.cli import compose, resume
+    from gan_cli.cli import resume
+    from gan_cli.config import check, compose, identity
 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
-        modules = _modules(parsed, composed)
+        modules = compose.modules(parsed, composed)
         directory, continues = _directory(composed, parsed)
         if continues:
-            stored = configuration.stored(resume.read(directory), modules)
-            now = configuration.resolve(compose.ours(composed))
+            stored = check.stored(resume.read(directory), modules)
+            now = check.resolve(compose.ours(composed))
             merged = resume.merge(stored, now, parsed, lambda o: compose.is_group(hydra, o))
-            checked = configuration.check(merged | {"modules": modules}, modules)
+            checked = check.check(merged | {"modules": modules}, modules)
             # The run's own .hydra stays what its first start wrote.
             with open_dict(composed):
                 composed.hydra.output_subdir = None
         else:
-            checked = configuration.check(compose.ours(composed), modules)
+            checked = check.check(compose.ours(composed), modules)
 
         prepare_jax()
-        from gan_cli import processes
-        from gan_cli.build import build
+        from gan_cli.config.build import build
+        from gan_cli.engine import processes
 
         if checked["train"]["devices"] != 1 and one_of_several():
             processes.join()
@@ -130,7 +112,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         named, continues, checked = processes.of_first(lambda: (str(directory), continues, checked))
         directory = Path(named)
         experiment = processes.together(lambda: build(checked))
-        from gan_cli.console import Reporter
+        from gan_cli.training.console import Reporter
 
         reporter = Reporter(quiet or not processes.first())
         if checked["dry_run"]:
@@ -139,18 +121,18 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         if not continues:
             directory = Path(processes.of_first(lambda: str(_new(directory, checked, parsed))))
         if not processes.first():
-            from gan_cli.run import follow
+            from gan_cli.training.run import follow
 
             return follow(experiment, directory)
         with open_dict(composed):
             composed.hydra.run.dir = str(directory)
 
-        from gan_cli.run import train as run
+        from gan_cli.training.run import train as run
 
-        default = configuration.check(compose.ours(compose.compose(hydra, [])))
+        default = check.check(compose.ours(compose.compose(hydra, [])))
         origin = {
             "command": ["gan-train", *overrides],
-            "differences": configuration.differences(default, checked),
+            "differences": identity.differences(default, checked),
         }
         raised: list[Exception] = []
 
@@ -177,18 +159,6 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         if raised:  # Hydra's own way of raising it prints advice about its internals first
             raise raised[0]
         return job.return_value
-
-
-def _modules(parsed: Sequence[Any], composed: Any) -> list[str]:
-    """The further modules that ``_target_`` may name.
-
-    Raises:
-        UserError: a configuration file names them, and not the command line.
-    """
-    if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
-        raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
-    named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
-    return reach(named)
 
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
@@ -221,7 +191,7 @@ def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
 
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
     """A directory for a new run, made exclusively: two runs of the same second do not share one."""
-    from gan_cli.cli import compose
+    from gan_cli.config import compose
 
     if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
@@ -235,7 +205,7 @@ def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Pat
 
 def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
     """Say what would run, and draw the data as the networks will see it."""
-    from gan_cli import plan
+    from gan_cli.training import plan
 
     for line in plan.describe(experiment):
         reporter.say(line)
@@ -248,12 +218,14 @@ def _sweep(overrides: list[str]) -> int:
     """All jobs of a sweep, and a table of what became of them."""
     from hydra.types import RunMode
 
-    from gan_cli.cli import compose
+    from gan_cli.cli import launcher
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
     from gan_cli.cli.sweep import Sweep, followed
+    from gan_cli.config import compose
 
     if one_of_several():
         raise UserError("--multirun: start it once; each of several processes would run the whole sweep.")
+    launcher.register()
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
@@ -324,9 +296,11 @@ def _ask_hydra(arguments: list[str]) -> int:
     """Help, --cfg, --info and completion: Hydra's own, with our exit statuses."""
     import hydra
 
-    from gan_cli.cli import compose
+    from gan_cli.cli import launcher
+    from gan_cli.config import compose
 
     compose.register()
+    launcher.register()
     sys.argv = ["gan-train", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of ending the process
     with compose.session() as own:

@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from gan_cli.data.capacity import must_stream
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import SUFFIXES, BadImage, Skipped, decode, decode_all
-from gan_cli.data.source import Dataset, must_stream
 from gan_cli.errors import UserError
 from gan_cli.types import OnError, PositiveInt, Spec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan_cli.data.source import Dataset, Modes
+from gan_cli.data.dataset import Dataset, Modes
 from gan_cli.types import PositiveFloat, PositiveInt, Spec
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_cli import files
 from gan_cli.data import folder
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import FORMATS
-from gan_cli.data.source import Dataset
 from gan_cli.errors import UserError
+from gan_cli.storage import files
 from gan_cli.types import Spec
 
 

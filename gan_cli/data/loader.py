@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli.data.source import Dataset
+from gan_cli.data.dataset import Dataset
 from gan_cli.types import Tree
 
 # One call's batches may take this many bytes; two calls' worth are held, the one that is trained on and the next.

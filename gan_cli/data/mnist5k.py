@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_cli.data.source import Dataset
+from gan_cli.data.dataset import Dataset
 from gan_cli.errors import UserError
 from gan_cli.types import Spec
 

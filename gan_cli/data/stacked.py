@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.source import Dataset
 from gan_cli.data.tfds import tfds
 from gan_cli.types import Digits, PositiveInt, Spec
 

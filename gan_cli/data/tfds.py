@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli import files
+from gan_cli.data.capacity import must_stream
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import BadImage
-from gan_cli.data.source import Dataset, must_stream
 from gan_cli.errors import UserError
+from gan_cli.storage import files
 from gan_cli.types import OnError, PositiveInt, Spec
 
 _OWN = "tensorflow_datasets."

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from gan_cli import devices
 from gan_cli.augment import Augment
+from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
 from gan_cli.models import Model, conditional

@@ -10,9 +10,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from gan_cli import cache, transforms
-from gan_cli.data.source import Dataset, normalise
+from gan_cli import transforms
+from gan_cli.data.dataset import Dataset
+from gan_cli.data.scaling import normalise
 from gan_cli.models.layers import dense, down
+from gan_cli.storage import cache
 
 _INIT = nnx.initializers.he_normal()
 _BATCH = 100

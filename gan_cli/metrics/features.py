@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli import cache
-from gan_cli.data.source import Dataset, normalise
+from gan_cli.data.dataset import Dataset
+from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
+from gan_cli.storage import cache
 from gan_cli.types import Tree
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from gan_cli.errors import UserError
-from gan_cli.metrics import torchfile
+from gan_cli.metrics import torch_weights as torchfile
 
 SOURCES = (
     "The field's file is pt_inception-2015-12-05-6726825d.pth of the GitHub release fid_weights of "

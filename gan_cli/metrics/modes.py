@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan_cli.data.source import Modes
+from gan_cli.data.dataset import Modes
 from gan_cli.metrics import Higher, Lower
 
 
@@ -28,7 +28,7 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
     good = distances.min(1) <= 3 * modes.std
     counts = np.bincount(nearest[good], minlength=len(modes.centres))
     fair = len(samples) / len(modes.centres)
-    divergence = _jensen_shannon(counts / counts.sum(), 1 / len(counts)) if counts.any() else 1.0
+    divergence = jensen_shannon(counts / counts.sum(), 1 / len(counts)) if counts.any() else 1.0
     return {
         "modes": Higher((counts >= fair / 4).sum()),
         "modes_total": float(len(modes.centres)),
@@ -43,23 +43,7 @@ def known_modes(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]
     return coverage(fake_points, known_modes)
 
 
-def classes(fake_classes: np.ndarray, real_classes: np.ndarray) -> dict[str, float]:
-    """The classes that a classifier finds among the samples: the modes of labelled data.
-
-    Returns:
-        ``classes``, those with at least a quarter of the share that they have among the real data, and
-        ``classes_total``; ``class_divergence``, the Jensen-Shannon divergence (nats) of the two sets' shares.
-    """
-    total = int(max(fake_classes.max(), real_classes.max())) + 1
-    shares, expected = (np.bincount(found, minlength=total) / len(found) for found in (fake_classes, real_classes))
-    return {
-        "classes": Higher(((shares >= expected / 4) & (expected > 0)).sum()),
-        "classes_total": float((expected > 0).sum()),
-        "class_divergence": Lower(_jensen_shannon(shares, expected)),
-    }
-
-
-def _jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
+def jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
     """Of two distributions over the same modes, in nats; ``q`` may be one share for all."""
     q = np.broadcast_to(q, p.shape)
     middle = (p + q) / 2

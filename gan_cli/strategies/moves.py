@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from gan_cli.engine import TrainState
+from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
 from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
 

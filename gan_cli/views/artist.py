@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli.build import Experiment
-from gan_cli.data.source import normalise
-from gan_cli.engine import TrainState
+from gan_cli.config.build import Experiment
+from gan_cli.data.scaling import normalise
+from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity, modes
-from gan_cli.sampling import Sampler
+from gan_cli.trained.sampling import Sampler
 from gan_cli.views import pictures
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_cli import interpret
 from gan_cli.errors import UserError
-from gan_cli.sampling import Sampler
-from gan_cli.saved import Saved
+from gan_cli.trained import interpret
+from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.saved import Saved
 from gan_cli.views import pictures
 
 _STEPS = 9  # pictures in a row, of an interpolation or a traversal

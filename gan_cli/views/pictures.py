@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gan_cli import files
-from gan_cli.data.source import denormalise
+from gan_cli.data.scaling import denormalise
+from gan_cli.storage import files
 
 SIDE = 8  # a grid shows SIDE x SIDE images
 PAIRS = 4 * SIDE  # samples that are drawn beside their nearest training examples

@@ -20,9 +20,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gan_cli import directory as directories
-from gan_cli import files
 from gan_cli.errors import UserError
+from gan_cli.storage import directory as directories
+from gan_cli.storage import files
 
 _POINTS, _POINTS_EACH = 3000, 300  # of a curve: of a run alone, and of each of several
 _PICTURES = 100  # of a run alone

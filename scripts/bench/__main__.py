@@ -37,8 +37,9 @@ from peers import DEVICE, Peer, copy_weights, full_float32, graph, loader, resid
 from rich.console import Console
 from rich.table import Table
 
-from gan_cli import engine
-from gan_cli.build import Experiment
+from gan_cli.config.build import Experiment
+from gan_cli.engine import randomness, steps
+from gan_cli.engine.state import init_state
 from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
@@ -49,8 +50,8 @@ def ours(experiment: Experiment) -> Callable[[int], None]:
     """A function that makes steps of the shipped program."""
     e = experiment
     assert e.dataset is not None
-    program = engine.compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
-    state = jax.jit(lambda: engine.init(e.parts))()
+    program = steps.compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
+    state = jax.jit(lambda: init_state(e.parts))()
     arrays = jax.device_put(e.dataset.arrays)
 
     def run(steps: int) -> None:
@@ -81,13 +82,13 @@ def check(case: Case, e: Experiment) -> float:
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
-    state = jax.jit(lambda: engine.init(e.parts))()
+    state = jax.jit(lambda: init_state(e.parts))()
     peer = _peer(case, e)
     for player, module in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
 
-    order = np.asarray(engine.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
+    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
     theirs = []
     for step in range(CHECKED_STEPS):
         z, mix = _draws(e, batch, step)
@@ -97,7 +98,7 @@ def check(case: Case, e: Experiment) -> float:
             None if mix is None else torch.from_numpy(mix).to(DEVICE),
         )
         theirs.append([float(loss) for loss in losses])
-    program = engine.compile_chunk(e.parts, data.feed, batch, e.train.ema)
+    program = steps.compile_chunk(e.parts, data.feed, batch, e.train.ema)
     _, metrics, _ = program(state, jax.device_put(data.arrays), CHECKED_STEPS)
     own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
     differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
@@ -120,10 +121,10 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
 
         return mock.patch.object(jax.random, name, record)
 
-    state = engine.init(e.parts)._replace(step=jax.numpy.int32(step))
+    state = init_state(e.parts)._replace(step=jax.numpy.int32(step))
     examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.strategy.step(state, [Batch(examples)], engine.step_key(e.seed, state.step))
+        e.strategy.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 
@@ -180,13 +181,13 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
             run(steps)
             rates[side].append(steps / (time.perf_counter() - began))
     found = operations(
-        lambda s, a: engine.compile_chunk(
+        lambda s, a: steps.compile_chunk(
             e.parts,
             e.dataset.feed,
             e.train.batch_size,
             e.train.ema,  # type: ignore[union-attr]
         )(s, a, 1),
-        engine.init(e.parts),
+        init_state(e.parts),
         e.dataset.arrays,
     )  # type: ignore[union-attr]
     median = {side: statistics.median(values) for side, values in rates.items()}

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_cli.build import Experiment
-from gan_cli.cli.train import experiment
+from gan_cli.config.build import Experiment, experiment
 
 _COLOUR = ["dataset=folder", "dataset.path={colour}", "dataset.resolution=32"]
 

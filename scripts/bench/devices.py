@@ -21,10 +21,10 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from gan_cli import processes
 from gan_cli.cli.shell import one_of_several
-from gan_cli.cli.train import experiment
-from gan_cli.program import Program
+from gan_cli.config.build import experiment
+from gan_cli.engine import processes
+from gan_cli.engine.program import Program
 
 CASES = {
     "mlp-64": (["model=mlp"], 100),

@@ -43,7 +43,9 @@ def run(tree: Path, out: Path, *arguments: str) -> None:
     out.mkdir(exist_ok=True)
     command = [sys.executable, str(script), str(out), str(ROOT / "tests" / "earlier_runs"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(tree), "JAX_COMPILATION_CACHE_DIR": str(out / "xla")}
-    subprocess.run(command, cwd=out, env=environment, check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=out, env=environment, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{tree}: lower.py failed:\n{done.stderr[-2000:]}")
 
 
 def difference(old: Path, new: Path) -> float:

@@ -28,8 +28,9 @@ try:
     from gan_cli.config.build import experiment
     from gan_cli.engine.program import Program
 except ImportError:  # before the package had rooms
-    from gan_cli.cli.train import experiment  # type: ignore[no-redef]
     from gan_cli.program import Program  # type: ignore[no-redef]
+
+    from gan_cli.cli.train import experiment  # type: ignore[no-redef]
 
 _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "train.log_every=5",
           "train.sample_every=0", "train.checkpoint_every=0", "logger=none")  # fmt: skip

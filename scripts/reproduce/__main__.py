@@ -20,7 +20,7 @@ import numpy as np
 from tables import TABLES, Judge, Row, Size, Table
 
 import gan_cli
-from gan_cli import provenance
+from gan_cli.storage import provenance
 
 
 def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> dict[str, Any]:

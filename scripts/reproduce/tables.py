@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gan_cli.data import gaussians
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.source import Dataset, normalise
+from gan_cli.data.scaling import normalise
 from gan_cli.data.stacked import stacked_mnist
 from gan_cli.metrics import modes
 from gan_cli.metrics.classifier import Classifier
-from gan_cli.metrics.frechet import distance, moments
+from gan_cli.metrics.fid import distance, moments
 
 Judge = Callable[[np.ndarray], dict[str, float]]
 

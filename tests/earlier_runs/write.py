@@ -21,9 +21,11 @@ import jax
 import numpy as np
 
 import gan_cli
-from gan_cli import checkpoint, engine, provenance, saved
-from gan_cli.directory import runs
-from gan_cli.sampling import Sampler
+from gan_cli.engine import randomness
+from gan_cli.storage import checkpoint, provenance
+from gan_cli.storage.directory import runs
+from gan_cli.trained import saved
+from gan_cli.trained.sampling import Sampler
 
 STEP, MORE = 20, 10
 _SHORT = (
@@ -76,12 +78,12 @@ def _expected(run: Path) -> dict[str, Any]:
         name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         for name, array in checkpoint._by_name(loaded.state).items()
     }
-    indices = engine.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
+    indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
     sampler = Sampler(e.game)
     samples = np.concatenate([np.asarray(part) for part in sampler.numbered(loaded.state, 0, 4)])
     return {
         "arrays": arrays,
-        "key": np.asarray(jax.random.key_data(engine.step_key(e.seed, np.int32(step)))).tolist(),
+        "key": np.asarray(jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))).tolist(),
         "indices": np.asarray(indices)[0].tolist(),
         "samples": samples.reshape(4, -1)[:, ::25].tolist(),
     }

@@ -1,0 +1,287 @@
+"""The one place where a checked configuration becomes objects, which from then on do not change."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gan_cli.config import check, ensemble, identity, signature
+from gan_cli.config.schema import Train
+from gan_cli.data.capacity import memory
+from gan_cli.data.dataset import Dataset
+from gan_cli.engine.devices import Devices
+from gan_cli.engine.state import Parts, init_state
+from gan_cli.errors import UserError, nearest
+from gan_cli.metrics.eigenvalues import memory_needed
+from gan_cli.metrics.evaluator import Metric
+from gan_cli.metrics.features import Extractor
+from gan_cli.storage import dotted
+from gan_cli.trained.sampling import draws
+from gan_cli.types import Batch, Game, Spec, Strategy
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run needs.
+
+    Attributes:
+        config: the checked configuration.
+        parts: what the compiled program is made of.
+        dataset: the training data, or None where the game takes none.
+        train: how long to train and how often to report.
+        loggers: by name, ``(directory, records) -> Logger``.
+        metrics: by name, what samples are judged by.
+        features: ``(dataset) -> Extractor``: what they are judged in.
+        ensemble: the members that are trained at once, or None for a single run.
+    """
+
+    config: dict[str, Any]
+    parts: Parts
+    dataset: Dataset | None
+    train: Train
+    loggers: dict[str, Any]
+    metrics: dict[str, Metric]
+    features: Callable[[Dataset], Extractor]
+    ensemble: Ensemble | None = None
+
+    @property
+    def game(self) -> Game:
+        return self.parts.game
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.parts.strategy
+
+    @property
+    def optimisers(self) -> dict[str, Any]:
+        return self.parts.optimisers
+
+    @property
+    def seed(self) -> int:
+        return self.parts.seed
+
+    @property
+    def fingerprint(self) -> str:
+        return identity.fingerprint(self.config)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several runs that differ in a few numbers, trained by one program.
+
+    Attributes:
+        members: each as the run that it replaces.
+        apart: what sets each apart: its values by dotted key.
+        varied: the same by key, arrays ``[members]``: the program's arguments.
+        make: what the program is made of, given one member's values, which may be traced.
+    """
+
+    members: tuple[Experiment, ...]
+    apart: tuple[dict[str, Any], ...]
+    varied: dict[str, np.ndarray]
+    make: Callable[[dict[str, Any]], Parts]
+
+
+def experiment(overrides: Sequence[str] = ()) -> Experiment:
+    """The objects that a command line describes, checked and built, nothing trained.
+
+    Raises:
+        UserError: wrong input.
+    """
+    from gan_cli.config import compose
+
+    with compose.session() as hydra:
+        parsed = compose.parse(hydra, list(overrides))
+        composed = compose.compose(hydra, list(overrides))
+        return build(check.check(compose.ours(composed), compose.modules(parsed, composed)))
+
+
+def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
+    """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
+
+    Args:
+        spec: of the data, where that is known and the data themselves are not needed: then none are loaded.
+
+    Raises:
+        UserError: options that contradict each other or the data, or a data set that cannot be had.
+    """
+    filled = check.from_environment(config)
+    data = dataset(config) if spec is None else None
+    spec = data.spec if data else spec
+    others = _make(filled["logger"]) or {}, *judges(config)
+    whole = Experiment(config, _parts(filled, spec), data, Train(**filled["train"]), *others)
+    if data and data.size < whole.train.batch_size:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {data.size} examples."
+        )
+    pack = getattr(whole.game, "pack", 1)
+    if whole.train.batch_size % pack:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
+        )
+    if data and whole.train.batch_size % (number := len(Devices(whole.train.devices))):
+        raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
+    if whole.metrics and not draws(whole.game):
+        raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")
+    if whole.train.eigenvalues:
+        _check_eigenvalues(whole)
+    pairs = ensemble.members(config)
+    if not pairs:
+        return whole
+    _check_memory(whole, len(pairs))
+    members = tuple(
+        Experiment(
+            member,
+            _parts(check.from_environment(member), spec),
+            data,
+            Train(**member["train"]),
+            *others,
+        )
+        for _, member in pairs
+    )
+    apart = tuple(values for values, _ in pairs)
+    varied = {key: _stacked(key, [values[key] for values in apart]) for key in apart[0]}
+    make = functools.partial(_vary, filled, spec)
+    _check_variable(make, varied, whole)
+    return dataclasses.replace(whole, ensemble=Ensemble(members, apart, varied, make))
+
+
+def judges(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
+    """The metrics of a checked configuration by name, and what makes the features that they are computed in."""
+    filled = check.from_environment(config)
+    return _make(filled["metric"]) or {}, _make(filled["features"])
+
+
+def dataset(config: dict[str, Any]) -> Dataset | None:
+    """The data set of a checked configuration."""
+    return _make(check.from_environment(config)["dataset"]) or None
+
+
+def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
+    """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
+    needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
+    available = {
+        "spec": spec,
+        "model": _make(filled["model"]),
+        "loss": _make(filled["loss"]),
+        "penalties": _make(filled["penalty"]) or {},
+        "augments": _make(filled["augment"]) or {},
+        "precision": filled["train"]["precision"],
+    }
+    game = _make(filled["game"])
+    if needs:
+        game = game(*(available[need] for need in needs))
+    named = [name for name, value in filled["optim"].items() if isinstance(value, dict)]
+    for player in named:
+        if player not in game.players:
+            near = nearest(player, game.players)
+            raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
+    make_strategy = _make(filled["strategy"])
+    # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
+    moves = make_strategy(game, dict.fromkeys(game.players, optax.sgd(1.0))).moves
+    optim = {player: check.player_node(filled["optim"], player) for player in game.players}
+    for player, node in optim.items():
+        for length in {"decay_steps", "warmup_steps"} & node.keys():
+            node[length] = node[length] * moves[player]
+    optimisers = {player: _make(node, f"optim, of the {player}") for player, node in optim.items()}
+    strategy = make_strategy(game, optimisers)
+    return Parts(game, strategy, optimisers, filled["seed"])
+
+
+def _make(node: Any, label: str = "") -> Any:
+    """What a checked node of ``_target_`` and options describes, nested ones first.
+
+    Not Hydra's ``instantiate``, which accepts no traced number, and would act on more than was checked.
+
+    Raises:
+        UserError: the target refuses its options.
+    """
+    if isinstance(node, list):
+        return [_make(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    options = {name: _make(value) for name, value in node.items() if name not in ("_target_", "_partial_")}
+    if "_target_" not in node:
+        return options or None
+    module, _, name = node["_target_"].rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if node.get("_partial_"):
+        return functools.partial(target, **options)
+    try:
+        return target(**options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, jax.errors.JAXTypeError):
+            raise
+        raise UserError(f"{label or node['_target_']}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------ ensembles
+
+
+def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> Parts:
+    varied = copy.deepcopy(filled)
+    for key, value in values.items():
+        dotted.put(varied, key, value)
+    return _parts(varied, spec)
+
+
+def _stacked(key: str, values: list[Any]) -> np.ndarray:
+    whole = all(isinstance(value, int) for value in values)
+    return np.array(values, np.uint32 if key == "seed" else np.int32 if whole else np.float32)
+
+
+def _check_memory(whole: Experiment, members: int) -> None:
+    """Refuse an ensemble whose states alone, with their gradients and one copy, would not fit."""
+    state = jax.eval_shape(lambda: init_state(whole.parts))
+    needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if needed > memory():
+        raise UserError(
+            f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB where there are "
+            f"{memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
+        )
+
+
+def _check_eigenvalues(whole: Experiment) -> None:
+    """Refuse more than there is memory for."""
+    params = jax.eval_shape(lambda: init_state(whole.parts)).params
+    needed = memory_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
+    if needed > memory():
+        raise UserError(
+            f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB where there are "
+            f"{memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
+        )
+
+
+def _check_variable(
+    make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray], whole: Experiment
+) -> None:
+    """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
+    data, size = whole.dataset, whole.train.batch_size
+    batch: Any = None
+    if data is not None:
+        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
+        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
+    for key, values in varied.items():
+
+        def one_step(value: Any, key: str = key) -> Any:
+            parts = make({key: value})
+            state = init_state(parts)
+            return parts.strategy.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
+
+        try:
+            jax.eval_shape(one_step, jnp.asarray(values[0]))
+        except jax.errors.JAXTypeError:
+            raise UserError(
+                f"train.ensemble: {key} decides what is compiled, so that its values need a program each: "
+                f"--multirun {key}={','.join(map(str, values.tolist()))}"
+            ) from None

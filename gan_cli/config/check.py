@@ -1,0 +1,301 @@
+"""Checks a composed configuration: every key, type and range, against the schema and the signature of each target.
+
+Hydra composes YAML; what passed here becomes objects in ``gan_cli.config.build``. Checking imports no JAX.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import types as pytypes
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_cli.config import signature
+from gan_cli.config.ensemble import members
+from gan_cli.config.schema import ENVIRONMENT, GAME_PARTS, GROUPS, HOMES, Schema, Train
+from gan_cli.errors import UserError, nearest
+from gan_cli.storage.dotted import leaves, put
+from gan_cli.types import Range
+
+
+def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration as a plain dictionary, complete, with every value of its declared type.
+
+    Args:
+        tree: the composed configuration, without Hydra's own node.
+        modules: further modules that ``_target_`` may name, from the command line.
+
+    Raises:
+        UserError: an unknown key, a missing value, a wrong type or range, a combination that cannot run.
+    """
+    config = _section(resolve(tree), Schema, "", modules)
+    for group in ("game", "optim", "strategy", "features"):
+        if not config[group]:
+            raise UserError(f"{group} is empty: choose one, e.g. {group}=...")
+    config["train"] = _section(config["train"], Train, "train", modules)
+    for group in (*GROUPS, "logger"):
+        if config[group]:
+            config[group] = _node(config[group], group, modules)
+    _check_needs(config, modules)
+    _check_cadences(config["train"], bool(config["metric"]))
+    _check_evaluation(config)
+    if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
+        raise UserError(
+            "train.ensemble: is one program on one device; leave out train.devices, or train each member as a job "
+            "of a sweep (--multirun)."
+        )
+    for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
+        if isinstance(node, dict) and node.get("decay_steps", 0) is None:
+            node["decay_steps"] = config["train"]["steps"]
+    for _, member in members(config):
+        check(member, modules)
+    return config
+
+
+def resolve(tree: Any) -> dict[str, Any]:
+    """``tree`` without interpolations, except ``${oc.env:...}`` where that is allowed."""
+    node = tree if OmegaConf.is_config(tree) else OmegaConf.create(dict(tree))
+    raw = OmegaConf.to_container(node, resolve=False)
+    try:
+        resolved = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        lines = str(error).strip().splitlines()
+        raise UserError(f"{error.full_key or 'config'}: {lines[0]}") from error
+    for key, value in leaves(raw):
+        text = json.dumps(value)
+        if "oc.env" in text and "${" in text:
+            if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
+                raise UserError(f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only.")
+            put(resolved, key, value)
+    return typing.cast(dict[str, Any], resolved)
+
+
+def stored(
+    config: dict[str, Any], modules: Sequence[str], needed: Sequence[str] = (*GROUPS, "logger")
+) -> dict[str, Any]:
+    """A configuration from a run's directory, checked.
+
+    It is data that may come from anywhere: nothing in it is composed or imported, and it interpolates nothing
+    but environment variables where those are allowed.
+
+    Args:
+        needed: the groups that will be built; others need not find their environment variables.
+    """
+    config = copy.deepcopy(config)
+    for key, value in list(leaves(config)):
+        _check_interpolation(key, value)
+        if isinstance(value, str) and "${" in value and key.split(".")[0] not in needed:
+            put(config, key, "unset")
+    return check(config | {"modules": list(modules)}, modules)
+
+
+def _check_interpolation(key: str, value: Any) -> None:
+    text = json.dumps(value)
+    if "${" in text:
+        resolvers = set(re.findall(r"\$\{([^:}]*)", text))
+        if not (isinstance(value, str) and key.startswith(ENVIRONMENT) and resolvers == {"oc.env"}):
+            raise UserError(f"{key}={value}: an interpolation is not allowed here.")
+
+
+def from_environment(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with its ``${oc.env:...}`` filled in; any other interpolation is refused.
+
+    A stored configuration is data from a directory that may come from anywhere: only the places that may name
+    an environment variable are read as more than text.
+    """
+    filled = copy.deepcopy(config)
+    for key, value in leaves(config):
+        if isinstance(value, str) and "${" in value:
+            _check_interpolation(key, value)
+            try:
+                put(filled, key, OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0])  # type: ignore[index]
+            except OmegaConfBaseException as error:
+                raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+    return filled
+
+
+def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequence[str]) -> dict[str, Any]:
+    hints = typing.get_type_hints(schema, include_extras=True)
+    options = {field.name: signature.Parameter(hints[field.name], True) for field in fields(schema)}
+    return _options(tree, options, prefix)
+
+
+def _options(tree: Mapping[str, Any], options: Mapping[str, signature.Parameter], prefix: str) -> dict[str, Any]:
+    """``tree`` with every value converted to the annotation of the option of its name."""
+    dot = f"{prefix}." if prefix else ""
+    for key in tree:
+        if key not in options:
+            choices = ", ".join(sorted(options)) or "none"
+            raise UserError(f"{dot}{key}: no such option.{nearest(str(key), options)}\nOptions here: {choices}.")
+    checked = {}
+    for key, option in options.items():
+        if key in tree:
+            checked[key] = _checked(tree[key], option.annotation, f"{dot}{key}")
+        elif option.required:
+            raise UserError(f"{dot}{key}: a value is needed.")
+    return checked
+
+
+def _checked(value: Any, annotation: Any, key: str) -> Any:
+    if isinstance(value, str) and value == "???":
+        raise UserError(f"{key}: a value is needed, e.g. {key}=...")
+    if isinstance(value, str) and "${" in value and key.startswith(ENVIRONMENT):
+        return value
+    if typing.get_origin(annotation) is Callable and not (isinstance(value, Mapping) and "_target_" in value):
+        group = key.split(".")[0]
+        raise UserError(
+            f"{key}={'null' if value is None else value}: is no value but a choice with options of its own: "
+            f"{group}@{key}=..., or another {group}=..."
+        )
+    try:
+        return convert(value, annotation)
+    except ValueError as error:
+        shown = "null" if value is None else value
+        raise UserError(f"{key}={shown}: {str(error).removesuffix('.')}.".replace("?.", "?")) from None
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """``value`` as what ``annotation`` asks for (1e4 is a whole number; 1 is a float; "1" is neither).
+
+    Raises:
+        ValueError: it is not; the message says what it must be.
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin is Annotated:
+        value = convert(value, args[0])
+        for constraint in args[1:]:
+            if isinstance(constraint, Range) and (problem := constraint.problem(value)):
+                raise ValueError(problem)
+        return value
+    if origin in (typing.Union, pytypes.UnionType):
+        problems = []
+        for option in args:
+            if option is type(None):
+                if value is None:
+                    return None
+                continue
+            try:
+                return convert(value, option)
+            except ValueError as error:
+                problems.append(str(error))
+        raise ValueError(" or ".join(problems) + (" or null" if type(None) in args else ""))
+    if origin is Literal:
+        if value not in args:
+            choices = [str(arg) for arg in args]
+            near = nearest(str(value), choices).replace(" Did", ". Did")
+            raise ValueError(f"must be {'one of ' * (len(choices) > 1)}{', '.join(choices)}{near}")
+        return value
+    if origin in (list, tuple, Sequence):
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be a list, e.g. [a,b]")
+        return [convert(item, args[0]) for item in value]
+    return _convert_scalar(value, origin or annotation)
+
+
+def _convert_scalar(value: Any, kind: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int and number and math.isfinite(value) and value == int(value):
+        return int(value)
+    if kind is float and number and math.isfinite(value):
+        return float(value)
+    if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind in (bool, dict) and isinstance(value, kind):
+        return value
+    if kind in (int, float, str, bool, dict):
+        words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
+        raise ValueError(f"must be {words.get(kind, 'a group of options')}")
+    return value
+
+
+def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, Any]:
+    """A checked copy of a group's node: itself a ``_target_``, or a mapping of names to such nodes."""
+    target = node.get("_target_")
+    if target is None:
+        for name, child in node.items():
+            if not isinstance(child, dict) or "_target_" not in child:
+                raise UserError(f"{key}.{name}: is not among the choices made. Choose it first: {key}=[{name}]")
+        return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
+    home = HOMES[key.split(".")[0]]
+    if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
+        raise UserError(f"{key}._target_={target}: a target of this group is defined in {home}.")
+    options = signature.read(str(target), modules).options
+    special = {name: node[name] for name in ("_target_", "_partial_") if name in node}
+    rest = {name: value for name, value in node.items() if name not in special}
+    # A player's own options stand beside the common ones: optim.discriminator.lr beside optim.lr.
+    players = {name: rest.pop(name) for name in list(rest) if key == "optim" and isinstance(rest[name], dict)}
+    checked = special | _options(rest, options, key)
+    for name, value in checked.items():
+        checked[name] = _nested(value, f"{key}.{name}", modules)
+    for player, own in players.items():
+        whole = _node(player_node(node, player), f"{key}.{player}", modules)
+        checked[player] = {name: whole[name] for name in own}
+    return checked
+
+
+def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
+    """A checked copy of an option's value: wherever in it, Hydra would act on a ``_target_``."""
+    if isinstance(value, list):
+        return [_nested(item, key, modules) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" in value:
+        return _node(value, key, modules)
+    for name in value:
+        if str(name).startswith("_"):
+            raise UserError(f"{key}.{name}: no such option.")
+    return {name: _nested(item, f"{key}.{name}", modules) for name, item in value.items()}
+
+
+def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
+    """The optimiser of one player: the common options with the player's own laid over them.
+
+    A player whose own options name another ``_target_`` takes nothing from the common ones.
+    """
+    own = optim.get(player) or {}
+    if "_target_" in own:
+        return dict(own)
+    return {name: value for name, value in optim.items() if not isinstance(value, dict)} | dict(own)
+
+
+def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
+    """A game gets what it takes, and nothing is given that would be ignored."""
+    needs = signature.read(config["game"]["_target_"], modules).positional
+    for group, part in GAME_PARTS.items():
+        several = group in ("penalty", "augment")
+        if part in needs and not several and not config[group]:
+            raise UserError(f"{group} is missing: game={config['game']['_target_']} needs one.")
+        if part not in needs and config[group]:
+            empty = "none" if several else f"none (or `override /{group}: none` in an experiment)"
+            raise UserError(f"{group} is set, but this game takes none: {group}={empty}.")
+    if "precision" not in needs and config["train"]["precision"] != "float32":
+        raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")
+
+
+def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
+    cadences = ("log_every", "sample_every", "checkpoint_every")
+    for cadence in (*cadences, "eval_every") if evaluates else cadences:
+        if train[cadence] % train["steps_per_call"]:
+            raise UserError(
+                f"train.{cadence}={train[cadence]}: must be a multiple of train.steps_per_call="
+                f"{train['steps_per_call']}, the steps that one call of the compiled program makes."
+            )
+
+
+def _check_evaluation(config: Mapping[str, Any]) -> None:
+    """Samples are judged against data, and what hangs on a metric has one."""
+    if config["metric"] and not config["dataset"]:
+        raise UserError("metric is set, but there are no data to compare samples with: metric=none.")
+    for key, unset in (("objective", None), ("patience", 0)):
+        if config["train"][key] != unset and not config["metric"]:
+            raise UserError(f"train.{key}={config['train'][key]}: needs a metric, e.g. metric=[fid].")

@@ -1,0 +1,83 @@
+"""How a compiled program draws its batches: which examples, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from gan_cli.data.scaling import normalise
+from gan_cli.types import Batch, Tree
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How a compiled program draws its batches: from arrays on the device, or from what is streamed to it.
+
+    Both see the same batches: which examples they are is a function of the seed and the step.
+    """
+
+    size: int
+    flip: bool = False
+    streams: bool = False
+
+    def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
+        """What to make the batches of these ``numbers`` of: a pytree with the leading axes ``numbers.shape``."""
+        return arrays if self.streams else self.indices(key, numbers, batch_size)
+
+    def indices(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> jax.Array:
+        """The examples of the batches of these ``numbers``, ``[*numbers.shape, batch_size]``.
+
+        An epoch is ``size // batch_size`` whole batches, drawn without replacement in an order of its own.
+        """
+        per_epoch = self.size // batch_size
+        epochs, positions = numbers // per_epoch, numbers % per_epoch
+        keys = jax.vmap(lambda epoch: jax.random.bits(jax.random.fold_in(key, epoch), (2,)))(epochs.reshape(-1))
+        keys = keys.reshape(*numbers.shape, 1, 2)
+        places = positions[..., None] * batch_size + jnp.arange(batch_size)
+        return shuffled(places, self.size, keys)
+
+    def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
+        """One batch of what was drawn for it, images scaled from 0..255 to [-1, 1]."""
+        taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
+        examples = normalise(jnp.asarray(taken["examples"]))
+        if self.flip:
+            mirrored = jax.random.bernoulli(key, 0.5, (len(examples), 1, 1, 1))
+            examples = jnp.where(mirrored, examples[:, :, ::-1], examples)
+        return Batch(examples, taken.get("labels"))
+
+
+def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
+    """Where each place of ``0..size-1`` goes under a random permutation, without ever holding the permutation.
+
+    The swap-or-not shuffle (Hoang, Morris and Rogaway 2012): in each round a random reflection pairs the
+    places, and a random bit of each pair says whether its two places are swapped. It costs a few integer
+    operations a round for the places asked for, where a sort would cost the whole data set.
+
+    Args:
+        places: integers in ``[0, size)``, any shape.
+        size: length of the permutation, below 2**31.
+        keys: uint32 ``[..., 2]``, its leading axes broadcasting against ``places``: which permutation.
+    """
+    # 6 log2(size) rounds make it indistinguishable from a uniform permutation (their theorem 2, roughly).
+    rounds = 6 * max(int(size - 1).bit_length(), 1)
+    n = jnp.uint32(size)
+    first, second = keys[..., 0], keys[..., 1]
+    places = jnp.broadcast_to(places, jnp.broadcast_shapes(places.shape, first.shape)).astype(jnp.uint32)
+
+    def swap_or_not(round_: jax.Array, i: jax.Array) -> jax.Array:
+        offset = _hash(first + round_.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)) % n
+        partner = jnp.where(offset >= i, offset - i, offset + (n - i))
+        pair = jnp.maximum(i, partner)
+        bit = _hash(_hash(pair ^ second) + round_.astype(jnp.uint32)) >> 31
+        return jnp.where(bit == 1, partner, i)
+
+    return jax.lax.fori_loop(0, rounds, swap_or_not, places).astype(jnp.int32)
+
+
+def _hash(x: jax.Array) -> jax.Array:
+    """A 32-bit integer hash: the finaliser of MurmurHash3."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)

@@ -1,0 +1,1 @@
+"""The training state, and the compiled steps that advance it."""

@@ -1,0 +1,47 @@
+"""Which random keys and which examples each step sees: functions of (seed, step)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_cli.data.dataset import Dataset
+from gan_cli.data.feed import Feed
+
+
+def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:
+    """Which examples these steps see, ``[length, batches, batch_size]``: what the program itself would draw."""
+    return feed.indices(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
+
+
+def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
+    """The first ``n`` examples that a run of one batch a step would see (fewer where the data set is smaller)."""
+    number = min(-(-n // batch_size), max(data.size // batch_size, 1))
+    indices = np.asarray(order(data.feed, seed, 0, number, 1, batch_size))[:, 0]
+    keys = [batch_keys(seed, i, 1)[0] for i in range(number)]
+    streamed = dataclasses.replace(data.feed, streams=True)
+    batches = [streamed.batch(None, data.take(row), key) for row, key in zip(indices, keys, strict=True)]
+    return jnp.concatenate([batch.examples for batch in batches])[:n]
+
+
+def batch_numbers(step: jax.Array, length: int, batches: int) -> jax.Array:
+    """The batches' numbers, ``[length, batches]``."""
+    return (step + jnp.arange(length))[:, None] * batches + jnp.arange(batches)
+
+
+def step_key(seed: Any, step: jax.Array) -> jax.Array:
+    """The key that a step hands to its strategy."""
+    return jax.random.fold_in(stream(seed, "step"), step)
+
+
+def batch_keys(seed: int, step: jax.Array | int, batches: int) -> jax.Array:
+    return jax.random.split(jax.random.fold_in(stream(seed, "batch"), step), batches)
+
+
+def stream(seed: int, purpose: str) -> jax.Array:
+    """The root key of one use of random numbers: two uses never share a key."""
+    return jax.random.fold_in(jax.random.key(seed), ("init", "order", "batch", "step").index(purpose))

@@ -1,0 +1,194 @@
+"""Evaluates samples: computes their features and the reference's, and hands each metric what it names."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gan_cli.data.dataset import Dataset, Modes
+from gan_cli.errors import UserError, nearest
+from gan_cli.metrics.features import Extractor
+from gan_cli.metrics.neighbours import neighbours
+from gan_cli.storage import cache
+
+log = logging.getLogger(__name__)
+Metric = Callable[..., dict[str, float]]
+# The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
+MOST = 50_000
+_BATCH = 500
+_TRIED = 500  # rows of what metrics are tried on
+_LACKING = {
+    "held_out": "data that training never saw, and {name} holds none out",
+    "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
+    "fake_points": "points, and {name} has images",
+    "fake_logits": "features with logits: features=classifier or inception",
+    "fake_classes": "features that name the data's own classes: features=classifier, for labelled images",
+    "real_classes": "labels, which {name} does not have",
+}
+
+
+class Evaluator:
+    """Judges any number of sets of samples against one data set, whose features it computes once.
+
+    Args:
+        metrics: by name.
+        extractor: of features.
+        data: the reference.
+        samples: how many there will be to judge.
+        objective: the figure that says which samples are the best; None is the first that has a better and a worse.
+
+    Attributes:
+        features: what the features are, in words.
+        reference: what the reference is, in words.
+        objective: the figure's name, and ``Lower`` or ``Higher``; None where no figure has a better and a worse.
+
+    Raises:
+        UserError: a metric needs what the data or the features do not have, or more samples; there is no such
+            objective.
+    """
+
+    def __init__(
+        self,
+        metrics: dict[str, Metric],
+        extractor: Extractor,
+        data: Dataset,
+        samples: int,
+        objective: str | None = None,
+    ):
+        self._metrics, self.extractor, self.data = metrics, extractor, data
+        self._needs = {name: _needs(metric) for name, metric in metrics.items()}
+        wanted = set().union(*self._needs.values())
+        self._known: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
+        for name, metric in metrics.items():
+            if lack := lacking(metric, extractor, data):
+                raise UserError(f"metric {name}: needs {lack}.")
+        self.objective = self._objective(objective, samples)
+        found = self._of_data(data)
+        self._known |= {"real": found["features"], "real_classes": found.get("labels")}
+        if "held_out" in wanted:
+            assert data.held_out is not None
+            aside = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
+            self._known["held_out"] = self._of_data(aside)["features"]
+        self.features = self.extractor.name
+        self.reference = f"{data.name}, {len(found['features']):,} examples"
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """What figures are of, beside the number of samples and the seed."""
+        return {"features": self.features, "reference": self.reference}
+
+    def _objective(self, asked: str | None, samples: int) -> tuple[str, type] | None:
+        """Which figures there are to choose from is seen by trying the metrics; so is what they cannot do."""
+        toy = _toy(min(samples, _TRIED), min(self.data.size, _TRIED))
+        directed: dict[str, type] = {}
+        for figures in self._figures(toy):
+            directed |= {figure: type(value) for figure, value in figures.items() if type(value) is not float}
+        if asked is not None and asked not in directed:
+            raise UserError(
+                f"train.objective={asked}: no such figure.{nearest(asked, directed)} Of metric="
+                f"{list(self._metrics)} there are {', '.join(directed) or 'none'}."
+            )
+        chosen = asked or next(iter(directed), None)
+        return None if chosen is None else (chosen, directed[chosen])
+
+    def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
+        """Each metric's figures, of what it names."""
+        for name, metric in self._metrics.items():
+            try:
+                yield metric(**{need: available[need] for need in self._needs[name]})
+            except ValueError as error:
+                raise UserError(f"metric {name}: {error}.") from error
+
+    def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
+        """Features and labels of at most ``MOST`` examples; cached."""
+        rows = _rows(data)
+
+        def make() -> dict[str, np.ndarray]:
+            features, _ = self.extractor(_taken(data, rows))
+            labelled = data.spec.num_classes is not None
+            return {"features": features} | ({"labels": data.take(rows)["labels"]} if labelled else {})
+
+        return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
+
+    def nearest(self, examples: np.ndarray) -> np.ndarray:
+        """For each of some examples, as they lie in files, the one of the reference that is nearest to it."""
+        features, _ = self.extractor([examples])
+        found, _ = neighbours(features, self._known["real"])
+        return self.data.take(_rows(self.data)[found])["examples"]
+
+    def __call__(self, batches: Iterable[Any], seed: int = 0) -> dict[str, float]:
+        """The figures of samples, which come in batches: uint8 images, or points.
+
+        None where samples are not finite.
+
+        Args:
+            seed: of what metrics draw.
+
+        Raises:
+            UserError: there are too few of them.
+        """
+        points: list[np.ndarray] = []
+
+        def kept() -> Iterator[Any]:
+            for batch in batches:
+                if not self.data.spec.is_image:
+                    points.append(np.asarray(batch))
+                yield batch
+
+        features, logits = self.extractor(kept())
+        if not np.isfinite(features).all():
+            log.warning("the samples are not finite: no metric is computed")
+            return {}
+        available = self._known | {
+            "fake": features,
+            "fake_logits": logits,
+            "fake_classes": None if logits is None else logits.argmax(1),
+            "fake_points": np.concatenate(points) if points else None,
+            "seed": seed,
+        }
+        return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
+
+
+def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
+    """What the metric needs that neither these features nor this reference have, in words; None where it can be."""
+    has = {
+        "held_out": data.held_out is not None,
+        "known_modes": data.modes is not None,
+        "fake_points": not data.spec.is_image,
+        "fake_logits": extractor.gives_logits,
+        "fake_classes": extractor.of_classes,
+        "real_classes": data.spec.num_classes is not None,
+    }
+    needs = _needs(metric)
+    for need in _LACKING:
+        if need in needs and not has[need]:
+            return _LACKING[need].format(name=data.name)
+    return None
+
+
+def _toy(samples: int, examples: int) -> dict[str, Any]:
+    """Input that any metric takes, to see which figures it gives."""
+    rng = np.random.default_rng(0)
+    sizes = {"fake": samples, "fake_logits": samples, "real": examples, "held_out": examples}
+    some = {name: rng.standard_normal((size, 4), np.float32) for name, size in sizes.items()}
+    named = {"fake_classes": np.arange(samples) % 4, "real_classes": np.arange(examples) % 4}
+    return some | named | {"fake_points": some["fake"], "known_modes": Modes(some["real"], 1.0), "seed": 0}
+
+
+def _needs(metric: Metric) -> set[str]:
+    parameters = inspect.signature(metric).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD}
+
+
+def _rows(data: Dataset) -> np.ndarray:
+    """Which examples of a data set are compared with, in an order that says nothing about them."""
+    return np.random.default_rng(0).permutation(data.size)[:MOST]
+
+
+def _taken(data: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _BATCH):
+        yield data.take(rows[start : start + _BATCH])["examples"]

@@ -1,0 +1,57 @@
+"""The best value of a figure, and whether it is long ago."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gan_cli.metrics import better
+
+
+class Best:
+    """The best value so far of one figure, and whether it is long ago.
+
+    Args:
+        objective: the figure and which way is better; None where nothing is evaluated.
+        patience: evaluations without a better value after which it is; 0 is never.
+
+    Attributes:
+        value: the best so far, or None.
+        step: whose it is.
+    """
+
+    def __init__(self, objective: tuple[str, type] | None, patience: int):
+        self._name, self._kind = objective or ("", float)
+        self._patience, self._since = patience, 0
+        self.value: float | None = None
+        self.step = self._last = 0
+
+    def see(self, step: int, figures: dict[str, Any]) -> bool:
+        """Take note of an evaluation's figures, under their names in the log; whether they are the best so far."""
+        value = figures.get(f"eval/{self._name}")
+        if value is None or not math.isfinite(value):  # the log holds None for what is not finite
+            return False
+        self._last = step
+        if self.value is not None and not better(self._kind(value), self.value):
+            self._since += 1
+            return False
+        self.value, self.step, self._since = float(value), step, 0
+        return True
+
+    @property
+    def stale(self) -> bool:
+        return 0 < self._patience <= self._since
+
+    @property
+    def story(self) -> dict[str, Any]:
+        """What ``run.json`` tells of it."""
+        if self.value is None:
+            return {}
+        told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
+        return told | ({"stopped_early_at": self._last} if self.stale else {})
+
+    def tell(self) -> list[str]:
+        if self.value is None:
+            return []
+        early = f"; no better in {self._since} evaluations: stopped early" if self.stale else ""
+        return [f"best      {self._name} {self.value:.4g} at step {self.step}{early}"]

@@ -1,0 +1,69 @@
+"""What a run was made with: versions, devices, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hydra-core", "numpy")
+
+
+def facts(devices: Sequence[Any]) -> dict[str, Any]:
+    """Python and package versions, these devices, host, and the commit of the checkout this package runs from."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "devices": [describe(device) for device in devices],
+        "processes": jax.process_count(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "pid": os.getpid(),
+    }
+
+
+def describe(device: Any) -> str:
+    """A device in a few words: ``"CPU (2 cores)"``, ``"gpu:0 NVIDIA H100"``."""
+    if device.platform == "cpu":
+        return f"CPU ({os.cpu_count()} cores)"
+    return f"{device.platform}:{device.id} {device.device_kind}"
+
+
+def summary(devices: Sequence[Any]) -> str:
+    """Those of a run in a line: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
+    if len(devices) == 1:
+        return describe(devices[0])
+    kind = "cpu" if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
+    among = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{len(devices)} x {kind}{among}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit and whether the tree was clean, if the package is a checkout and not an installation."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,31 @@
+"""Extragradient: a look ahead before each move."""
+
+from __future__ import annotations
+
+import jax
+
+from gan_cli.engine.state import TrainState
+from gan_cli.strategies.moves import Optimisers, check_own_points, field, move_all
+from gan_cli.types import Batch, Game, Metrics, Strategy
+
+
+def extragradient(game: Game, optimisers: Optimisers) -> Strategy:
+    """x~ = x - lr F(x), x' = x - lr F(x~): move from x with the gradients of a point ahead (Korpelevich 1976).
+
+    With Adam it is ExtraAdam (Gidel et al. 2019, algorithm 4): both evaluations enter the moments. Each evaluation
+    has a batch and draws of its own. Cost: two gradient evaluations a player.
+    """
+    check_own_points("extragradient", optimisers)
+
+    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+        metrics: Metrics = {}
+        ahead = state
+        for turn, batch in enumerate(batches):
+            evaluate = field(game, ahead, batch, jax.random.fold_in(key, turn))
+            slopes, (net_state, found) = evaluate(ahead.params)
+            # Every move starts from x, with the moments that the one before has left.
+            ahead, more = move_all(ahead._replace(params=state.params), optimisers, slopes, net_state)
+            metrics |= found | more
+        return ahead, metrics
+
+    return Strategy(2, dict.fromkeys(game.players, 2), lambda params: (), step)

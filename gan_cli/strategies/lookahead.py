@@ -1,0 +1,46 @@
+"""Lookahead: a step back towards slow weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gan_cli.engine.state import TrainState
+from gan_cli.strategies.moves import Optimisers, check_own_points
+from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree, UnitFloat
+
+
+def lookahead(
+    game: Game,
+    optimisers: Optimisers,
+    *,
+    inner: Callable[..., Strategy],
+    interval: PositiveInt = 5,
+    alpha: UnitFloat = 0.5,
+) -> Strategy:
+    """Every ``interval`` steps, step back from where the players came to towards where they stood:
+    x = slow + alpha (x - slow), slow = x, over all players at once (Chavdarova et al. 2021, algorithm 1).
+
+    Args:
+        inner: the strategy of the steps between.
+
+    Cost: that of ``inner``.
+    """
+    check_own_points("lookahead", optimisers)
+    base = inner(game, optimisers)
+
+    def init(params: Tree) -> Tree:
+        # A copy: a donated state must not hold one buffer twice.
+        return {"inner": base.init(params), "slow": jax.tree.map(jnp.copy, params)}
+
+    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+        slow = state.strategy["slow"]
+        moved, metrics = base.step(state._replace(strategy=state.strategy["inner"]), batches, key)
+        back = (state.step + 1) % interval == 0
+        params = jax.tree.map(lambda x, s: jnp.where(back, s + alpha * (x - s), x), moved.params, slow)
+        slow = jax.tree.map(lambda x, s: jnp.where(back, x, s), params, slow)
+        return moved._replace(params=params, strategy={"inner": moved.strategy, "slow": slow}), metrics
+
+    return Strategy(base.batches, base.moves, init, step)

@@ -1,0 +1,1 @@
+"""What is done with a trained run: restoring, sampling, evaluating, looking inside, exporting."""

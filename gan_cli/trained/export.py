@@ -1,0 +1,83 @@
+"""A generator on its own: a program and weights that run where this package is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from safetensors.numpy import save
+
+from gan_cli.storage import files
+from gan_cli.trained.sampling import averaged
+from gan_cli.trained.saved import Saved
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_EXAMPLE = '''"""Draws {n} samples; needs jax, flatbuffers, numpy and safetensors, and nothing else."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file
+
+here = Path(__file__).parent
+generator = jax.export.deserialize(bytearray((here / "generator.stablehlo").read_bytes()))
+weights = load_file(here / "generator.safetensors")
+latents = np.random.default_rng(0).standard_normal(({n}, {latent_dim}), np.float32)
+samples = np.asarray(generator.call(weights, latents{labels}))
+np.savez(sys.argv[1] if len(sys.argv) > 1 else "samples.npz", samples=samples)
+print(samples.shape, samples.dtype)
+'''
+
+
+def write(run: Saved, folder: Path) -> list[Path]:
+    """Write the generator of ``run`` into ``folder``; returns the files.
+
+    ``generator.stablehlo`` is a program for any batch size (``jax.export.deserialize``). It takes the weights by
+    name, latents ``[n, latent_dim]`` and, of a conditional run, labels ``[n]`` int32. ``generator.safetensors`` has
+    the weights, ``generator.json`` says what goes in and out, and ``example.py`` uses them.
+    """
+    game: Any = run.experiment.game
+    params, net_state = averaged(run.state)
+    own = {"params": params["generator"], "state": net_state["generator"]}
+    leaves, structure = jax.tree_util.tree_flatten_with_path(own)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
+
+    def generate(weights: dict[str, jax.Array], latents: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        own = jax.tree.unflatten(structure, [weights[name] for name in names])
+        return game.decode({"generator": own["params"]}, {"generator": own["state"]}, latents, labels)
+
+    (n,) = export.symbolic_shape("n")
+    given = [
+        {name: jax.ShapeDtypeStruct(weight.shape, weight.dtype) for name, weight in weights.items()},
+        jax.ShapeDtypeStruct((n, game.latent_dim), jnp.float32),
+    ]
+    if game.classes is not None:
+        given.append(jax.ShapeDtypeStruct((n,), jnp.int32))
+    program = export.export(jax.jit(generate), platforms=PLATFORMS)(*given)
+    facts = {
+        "latents": {"shape": ["n", game.latent_dim], "dtype": "float32", "distribution": "N(0, I)"},
+        "labels": None if game.classes is None else {"shape": ["n"], "dtype": "int32", "classes": game.classes},
+        "samples": {"shape": ["n", *game.spec.shape], "low": game.spec.low, "high": game.spec.high},
+        "step": run.step,
+        "jax": jax.__version__,
+        "platforms": PLATFORMS,
+    }
+    labels = "" if game.classes is None else f", np.arange(16, dtype=np.int32) % {game.classes}"
+    example = _EXAMPLE.format(n=16, latent_dim=game.latent_dim, labels=labels)
+    written = {
+        "generator.safetensors": save(weights),
+        "generator.json": (json.dumps(facts, indent=2) + "\n").encode(),
+        "example.py": example.encode(),
+        "generator.stablehlo": bytes(program.serialize()),
+    }
+    for name, content in written.items():
+        files.write_bytes(folder / name, content)
+    return [folder / name for name in written]

@@ -1,0 +1,1 @@
+"""The run loop, and what records, watches and stops a run."""
