@@ -15,13 +15,13 @@ from gan_cli.storage.directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The configuration that a run's directory holds, as data: nothing in it is composed or executed.
+    """What a run's directory tells of it, as data: nothing in it is composed or executed.
 
     Raises:
         UserError: the directory is missing, or holds no run.
     """
     try:
-        return facts(directory)["config"]
+        return facts(directory)
     except UserError as error:
         raise UserError(f"resume={error}") from error
 

@@ -84,7 +84,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
     from omegaconf import open_dict
 
     from gan_cli.cli import resume
-    from gan_cli.config import check, compose, identity
+    from gan_cli.config import check, compose, identity, stored
 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
@@ -92,9 +92,9 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         modules = compose.modules(parsed, composed)
         directory, continues = _directory(composed, parsed)
         if continues:
-            stored = check.stored(resume.read(directory), modules)
+            earlier = stored.load(resume.read(directory), modules)
             now = check.resolve(compose.ours(composed))
-            merged = resume.merge(stored, now, parsed, lambda o: compose.is_group(hydra, o))
+            merged = resume.merge(earlier, now, parsed, lambda o: compose.is_group(hydra, o))
             checked = check.check(merged | {"modules": modules}, modules)
             # The run's own .hydra stays what its first start wrote.
             with open_dict(composed):

@@ -12,7 +12,7 @@ import re
 import types as pytypes
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
@@ -78,26 +78,7 @@ def resolve(tree: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], resolved)
 
 
-def stored(
-    config: dict[str, Any], modules: Sequence[str], needed: Sequence[str] = (*GROUPS, "logger")
-) -> dict[str, Any]:
-    """A configuration from a run's directory, checked.
-
-    It is data that may come from anywhere: nothing in it is composed or imported, and it interpolates nothing
-    but environment variables where those are allowed.
-
-    Args:
-        needed: the groups that will be built; others need not find their environment variables.
-    """
-    config = copy.deepcopy(config)
-    for key, value in list(leaves(config)):
-        _check_interpolation(key, value)
-        if isinstance(value, str) and "${" in value and key.split(".")[0] not in needed:
-            put(config, key, "unset")
-    return check(config | {"modules": list(modules)}, modules)
-
-
-def _check_interpolation(key: str, value: Any) -> None:
+def check_interpolation(key: str, value: Any) -> None:
     text = json.dumps(value)
     if "${" in text:
         resolvers = set(re.findall(r"\$\{([^:}]*)", text))
@@ -114,7 +95,7 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
     filled = copy.deepcopy(config)
     for key, value in leaves(config):
         if isinstance(value, str) and "${" in value:
-            _check_interpolation(key, value)
+            check_interpolation(key, value)
             try:
                 put(filled, key, OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0])  # type: ignore[index]
             except OmegaConfBaseException as error:
@@ -124,7 +105,12 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
 
 def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequence[str]) -> dict[str, Any]:
     hints = typing.get_type_hints(schema, include_extras=True)
-    options = {field.name: signature.Parameter(hints[field.name], True) for field in fields(schema)}
+    options = {
+        field.name: signature.Parameter(hints[field.name], True)
+        if field.default is MISSING
+        else signature.Parameter(hints[field.name], False, field.default)
+        for field in fields(schema)
+    }
     return _options(tree, options, prefix)
 
 
@@ -141,6 +127,8 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, signature.Parameter]
             checked[key] = _checked(tree[key], option.annotation, f"{dot}{key}")
         elif option.required:
             raise UserError(f"{dot}{key}: a value is needed.")
+        elif option.default is not signature.UNKNOWN:
+            checked[key] = copy.deepcopy(option.default)
     return checked
 
 

@@ -67,6 +67,9 @@ class Train:
     without a better one to stop (0: never). ``ensemble`` is how many seeds to train at once, or the values of each
     scalar option to train with, in all combinations. ``devices`` is over how many each batch is split, of all
     processes. ``eigenvalues`` is how many of the game's Jacobian to find at the end.
+
+    A default here is not the user's (``configs/train`` has those): it is what a run did that was written before
+    there was the option.
     """
 
     steps: PositiveInt
@@ -77,17 +80,17 @@ class Train:
     checkpoint_every: NonNegativeInt
     keep: PositiveInt
     ema: Decay
-    eval_every: NonNegativeInt
-    eval_samples: PositiveInt
-    objective: str | None
-    patience: NonNegativeInt
-    report: bool
-    on_nan: Literal["stop", "continue"]
-    precision: Precision
-    eigenvalues: NonNegativeInt
-    ensemble: PositiveInt | dict[str, Any] | None
-    devices: PositiveInt | Literal["all"]
-    profile: bool
+    eval_every: NonNegativeInt = 0
+    eval_samples: PositiveInt = 5000
+    objective: str | None = None
+    patience: NonNegativeInt = 0
+    report: bool = False
+    on_nan: Literal["stop", "continue"] = "stop"
+    precision: Precision = "float32"
+    eigenvalues: NonNegativeInt = 0
+    ensemble: PositiveInt | dict[str, Any] | None = None
+    devices: PositiveInt | Literal["all"] = 1
+    profile: bool = False
 
 
 @dataclass(frozen=True)

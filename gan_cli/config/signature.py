@@ -22,15 +22,21 @@ from gan_cli import types
 from gan_cli.errors import UserError
 
 PACKAGE = "gan_cli"
+UNKNOWN = object()  # in place of a default that there is not, or that is no literal
 _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option: its annotation as an object, and whether it must be given."""
+    """One option: its annotation as an object, whether it must be given, and its default where that is known.
+
+    An option that a later version adds has the default that reproduces what earlier versions did: runs that lack it
+    are resumed with it.
+    """
 
     annotation: Any
     required: bool
+    default: Any = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,14 @@ def _from_source(target: str, module: str, name: str) -> Signature:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return _from_function(node, definitions)
     fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
-    return Signature((), {_name(f): Parameter(_evaluate(f.annotation), f.value is None) for f in fields})
+    return Signature((), {_name(f): _parameter(f.annotation, f.value) for f in fields})
 
 
 def _from_function(function: ast.FunctionDef, definitions: dict[str, Any]) -> Signature:
     arguments = function.args
     positional = tuple(a.arg for a in arguments.posonlyargs + arguments.args if a.arg != "self")
     options = {
-        a.arg: Parameter(_evaluate(a.annotation), default is None)
+        a.arg: _parameter(a.annotation, default)
         for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     }
     if arguments.kwarg and isinstance(arguments.kwarg.annotation, ast.Subscript):  # **options: Unpack[Options]
@@ -101,6 +107,14 @@ def _from_function(function: ast.FunctionDef, definitions: dict[str, Any]) -> Si
         fields = [node for node in shared.body if isinstance(node, ast.AnnAssign)]
         options |= {_name(f): Parameter(_evaluate(f.annotation), False) for f in fields}
     return Signature(positional, options)
+
+
+def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+    try:
+        value = UNKNOWN if default is None else ast.literal_eval(default)
+    except ValueError:  # an expression
+        value = UNKNOWN
+    return Parameter(_evaluate(annotation), default is None, value)
 
 
 def _name(field: ast.AnnAssign) -> str:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +32,31 @@ log = logging.getLogger(__name__)
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 # Orbax keeps the state of a save under way for the whole process: two at once time out.
 _ONE_AT_A_TIME = threading.Lock()
+
+
+class Identity(NamedTuple):
+    """What must be equal where a checkpoint is used.
+
+    Attributes:
+        configuration: the fingerprint of the options that determine the run's past.
+        data: the fingerprint of the training data, or None.
+        earlier: fingerprints that earlier versions of the program gave the same configuration.
+    """
+
+    configuration: str
+    data: str | None
+    earlier: tuple[str, ...] = ()
+
+    def stored(self) -> dict[str, str | None]:
+        """What a checkpoint carries."""
+        return {"configuration": self.configuration, "data": self.data}
+
+    def check(self, path: Path, found: dict[str, Any]) -> None:
+        """Raises: UserError: the checkpoint at ``path`` carries another identity."""
+        accepted = {"configuration": (self.configuration, *self.earlier), "data": (self.data,)}
+        for part, values in accepted.items():
+            if found[part] not in values:
+                raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
 
 
 def newest(run: Path) -> Path:
@@ -49,16 +74,16 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
-def save(folder: Path, step: int, state: Tree, identity: dict[str, Any], keep: int) -> None:
+def save(folder: Path, step: int, state: Tree, identity: Identity, keep: int) -> None:
     """Write ``folder/<step>/`` and remove all others but the ``keep - 1`` newest.
 
     Args:
         state: a pytree of host arrays.
-        identity: what must be equal where this checkpoint is used: fingerprints of configuration and data.
+        identity: what must be equal where this checkpoint is used.
     """
-    arrays = _by_name(state)
+    arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
-    manifest = {"step": step, "identity": identity, "arrays": described}
+    manifest = {"step": step, "identity": identity.stored(), "arrays": described}
     path = (folder / str(step)).absolute()
     _hush_orbax()
     with _ONE_AT_A_TIME, _checkpointer() as checkpointer:
@@ -76,7 +101,7 @@ def save(folder: Path, step: int, state: Tree, identity: dict[str, Any], keep: i
 
 
 def restore(
-    runs: Sequence[tuple[Path, dict[str, Any]]], like: Tree, only: int | None = None
+    runs: Sequence[tuple[Path, Identity]], like: Tree, only: int | None = None
 ) -> tuple[int, list[Tree]] | None:
     """The newest step whose checkpoints verify in all of these runs, and their states, arrays of the host.
 
@@ -110,7 +135,7 @@ def restore(
     return None
 
 
-def _verified(run: Path, step: int, like: Tree, identity: dict[str, Any]) -> Tree | None:
+def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Tree | None:
     """The state of this checkpoint; None where it was damaged, and is moved aside."""
     path = newest(run) / str(step)
     try:
@@ -146,7 +171,7 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         found = [only]
     for step in reversed(found):
         try:
-            return step, _read(folder / str(step), like, {})
+            return step, _read(folder / str(step), like, None)
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged files
@@ -170,17 +195,16 @@ def copy(path: Path, folder: Path) -> None:
         shutil.rmtree(other)
 
 
-def _read(path: Path, like: Tree, identity: dict[str, Any]) -> Tree:
+def _read(path: Path, like: Tree, identity: Identity | None) -> Tree:
     path = path.absolute()
-    expected = _by_name(like)
+    expected = by_name(like)
     _hush_orbax()
     with _checkpointer() as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
         if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
             raise ValueError("its manifest is not what was saved")
-        for part, value in identity.items():
-            if manifest["identity"][part] != value:
-                raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
+        if identity is not None:
+            identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
         if shapes != {name: (tuple(a.shape), a.dtype.name) for name, a in expected.items()}:
             differing = sorted(
@@ -201,7 +225,7 @@ def _read(path: Path, like: Tree, identity: dict[str, Any]) -> Tree:
 class Saver:
     """Saves in the background, one checkpoint at a time, and tells of a failure as soon as it is known."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], keep: int):
+    def __init__(self, folder: Path, identity: Identity, keep: int):
         self._folder, self._identity, self._keep = folder, identity, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future | None = None
@@ -268,7 +292,7 @@ def _hush_orbax() -> None:
     sys.unraisablehook = hook
 
 
-def _by_name(tree: Tree) -> dict[str, Any]:
+def by_name(tree: Tree) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

@@ -10,12 +10,15 @@ from typing import Any
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 
+# Of run.json. 0 (unstated): the configuration holds Python paths. 1: it holds option names.
+FORMAT = 1
+
 
 def facts(run: Path) -> dict[str, Any]:
     """What the run's ``run.json`` tells.
 
     Raises:
-        UserError: there is no such directory, or no run in it.
+        UserError: there is no such directory, or no run in it, or one of a newer format.
     """
     if not run.is_dir():
         raise UserError(f"{run}: there is no such directory.")
@@ -27,6 +30,11 @@ def facts(run: Path) -> dict[str, Any]:
         raise UserError(f"{run}: its run.json cannot be read ({error}).") from error
     if not isinstance(told, dict) or not isinstance(told.get("config"), dict):
         raise UserError(f"{run}: its run.json holds no configuration.")
+    if told.get("format", 0) not in range(FORMAT + 1):
+        raise UserError(
+            f"{run}: was written by a newer version of gan_cli (its format is {told['format']}, and this version "
+            f"reads up to {FORMAT})."
+        )
     return told
 
 

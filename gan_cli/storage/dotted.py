@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# Under this key a configuration's node holds the name of the option that was chosen: see gan_cli.config.names.
+CHOICE = "_choice_"
+
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of everything that is not a non-empty mapping."""
+    """Dotted keys and values of everything that is not a non-empty mapping.
+
+    A choice stands under the key of its node: ``{"loss": {"_choice_": "hinge"}}`` has the leaf ``loss``.
+    """
     for key, value in tree.items():
-        dotted = f"{prefix}{key}"
+        dotted = prefix.removesuffix(".") if key == CHOICE and prefix else f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{dotted}.")
         else:

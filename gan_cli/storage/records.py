@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from gan_cli.config.build import Experiment
-from gan_cli.engine.devices import Devices
-from gan_cli.storage import files, provenance
+from gan_cli.storage import files
+from gan_cli.storage.directory import FORMAT
 
 
 class Journal:
     """``run.json``: what the run is and how it stands, written whole at every change.
+
+    Args:
+        directory: of the run.
+        facts: what it is; what ``write`` is given is added.
 
     Attributes:
         before: what an earlier start had left there.
         written: whether this start has written anything.
     """
 
-    def __init__(self, directory: Path, experiment: Experiment, origin: dict[str, Any]):
+    def __init__(self, directory: Path, facts: dict[str, Any]):
         self._path = directory / "run.json"
-        self._facts: dict[str, Any] = {
-            "status": "running",
-            **origin,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "seed": experiment.seed,
-            **provenance.facts(Devices(experiment.train.devices).used),
-            "fingerprint": experiment.fingerprint,
-            "config": experiment.config,
-            # What the networks are built for: a run can be sampled where its data are not.
-            "spec": dataclasses.asdict(experiment.dataset.spec) if experiment.dataset else None,
-        }
         self.before = self._before()
-        self._facts["history"] = self._history()
+        started = {"status": "running", "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        self._facts: dict[str, Any] = {"format": FORMAT, **started, **facts, "history": self._history()}
         self.written = False
         self._start = time.monotonic()
+
+    def note(self, **facts: Any) -> None:
+        """Add facts, to be written with the next change of status."""
+        self._facts |= facts
 
     def _before(self) -> dict[str, Any]:
         """What an earlier start has left, or nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from gan_cli.config import check
+from gan_cli.config import stored
 from gan_cli.config.build import Experiment, build
 from gan_cli.data.capacity import memory
 from gan_cli.engine.state import TrainState, init_state
@@ -62,7 +62,7 @@ def load(
         UserError: there is no run, or no checkpoint that fits it; or its game draws no samples.
     """
     told = facts(directory)
-    config = check.stored(told["config"], modules, ("dataset",) if data else ())
+    config = stored.load(told, modules, ("dataset",) if data else ())
     config["train"]["ensemble"] = None
     if not config["dataset"] or "spec" not in told:
         raise UserError(f"{directory}: this run makes no samples.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_cli.config import names, stored
 from gan_cli.config.build import Experiment
 from gan_cli.engine.state import TrainState
 from gan_cli.loggers import Guarded
@@ -18,6 +19,7 @@ from gan_cli.metrics import eigenvalues as spectrum
 from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.metrics.objective import Best
 from gan_cli.storage import checkpoint
+from gan_cli.storage.checkpoint import Identity
 from gan_cli.storage.records import Journal, MetricsLog
 from gan_cli.trained.sampling import Sampler
 from gan_cli.training.console import Reporter
@@ -37,7 +39,7 @@ class Member:
         identity: what must be equal where its checkpoints are used.
     """
 
-    def __init__(self, experiment: Experiment, directory: Path, journal: Journal, identity: dict[str, Any]):
+    def __init__(self, experiment: Experiment, directory: Path, journal: Journal, identity: Identity):
         self.experiment, self.directory, self.journal, self.identity = experiment, directory, journal, identity
         self.watch = Watch(experiment.game.players, experiment.train.on_nan == "stop")
         self._open: list[Any] = []
@@ -79,9 +81,10 @@ class Member:
             "seed": self.experiment.seed,
             "objective": objective and objective[0],
         }
-        before = self.journal.before.get("evaluation") or {}
-        metrics = (self.journal.before.get("config") or {}).get("metric")
-        same = terms.items() <= before.items() and metrics == self.experiment.config["metric"]
+        facts = self.journal.before
+        before = facts.get("evaluation") or {}
+        metrics = stored.config_of(facts).get("metric") if facts else None
+        same = terms.items() <= before.items() and metrics == names.encode(self.experiment.config)["metric"]
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     @property

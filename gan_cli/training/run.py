@@ -7,6 +7,7 @@ directory, and from there it can be resumed: see the README for what is in it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import traceback
@@ -18,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gan_cli.config import names, stored
 from gan_cli.config.build import Experiment
 from gan_cli.engine import processes
 from gan_cli.engine.devices import Devices
@@ -26,6 +28,7 @@ from gan_cli.engine.state import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.storage import checkpoint, provenance
+from gan_cli.storage.checkpoint import Identity
 from gan_cli.storage.records import Journal
 from gan_cli.trained.sampling import Sampler, draws
 from gan_cli.training.console import Reporter
@@ -84,17 +87,15 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
     places = [directory / "members" / str(i) for i in range(len(ensemble.members))] if ensemble else []
     with contextlib.ExitStack() as stack, StopSignal() as stop:
         processes.together(lambda: stack.enter_context(_alone([directory, *places])))
-        journal = Journal(directory, experiment, origin)
         data = _fingerprint(experiment)
-
-        def member(own: Experiment, place: Path, journal: Journal) -> Member:
-            return Member(own, place, journal, {"configuration": own.fingerprint, "data": data})
-
+        journal, identity = _journal(directory, experiment, origin, data)
         if ensemble:
-            parts = zip(ensemble.members, places, strict=True)
-            members = [member(own, place, Journal(place, own, origin)) for own, place in parts]
+            members = [
+                Member(own, place, *_journal(place, own, origin, data))
+                for own, place in zip(ensemble.members, places, strict=True)
+            ]
         else:
-            members = [member(experiment, directory, journal)]
+            members = [Member(experiment, directory, journal, identity)]
         try:
             run = _train(experiment, directory, journal, members, reporter, stop)
         except BaseException as error:
@@ -149,6 +150,28 @@ def _fingerprint(experiment: Experiment) -> str | None:
     data = experiment.dataset.fingerprint() if experiment.dataset else None
     processes.check_same("data", data or "none")
     return data
+
+
+def _journal(
+    directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
+) -> tuple[Journal, Identity]:
+    """The run's ``run.json``, and what its checkpoints must carry."""
+    journal = Journal(
+        directory,
+        origin
+        | {
+            "seed": experiment.seed,
+            **provenance.facts(Devices(experiment.train.devices).used),
+            "fingerprint": experiment.fingerprint,
+            "config": names.encode(experiment.config),
+            # What the networks are built for: a run can be sampled where its data are not.
+            "spec": dataclasses.asdict(experiment.dataset.spec) if experiment.dataset else None,
+        },
+    )
+    earlier = stored.earlier_fingerprints(journal.before, experiment.config)
+    earlier = tuple(one for one in dict.fromkeys(earlier) if one != experiment.fingerprint)
+    journal.note(earlier_fingerprints=earlier)
+    return journal, Identity(experiment.fingerprint, data, earlier)
 
 
 def _explain(error: Exception, directory: Path) -> str:

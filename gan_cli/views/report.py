@@ -20,9 +20,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from gan_cli.config.stored import config_of
 from gan_cli.errors import UserError
 from gan_cli.storage import directory as directories
 from gan_cli.storage import files
+from gan_cli.storage.dotted import leaves
 
 _POINTS, _POINTS_EACH = 3000, 300  # of a curve: of a run alone, and of each of several
 _PICTURES = 100  # of a run alone
@@ -111,7 +113,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
     pictures = [(step, _picture(picture)) for step, picture, _ in shown]
     return {
         **_summary(name, path, facts),
-        "config": list(_flat(facts["config"]).items()),
+        "config": list(leaves(config_of(facts))),
         "differences": _differences(facts.get("differences")),
         "notes": _notes(facts),
         "error": facts.get("traceback") or facts.get("error"),
@@ -136,7 +138,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
-        "config": list(_flat(facts["config"]).items()),
+        "config": list(leaves(config_of(facts))),
         "picture": _picture(pictures[-1][1]) if small else None,
         "drawn_at": pictures[-1][0] if pictures else None,
     }
@@ -214,18 +216,7 @@ def _differences(told: Any) -> list[tuple[str, Any, Any]] | None:
     if not isinstance(told, list):
         return None
     rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in told if isinstance(one, dict)]
-    return [row for row in rows if row[0] != "name" and not row[0].endswith("_partial_")]
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of a configuration by dotted key, but for what every file of a group repeats."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif key != "_partial_":
-            found[f"{prefix}{key}"] = value
-    return found
+    return [row for row in rows if row[0] != "name"]
 
 
 def _varied(runs: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,127 @@
+"""Run directories that earlier versions wrote are resumed, sampled, evaluated and reported: see earlier_runs/."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import HERE
+
+import gan_cli
+from gan_cli.cli.eval import main as gan_eval
+from gan_cli.cli.report import main as gan_report
+from gan_cli.cli.sample import main as gan_sample
+from gan_cli.config import names
+from gan_cli.config.build import experiment
+from gan_cli.engine import randomness
+from gan_cli.errors import UserError
+from gan_cli.storage import checkpoint, directory
+from gan_cli.trained import saved
+from gan_cli.trained.sampling import Sampler
+
+FIXTURES = sorted(path.parent for path in (HERE / "earlier_runs").glob("*/*/expected.json"))
+
+
+@pytest.fixture(params=FIXTURES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def run(request, tmp_path, monkeypatch):
+    """A copy of a fixture, and what was noted when it was written."""
+    monkeypatch.chdir(tmp_path)
+    copy = shutil.copytree(request.param, tmp_path / "run")
+    return copy, json.loads((copy / "expected.json").read_text())
+
+
+def test_an_earlier_run_is_what_it_was(run):
+    """Every array, the next batch and the next key are those that the earlier version noted."""
+    path, expected = run
+    for name, noted in expected["runs"].items():
+        loaded = saved.load(path / name, data=True)
+        e, step = loaded.experiment, loaded.step
+        assert step == expected["step"]
+        arrays = {
+            name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+            for name, array in checkpoint.by_name(loaded.state).items()
+        }
+        assert arrays == noted["arrays"]
+        key = jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))
+        assert np.asarray(key).tolist() == noted["key"]
+        indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
+        assert np.asarray(indices)[0].tolist() == noted["indices"]
+        samples = np.concatenate([np.asarray(s) for s in Sampler(e.game).numbered(loaded.state, 0, 4)])
+        atol = 1.0 if samples.dtype == np.uint8 else 1e-4  # rounding may take a pixel to the next grey
+        np.testing.assert_allclose(samples.reshape(4, -1)[:, ::25].astype(float), noted["samples"], atol=atol)
+
+
+def test_an_earlier_run_goes_on(run):
+    """Ten more steps agree with what the earlier version computed; the run is then of today's format."""
+    path, expected = run
+    for steps in (expected["step"], expected["step"] + 10):  # the second finds today's format, earlier checkpoints
+        gan_cli.train([f"resume={path}", f"train.steps={steps}"], quiet=True)
+    for name, noted in expected["runs"].items():
+        facts = directory.facts(path / name)
+        assert facts["format"] == directory.FORMAT and facts["status"] == "finished"
+        assert "gan_cli." not in json.dumps(facts["config"])
+        final = {key: facts["final"][key] for key in noted["losses"]}
+        assert final == pytest.approx(noted["losses"], rel=1e-4, abs=1e-5)
+
+
+def test_an_earlier_run_is_sampled_evaluated_and_reported(run):
+    path, expected = run
+    names = list(expected["runs"])
+    assert gan_sample([str(path / names[0]), "--out", "samples.npz", "--num", "3"]) == 0
+    assert gan_eval([str(path), "--metrics", "sliced_wasserstein", "--features", "random", "--num", "20"]) == 0
+    assert gan_report([str(path), "--out", "report.html"]) == 0
+    page = Path("report.html").read_text()
+    assert ('"optim.lr"' if len(names) > 1 else '["loss","') in page  # several runs: what varies between them
+
+
+@pytest.mark.parametrize(("key", "value"), [("loss", "hinge"), ("optim.b1", "0.4"), ("seed", "7")])
+def test_the_past_of_an_earlier_run_cannot_be_changed(key, value, tmp_path):
+    path = shutil.copytree(HERE / "earlier_runs/format0/mlp", tmp_path / "run")
+    with pytest.raises(UserError, match="a resumed run cannot change"):
+        gan_cli.train([f"resume={path}", f"{key}={value}"], quiet=True)
+
+
+def test_an_edited_configuration_does_not_fit_the_checkpoints(tmp_path):
+    path = shutil.copytree(HERE / "earlier_runs/format0/mlp", tmp_path / "run")
+    facts = json.loads((path / "run.json").read_text())
+    facts["config"]["optim"]["b1"] = 0.4
+    (path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="another configuration"):
+        gan_cli.train([f"resume={path}", "train.steps=30"], quiet=True)
+
+
+def test_a_newer_format_is_refused_in_one_line(tmp_path):
+    path = shutil.copytree(HERE / "earlier_runs/format0/ring", tmp_path / "run")
+    facts = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(facts | {"format": directory.FORMAT + 1}))
+    with pytest.raises(UserError, match="newer version of gan_cli") as error:
+        saved.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_option_that_is_gone_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"loss=hingee: this version has no such option. Did you mean 'hinge'"):
+        names.decode({"loss": {"_choice_": "hingee"}})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["experiment=r3gan", "dataset=grid", "model=pacgan"],
+        ["strategy=lookahead", "strategy@strategy.inner=extragradient", "optim@optim.discriminator=sgd"],
+        ["experiment=quadratic"],
+        ["metric=[fid,modes]", "features=pixels", "logger=[csv,wandb]", "dataset=ring", "model=pacgan"],
+    ],
+)
+def test_names_stand_for_targets(overrides):
+    """What is stored has no path of this package, and describes the same objects."""
+    config = experiment(overrides).config
+    stored = names.encode(config)
+    assert "gan_cli." not in json.dumps(stored) and "_partial_" not in json.dumps(stored)
+    assert names.decode(stored) == config
