@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,25 @@ from gan_cli.types import (
     PositiveInt,
     Schedule,
 )
+
+
+class Optimiser(NamedTuple):
+    """Turns the gradients of one player into updates, and declares what a strategy may rely on.
+
+    Attributes:
+        init: parameters -> state.
+        update: ``(gradients, state, params) -> (updates, state)``.
+        evaluation_params: ``(state, params) -> params``: the parameters to sample with, of an optimiser that takes
+            gradients at other points; None: those that it updates.
+        constant_lr: the learning rate where the update is exactly ``-constant_lr`` times the gradient, else None.
+        projects: whether updates keep the parameters within bounds.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]
+    evaluation_params: Callable[[Any, Any], Any] | None = None
+    constant_lr: Any = None
+    projects: bool = False
 
 
 class Options(TypedDict, total=False):
@@ -50,14 +69,15 @@ class Options(TypedDict, total=False):
 _EPS_ROOT = 1e-30
 
 
-def sgd(**options: Unpack[Options]) -> optax.GradientTransformation:
+def sgd(**options: Unpack[Options]) -> Optimiser:
     """Gradient descent: x - lr * g."""
-    return _chain(optax.identity(), **options)
+    optimiser = _chain(optax.identity(), **options)
+    unclipped = all(options.get(name) is None for name in ("clip_value", "clip_norm", "weight_clip"))
+    plain = unclipped and options.get("schedule", "constant") == "constant" and not options.get("warmup_steps")
+    return optimiser._replace(constant_lr=options["lr"]) if plain else optimiser
 
 
-def momentum(
-    *, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]
-) -> optax.GradientTransformation:
+def momentum(*, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]) -> Optimiser:
     """Heavy ball: m' = momentum * m + g; x - lr * m' (Polyak 1964; Nesterov 1983 with ``nesterov``).
 
     A negative momentum damps the rotation of a game (Gidel et al. 2019, negative momentum).
@@ -72,7 +92,7 @@ def adam(
     b2_start: Decay | None = None,
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam (Kingma and Ba 2015, algorithm 1).
 
     With ``b2_start`` the second moment's decay changes from it to b2 over ``decay_steps``, by half a cosine: while
@@ -96,7 +116,7 @@ def adam(
 
 def amsgrad(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam whose second moment never falls (Reddi et al. 2018, algorithm 2)."""
     return _chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
 
@@ -108,14 +128,14 @@ def adabelief(
     eps: PositiveFloat = 1e-16,
     eps_root: NonNegativeFloat = 1e-16,
     **options: Unpack[Options],
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam whose second moment is that of the gradient about its own mean (Zhuang et al. 2020, algorithm 2)."""
     return _chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
 
 
 def optimistic_adam(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Twice Adam's direction less the one before (Daskalakis et al. 2018, algorithm 1)."""
     adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
     return _chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
@@ -128,7 +148,7 @@ def adamw(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegativeFloat = 1e-4,
     **options: Unpack[Options],
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
     return _chain(
         optax.chain(
@@ -138,19 +158,17 @@ def adamw(
     )
 
 
-def rmsprop(
-    *, decay: Decay = 0.9, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
-) -> optax.GradientTransformation:
+def rmsprop(*, decay: Decay = 0.9, eps: PositiveFloat = 1e-8, **options: Unpack[Options]) -> Optimiser:
     """Divide by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
     return _chain(optax.scale_by_rms(decay=decay, eps=eps), **options)
 
 
-def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> optax.GradientTransformation:
+def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Optimiser:
     """The sign of a momentum (Chen et al. 2023, algorithm 2); rates are a third to a tenth of Adam's."""
     return _chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
 
 
-def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> optax.GradientTransformation:
+def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
     """Momentum whose matrices are made orthogonal (Jordan et al. 2024); Adam for what is no matrix.
 
     A convolution's kernel counts as a matrix with a column for each of its last channels. Matrices move with the
@@ -171,25 +189,13 @@ def _as_matrix(kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
     return optax.contrib.MuonDimensionNumbers(tuple(range(last)), last) if last > 0 else None
 
 
-class _ScheduleFree:
-    """An optimiser whose parameters are where gradients are taken; ``evaluate`` gives those to sample with."""
-
-    def __init__(self, base: optax.GradientTransformation):
-        self.init, self.update = base.init, base.update
-
-    def evaluate(self, state: Any, params: Any) -> Any:
-        free = optax.contrib.ScheduleFreeState
-        (own,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, free)) if isinstance(s, free))
-        return optax.contrib.schedule_free_eval_params(own, params)
-
-
 def schedule_free(
     *,
     b1: OpenUnitFloat = 0.9,
     b2: Decay = 0.999,
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam with an average of all its points in momentum's place (Defazio et al. 2024, algorithm 1).
 
     The averaged point is the one that is sampled, after ``train.ema``.
@@ -203,8 +209,13 @@ def schedule_free(
     def wrap(moves: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
         return optax.contrib.schedule_free(moves, rate, b1=b1)
 
+    def evaluation_params(state: Any, params: Any) -> Any:
+        free = optax.contrib.ScheduleFreeState
+        (own,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, free)) if isinstance(s, free))
+        return optax.contrib.schedule_free_eval_params(own, params)
+
     method = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps, eps_root=_EPS_ROOT)
-    return _ScheduleFree(_chain(method, wrap, **options))
+    return _chain(method, wrap, **options)._replace(evaluation_params=evaluation_params)
 
 
 def _chain(
@@ -219,7 +230,7 @@ def _chain(
     clip_value: float | None = None,
     clip_norm: float | None = None,
     weight_clip: float | None = None,
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Clip the gradient, apply the method, scale by the rate, ``wrap`` what that moves, project the parameters."""
     rate = _rate(lr, schedule, lr_end, decay_steps, warmup_steps)
     parts = [
@@ -228,7 +239,8 @@ def _chain(
         wrap(optax.chain(method, optax.scale_by_learning_rate(rate)), rate),
         project_to_box(weight_clip) if weight_clip is not None else None,
     ]
-    return optax.chain(*(part for part in parts if part is not None))
+    chain = optax.chain(*(part for part in parts if part is not None))
+    return Optimiser(chain.init, chain.update, projects=weight_clip is not None)
 
 
 def _rate(
@@ -251,7 +263,7 @@ def _rate(
     return lr if schedule == "constant" else main
 
 
-def project_to_box(bound: float) -> optax.GradientTransformation:
+def project_to_box(bound: float) -> Optimiser:
     """Replace the update u by clip(x + u, -bound, bound) - x: the parameters stay in a box."""
 
     def update(updates, state, params=None):

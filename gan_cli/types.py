@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import jax
@@ -100,44 +100,81 @@ ByPlayer = dict[str, Any]  # a pytree for each player's name
 Metrics = dict[str, Any]  # scalars by name, "<player>/loss" and so on
 
 
-class Game(Protocol):
-    """Several players, each with a loss that it wants lower, all played on the same batch.
+class Game:
+    """Several players, each with a loss that it minimises, all played on the same batch.
 
-    ``players`` is the order in which they move when they move in turn; ``averaged`` names the players whose
-    moving average is kept. A game that draws samples has ``decode(params, net_state, latents, labels)``, the
-    ``latent_dim`` of its latents, the ``spec`` of its examples, and in ``classes`` the number of those that can be
-    asked for, or None; one whose fake batch can be shared between the moves has ``fake`` (see
-    ``gan_cli.strategies.alternating``); one that can tell from the parameters alone where the players stand has
-    ``measure(params) -> metrics``; one of whose steps not all are alike has ``unhurried()``, the game that they are
-    on average.
+    A game implements ``init`` and ``loss``, and declares in these attributes what else it can do. The engine, the
+    strategies and the views rely on nothing else.
+
+    Attributes:
+        players: the order in which the players move when they move in turn.
+        averaged: the players whose exponential moving average is kept.
+        spec: what one example is; None of a game without data.
+        samples: whether ``decode`` turns latents into examples.
+        latent_dim: number of values in a latent.
+        classes: number of classes that ``decode`` can be asked for, or None.
+        pack: how many examples are judged together; ``train.batch_size`` must be a multiple of it.
+        shares_fakes: whether ``fake`` gives a generated batch that serves the losses of all players.
+        has_equilibrium: whether ``distance`` tells how far the parameters are from a known equilibrium.
     """
 
     players: tuple[str, ...]
-    averaged: tuple[str, ...]
+    averaged: tuple[str, ...] = ()
+    spec: Spec | None = None
+    samples: bool = False
+    latent_dim: int = 0
+    classes: int | None = None
+    pack: int = 1
+    shares_fakes: bool = False
+    has_equilibrium: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """Parameters and network state (batch statistics, spectral vectors) by player."""
-        ...
+        raise NotImplementedError
 
     def loss(
         self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The player's scalar loss, and the network state and metrics of its evaluation."""
-        ...
+        """The player's scalar loss, and the network state and metrics of its evaluation.
+
+        Where ``shares_fakes``, it also takes ``fake``: the batch that ``fake`` generates from the same arguments.
+        """
+        raise NotImplementedError
+
+    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
+        """A generated batch, and the network state that the generator's pass leaves; where ``shares_fakes``."""
+        raise NotImplementedError
+
+    def decode(
+        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
+    ) -> jax.Array:
+        """``[n, latent_dim]`` latents, and labels ``[n]`` where there are ``classes``, -> ``[n, *spec.shape]``
+        examples; where ``samples``."""
+        raise NotImplementedError
+
+    def distance(self, params: ByPlayer) -> Metrics:
+        """``distance`` to the equilibrium, and the positions ``x`` and ``y``; where ``has_equilibrium``."""
+        raise NotImplementedError
+
+    def with_eager_penalties(self) -> Game:
+        """The same game with every lazy penalty applied at every step: the average of its steps."""
+        return self
 
 
 class Strategy(NamedTuple):
-    """How the players move.
+    """How the players' updates are combined into a step.
 
     Attributes:
         batches: number of batches that one step uses.
-        moves: how often a step calls each player's optimiser, by player.
+        updates: how often a step calls each player's optimiser, by player.
         init: parameters by player -> the strategy's own state (a past gradient, slow weights).
-        step: ``(state, batches, key) -> (state, metrics)``, pure; ``batches`` is a list of ``batches`` batches.
-            It leaves the step count and the moving average to the engine.
+        step: ``(optimisers, state, batches, key) -> (state, metrics)``, pure; ``batches`` is a list of ``batches``
+            batches. The engine advances the step count and the moving average.
+        check: raises a UserError where these optimisers do not fit the strategy.
     """
 
     batches: int
-    moves: dict[str, int]
+    updates: dict[str, int]
     init: Callable[[ByPlayer], Tree]
-    step: Callable[[Any, list[Any], Any], tuple[Any, Metrics]]
+    step: Callable[[Any, Any, list[Any], Any], tuple[Any, Metrics]]
+    check: Callable[[Any], None] = lambda optimisers: None

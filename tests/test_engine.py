@@ -174,7 +174,7 @@ def test_what_a_schedule_free_optimiser_averages_is_what_is_sampled():
     program = Program(experiment([*TINY, "optim=schedule_free", "optim.lr=0.01", "train.ema=0"]))
     program.run(4)
     state, optimiser = program.state, program.experiment.optimisers["generator"]
-    expected = optimiser.evaluate(state.opt_state["generator"], state.params["generator"])
+    expected = optimiser.evaluation_params(state.opt_state["generator"], state.params["generator"])
     pairs = list(zip(*map(jax.tree.leaves, (state.average["generator"], expected)), strict=True))
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)

@@ -176,7 +176,7 @@ def test_schedule_free_evaluates_the_average_of_all_points():
         x = x + (z - x) / t
         y = 0.1 * z + 0.9 * x
         np.testing.assert_allclose(params, y, rtol=1e-4)
-        np.testing.assert_allclose(optimiser.evaluate(state, params), x, rtol=1e-4)
+        np.testing.assert_allclose(optimiser.evaluation_params(state, params), x, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gan_cli.types import Game
 
-class Bilinear:
+
+class Bilinear(Game):
     """min over x, max over y of x*y. Its only equilibrium is the origin."""
 
     players = ("x", "y")
-    averaged = ()
 
     def __init__(self, *, x: float = 1.0, y: float = 0.0):
         self.start = {"x": x, "y": y}

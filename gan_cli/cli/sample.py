@@ -128,7 +128,7 @@ def _asked(options: argparse.Namespace, sampler: Sampler) -> Asked:
     classes = sampler.game.classes
     if options.label is not None and classes is None:
         raise UserError(f"--class {options.label}: this run knows no classes; model.conditional=projection does.")
-    if options.label is not None and not 0 <= options.label < classes:
+    if options.label is not None and classes is not None and not 0 <= options.label < classes:
         raise UserError(f"--class {options.label}: there are classes 0 to {classes - 1}.")
     latents = None if options.latents is None else _latents(options.latents, sampler.game.latent_dim)
     return Asked(options.seed, options.num, options.label, options.truncation, latents)
@@ -162,7 +162,7 @@ def _arrays(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: As
         arrays = {"samples": samples, "latents": latents} | ({} if labels is None else {"labels": labels})
         files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
         return f"{n:,} samples {samples.shape[1:]} {samples.dtype}"
-    if not sampler.game.spec.is_image:
+    if not sampler.spec.is_image:
         raise UserError(f"--out {options.out}: points are no pictures: --out FILE.npz, or FILE.png.")
     from PIL import Image
 
@@ -180,7 +180,7 @@ def _picture(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: A
     from gan_cli.views import drawings, pictures
 
     what = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
-    if not sampler.game.spec.is_image:
+    if not sampler.spec.is_image:
         if what != "grid":
             raise UserError(f"--draw {what}: is of images, and this run makes points.")
         import numpy as np

@@ -13,20 +13,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gan_cli.config import check, ensemble, identity, signature
 from gan_cli.config.schema import Train
 from gan_cli.data.capacity import memory
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.devices import Devices
-from gan_cli.engine.state import Parts, init_state
+from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics.eigenvalues import memory_needed
 from gan_cli.metrics.evaluator import Metric
 from gan_cli.metrics.features import Extractor
+from gan_cli.optim import Optimiser
 from gan_cli.storage import dotted
-from gan_cli.trained.sampling import draws
 from gan_cli.types import Batch, Game, Spec, Strategy
 
 
@@ -46,7 +45,7 @@ class Experiment:
     """
 
     config: dict[str, Any]
-    parts: Parts
+    parts: TrainSetup
     dataset: Dataset | None
     train: Train
     loggers: dict[str, Any]
@@ -89,7 +88,7 @@ class Ensemble:
     members: tuple[Experiment, ...]
     apart: tuple[dict[str, Any], ...]
     varied: dict[str, np.ndarray]
-    make: Callable[[dict[str, Any]], Parts]
+    make: Callable[[dict[str, Any]], TrainSetup]
 
 
 def experiment(overrides: Sequence[str] = ()) -> Experiment:
@@ -124,14 +123,14 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {data.size} examples."
         )
-    pack = getattr(whole.game, "pack", 1)
+    pack = whole.game.pack
     if whole.train.batch_size % pack:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
         )
     if data and whole.train.batch_size % (number := len(Devices(whole.train.devices))):
         raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
-    if whole.metrics and not draws(whole.game):
+    if whole.metrics and not whole.game.samples:
         raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
@@ -167,7 +166,7 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
     return _make(check.from_environment(config)["dataset"]) or None
 
 
-def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
+def _parts(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
     needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
     available = {
@@ -186,16 +185,20 @@ def _parts(filled: dict[str, Any], spec: Spec | None) -> Parts:
         if player not in game.players:
             near = nearest(player, game.players)
             raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
-    make_strategy = _make(filled["strategy"])
-    # Schedules are told in steps; a player that makes several moves a step counts that many times faster.
-    moves = make_strategy(game, dict.fromkeys(game.players, optax.sgd(1.0))).moves
+    strategy = _make(filled["strategy"])(game)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
-            node[length] = node[length] * moves[player]
-    optimisers = {player: _make(node, f"optim, of the {player}") for player, node in optim.items()}
-    strategy = make_strategy(game, optimisers)
-    return Parts(game, strategy, optimisers, filled["seed"])
+            # Schedules are given in steps; a player with several updates a step counts that many times faster.
+            node[length] = node[length] * strategy.updates[player]
+    optimisers = {player: _optimiser(_make(node, f"optim, of the {player}")) for player, node in optim.items()}
+    strategy.check(optimisers)
+    return TrainSetup(game, strategy, optimisers, filled["seed"])
+
+
+def _optimiser(made: Any) -> Optimiser:
+    """An optimiser of this package; or any other of Optax, of which nothing more is known."""
+    return made if isinstance(made, Optimiser) else Optimiser(made.init, made.update)
 
 
 def _make(node: Any, label: str = "") -> Any:
@@ -228,7 +231,7 @@ def _make(node: Any, label: str = "") -> Any:
 # ------------------------------------------------------------------------------------------ ensembles
 
 
-def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> Parts:
+def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> TrainSetup:
     varied = copy.deepcopy(filled)
     for key, value in values.items():
         dotted.put(varied, key, value)
@@ -263,7 +266,7 @@ def _check_eigenvalues(whole: Experiment) -> None:
 
 
 def _check_variable(
-    make: Callable[[dict[str, Any]], Parts], varied: dict[str, np.ndarray], whole: Experiment
+    make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, np.ndarray], whole: Experiment
 ) -> None:
     """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
     data, size = whole.dataset, whole.train.batch_size
@@ -276,7 +279,7 @@ def _check_variable(
         def one_step(value: Any, key: str = key) -> Any:
             parts = make({key: value})
             state = init_state(parts)
-            return parts.strategy.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
+            return parts.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
 
         try:
             jax.eval_shape(one_step, jnp.asarray(values[0]))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.feed import Feed
-from gan_cli.engine.state import Parts, TrainState, init_state
+from gan_cli.engine.state import TrainSetup, TrainState, init_state
 from gan_cli.engine.steps import Chunk, scan_steps
 from gan_cli.types import Metrics, Tree
 
@@ -30,7 +30,7 @@ class Many(NamedTuple):
 
 
 def compile_ensemble(
-    make: Callable[[dict[str, Any]], Parts],
+    make: Callable[[dict[str, Any]], TrainSetup],
     varied: dict[str, Any],
     feed: Feed | None,
     batch_size: int,
@@ -72,7 +72,7 @@ def compile_ensemble(
     return chunk
 
 
-def init_ensemble(make: Callable[[dict[str, Any]], Parts], varied: dict[str, Any]) -> Many:
+def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, Any]) -> Many:
     """The state of all members before the first step. Run it under ``jax.jit`` or ``jax.eval_shape``."""
     state = jax.lax.map(lambda values: init_state(make(values))._replace(step=None), varied)
     members = len(next(iter(varied.values())))

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from gan_cli.engine.randomness import stream
-from gan_cli.types import ByPlayer, Game, Strategy, Tree
+from gan_cli.optim import Optimiser
+from gan_cli.types import ByPlayer, Game, Metrics, Strategy, Tree
 
 
 class TrainState(NamedTuple):
@@ -34,16 +34,20 @@ class TrainState(NamedTuple):
     average_state: ByPlayer
 
 
-class Parts(NamedTuple):
-    """What a program is made of. The seed may be traced."""
+class TrainSetup(NamedTuple):
+    """What the compiled steps are made of. The seed may be traced."""
 
     game: Game
     strategy: Strategy
-    optimisers: dict[str, optax.GradientTransformation]
+    optimisers: dict[str, Optimiser]
     seed: Any
 
+    def step(self, state: TrainState, batches: list[Any], key: jax.Array) -> tuple[TrainState, Metrics]:
+        """One step of the strategy, without the moving average."""
+        return self.strategy.step(self.optimisers, state, batches, key)
 
-def init_state(parts: Parts) -> TrainState:
+
+def init_state(parts: TrainSetup) -> TrainState:
     """The state before the first step, a function of the seed. Run it under ``jax.jit`` or ``jax.eval_shape``."""
     game, strategy, optimisers, seed = parts
     params, net_state = game.init(stream(seed, "init"))

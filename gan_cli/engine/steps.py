@@ -16,13 +16,13 @@ import optax
 from gan_cli.data.feed import Feed
 from gan_cli.engine import devices
 from gan_cli.engine.randomness import batch_keys, batch_numbers, step_key, stream
-from gan_cli.engine.state import Parts, TrainState
+from gan_cli.engine.state import TrainSetup, TrainState
 from gan_cli.types import ByPlayer, Metrics, Tree
 
 Chunk = Any  # a jitted (state, arrays, length) -> (state, metrics, finite)
 
 
-def compile_chunk(parts: Parts, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
+def compile_chunk(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
     """The program that makes ``length`` steps in one call.
 
     Returns:
@@ -40,7 +40,7 @@ def compile_chunk(parts: Parts, feed: Feed | None, batch_size: int, ema: float) 
     return chunk
 
 
-def scan_steps(parts: Parts, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Any:
+def scan_steps(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Any:
     """The scan over steps; with ``freeze``, a state that is no longer ``alive`` does not change."""
     game, strategy, _, seed = parts
 
@@ -53,9 +53,9 @@ def scan_steps(parts: Parts, feed: Feed | None, batch_size: int, ema: float, fre
                 keys = batch_keys(seed, before.step, strategy.batches)
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]
                 batches = [devices.split(feed.batch(arrays, row, keys[i])) for i, row in enumerate(rows)]
-            state, metrics = strategy.step(before, batches, key)
-            if hasattr(game, "measure"):
-                metrics |= game.measure(state.params)
+            state, metrics = parts.step(before, batches, key)
+            if game.has_equilibrium:
+                metrics |= game.distance(state.params)
             metrics |= jax.lax.cond(last, _update_ratios, _no_ratios, before.params, state.params)
             state = state._replace(
                 average={p: _mean(ema, mean, _sampled(parts, state, p)) for p, mean in before.average.items()},
@@ -98,12 +98,12 @@ def _no_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     return {f"{player}/update_ratio": jnp.zeros(()) for player in before}
 
 
-def _sampled(parts: Parts, state: TrainState, player: str) -> Tree:
+def _sampled(parts: TrainSetup, state: TrainState, player: str) -> Tree:
     """The parameters to sample a player with: its own, unless its optimiser says otherwise."""
     optimiser, params = parts.optimisers[player], state.params[player]
-    if not hasattr(optimiser, "evaluate"):
+    if optimiser.evaluation_params is None:
         return params
-    return optimiser.evaluate(state.opt_state[player], params)
+    return optimiser.evaluation_params(state.opt_state[player], params)
 
 
 def _all_finite(tree: Tree) -> jax.Array:

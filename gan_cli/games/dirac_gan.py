@@ -31,8 +31,9 @@ def dirac_gan(
 
 
 class _DiracGAN(GAN):
-    averaged = ()
-    decode = None  # type: ignore[assignment]  # what it makes is known: it is the players' way that is drawn
+    averaged: tuple[str, ...] = ()
+    samples = False  # what it generates is known: the players' way is drawn instead
+    has_equilibrium = True
 
     def _check(self) -> None:
         super()._check()
@@ -40,7 +41,7 @@ class _DiracGAN(GAN):
         if any("value" not in own for own in params.values()):
             raise UserError("game=dirac_gan: its players are a number each: model=dirac dataset=point.")
 
-    def measure(self, params: ByPlayer) -> Metrics:
+    def distance(self, params: ByPlayer) -> Metrics:
         """Where the players stand, and how far that is from the equilibrium."""
         place, slope = (params[player]["value"][...] for player in ("generator", "discriminator"))
         return standing(place, slope)

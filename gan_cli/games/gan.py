@@ -17,7 +17,7 @@ from gan_cli.errors import UserError
 from gan_cli.losses import Loss
 from gan_cli.models import Model, conditional
 from gan_cli.penalties import Penalty
-from gan_cli.types import Batch, ByPlayer, Metrics, Spec, Tree
+from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -29,7 +29,7 @@ class Judgement(NamedTuple):
     classes: jax.Array | None = None
 
 
-class GAN:
+class GAN(Game):
     """Goodfellow et al. 2014, for any pair of networks, any adversarial loss and any list of penalties.
 
     Args:
@@ -44,6 +44,8 @@ class GAN:
 
     players = (DISCRIMINATOR, GENERATOR)
     averaged: tuple[str, ...] = (GENERATOR,)
+    samples = True
+    shares_fakes = True
 
     def __init__(
         self,
@@ -54,7 +56,8 @@ class GAN:
         augments: dict[str, Augment],
         precision: str,
     ):
-        self.spec, self.latent_dim, self.adversarial, self.penalties = spec, model.latent_dim, loss, penalties
+        self.spec: Spec = spec
+        self.latent_dim, self.adversarial, self.penalties = model.latent_dim, loss, penalties
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
@@ -110,8 +113,8 @@ class GAN:
         if self._packing is not None:
             raise UserError(f"model.conditional={kind}: what is packed has a label for each example, not one.")
 
-    def unhurried(self) -> GAN:
-        """The game whose lazy penalties are due at every step: what its steps are on average."""
+    def with_eager_penalties(self) -> GAN:
+        """The game whose lazy penalties are applied at every step."""
         game = copy.copy(self)
         game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
         return game

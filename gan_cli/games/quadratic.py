@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_cli.types import ByPlayer, Metrics
+from gan_cli.types import ByPlayer, Game, Metrics
 
 
-class Quadratic:
+class Quadratic(Game):
     """min over x, max over y of ``a/2 x^2 + b x y - c/2 y^2``: its equilibrium is the origin.
 
     With a = c = 0 it is the bilinear game, where x and y circle the equilibrium for ever; a and c draw them in.
@@ -21,7 +21,7 @@ class Quadratic:
     """
 
     players = ("x", "y")
-    averaged = ()
+    has_equilibrium = True
 
     def __init__(self, *, a: float = 0.0, b: float = 1.0, c: float = 0.0, x: float = 1.0, y: float = 1.0):
         self._a, self._b, self._c, self._start = a, b, c, {"x": x, "y": y}
@@ -36,7 +36,7 @@ class Quadratic:
         value = self._a / 2 * x**2 + self._b * x * y - self._c / 2 * y**2
         return (value if player == "x" else -value), (net_state, {})
 
-    def measure(self, params: ByPlayer) -> Metrics:
+    def distance(self, params: ByPlayer) -> Metrics:
         """Where the players stand, and how far that is from the equilibrium."""
         return standing(params["x"], params["y"])
 

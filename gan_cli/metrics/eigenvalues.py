@@ -28,8 +28,7 @@ def of_game(
         ``eigenvalues``, each a real and an imaginary part, and ``verdict``.
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
-    steady = getattr(game, "unhurried", lambda: game)()
-    evaluate = moves.field(steady, state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
+    evaluate = moves.field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit

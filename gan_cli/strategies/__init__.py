@@ -1,6 +1,6 @@
 """Strategies: how the players' moves are combined into a step.
 
-A strategy is ``(game, optimisers, options) -> Strategy``: pure, over any game. Each move of a player commits
+A strategy is ``(game, *, options) -> Strategy``: pure, over any game. Each move of a player commits
 that player's own network state (its batch statistics, its spectral vectors) and nobody else's. The cost of a
 step is said in gradient evaluations, one being the gradient of one player's loss.
 

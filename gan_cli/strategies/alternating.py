@@ -11,9 +11,7 @@ from gan_cli.strategies.moves import Optimisers, gradient, move
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
-def alternating(
-    game: Game, optimisers: Optimisers, *, n_critic: PositiveInt = 1, fresh_latents: bool = False
-) -> Strategy:
+def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = False) -> Strategy:
     """The players move in turn, each against what the others have just become (Goodfellow et al. 2014).
 
     All but the last player make ``n_critic`` moves, each on a batch of its own, before the last player (of a
@@ -30,9 +28,11 @@ def alternating(
     """
     *first, last = game.players
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         metrics: Metrics = {}
-        share = not fresh_latents and hasattr(game, "fake")
+        share = not fresh_latents and game.shares_fakes
         pull_back: Any = None
         for turn, batch in enumerate(batches):
             turn_key = jax.random.fold_in(key, turn)

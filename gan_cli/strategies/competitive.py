@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import gmres
 
@@ -15,7 +14,7 @@ from gan_cli.strategies.moves import Optimisers, apply, field, jacobian_product
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
-def competitive(game: Game, optimisers: Optimisers, *, iterations: PositiveInt = 10) -> Strategy:
+def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
     """Competitive gradient descent: both players move to the Nash equilibrium of the game's local bilinear
     approximation (Schaefer and Anandkumar 2019, eq. 4). For x with loss f and rate a, y with loss g and rate b:
 
@@ -31,10 +30,20 @@ def competitive(game: Game, optimisers: Optimisers, *, iterations: PositiveInt =
     if len(game.players) != 2:
         raise UserError(f"strategy=competitive: is of two players; this game has {len(game.players)}.")
     first, second = game.players
-    a, b = (_plain_rate(player, optimisers[player]) for player in game.players)
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def check(optimisers: Optimisers) -> None:
+        for player in game.players:
+            if optimisers[player].constant_lr is None:
+                raise UserError(
+                    f"strategy=competitive: is defined for a plain rate only, and optim of the {player} is more: "
+                    "optim=sgd optim.clip_norm=null, without clipping or schedule."
+                )
+
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
+        a, b = (optimisers[player].constant_lr for player in game.players)
         evaluate, params = field(game, state, batch, key), state.params
         slopes, (net_state, metrics) = evaluate(params)
 
@@ -58,19 +67,4 @@ def competitive(game: Game, optimisers: Optimisers, *, iterations: PositiveInt =
             metrics[f"{player}/grad_norm"] = optax.global_norm(slopes[player])
         return moved, metrics
 
-    return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)
-
-
-def _plain_rate(player: str, optimiser: optax.GradientTransformation) -> jax.Array:
-    """The rate of an optimiser that is nothing else: told by what it makes of a small and of a huge gradient."""
-    state = optimiser.init(jnp.zeros(()))
-
-    def rate(slope: float) -> jax.Array:
-        return -optimiser.update(jnp.float32(slope), state, jnp.zeros(()))[0] / slope
-
-    if jax.tree.leaves(state) or not jnp.isclose(rate(1e-3), rate(1e15), rtol=1e-4):
-        raise UserError(
-            f"strategy=competitive: is defined for a plain rate only, and optim of the {player} is more: "
-            "optim=sgd optim.clip_norm=null, without clipping or schedule."
-        )
-    return rate(1e-3)
+    return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step, check)

@@ -9,14 +9,16 @@ from gan_cli.strategies.moves import Optimisers, field, move_all
 from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
-def consensus(game: Game, optimisers: Optimisers, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
+def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
     """F(x) + gamma J^T F(x) takes the gradient's place: all players also want ||F||^2 / 2 low (Mescheder et al.
     2017, algorithm 2, whose gamma this is).
 
     Cost: one gradient evaluation a player and one product with the Jacobian's transpose, about two more each.
     """
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, pull_back, (net_state, metrics) = jax.vjp(
             field(game, state, batch, key), state.params, has_aux=True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 
 from gan_cli.engine.state import TrainState
@@ -9,15 +11,16 @@ from gan_cli.strategies.moves import Optimisers, check_own_points, field, move_a
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
-def extragradient(game: Game, optimisers: Optimisers) -> Strategy:
+def extragradient(game: Game) -> Strategy:
     """x~ = x - lr F(x), x' = x - lr F(x~): move from x with the gradients of a point ahead (Korpelevich 1976).
 
     With Adam it is ExtraAdam (Gidel et al. 2019, algorithm 4): both evaluations enter the moments. Each evaluation
     has a batch and draws of its own. Cost: two gradient evaluations a player.
     """
-    check_own_points("extragradient", optimisers)
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         metrics: Metrics = {}
         ahead = state
         for turn, batch in enumerate(batches):
@@ -28,4 +31,10 @@ def extragradient(game: Game, optimisers: Optimisers) -> Strategy:
             metrics |= found | more
         return ahead, metrics
 
-    return Strategy(2, dict.fromkeys(game.players, 2), lambda params: (), step)
+    return Strategy(
+        2,
+        dict.fromkeys(game.players, 2),
+        lambda params: (),
+        step,
+        functools.partial(check_own_points, "extragradient"),
+    )

@@ -14,7 +14,6 @@ from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree, Uni
 
 def lookahead(
     game: Game,
-    optimisers: Optimisers,
     *,
     inner: Callable[..., Strategy],
     interval: PositiveInt = 5,
@@ -28,19 +27,24 @@ def lookahead(
 
     Cost: that of ``inner``.
     """
-    check_own_points("lookahead", optimisers)
-    base = inner(game, optimisers)
+    base = inner(game)
 
     def init(params: Tree) -> Tree:
         # A copy: a donated state must not hold one buffer twice.
         return {"inner": base.init(params), "slow": jax.tree.map(jnp.copy, params)}
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def check(optimisers: Optimisers) -> None:
+        check_own_points("lookahead", optimisers)
+        base.check(optimisers)
+
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         slow = state.strategy["slow"]
-        moved, metrics = base.step(state._replace(strategy=state.strategy["inner"]), batches, key)
+        moved, metrics = base.step(optimisers, state._replace(strategy=state.strategy["inner"]), batches, key)
         back = (state.step + 1) % interval == 0
         params = jax.tree.map(lambda x, s: jnp.where(back, s + alpha * (x - s), x), moved.params, slow)
         slow = jax.tree.map(lambda x, s: jnp.where(back, x, s), params, slow)
         return moved._replace(params=params, strategy={"inner": moved.strategy, "slow": slow}), metrics
 
-    return Strategy(base.batches, base.moves, init, step)
+    return Strategy(base.batches, base.updates, init, step, check)

@@ -10,9 +10,10 @@ import optax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
+from gan_cli.optim import Optimiser
 from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
 
-Optimisers = dict[str, optax.GradientTransformation]
+Optimisers = dict[str, Optimiser]
 
 
 def check_own_points(strategy: str, optimisers: Optimisers) -> None:
@@ -22,7 +23,7 @@ def check_own_points(strategy: str, optimisers: Optimisers) -> None:
         UserError: there is one.
     """
     for player, optimiser in optimisers.items():
-        if hasattr(optimiser, "evaluate"):
+        if optimiser.evaluation_params is not None:
             raise UserError(
                 f"strategy={strategy}: moves the {player} to points that its optimiser, which averages its own, "
                 "does not know of: optim=adam, or strategy=alternating."
@@ -64,7 +65,7 @@ def field(
 
 
 def move(
-    state: TrainState, player: str, optimiser: optax.GradientTransformation, gradient: Tree, net_state: ByPlayer
+    state: TrainState, player: str, optimiser: Optimiser, gradient: Tree, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
     """Let a player's optimiser act on a gradient, and commit the player's network state of its evaluation."""
     params = state.params[player]

@@ -11,7 +11,7 @@ from gan_cli.strategies.moves import Optimisers, check_own_points, field, move_a
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
-def optimistic(game: Game, optimisers: Optimisers) -> Strategy:
+def optimistic(game: Game) -> Strategy:
     """x' = x + 2 u(x) - u(x_before) where u is the optimiser's move: extragradient with the past's gradient for the
     look ahead (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for Adam).
 
@@ -20,17 +20,19 @@ def optimistic(game: Game, optimisers: Optimisers) -> Strategy:
     Raises:
         UserError: an optimiser projects (``weight_clip``): what it has projected is moved on here.
     """
-    check_own_points("optimistic", optimisers)
-    for player, optimiser in optimisers.items():
-        far = jnp.float32(1e6)
-        update, _ = optimiser.update(0 * far, optimiser.init(far), far)
-        if not isinstance(update, jax.core.Tracer) and update < -far / 2:
-            raise UserError(
-                f"strategy=optimistic: would move the {player} out of the box of optim.weight_clip: "
-                "strategy=extragradient, or a penalty."
-            )
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def check(optimisers: Optimisers) -> None:
+        check_own_points("optimistic", optimisers)
+        for player, optimiser in optimisers.items():
+            if optimiser.projects:
+                raise UserError(
+                    f"strategy=optimistic: would move the {player} out of the box of optim.weight_clip: "
+                    "strategy=extragradient, or a penalty."
+                )
+
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
         moved, more = move_all(state, optimisers, slopes, net_state)
@@ -39,4 +41,6 @@ def optimistic(game: Game, optimisers: Optimisers) -> Strategy:
         new = jax.tree.map(lambda p, u, past: p + u - past, moved.params, now, past)
         return moved._replace(params=new, strategy=now), metrics | more
 
-    return Strategy(1, dict.fromkeys(game.players, 1), lambda params: jax.tree.map(jnp.zeros_like, params), step)
+    return Strategy(
+        1, dict.fromkeys(game.players, 1), lambda params: jax.tree.map(jnp.zeros_like, params), step, check
+    )

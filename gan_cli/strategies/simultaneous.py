@@ -9,13 +9,15 @@ from gan_cli.strategies.moves import Optimisers, field, move_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
-def simultaneous(game: Game, optimisers: Optimisers) -> Strategy:
+def simultaneous(game: Game) -> Strategy:
     """Every player moves at once: x_i' = x_i - lr grad_i L_i(x) for all i, at the same point x.
 
     The article's listing trains this way. Cost: one gradient evaluation a player, all on one batch.
     """
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
         moved, more = move_all(state, optimisers, slopes, net_state)

@@ -13,9 +13,7 @@ from gan_cli.strategies.moves import Optimisers, field, jacobian_product, move_a
 from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
-def symplectic(
-    game: Game, optimisers: Optimisers, *, strength: NonNegativeFloat = 1.0, align: bool = True
-) -> Strategy:
+def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = True) -> Strategy:
     """Symplectic gradient adjustment: F + strength A^T F, A = (J - J^T) / 2 (Balduzzi et al. 2018, algorithm 1).
 
     Args:
@@ -26,7 +24,9 @@ def symplectic(
     Cost: one gradient evaluation a player and two products with the Jacobian, about five more each.
     """
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         evaluate, params = field(game, state, batch, key), state.params
         slopes, pull_back, (net_state, metrics) = jax.vjp(evaluate, params, has_aux=True)

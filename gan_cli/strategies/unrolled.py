@@ -11,7 +11,7 @@ from gan_cli.strategies.moves import Optimisers, gradient, move
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
-def unrolled(game: Game, optimisers: Optimisers, *, depth: PositiveInt = 5) -> Strategy:
+def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
     """The last player (of a GAN, the generator) foresees ``depth`` moves of the others, and differentiates through
     them: it descends L_last(x_last, U^depth(x)), where U is one move of the others (Metz et al. 2017, eq. 7 to 10).
 
@@ -20,7 +20,9 @@ def unrolled(game: Game, optimisers: Optimisers, *, depth: PositiveInt = 5) -> S
     """
     *first, last = game.players
 
-    def step(state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
 
         def foresee(ahead: TrainState, nothing: None) -> tuple[TrainState, None]:

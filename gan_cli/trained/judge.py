@@ -129,7 +129,8 @@ class Judge:
         reference = reference or run.experiment.dataset
         assert reference is not None
         self._last = self._references[path] = reference
-        made = run.experiment.game.spec.shape  # type: ignore[attr-defined]
+        assert run.experiment.game.spec is not None
+        made = run.experiment.game.spec.shape
         if made != reference.spec.shape:
             raise UserError(f"{path}: its samples are {made}, the reference's examples {reference.spec.shape}.")
         return run, self._evaluator(reference)

@@ -18,19 +18,21 @@ class Sampler:
     """Draws from the generator of a game, so many examples at a time that the device is busy, compiled once.
 
     Args:
-        game: one that draws samples: see ``draws``.
+        game: one that draws samples.
     """
 
     batch = 500
 
-    def __init__(self, game: Any):
-        self.game = game
+    def __init__(self, game: Game):
+        assert game.spec is not None
+        self.game, self.spec = game, game.spec
 
         def decode(state: TrainState, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
             return game.decode(*averaged(state), latents, labels)
 
         self._decode = jax.jit(decode)
-        self._stored = jax.jit(lambda *given: denormalise(decode(*given))) if game.spec.is_image else self._decode
+        stored = jax.jit(lambda *given: denormalise(decode(*given)))
+        self._stored = stored if self.spec.is_image else self._decode
 
     def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
         """The latents ``[n, latent_dim]`` of numbers ``first`` to ``first + n`` of a seed: N(0, I).
@@ -76,11 +78,6 @@ def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
 def raw(state: TrainState) -> TrainState:
     """The state without its moving averages: the players as trained."""
     return state._replace(average={}, average_state={})
-
-
-def draws(game: Game) -> bool:
-    """Whether a game draws samples: some are played without data, or are better looked at in other ways."""
-    return getattr(game, "decode", None) is not None
 
 
 def _draw(seed: Any, first: Any, n: int, dim: int, truncation: float | None) -> jax.Array:

@@ -67,7 +67,7 @@ def load(
     if not config["dataset"] or "spec" not in told:
         raise UserError(f"{directory}: this run makes no samples.")
     experiment = build(config, None if data else _spec(told["spec"]))
-    if not sampling.draws(experiment.game):
+    if not experiment.game.samples:
         raise UserError(f"{directory}: this run's game makes no samples.")
     folder = checkpoint.best(directory) if best else checkpoint.newest(directory)
     like = jax.eval_shape(functools.partial(init_state, experiment.parts))

@@ -30,7 +30,7 @@ from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.storage import checkpoint, provenance
 from gan_cli.storage.checkpoint import Identity
 from gan_cli.storage.records import Journal
-from gan_cli.trained.sampling import Sampler, draws
+from gan_cli.trained.sampling import Sampler
 from gan_cli.training.console import Reporter
 from gan_cli.training.member import Member
 from gan_cli.training.signals import StopSignal
@@ -212,7 +212,7 @@ def _train(
         reporter.say(f"ensemble  {len(members)} members, apart in {', '.join(experiment.ensemble.varied)}")
     reporter.say(f"directory {directory}")
 
-    sampler = Sampler(experiment.game) if data and draws(experiment.game) else None
+    sampler = Sampler(experiment.game) if data and experiment.game.samples else None
     evaluator = _evaluator(experiment, reporter)
 
     # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.

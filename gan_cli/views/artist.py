@@ -26,7 +26,7 @@ class Artist:
 
     def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
         self._data, self._seed, self._sampler = experiment.dataset, experiment.seed, sampler
-        self._log = directory / "metrics.jsonl" if sampler is None and hasattr(experiment.game, "measure") else None
+        self._log = directory / "metrics.jsonl" if sampler is None and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._pending: list[tuple[Path | None, Future]] = []  # and what is told of as written

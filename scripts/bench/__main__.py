@@ -124,7 +124,7 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
     state = init_state(e.parts)._replace(step=jax.numpy.int32(step))
     examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.strategy.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
+        e.parts.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("fixtures", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--steps", type=int)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     out = options.out.resolve()
     found: dict[str, Any] = {"programs": {}, "samples": {}}
     with tempfile.TemporaryDirectory() as place:
