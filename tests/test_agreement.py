@@ -29,7 +29,7 @@ def test_fid(n):
     theirs = fidelity.metric_fid
     first, second = (theirs.fid_features_to_statistics(fidelity.torch.from_numpy(x)) for x in (fake, real))
     expected = theirs.fid_statistics_to_metric(first, second, False)[theirs.KEY_METRIC_FID]
-    assert fid.fid(fake, real)["fid"] == pytest.approx(expected, rel=1e-3)
+    assert fid.fid()(fake, real)["fid"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_kid_of_the_same_subsets():
@@ -44,7 +44,7 @@ def test_inception_score():
     logits = (4 * np.random.default_rng(0).standard_normal((1000, 30))).astype(np.float32)
     shuffled = fidelity.torch.from_numpy(logits[np.random.default_rng(7).permutation(1000)])
     expected = fidelity.metric_isc.isc_features_to_metric(shuffled, splits=10, shuffle=False)
-    assert score.inception_score(logits, 7) == pytest.approx(
+    assert score.inception_score()(logits, 7) == pytest.approx(
         {
             "inception_score": expected[fidelity.metric_isc.KEY_METRIC_ISC_MEAN],
             "inception_score_std": expected[fidelity.metric_isc.KEY_METRIC_ISC_STD],
@@ -59,6 +59,6 @@ def test_precision_and_recall(features):
     precision, recall = fidelity.metric_prc.calculate_precision_recall_full(
         *(fidelity.torch.from_numpy(x) for x in (fake, real)), neighborhood=3
     )
-    found = precision_recall.precision_recall(fake, real, k=3)
+    found = precision_recall.precision_recall(k=3)(fake, real)
     assert found == pytest.approx({"precision": precision, "recall": recall}, rel=1e-3)
     assert 0.05 < precision < 1

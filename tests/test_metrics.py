@@ -70,18 +70,18 @@ def test_frechet_distance_of_few_samples_is_that_of_the_plane_they_lie_in():
 
 def test_fid_infinity_takes_most_of_the_bias_away():
     fake, real = normal(1000, 32, 0), normal(20_000, 32, 1)
-    biased = fid.fid(fake, real)["fid"]
-    assert abs(fid.fid_infinity(fake, real, 0)["fid_infinity"]) < biased / 3
-    assert set(fid.fid_infinity(fake[:2], real, 0)) == {"fid_infinity"}
+    biased = fid.fid()(fake, real)["fid"]
+    assert abs(fid.fid_infinity()(fake, real, 0)["fid_infinity"]) < biased / 3
+    assert set(fid.fid_infinity()(fake[:2], real, 0)) == {"fid_infinity"}
 
 
 # ----------------------------------------------------------------------------------------------- kernel distance
 
 
 def test_kid_is_zero_within_its_interval_for_equal_distributions():
-    found = kernel.kid(normal(600, 16, 0), normal(500, 16, 1), 0)
+    found = kernel.kid()(normal(600, 16, 0), normal(500, 16, 1), 0)
     assert found["kid_low"] < 0 < found["kid_high"]
-    apart = kernel.kid(normal(600, 16, 0, 0.5), normal(500, 16, 1), 0)
+    apart = kernel.kid()(normal(600, 16, 0, 0.5), normal(500, 16, 1), 0)
     assert 0 < apart["kid_low"] < apart["kid"] < apart["kid_high"]
 
 
@@ -90,7 +90,7 @@ def test_kid_interval_covers_the_closed_form():
     d, std = 0.7, np.float32(0.3)
     truth = 3 * d**2 + 3 * d**4 + (d**3 + 3 * d * std**2) ** 2
     fake, real = (std * normal(20_000, 1, seed).reshape(100, 200, 1) for seed in (0, 1))
-    found = [kernel.kid(fake[i] + d, real[i], i, subsets=30) for i in range(100)]
+    found = [kernel.kid(subsets=30)(fake[i] + d, real[i], i) for i in range(100)]
     assert np.mean([one["kid"] for one in found]) == pytest.approx(truth, rel=0.05)
     assert 90 <= sum(one["kid_low"] < truth < one["kid_high"] for one in found) <= 100
 
@@ -117,32 +117,32 @@ def brute_force(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
 def test_manifold_figures_are_those_of_brute_force(cells, monkeypatch):
     monkeypatch.setattr(neighbours, "_CELLS", cells)  # the second makes blocks, the last of them filled up
     fake, real = normal(210, 5, 0, 0.8) + 10, normal(210, 5, 1) + 10
-    found = precision_recall.precision_recall(fake, real, k=4) | density_coverage.density_coverage(fake, real, k=4)
+    found = precision_recall.precision_recall(k=4)(fake, real) | density_coverage.density_coverage(k=4)(fake, real)
     assert found == pytest.approx(brute_force(fake, real, 4), abs=1e-9)
 
 
 def test_manifold_figures_of_known_sets():
     real = normal(100, 3)
     near, far = real + 1e-4, real + 100
-    assert precision_recall.precision_recall(near, real) == {"precision": 1, "recall": 1}
-    assert precision_recall.precision_recall(far, real) == {"precision": 0, "recall": 0}
-    assert density_coverage.density_coverage(far, real) == {"density": 0, "coverage": 0}
-    assert density_coverage.density_coverage(near, real)["coverage"] == 1
-    collapsed = precision_recall.precision_recall(real[:1] + 1e-4 * normal(100, 3, 1), real)
+    assert precision_recall.precision_recall()(near, real) == {"precision": 1, "recall": 1}
+    assert precision_recall.precision_recall()(far, real) == {"precision": 0, "recall": 0}
+    assert density_coverage.density_coverage()(far, real) == {"density": 0, "coverage": 0}
+    assert density_coverage.density_coverage()(near, real)["coverage"] == 1
+    collapsed = precision_recall.precision_recall()(real[:1] + 1e-4 * normal(100, 3, 1), real)
     assert collapsed["precision"] == 1 and collapsed["recall"] < 0.1
     with pytest.raises(ValueError, match="no 3 neighbours"):
-        precision_recall.precision_recall(real[:3], real)
+        precision_recall.precision_recall()(real[:3], real)
 
 
 def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
     training, held_out, fresh = (normal(400, 8, seed) for seed in range(3))
-    copied = memory.nearest_training(training + 1e-3 * normal(400, 8, 3), training, held_out)
-    sound = memory.nearest_training(fresh, training, held_out)
+    copied = memory.nearest_training()(training + 1e-3 * normal(400, 8, 3), training, held_out)
+    sound = memory.nearest_training()(fresh, training, held_out)
     assert copied["memorised"] == 1 and copied["copying"] > 0.99 and copied["copying_z"] < -20
     assert copied["nearest_training"] < 0.01 < copied["nearest_training_held_out"]
     assert sound["memorised"] == 0 and sound["copying"] == pytest.approx(0.5, abs=0.06)
     # Against itself every pair of distances ties or has its mirror image.
-    even = memory.nearest_training(held_out, training, held_out)
+    even = memory.nearest_training()(held_out, training, held_out)
     assert (even["copying"], even["copying_z"]) == (0.5, 0)
 
 
@@ -151,26 +151,26 @@ def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
 
 def test_sliced_wasserstein_of_a_shift():
     x, shift = normal(300, 12), np.linspace(-1, 1, 12, dtype=np.float32)
-    found = wasserstein.sliced_wasserstein(x + shift, x, 0, projections=500)["sliced_wasserstein"]
+    found = wasserstein.sliced_wasserstein(projections=500)(x + shift, x, 0)["sliced_wasserstein"]
     assert found == pytest.approx(np.linalg.norm(shift) / np.sqrt(12), rel=0.1)
-    assert wasserstein.sliced_wasserstein(x[::-1], x, 0)["sliced_wasserstein"] == pytest.approx(0, abs=1e-5)
+    assert wasserstein.sliced_wasserstein()(x[::-1], x, 0)["sliced_wasserstein"] == pytest.approx(0, abs=1e-5)
 
 
 def test_inception_score_of_known_answers():
-    unsure = score.inception_score(np.ones((100, 7), np.float32), 0)
+    unsure = score.inception_score()(np.ones((100, 7), np.float32), 0)
     assert unsure == pytest.approx({"inception_score": 1, "inception_score_std": 0})
     # All ten classes equally often, each for certain: ten. So certain that the rest is zero to the last digit, and
     # an eleventh class that none has.
     for certain in (50, 2000):
         sure = certain * np.eye(11, dtype=np.float32)[np.arange(1000) % 10]
-        assert score.inception_score(sure, 0, splits=1)["inception_score"] == pytest.approx(10, rel=1e-6)
-    assert score.inception_score(sure[::10], 0)["inception_score"] == pytest.approx(1, rel=1e-6)
+        assert score.inception_score(splits=1)(sure, 0)["inception_score"] == pytest.approx(10, rel=1e-6)
+    assert score.inception_score()(sure[::10], 0)["inception_score"] == pytest.approx(1, rel=1e-6)
 
 
 def test_classes():
     real, fake = np.arange(100) % 10, np.arange(100) % 5
-    found = classes.classes(fake, real)
+    found = classes.classes()(fake, real)
     # Half the classes, twice as often: ln 2 + ... of (1/10, 1/5 or 0) each.
     expected = (5 * 0.1 * np.log(0.1 / 0.15) + 5 * 0.1 * np.log(2) + 5 * 0.2 * np.log(0.2 / 0.15)) / 2
     assert found == pytest.approx({"classes": 5, "classes_total": 10, "class_divergence": expected})
-    assert classes.classes(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}
+    assert classes.classes()(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}

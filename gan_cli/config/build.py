@@ -21,8 +21,8 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.engine.devices import Devices
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
+from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import memory_needed
-from gan_cli.metrics.evaluator import Metric
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
 from gan_cli.storage import dotted

@@ -1,30 +1,52 @@
-"""Figures of merit: one file each, a metric a function of arrays.
+"""Metrics: one file each, a function of its options that returns a ``Metric``.
 
-What a metric needs it names as its positional parameters, and ``gan_cli.metrics.evaluate`` fills them in:
+A metric names what it reads as the parameters of its function, and ``gan_cli.metrics.evaluator`` passes these in:
 
     fake, real, held_out        features ``[n, f]``, float32, of samples, of the reference, of data never trained on
-    fake_logits                 logits ``[n, classes]`` of the samples, where the features come with some
-    fake_classes, real_classes  classes ``[n]``, where the features' network names those of the data
+    fake_logits                 logits ``[n, classes]`` of the samples, where the features come with logits
+    fake_classes, real_classes  classes ``[n]``, where the network of the features predicts the classes of the data
     fake_points, known_modes    points ``[n, features]`` and ``Modes``, where the data have known modes
-    seed                        of what a metric draws
+    seed                        of the random numbers that a metric draws
 
-Rows are in an order that says nothing about them. Keyword-only parameters are a user's options. What is returned
-is figures by name, each of the type that says which way is better.
+The order of the rows is random. Keyword-only parameters are a user's options.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
-class Lower(float):
-    """A figure that is better the lower it is."""
+Direction = Literal["lower", "higher", "neither"]
+LOWER: Direction = "lower"
+HIGHER: Direction = "higher"
+NEITHER: Direction = "neither"
 
 
-class Higher(float):
-    """A figure that is better the higher it is."""
+class Metric(NamedTuple):
+    """A figure of merit, or several that are computed together.
+
+    Attributes:
+        function: computes the figures by name; its parameters are what it reads (see above).
+        figures: the names of the figures, each with the direction that is better.
+        minimum: the fewest samples, and the fewest examples of the reference, that it is defined for.
+    """
+
+    function: Callable[..., dict[str, float]]
+    figures: Mapping[str, Direction]
+    minimum: int = 2
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of what it reads."""
+        return frozenset(inspect.signature(self.function).parameters)
+
+    def __call__(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        return self.function(*arguments, **named)
 
 
-def better(new: float, old: float) -> bool:
-    """Whether the figure ``new`` beats ``old``; anything beats what is not a number, which beats nothing."""
+def better(new: float, old: float, direction: Direction) -> bool:
+    """Whether ``new`` is better than ``old``: any number is better than NaN, and NaN is better than nothing."""
     if new != new or old != old:
         return new == new
-    return new > old if isinstance(new, Higher) else new < old
+    return new > old if direction == HIGHER else new < old

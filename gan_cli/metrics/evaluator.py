@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from gan_cli.data.dataset import Dataset, Modes
+from gan_cli.data.dataset import Dataset
 from gan_cli.errors import UserError, nearest
+from gan_cli.metrics import NEITHER, Direction, Metric
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
 
 log = logging.getLogger(__name__)
-Metric = Callable[..., dict[str, float]]
 # The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
 MOST = 50_000
 _BATCH = 500
-_TRIED = 500  # rows of what metrics are tried on
 _LACKING = {
     "held_out": "data that training never saw, and {name} holds none out",
     "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
@@ -44,7 +42,7 @@ class Evaluator:
     Attributes:
         features: what the features are, in words.
         reference: what the reference is, in words.
-        objective: the figure's name, and ``Lower`` or ``Higher``; None where no figure has a better and a worse.
+        objective: the figure's name, and its better direction; None where no figure has one.
 
     Raises:
         UserError: a metric needs what the data or the features do not have, or more samples; there is no such
@@ -60,13 +58,14 @@ class Evaluator:
         objective: str | None = None,
     ):
         self._metrics, self.extractor, self.data = metrics, extractor, data
-        self._needs = {name: _needs(metric) for name, metric in metrics.items()}
-        wanted = set().union(*self._needs.values())
+        wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._known: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
                 raise UserError(f"metric {name}: needs {lack}.")
-        self.objective = self._objective(objective, samples)
+            if (fewest := min(samples, data.size)) < metric.minimum:
+                raise UserError(f"metric {name}: needs {metric.minimum} samples and examples; there are {fewest}.")
+        self.objective = self._objective(objective)
         found = self._of_data(data)
         self._known |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
@@ -81,12 +80,9 @@ class Evaluator:
         """What figures are of, beside the number of samples and the seed."""
         return {"features": self.features, "reference": self.reference}
 
-    def _objective(self, asked: str | None, samples: int) -> tuple[str, type] | None:
-        """Which figures there are to choose from is seen by trying the metrics; so is what they cannot do."""
-        toy = _toy(min(samples, _TRIED), min(self.data.size, _TRIED))
-        directed: dict[str, type] = {}
-        for figures in self._figures(toy):
-            directed |= {figure: type(value) for figure, value in figures.items() if type(value) is not float}
+    def _objective(self, asked: str | None) -> tuple[str, Direction] | None:
+        figures = {name: kind for metric in self._metrics.values() for name, kind in metric.figures.items()}
+        directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
         if asked is not None and asked not in directed:
             raise UserError(
                 f"train.objective={asked}: no such figure.{nearest(asked, directed)} Of metric="
@@ -99,7 +95,7 @@ class Evaluator:
         """Each metric's figures, of what it names."""
         for name, metric in self._metrics.items():
             try:
-                yield metric(**{need: available[need] for need in self._needs[name]})
+                yield metric(**{need: available[need] for need in metric.needs})
             except ValueError as error:
                 raise UserError(f"metric {name}: {error}.") from error
 
@@ -163,25 +159,10 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
         "fake_classes": extractor.of_classes,
         "real_classes": data.spec.num_classes is not None,
     }
-    needs = _needs(metric)
     for need in _LACKING:
-        if need in needs and not has[need]:
+        if need in metric.needs and not has[need]:
             return _LACKING[need].format(name=data.name)
     return None
-
-
-def _toy(samples: int, examples: int) -> dict[str, Any]:
-    """Input that any metric takes, to see which figures it gives."""
-    rng = np.random.default_rng(0)
-    sizes = {"fake": samples, "fake_logits": samples, "real": examples, "held_out": examples}
-    some = {name: rng.standard_normal((size, 4), np.float32) for name, size in sizes.items()}
-    named = {"fake_classes": np.arange(samples) % 4, "real_classes": np.arange(examples) % 4}
-    return some | named | {"fake_points": some["fake"], "known_modes": Modes(some["real"], 1.0), "seed": 0}
-
-
-def _needs(metric: Metric) -> set[str]:
-    parameters = inspect.signature(metric).parameters.values()
-    return {parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD}
 
 
 def _rows(data: Dataset) -> np.ndarray:

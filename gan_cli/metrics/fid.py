@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_cli.metrics import Lower
+from gan_cli.metrics import LOWER, Metric
 from gan_cli.types import PositiveInt
 
 log = logging.getLogger(__name__)
@@ -61,30 +61,38 @@ def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
     return float(((first.mean - second.mean) ** 2).sum() + spread)
 
 
-def fid(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
+def fid() -> Metric:
     """The Frechet distance of the features of samples and of real data (Heusel et al. 2017, eq. 6).
 
     It falls with the number of samples: figures compare at equal numbers only.
     """
-    _warn_of_few(len(fake), len(real), fake.shape[1])
-    return {"fid": Lower(distance(moments(real), moments(fake)))}
+
+    def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
+        _warn_of_few(len(fake), len(real), fake.shape[1])
+        return {"fid": float(distance(moments(real), moments(fake)))}
+
+    return Metric(figures, {"fid": LOWER})
 
 
-def fid_infinity(fake: np.ndarray, real: np.ndarray, seed: int, *, points: PositiveInt = 15) -> dict[str, float]:
+def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     """The Frechet distance without the generator's bias: extrapolated to endless samples (Chong and Forsyth 2020).
 
     A line through the distances of ``points`` numbers of samples, from a tenth to all, over one over the number;
     where it meets zero.
     """
-    _warn_of_few(len(fake) // 10, len(real), fake.shape[1])
-    reference = moments(real)
-    root = _root(reference.covariance)
-    sizes = np.unique(np.linspace(max(len(fake) / 10, 2), len(fake), points).astype(int))
-    rng = np.random.default_rng(seed)
-    found = [_distance(reference, root, moments(fake[rng.permutation(len(fake))[:size]])) for size in sizes]
-    if len(sizes) < 2:
-        return {"fid_infinity": Lower(found[0])}
-    return {"fid_infinity": Lower(np.polyfit(1 / sizes, found, 1)[1])}
+
+    def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
+        _warn_of_few(len(fake) // 10, len(real), fake.shape[1])
+        reference = moments(real)
+        root = _root(reference.covariance)
+        sizes = np.unique(np.linspace(max(len(fake) / 10, 2), len(fake), points).astype(int))
+        rng = np.random.default_rng(seed)
+        found = [_distance(reference, root, moments(fake[rng.permutation(len(fake))[:size]])) for size in sizes]
+        if len(sizes) < 2:
+            return {"fid_infinity": float(found[0])}
+        return {"fid_infinity": float(np.polyfit(1 / sizes, found, 1)[1])}
+
+    return Metric(figures, {"fid_infinity": LOWER})
 
 
 @functools.cache  # once for each size is enough

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from gan_cli.metrics import Higher
+from gan_cli.metrics import HIGHER, NEITHER, Metric
 from gan_cli.types import PositiveInt
 
 
-def inception_score(fake_logits: np.ndarray, seed: int, *, splits: PositiveInt = 10) -> dict[str, float]:
+def inception_score(*, splits: PositiveInt = 10) -> Metric:
     """exp of the mean KL divergence of a sample's classes from all samples' (Salimans et al. 2016, section 4).
 
     The mean over ``splits`` parts, and its standard deviation. Called Inception score whatever the classifier.
     """
-    logits = fake_logits[np.random.default_rng(seed).permutation(len(fake_logits))]
-    found = np.array([_score(part) for part in np.array_split(logits, min(splits, len(logits)))])
-    return {"inception_score": Higher(found.mean()), "inception_score_std": float(found.std())}
+
+    def figures(fake_logits: np.ndarray, seed: int) -> dict[str, float]:
+        logits = fake_logits[np.random.default_rng(seed).permutation(len(fake_logits))]
+        found = np.array([_score(part) for part in np.array_split(logits, min(splits, len(logits)))])
+        return {"inception_score": float(found.mean()), "inception_score_std": float(found.std())}
+
+    return Metric(figures, {"inception_score": HIGHER, "inception_score_std": NEITHER}, minimum=1)
 
 
 def _score(logits: np.ndarray) -> float:

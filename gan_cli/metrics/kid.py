@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.metrics import Lower
+from gan_cli.metrics import LOWER, Metric
 from gan_cli.types import PositiveInt
 
 
-def kid(
-    fake: np.ndarray, real: np.ndarray, seed: int, *, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000
-) -> dict[str, float]:
+def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metric:
     """The squared maximum mean discrepancy under the kernel (x.y / f + 1)^3 (Binkowski et al. 2018, section 4).
 
     The mean over random subsets, as is usual, with a 95 % confidence interval (subsampling, Politis and Romano
@@ -25,13 +23,18 @@ def kid(
     Args:
         subset_size: at most half of the smaller set, since equal subsets would scatter not at all.
     """
-    smaller = min(len(fake), len(real))
-    size = max(min(subset_size, smaller // 2), 2)
-    rng = np.random.default_rng(seed)
-    rows = [[rng.choice(len(x), size, replace=False) for x in (fake, real)] for _ in range(subsets)]
-    found = of_subsets(fake, real, np.array(rows))
-    mean, half = found.mean(), 1.96 * found.std(ddof=min(1, subsets - 1)) * math.sqrt(size / max(smaller - size, 1))
-    return {"kid": Lower(mean), "kid_low": Lower(mean - half), "kid_high": Lower(mean + half)}
+
+    def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
+        smaller = min(len(fake), len(real))
+        size = max(min(subset_size, smaller // 2), 2)
+        rng = np.random.default_rng(seed)
+        rows = [[rng.choice(len(x), size, replace=False) for x in (fake, real)] for _ in range(subsets)]
+        found = of_subsets(fake, real, np.array(rows))
+        mean, deviation = found.mean(), found.std(ddof=min(1, subsets - 1))
+        half = 1.96 * deviation * math.sqrt(size / max(smaller - size, 1))
+        return {"kid": float(mean), "kid_low": float(mean - half), "kid_high": float(mean + half)}
+
+    return Metric(figures, {"kid": LOWER, "kid_low": LOWER, "kid_high": LOWER})
 
 
 def of_subsets(fake: np.ndarray, real: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gan_cli.data.dataset import Modes
-from gan_cli.metrics import Higher, Lower
+from gan_cli.metrics import HIGHER, LOWER, NEITHER, Direction, Metric
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
@@ -30,17 +30,28 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
     fair = len(samples) / len(modes.centres)
     divergence = jensen_shannon(counts / counts.sum(), 1 / len(counts)) if counts.any() else 1.0
     return {
-        "modes": Higher((counts >= fair / 4).sum()),
+        "modes": float((counts >= fair / 4).sum()),
         "modes_total": float(len(modes.centres)),
-        "modes_hit": Higher((counts > 0).sum()),
-        "quality": Higher(good.mean()),
-        "divergence": Lower(divergence),
+        "modes_hit": float((counts > 0).sum()),
+        "quality": float(good.mean()),
+        "divergence": float(divergence),
     }
 
 
-def known_modes(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
+def known_modes() -> Metric:
     """``coverage`` of the samples, where the data's modes are known."""
-    return coverage(fake_points, known_modes)
+
+    def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
+        return coverage(fake_points, known_modes)
+
+    directions: dict[str, Direction] = {
+        "modes": HIGHER,
+        "modes_total": NEITHER,
+        "modes_hit": HIGHER,
+        "quality": HIGHER,
+        "divergence": LOWER,
+    }
+    return Metric(figures, directions, minimum=1)
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from gan_cli.metrics import Lower
+from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics.neighbours import neighbours
 
 # Three standard deviations: one sound generator in seven hundred is suspected.
 _SUSPECT = -3.0
 
 
-def nearest_training(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+def nearest_training() -> Metric:
     """How near samples are to the training data, beside how near real data are that training never saw.
 
     The test of Meehan et al. 2020 (section 3, on the whole space as one cell): the Mann-Whitney statistic of the
@@ -27,19 +27,33 @@ def nearest_training(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -
         ``copying_z``, how many standard deviations that is from one half, negative where it is nearer;
         ``memorised``, 1 where that is below -3.
     """
-    of_fake, of_held_out = (np.sqrt(neighbours(points, real)[1]) for points in (fake, held_out))
-    both = np.concatenate([of_fake, of_held_out])
-    n, m = len(of_fake), len(of_held_out)
-    ranks = _ranks(both)[:n].sum()
-    greater = ranks - n * (n + 1) / 2  # pairs in which the sample is the farther one, ties counting one half
-    z = (greater - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
-    return {
-        "nearest_training": float(np.median(of_fake)),
-        "nearest_training_held_out": float(np.median(of_held_out)),
-        "copying": Lower(1 - greater / (n * m)),
-        "copying_z": float(z),
-        "memorised": Lower(z < _SUSPECT),
-    }
+
+    def figures(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+        of_fake, of_held_out = (np.sqrt(neighbours(points, real)[1]) for points in (fake, held_out))
+        both = np.concatenate([of_fake, of_held_out])
+        n, m = len(of_fake), len(of_held_out)
+        ranks = _ranks(both)[:n].sum()
+        greater = ranks - n * (n + 1) / 2  # pairs in which the sample is the farther one, ties counting one half
+        z = (greater - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+        return {
+            "nearest_training": float(np.median(of_fake)),
+            "nearest_training_held_out": float(np.median(of_held_out)),
+            "copying": float(1 - greater / (n * m)),
+            "copying_z": float(z),
+            "memorised": float(z < _SUSPECT),
+        }
+
+    return Metric(
+        figures,
+        {
+            "nearest_training": NEITHER,
+            "nearest_training_held_out": NEITHER,
+            "copying": LOWER,
+            "copying_z": NEITHER,
+            "memorised": LOWER,
+        },
+        minimum=1,
+    )
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gan_cli.metrics import better
+from gan_cli.metrics import NEITHER, Direction, better
 
 
 class Best:
@@ -20,8 +20,8 @@ class Best:
         step: whose it is.
     """
 
-    def __init__(self, objective: tuple[str, type] | None, patience: int):
-        self._name, self._kind = objective or ("", float)
+    def __init__(self, objective: tuple[str, Direction] | None, patience: int):
+        self._name, self._direction = objective or ("", NEITHER)
         self._patience, self._since = patience, 0
         self.value: float | None = None
         self.step = self._last = 0
@@ -32,7 +32,7 @@ class Best:
         if value is None or not math.isfinite(value):  # the log holds None for what is not finite
             return False
         self._last = step
-        if self.value is not None and not better(self._kind(value), self.value):
+        if self.value is not None and not better(value, self.value, self._direction):
             self._since += 1
             return False
         self.value, self.step, self._since = float(value), step, 0

@@ -13,7 +13,8 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.given import given
 from gan_cli.errors import UserError
-from gan_cli.metrics.evaluator import Evaluator, Metric, lacking
+from gan_cli.metrics import Metric
+from gan_cli.metrics.evaluator import Evaluator, lacking
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import Best
 from gan_cli.storage import checkpoint, directory, files

@@ -48,7 +48,7 @@ def measure(count: int, repeats: int) -> list[dict[str, Any]]:
     seconds: dict[str, dict[str, list[float]]] = {
         what: {"ours": [], "theirs": []} for what in ("features", "distance")
     }
-    distances = (lambda fake: fid.fid(fake, reference)["fid"], lambda fake: _their_fid(fake, reference))
+    distances = (lambda fake: fid.fid()(fake, reference)["fid"], lambda fake: _their_fid(fake, reference))
     for _ in range(repeats):
         for side, extract, distance in zip(("ours", "theirs"), (ours, theirs), distances, strict=True):
             began = time.perf_counter()
