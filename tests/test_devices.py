@@ -20,7 +20,6 @@ from test_stream import make_images
 
 from gan_cli.cli.train import main
 from gan_cli.config.build import experiment
-from gan_cli.engine.program import Program
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoint
 
@@ -32,7 +31,7 @@ DCGAN = ["model=dcgan", "model.generator.width=8", "model.discriminator.width=8"
 def trained(options: list[str], devices: int) -> tuple[list[np.ndarray], str]:
     """The arrays of the state after four steps, and the compiled program's text."""
     made = experiment([*options, f"train.devices={devices}", "train.batch_size=16", "train.steps=4"])
-    program = Program(made)
+    program = made.compile()
     state = program.init()
     for step in range(4):
         state, _, _ = program.run(state, step)

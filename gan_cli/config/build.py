@@ -18,7 +18,9 @@ from gan_cli.config import check, ensemble, identity, signature
 from gan_cli.config.schema import Train
 from gan_cli.data.capacity import memory
 from gan_cli.data.dataset import Dataset
+from gan_cli.engine.compiled_steps import CompiledSteps, Length
 from gan_cli.engine.devices import Devices
+from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import Metric
@@ -72,6 +74,24 @@ class Experiment:
     @property
     def fingerprint(self) -> str:
         return identity.fingerprint(self.config)
+
+    @functools.cached_property
+    def devices(self) -> Devices:
+        """Those that the run computes on."""
+        return Devices(self.train.devices)
+
+    def compile(self) -> CompiledSteps:
+        """The compiled steps, of all members where this is an ensemble."""
+        options, many = self.train, self.ensemble
+        length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
+        if many is None:
+            return CompiledSteps(self.parts, self.dataset, self.devices, length)
+        seeds = [member.seed for member in many.members]
+        freeze = options.on_nan == "stop"
+        return EnsembleSteps(
+            self.parts, self.dataset, self.devices, length,
+            make=many.make, varied=many.varied, seeds=seeds, freeze=freeze,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,7 +148,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
         )
-    if data and whole.train.batch_size % (number := len(Devices(whole.train.devices))):
+    if data and whole.train.batch_size % (number := len(whole.devices)):
         raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
     if whole.metrics and not whole.game.samples:
         raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")

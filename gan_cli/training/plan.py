@@ -11,7 +11,6 @@ import numpy as np
 
 from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness
-from gan_cli.engine.devices import Devices
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
 from gan_cli.views import artist, pictures
@@ -22,7 +21,7 @@ def describe(experiment: Experiment) -> list[str]:
     state = jax.eval_shape(functools.partial(init_state, experiment.parts))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
-    lines = [f"device    {provenance.summary(Devices(options.devices).used)}"]
+    lines = [f"device    {provenance.summary(experiment.devices.used)}"]
     if data is not None:
         epochs = options.steps * experiment.strategy.batches / max(data.size // options.batch_size, 1)
         lines.append(f"data      {data.name}: {data.size:,} examples of {data.spec.shape}, {epochs:,.1f} epochs")

@@ -22,8 +22,7 @@ import numpy as np
 from gan_cli.config import names, stored
 from gan_cli.config.build import Experiment
 from gan_cli.engine import processes
-from gan_cli.engine.devices import Devices
-from gan_cli.engine.program import Program
+from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.metrics.evaluator import Evaluator
@@ -125,14 +124,14 @@ def follow(experiment: Experiment, directory: Path) -> Run:
         try:
             processes.together(lambda: None)  # the first may not have the directory
             _fingerprint(experiment)
-            program = Program(experiment)
+            program = experiment.compile()
             try:
                 restored = processes.state_of_first(lambda: None, [program.abstract])
                 state = program.init() if restored is None else program.assemble(restored, [True])
                 step, ends = int(state.step), processes.Agreement()
                 while step < options.steps and not ends(bool(stop.received)):
                     state, _, _ = program.run(state, step)
-                    step += program.call(step)
+                    step += program.next_length(step)
                 processes.wait()
             finally:
                 program.close()
@@ -161,7 +160,7 @@ def _journal(
         origin
         | {
             "seed": experiment.seed,
-            **provenance.facts(Devices(experiment.train.devices).used),
+            **provenance.facts(experiment.devices.used),
             "fingerprint": experiment.fingerprint,
             "config": names.encode(experiment.config),
             # What the networks are built for: a run can be sampled where its data are not.
@@ -198,11 +197,11 @@ def _train(
     stop: StopSignal,
 ) -> Run:
     options, data = experiment.train, experiment.dataset
-    reporter.say(f"device    {provenance.summary(Devices(options.devices).used)}")
+    reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
 
     # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
-    program = Program(experiment)
+    program = experiment.compile()
     step, state, restored = _start(program, members)
     if restored:
         reporter.say(f"resumed   from step {step}")
@@ -252,7 +251,7 @@ def _train(
             member.begin(step, restored, sampler, evaluator)
         reporter.start(step, options.steps)
         while step < options.steps and not ends(bool(stop.received) or not goes_on()):
-            length = program.call(step)
+            length = program.next_length(step)
             trace.before_call(state)
             state, metrics, finite = program.run(state, step)
             step += length
@@ -323,7 +322,7 @@ def _train(
 # -------------------------------------------------------------------------------------- parts of the story
 
 
-def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
+def _start(program: CompiledSteps, members: list[Member]) -> tuple[int, Any, bool]:
     """The step and state to start from, and whether they come from checkpoints."""
     alive = [True] * len(members)
     states = processes.state_of_first(lambda: _restore(program, members, alive), [program.abstract] * len(members))
@@ -332,7 +331,7 @@ def _start(program: Program, members: list[Member]) -> tuple[int, Any, bool]:
     return int(states[0].step), program.assemble(states, alive), True
 
 
-def _restore(program: Program, members: list[Member], alive: list[bool]) -> list[TrainState] | None:
+def _restore(program: CompiledSteps, members: list[Member], alive: list[bool]) -> list[TrainState] | None:
     """The members' states in the newest checkpoints that they can go on from together.
 
     A member that had diverged by then stays as it was: diverged, no longer ``alive``, and without a part in the

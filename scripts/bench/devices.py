@@ -24,7 +24,6 @@ from rich.table import Table
 from gan_cli.cli.shell import one_of_several
 from gan_cli.config.build import experiment
 from gan_cli.engine import processes
-from gan_cli.engine.program import Program
 
 CASES = {
     "mlp-64": (["model=mlp"], 100),
@@ -79,7 +78,7 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
         f"train.{what}={length}" for what in ("steps_per_call", "log_every", "sample_every", "checkpoint_every")
     ]
     made = experiment([*overrides, *cadence, f"train.devices={devices}", "train.steps=1000000", "logger=none"])
-    program = Program(made)
+    program = made.compile()
     state = program.init()
     text = program.lower(state, 1).compile().as_text()
     times = []

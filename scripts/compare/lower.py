@@ -26,10 +26,7 @@ from PIL import Image
 
 try:
     from gan_cli.config.build import experiment
-    from gan_cli.engine.program import Program
 except ImportError:  # before the package had rooms
-    from gan_cli.program import Program  # type: ignore[no-redef]
-
     from gan_cli.cli.train import experiment  # type: ignore[no-redef]
 
 _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "train.log_every=5",
@@ -88,6 +85,18 @@ def normalised(text: str) -> str:
     return re.sub(r"[%@][\w.$-]+", renamed, text)
 
 
+def compiled(overrides: list[str]) -> Any:
+    """The compiled steps of a configuration."""
+    made = experiment(overrides)
+    if hasattr(made, "compile"):
+        return made.compile()
+    from gan_cli.program import Program
+
+    program = Program(made)
+    program.next_length = program.call
+    return program
+
+
 def lowered(program: Any) -> dict[str, str]:
     """The compiled steps and the initialisation of a program, as normalised text."""
     init = jax.jit(program.init)
@@ -99,7 +108,7 @@ def trained(program: Any, steps: int) -> dict[str, np.ndarray]:
     """The arrays of the state after so many steps."""
     state, step = program.init(), 0
     while step < steps:
-        length = program.call(step)
+        length = program.next_length(step)
         state, *_ = program.run(state, step)
         step += length
     return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
@@ -140,7 +149,7 @@ def main() -> None:
         images(Path(place))
         for name in options.names or CONFIGURATIONS:
             overrides = [o.format(images=place) if "{images}" in o else o for o in CONFIGURATIONS[name]]
-            program = Program(experiment([*_SMALL, *overrides]))
+            program = compiled([*_SMALL, *overrides])
             print(name, flush=True, file=sys.stderr)
             try:
                 if options.steps:
