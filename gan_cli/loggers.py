@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gan_cli.errors import UserError
-from gan_cli.storage import directory as directories
-from gan_cli.storage import files
+from gan_cli.storage import files, run_directory
 from gan_cli.storage.dotted import leaves
 
 log = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ class WandB:
     def __init__(self, directory: Path, records: Sequence[Record], options: dict[str, Any]):
         wandb = _module("wandb")
         self._image = wandb.Image
-        self._known = _Known(directory / "wandb.json", lambda: uuid.uuid4().hex)
+        self._known = _ServiceRun(directory / "wandb.json", lambda: uuid.uuid4().hex)
         os.environ.setdefault("WANDB_SILENT", "true")
         with _opened("wandb", "logger.wandb.mode=offline needs no account"):
             self._run = wandb.init(
@@ -126,7 +125,7 @@ class WandB:
                 resume="allow",
                 name=directory.name,
                 dir=str(directory),
-                config=directories.facts(directory)["config"],
+                config=run_directory.facts(directory)["config"],
                 **options,
             )
         # By its own count of calls, a picture that is written after later figures were logged would be left out.
@@ -167,7 +166,7 @@ class MLflow:
         tracking = _module("mlflow.tracking", "mlflow-skinny sqlalchemy")
         with _opened("mlflow", "logger.mlflow.uri=sqlite:///mlflow.db needs no server"):
             self._client = tracking.MlflowClient(tracking_uri=uri)
-            self._known = _Known(directory / "mlflow.json", lambda: self._new(directory, experiment))
+            self._known = _ServiceRun(directory / "mlflow.json", lambda: self._new(directory, experiment))
             self._run = self._known.identity
             self._client.update_run(self._run, status="RUNNING")
         for record in records:
@@ -177,7 +176,7 @@ class MLflow:
         found = self._client.get_experiment_by_name(experiment)
         place = found.experiment_id if found else self._client.create_experiment(experiment)
         run = self._client.create_run(place, run_name=directory.name).info.run_id
-        for key, value in leaves(directories.facts(directory)["config"]):
+        for key, value in leaves(run_directory.facts(directory)["config"]):
             if value != {}:  # a group of which nothing was chosen
                 self._client.log_param(run, key, str(value)[:500])  # as much as it takes
         return run
@@ -204,7 +203,7 @@ def mlflow(
     return MLflow(directory, records, experiment, uri)
 
 
-class Guarded:
+class GuardedLogger:
     """A logger whose failures, such as a service that is down, cost its own figures only."""
 
     def __init__(self, name: str, logger: Logger):
@@ -233,7 +232,7 @@ def _figures(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.items() if name not in ("step", "time") and value is not None}
 
 
-class _Known:
+class _ServiceRun:
     """What names a run to a service, the same whenever it is resumed, and the newest step that the service has.
 
     A resumed run may log again steps that it had lost with its process; the service has them from then.

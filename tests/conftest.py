@@ -106,9 +106,9 @@ class Program:
     def __init__(self, experiment: Experiment):
         e = self.experiment = experiment
         data = e.dataset
-        self.chunk = steps.compile_chunk(e.parts, data.feed if data else None, e.train.batch_size, e.train.ema)
+        self.chunk = steps.compile_chunk(e.setup, data.feed if data else None, e.train.batch_size, e.train.ema)
         self.arrays = jax.device_put(data.arrays) if data else None
-        self.state = jax.jit(lambda: init_state(e.parts))()
+        self.state = jax.jit(lambda: init_state(e.setup))()
 
     def run(self, length: int) -> dict[str, Any]:
         """Make ``length`` steps; returns the metrics of each."""

@@ -148,7 +148,7 @@ def test_images_only():
 
 def test_shown_is_what_the_picture_shows():
     e = experiment([*TINY, "augment=[diffaugment,packing]"])
-    state = init_state(e.parts)
+    state = init_state(e.setup)
     images = jnp.ones((8, 28, 28, 1))
     shown = e.game.shown(images, state.net_state, KEY, 0)
     assert shown.shape == images.shape and (np.asarray(shown) != 1).any()

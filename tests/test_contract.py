@@ -138,10 +138,10 @@ def test_every_option_of_a_player_has_an_effect():
     flat = {}
     for change in ["seed=0", "strategy=alternating", *changes]:  # the first two change nothing
         e = experiment([*base, *change.split()])
-        state = init_state(e.parts)
+        state = init_state(e.setup)
         batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
         for i in range(1 if change.startswith(("model", "seed")) else 2):
-            state, _ = e.parts.step(state, [batch], jax.random.key(i))
+            state, _ = e.setup.step(state, [batch], jax.random.key(i))
         flat[change] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)])
     for a, b in itertools.combinations(flat, 2):
         assert not (flat[a].shape == flat[b].shape and np.array_equal(flat[a], flat[b])), (

@@ -270,7 +270,7 @@ def test_tfds_in_tensorflows_own_format_says_what_to_do(tmp_path):
 def test_stacked_mnist():
     """Each colour is a digit, and the label is the number that the three spell."""
     from gan_cli.data.mnist5k import mnist5k
-    from gan_cli.data.stacked import stacked_mnist
+    from gan_cli.data.stacked_mnist import stacked_mnist
 
     data, digits = stacked_mnist(size=3000), mnist5k()
     assert data.spec.shape == (28, 28, 3) and data.spec.num_classes == 1000 and len(set(data.labels)) > 900

@@ -21,7 +21,7 @@ from test_stream import make_images
 from gan_cli.cli.train import main
 from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
-from gan_cli.storage import checkpoint
+from gan_cli.storage import checkpoints
 
 # Plain SGD: Adam divides rounding by itself wherever a gradient is zero but for rounding.
 SGD = ["optim=sgd", "optim.lr=0.01"]
@@ -227,7 +227,7 @@ def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, figure, r
     assert code not in (0, 2)
     assert re.search("another may have been lost|another task died", said), said
     # What was saved is whole, and one process can go on with it.
-    newest = checkpoint.steps(checkpoint.newest(tmp_path / "outputs/run"))[-1]
+    newest = checkpoints.steps(checkpoints.newest_folder(tmp_path / "outputs/run"))[-1]
     goes_on = [*TINY, *CUTS, "name=run", "resume=auto", f"train.steps={newest + 10}"]
     done = subprocess.run(command(*goes_on), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0 and f"resumed   from step {newest}" in done.stdout, done.stderr

@@ -20,8 +20,8 @@ from gan_cli.config import names
 from gan_cli.config.build import experiment
 from gan_cli.engine import randomness
 from gan_cli.errors import UserError
-from gan_cli.storage import checkpoint, directory
-from gan_cli.trained import saved
+from gan_cli.storage import checkpoints, run_directory
+from gan_cli.trained import restore
 from gan_cli.trained.sampling import Sampler
 
 FIXTURES = sorted(path.parent for path in (HERE / "earlier_runs").glob("*/*/expected.json"))
@@ -39,12 +39,12 @@ def test_an_earlier_run_is_what_it_was(run):
     """Every array, the next batch and the next key are those that the earlier version noted."""
     path, expected = run
     for name, noted in expected["runs"].items():
-        loaded = saved.load(path / name, data=True)
+        loaded = restore.restore_run(path / name, data=True)
         e, step = loaded.experiment, loaded.step
         assert step == expected["step"]
         arrays = {
             name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-            for name, array in checkpoint.by_name(loaded.state).items()
+            for name, array in checkpoints.by_name(loaded.state).items()
         }
         assert arrays == noted["arrays"]
         key = jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))
@@ -62,8 +62,8 @@ def test_an_earlier_run_goes_on(run):
     for steps in (expected["step"], expected["step"] + 10):  # the second finds today's format, earlier checkpoints
         gan_cli.train([f"resume={path}", f"train.steps={steps}"], quiet=True)
     for name, noted in expected["runs"].items():
-        facts = directory.facts(path / name)
-        assert facts["format"] == directory.FORMAT and facts["status"] == "finished"
+        facts = run_directory.facts(path / name)
+        assert facts["format"] == run_directory.FORMAT and facts["status"] == "finished"
         assert "gan_cli." not in json.dumps(facts["config"])
         final = {key: facts["final"][key] for key in noted["losses"]}
         assert final == pytest.approx(noted["losses"], rel=1e-4, abs=1e-5)
@@ -98,9 +98,9 @@ def test_an_edited_configuration_does_not_fit_the_checkpoints(tmp_path):
 def test_a_newer_format_is_refused_in_one_line(tmp_path):
     path = shutil.copytree(HERE / "earlier_runs/format0/ring", tmp_path / "run")
     facts = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps(facts | {"format": directory.FORMAT + 1}))
+    (path / "run.json").write_text(json.dumps(facts | {"format": run_directory.FORMAT + 1}))
     with pytest.raises(UserError, match="newer version of gan_cli") as error:
-        saved.load(path)
+        restore.restore_run(path)
     assert "\n" not in str(error.value)
 
 

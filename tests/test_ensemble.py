@@ -134,7 +134,7 @@ def test_directories():
         assert {p.name for p in (directory / "samples").iterdir()} == {"real.png", "4.png", "8.png"}
         assert run.members[i].sample(3).shape == (3, 28, 28, 1)
     whole = json.loads((run.directory / "run.json").read_text())
-    assert [member["apart"] for member in whole["members"]] == [{"seed": 5}, {"seed": 6}]
+    assert [member["overrides"] for member in whole["members"]] == [{"seed": 5}, {"seed": 6}]
     alone = train("resume=outputs/e/members/1", "train.steps=12")
     assert alone.step == 12 and alone.directory == run.directory / "members/1"
 

@@ -18,18 +18,18 @@ from PIL import Image
 import gan_cli
 from gan_cli.cli.eval import _composed, _every_metric
 from gan_cli.cli.eval import main as gan_eval
-from gan_cli.config.build import judges
+from gan_cli.config.build import evaluation_of
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.external import external_samples
 from gan_cli.data.gaussians import ring
-from gan_cli.data.given import given
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.errors import UserError
 from gan_cli.metrics import HIGHER, LOWER, NEITHER, better
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.evaluator import Evaluator, lacking
-from gan_cli.metrics.objective import Best
-from gan_cli.storage import checkpoint, directory
-from gan_cli.trained import saved
+from gan_cli.metrics.objective import ObjectiveTracker
+from gan_cli.storage import checkpoints, run_directory
+from gan_cli.trained import restore
 
 QUICK = [*TINY, "train.steps=24", "train.eval_every=8", "train.eval_samples=200", "features=random"]
 
@@ -50,11 +50,11 @@ def few(data: Dataset, n: int = 400) -> Dataset:
 
 def test_every_metric_says_something_of_its_own():
     """Each file of the group computes on data that have what it needs, and no two give a figure of one name."""
-    metrics, features = judges(_composed([f"metric=[{','.join(_every_metric())}]", "features=random"]))
+    metrics, features = evaluation_of(_composed([f"metric=[{','.join(_every_metric())}]", "features=random"]))
     images, points = few(mnist5k()), few(ring())
     named: dict[str, set[str]] = {}
     for name, metric in metrics.items():
-        for data, kind in ((images, features), (points, features), (images, judges(_composed([]))[1])):
+        for data, kind in ((images, features), (points, features), (images, evaluation_of(_composed([]))[1])):
             extractor = kind(data)
             if lacking(metric, extractor, data) is None:
                 figures = Evaluator({name: metric}, extractor, data, 200)([data.examples[::2]])
@@ -72,31 +72,33 @@ def test_features_differ_and_are_cached(monkeypatch):
     data = few(mnist5k())
     found = {}
     for name in ("pixels", "random", "classifier"):
-        extractor = judges(_composed([f"features={name}"]))[1](data)
+        extractor = evaluation_of(_composed([f"features={name}"]))[1](data)
         found[name] = extractor([data.examples[:7], data.examples[7:20]])[0]
         assert found[name].shape[0] == 20
         np.testing.assert_allclose(extractor([data.examples[:20]])[0], found[name], rtol=1e-5, atol=1e-5)
     assert len({features.shape[1:] for features in found.values()}) == 2  # random and the classifier have 64 each
     assert not np.allclose(found["random"], found["classifier"])
-    first = judges(_composed([]))[1](data)
-    assert "held-out" in first.name and first.name == judges(_composed(["features=classifier"]))[1](data).name
+    first = evaluation_of(_composed([]))[1](data)
+    assert (
+        "held-out" in first.name and first.name == evaluation_of(_composed(["features=classifier"]))[1](data).name
+    )
     monkeypatch.setattr("gan_cli.metrics.classifier.Classifier._train", None)  # a second one is not trained
-    judges(_composed([]))[1](data)
+    evaluation_of(_composed([]))[1](data)
 
 
 def test_better_and_best():
     assert better(1, 2, LOWER) and better(2, 1, HIGHER) and better(1, np.nan, LOWER)
     assert not better(np.nan, 1, LOWER)
-    best = Best(("x", LOWER), patience=2)
+    best = ObjectiveTracker(("x", LOWER), patience=2)
     for step, value, improved in ((1, 3.0, True), (2, 4.0, False), (3, 2.0, True), (4, 2.5, False)):
-        assert best.see(step, {"eval/x": value}) is improved
+        assert best.observe(step, {"eval/x": value}) is improved
     assert not best.stale
-    best.see(5, {"eval/x": 2.0})
+    best.observe(5, {"eval/x": 2.0})
     assert best.stale
-    assert best.story == {"objective": {"name": "x", "value": 2.0, "step": 3}, "stopped_early_at": 5}
+    assert best.facts == {"objective": {"name": "x", "value": 2.0, "step": 3}, "stopped_early_at": 5}
     # What is not finite is None in the log: both are passed over, so that a resumed run counts alike.
-    fresh = Best(("x", LOWER), patience=2)
-    assert not fresh.see(1, {"eval/x": np.nan}) and not fresh.see(2, {"eval/x": None}) and fresh.story == {}
+    fresh = ObjectiveTracker(("x", LOWER), patience=2)
+    assert not fresh.observe(1, {"eval/x": np.nan}) and not fresh.observe(2, {"eval/x": None}) and fresh.facts == {}
 
 
 def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
@@ -110,7 +112,9 @@ def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
     facts = json.loads((whole.directory / "run.json").read_text())
     assert facts["objective"] == {"name": "fid", "value": figures[step], "step": step}
     assert facts["evaluation"]["samples"] == 200 and "mnist5k" in facts["evaluation"]["reference"]
-    assert checkpoint.steps(checkpoint.best(whole.directory)) == [step] and whole.objective == figures[step]
+    assert (
+        checkpoints.steps(checkpoints.best_folder(whole.directory)) == [step] and whole.objective == figures[step]
+    )
     gan_cli.train([*QUICK, "metric=[fid,kid]", "train.steps=12", "name=part"], quiet=True)
     resumed = gan_cli.train(["resume=outputs/part", "train.steps=24"], quiet=True)
     again = [json.loads(line) for line in (resumed.directory / "metrics.jsonl").read_text().splitlines()]
@@ -139,7 +143,7 @@ def test_figures_of_other_terms_are_not_compared(tmp_path):
     records = [json.loads(line) for line in (again.directory / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records] == [4, 8, 12, 16, 20, 24]
     assert records[-1]["eval/fid"] == facts["final"]["eval/fid"] == facts["objective"]["value"]
-    assert checkpoint.steps(checkpoint.best(again.directory)) == [24]
+    assert checkpoints.steps(checkpoints.best_folder(again.directory)) == [24]
     longer = gan_cli.train(["resume=outputs/a", "train.steps=32"], quiet=True)
     facts = json.loads((longer.directory / "run.json").read_text())
     assert facts["evaluation"]["since_step"] == 24 and facts["objective"]["step"] == 32
@@ -154,10 +158,12 @@ def test_a_watch_goes_by_what_it_was_asked_for(tmp_path):
     assert gan_eval(["outputs/a", *asked[:2], "--metrics=kid", "--step=8"]) == 0
     assert gan_eval(["outputs/a", *asked, "--step=4"]) == 0
     assert gan_eval(["outputs/a", *asked, "--watch"]) == 0
-    found = [one for one in directory.judged(run) if one["weights"] == "average" and "fid" in one["metrics"]]
+    found = [
+        one for one in run_directory.evaluations(run) if one["weights"] == "average" and "fid" in one["metrics"]
+    ]
     assert [one["step"] for one in found] == [4, 8, 12]
     best = min(found, key=lambda one: one["metrics"]["fid"])["step"]
-    assert checkpoint.steps(checkpoint.best(run)) == [best]
+    assert checkpoints.steps(checkpoints.best_folder(run)) == [best]
     # A run that was killed is over, whatever its run.json says.
     facts = json.loads((run / "run.json").read_text()) | {"status": "running"}
     (run / "run.json").write_text(json.dumps(facts))
@@ -176,7 +182,7 @@ def test_a_damaged_archive_is_told_of(tmp_path):
     for i in range(len(whole)):
         Path("x.npz").write_bytes(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
         with contextlib.suppress(UserError):
-            given(Path("x.npz"))
+            external_samples(Path("x.npz"))
 
 
 def test_accuracy_is_of_the_data_held_out():
@@ -198,8 +204,8 @@ def test_stops_early_and_watches(tmp_path):
     found = json.loads((watched.directory / "evaluations.json").read_text())
     assert [one["step"] for one in found] == [4, 8, 12, 16]
     best = min(found, key=lambda one: one["metrics"]["fid"])["step"]
-    assert checkpoint.steps(checkpoint.best(watched.directory)) == [best]
-    assert saved.load(watched.directory, best=True).step == best
+    assert checkpoints.steps(checkpoints.best_folder(watched.directory)) == [best]
+    assert restore.restore_run(watched.directory, best=True).step == best
 
 
 def test_samples_of_other_programs(tmp_path):
@@ -273,7 +279,7 @@ def test_wrong_input(tmp_path, capsys):
 
 def test_too_few_samples_are_warned_of(caplog):
     data = few(mnist5k())
-    metrics, features = judges(_composed(["metric=[fid]", "features=pixels"]))
+    metrics, features = evaluation_of(_composed(["metric=[fid]", "features=pixels"]))
     Evaluator(metrics, features(data), data, 50)([data.examples[:50]])
     assert "needs at least 785" in caplog.text
 

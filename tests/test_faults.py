@@ -20,7 +20,7 @@ from test_engine import EVERYTHING
 from test_run import manifest, records, status
 
 from gan_cli.errors import RunFailed
-from gan_cli.storage import checkpoint
+from gan_cli.storage import checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 OPTIMISED = {"XLA_FLAGS": ""}  # these run for long: compiling well pays
@@ -36,7 +36,7 @@ def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 def newest(run: Path) -> int:
-    return max(checkpoint.steps(checkpoint.newest(run)), default=0)
+    return max(checkpoints.steps(checkpoints.newest_folder(run)), default=0)
 
 
 # Saving, drawing and logging all the time, so that a kill meets each of them; everything stateful is on, and
@@ -79,7 +79,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
         if process.poll() is None and hit.total() < KILLS:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            saving = any(checkpoint.newest(killed).glob("*orbax-checkpoint-tmp*"))
+            saving = any(checkpoints.newest_folder(killed).glob("*orbax-checkpoint-tmp*"))
             hit["saving" if saving else "at work" if newest(killed) > seen else "before its first save"] += 1
             logged = [json.loads(line)["step"] for line in whole_lines(killed / "metrics.jsonl")]
             lost = max(lost, max(logged, default=0) - newest(killed))
@@ -111,7 +111,7 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
     }
     identity = {"configuration": "x"}
     for step, state in states.items():
-        checkpoint.save(tmp_path / "run/checkpoints", step, state, identity, keep=2)
+        checkpoints.save(tmp_path / "run/checkpoints", step, state, identity, keep=2)
     outcomes: Counter[str] = Counter()
     trials = 200
     for i in range(trials):
@@ -129,7 +129,7 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
         file.write_bytes(content)
         if i % 3 == 2:
             file.unlink()
-        found = checkpoint.restore([(place, identity)], states[2])
+        found = checkpoints.restore([(place, identity)], states[2])
         assert found is not None
         step, (state,) = found
         same = [np.array_equal(state[name], states[step][name]) for name in state]
@@ -145,10 +145,10 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
 
 def test_all_checkpoints_damaged_is_said(tmp_path):
     state = {"w": np.ones(5)}
-    checkpoint.save(tmp_path / "checkpoints", 1, state, {}, keep=1)
+    checkpoints.save(tmp_path / "checkpoints", 1, state, {}, keep=1)
     shutil.rmtree(tmp_path / "checkpoints/1/state")
     with pytest.raises(RunFailed, match="every checkpoint is damaged"):
-        checkpoint.restore([(tmp_path, {})], state)
+        checkpoints.restore([(tmp_path, {})], state)
 
 
 def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
@@ -185,7 +185,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(figure, tmp_path
     assert re.search("No space left|could not be written", said), said
     whole = call(*SAVES)
     assert whole.returncode == 0
-    kept = checkpoint.steps(checkpoint.newest(tmp_path / "full"))
+    kept = checkpoints.steps(checkpoints.newest_folder(tmp_path / "full"))
     for step in kept:
         assert manifest(tmp_path / "full", step) == manifest(Path("outputs/run"), step)
     assert manifest(tmp_path / "after", 200) == manifest(Path("outputs/run"), 200)

@@ -13,7 +13,7 @@ from conftest import TINY
 
 import gan_cli
 from gan_cli.errors import UserError
-from gan_cli.loggers import Guarded
+from gan_cli.loggers import GuardedLogger
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_a_service_that_fails_costs_no_run(caplog):
         picture = close = log
 
     down = Down()
-    guarded = Guarded("down", down)
+    guarded = GuardedLogger("down", down)
     guarded.log({"step": 1})
     guarded.log({"step": 2})
     guarded.close()

@@ -19,7 +19,7 @@ from test_data import prepared
 import gan_cli
 from gan_cli.config.schema import FREE
 from gan_cli.errors import RunFailed, UserError
-from gan_cli.storage import checkpoint
+from gan_cli.storage import checkpoints
 
 RUN = [*TINY, "train.sample_every=4"]
 TIMINGS = {"time", "steps_per_second"}
@@ -253,14 +253,14 @@ def test_all_checkpoints_damaged():
 
 def test_another_dtype_or_shape_is_refused(tmp_path):
     state = {"a": np.ones((2, 3), np.float32)}
-    checkpoint.save(tmp_path / "checkpoints", 1, state, {"configuration": "x"}, 3)
-    step, (found,) = checkpoint.restore([(tmp_path, {"configuration": "x"})], state)
+    checkpoints.save(tmp_path / "checkpoints", 1, state, {"configuration": "x"}, 3)
+    step, (found,) = checkpoints.restore([(tmp_path, {"configuration": "x"})], state)
     np.testing.assert_array_equal(found["a"], state["a"])
     for like in ({"a": np.ones((2, 3), np.float16)}, {"a": np.ones((3, 2), np.float32)}, {"b": state["a"]}):
         with pytest.raises(UserError, match="architecture"):
-            checkpoint.restore([(tmp_path, {"configuration": "x"})], like)
+            checkpoints.restore([(tmp_path, {"configuration": "x"})], like)
     with pytest.raises(UserError, match="another configuration"):
-        checkpoint.restore([(tmp_path, {"configuration": "y"})], state)
+        checkpoints.restore([(tmp_path, {"configuration": "y"})], state)
     assert step == 1
 
 
@@ -272,7 +272,7 @@ def test_divergence_stops_and_keeps_the_last_finite_checkpoint(caplog):
     facts = json.loads((diverging.directory / "run.json").read_text())
     assert facts["status"] == "diverged" and facts["diverged_player"] in ("generator", "discriminator")
     assert 1 <= facts["diverged_at"] <= diverging.step
-    for step in checkpoint.steps(diverging.directory / "checkpoints"):
+    for step in checkpoints.steps(diverging.directory / "checkpoints"):
         assert step < facts["diverged_at"]
     assert f"step {facts['diverged_at']}" in caplog.text
 
@@ -353,7 +353,7 @@ def test_stop_signals_save_first(number, code, whole, gan_train, tmp_path):
     assert done.returncode == code, done.stderr
     assert status(tmp_path / "outputs/a") == "stopped"
     stopped = json.loads((tmp_path / "outputs/a/run.json").read_text())["step"]
-    assert 20 <= stopped < 1000 and checkpoint.steps(tmp_path / "outputs/a/checkpoints") == [stopped]
+    assert 20 <= stopped < 1000 and checkpoints.steps(tmp_path / "outputs/a/checkpoints") == [stopped]
     again = gan_train(*TOY[:3], "resume=outputs/a", "logger=none", "train.steps=1000")
     assert again.returncode == 0, again.stderr
     assert manifest(tmp_path / "outputs/a", 1000) == manifest(whole, 1000)

@@ -20,7 +20,7 @@ from gan_cli.cli.sample import DRAWINGS
 from gan_cli.cli.sample import main as gan_sample
 from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
-from gan_cli.trained import interpret, saved
+from gan_cli.trained import inspection, restore
 from gan_cli.trained.sampling import Sampler, averaged
 from gan_cli.types import Batch
 from gan_cli.views import drawings
@@ -100,7 +100,7 @@ def test_classes(runs):
     three = np.load("b.npz")
     assert (three["labels"] == 3).all()
     np.testing.assert_array_equal(found["latents"], three["latents"])
-    run = saved.load(runs["conditional"])
+    run = restore.restore_run(runs["conditional"])
     draw = Sampler(run.experiment.game)
     each, threes = (np.asarray(draw(run.state, a["latents"], a["labels"])) for a in (found, three))
     np.testing.assert_array_equal(np.abs(each - threes).max((1, 2, 3)) < 1e-7, found["labels"] == 3)
@@ -114,7 +114,7 @@ def test_export_runs_without_this_package(runs, kind):
     code = block + "import runpy; runpy.run_path('out/example.py')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    run = saved.load(runs[kind])
+    run = restore.restore_run(runs[kind])
     latents = np.random.default_rng(0).standard_normal((16, 4), np.float32)
     facts = json.loads(Path("out/generator.json").read_text())
     labels = np.arange(16, dtype=np.int32) % 10 if facts["labels"] else None
@@ -174,19 +174,19 @@ def test_a_run_is_sampled_where_neither_its_data_nor_their_place_are_known(tmp_p
 def test_great_circles():
     """Of equally long latents all points between are as long; ends are met; a walk closes."""
     a, b = np.array([[2.0, 0, 0]], np.float32), np.array([[0, 2.0, 0]], np.float32)
-    way = interpret.slerp(a, b, np.array([0, 0.5, 1]))
+    way = inspection.slerp(a, b, np.array([0, 0.5, 1]))
     np.testing.assert_allclose(way[0], [[2, 0, 0], [2**0.5, 2**0.5, 0], [0, 2, 0]], atol=1e-6)
-    np.testing.assert_allclose(interpret.slerp(a, a, np.array([0.3]))[0], a, atol=1e-6)
-    path = interpret.walk(np.stack([a, b]), 4)
+    np.testing.assert_allclose(inspection.slerp(a, a, np.array([0.3]))[0], a, atol=1e-6)
+    path = inspection.walk(np.stack([a, b]), 4)
     assert path.shape == (8, 1, 3)
     np.testing.assert_allclose(path[[0, 4], 0], [[2, 0, 0], [0, 2, 0]], atol=1e-6)
 
 
 def test_directions_are_the_strongest(runs):
     """SeFa: orthonormal, the first moves the first layer most. GANSpace: what a planted component says."""
-    run = saved.load(runs["plain"])
+    run = restore.restore_run(runs["plain"])
     game = run.experiment.game
-    found = interpret.sefa(game, run.state)
+    found = inspection.sefa(game, run.state)
     np.testing.assert_allclose(found @ found.T, np.eye(4), atol=1e-5)
     kernel = np.asarray(game.network("generator", *averaged(run.state)).entry.kernel[...])
     moved = np.linalg.norm(found @ kernel, axis=1)
@@ -198,7 +198,7 @@ def test_directions_are_the_strongest(runs):
     )
     state = run.state._replace(average={"generator": planted})
     latents = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
-    assert abs(interpret.ganspace(game, state, latents)[0, 2]) > 0.99
+    assert abs(inspection.ganspace(game, state, latents)[0, 2]) > 0.99
 
 
 @pytest.mark.parametrize("kind", ["concat", "projection", "acgan"])

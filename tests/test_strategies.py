@@ -24,12 +24,12 @@ from gan_cli.strategies import (
     consensus,
     extragradient,
     lookahead,
-    moves,
     optimistic,
     simultaneous,
     symplectic,
     unrolled,
 )
+from gan_cli.strategies.updates import field, gradient, jacobian_product, update_player
 
 LR = 0.1
 BILINEAR = Quadratic(x=1.0, y=1.0)
@@ -184,13 +184,13 @@ def test_jacobian_products_of_a_convolutional_game():
         for o in ("width=4", "norm=none", "activation=tanh")
     ]
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
-    state = init_state(e.parts)
+    state = init_state(e.setup)
     batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
-    evaluate, params = moves.field(e.game, state, batch, jax.random.key(2)), state.params
+    evaluate, params = field(e.game, state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
     v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
     function = jax.jit(lambda p: evaluate(p)[0])
-    pushed = moves.jacobian_product(function, params)(v)
+    pushed = jacobian_product(function, params)(v)
     pulled = jax.vjp(function, params)[1](w)[0]
     np.testing.assert_allclose(optax.tree.vdot(w, pushed), optax.tree.vdot(pulled, v), rtol=1e-3)
     eps = 1e-2
@@ -249,8 +249,8 @@ def test_each_move_commits_its_own_network_state():
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
     batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
-    _, net_state, _ = moves.gradient(game, "discriminator", state, batch, jax.random.key(0))
-    moved, _ = moves.move(
+    _, net_state, _ = gradient(game, "discriminator", state, batch, jax.random.key(0))
+    moved, _ = update_player(
         state, "discriminator", p.experiment.optimisers["discriminator"], state.params["discriminator"], net_state
     )
     same = jax.tree.map(lambda a, b: bool((a == b).all()), moved.net_state, state.net_state)

@@ -17,8 +17,7 @@ from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.diversity import Diversity, vendi
 from gan_cli.metrics.fid import distance, moments
 from gan_cli.metrics.modes import coverage
-from gan_cli.training.watch import Watch
-from gan_cli.views.artist import some_real
+from gan_cli.training.monitors import CollapseMonitor
 
 
 def test_vendi_counts_different_points():
@@ -32,9 +31,9 @@ def test_vendi_counts_different_points():
 
 def test_diversity_of_digits():
     data = mnist5k()
-    real = some_real(data, 128)
+    real = data.spread(128)
     measure = Diversity(real)
-    other = some_real(data, 1000)[5::7][:128]
+    other = data.spread(1000)[5::7][:128]
     assert 0.9 < measure(other) < 1.1
     assert measure(np.repeat(other[:1], 128, 0)) < 0.02
     assert measure(other[data.labels[np.linspace(0, data.size - 1, 1000).astype(int)[5::7][:128]] == 1]) < 0.5
@@ -43,11 +42,11 @@ def test_diversity_of_digits():
 
 def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
     def told(*values):
-        watch = Watch(("x",), stops=True)
+        watch = CollapseMonitor()
         for at, value in enumerate(values):
-            watch.look_at_samples(at, {"diversity": value})
-        watch.end(len(values), {"diversity": values[-1]})
-        return watch.suspicion.get("collapse_suspected_at")
+            watch.observe(at, {"diversity": value})
+        watch.observe_end(len(values), {"diversity": values[-1]})
+        return watch.suspected_at
 
     assert told(0.2, 0.7, 0.9) is None  # every generator starts by making one thing
     assert told(0.8, 0.3, 0.9) is None
@@ -58,9 +57,9 @@ def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
 
 def test_what_to_try_is_what_has_not_been_tried():
     def advice(*overrides):
-        watch = Watch(("x",), stops=True)
-        watch.end(1, {"diversity": 0.1})
-        return watch.collapse({"diversity": 0.1}, experiment([*TINY, *overrides]).config)[1]
+        watch = CollapseMonitor()
+        watch.observe_end(1, {"diversity": 0.1})
+        return watch.advice({"diversity": 0.1}, experiment([*TINY, *overrides]).config)[1]
 
     assert advice("model.discriminator.dropout=0") == (
         "Try one of: penalty=[r1], augment=[packing], model.discriminator.dropout=0.3, "
@@ -165,7 +164,7 @@ def test_classifier_names_held_out_digits():
     data = mnist5k()
     classifier = Classifier(data)
     assert classifier.accuracy > 0.95
-    features, probabilities = classifier(some_real(data, 20))
+    features, probabilities = classifier(data.spread(20))
     assert features.shape == (20, 64)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""``gan-eval``: judge what runs, or other programs, have made."""
+"""``gan-eval``: evaluate the samples of runs, or of any other program."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
-from gan_cli.config.signature import reach
+from gan_cli.cli.shell import check_target, exit_code, prepare_jax, show_warnings
+from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
-from gan_cli.storage import directory, files
+from gan_cli.storage import files, run_directory
 
 if TYPE_CHECKING:
     from gan_cli.data.dataset import Dataset
-    from gan_cli.trained.judge import Judge
+    from gan_cli.trained.evaluation import CheckpointEvaluator
 
 _POLL = 5.0  # seconds between looks at a run that is being watched
 _ACROSS = 4  # runs side by side in the table; more are one below the other
@@ -25,7 +25,7 @@ _ACROSS = 4  # runs side by side in the table; more are one below the other
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return answer("gan-eval", lambda: _main(options))
+    return exit_code("gan-eval", lambda: _main(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,20 +60,22 @@ def _main(options: argparse.Namespace) -> int:
     if options.best and options.step is not None:
         raise UserError("--best and --step: choose one.")
     runs = [run for subject in options.subjects for run in _expand(subject)]
-    if options.watch and (len(runs) != 1 or not directory.holds_run(runs[0]) or chosen or options.json):
+    if options.watch and (len(runs) != 1 or not run_directory.holds_run(runs[0]) or chosen or options.json):
         raise UserError("--watch: takes one run, judges each of its checkpoints, and notes the figures there.")
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
-    judge = _judge(options)
+    evaluator = _checkpoint_evaluator(options)
     if options.watch:
-        return _watch(runs[0], judge)
-    runs.sort(key=directory.holds_run, reverse=True)  # other examples may be judged against a run's data
+        return _watch(runs[0], evaluator)
+    runs.sort(key=run_directory.holds_run, reverse=True)  # other examples may be judged against a run's data
     found, wrong = [], []
     for run in runs:
         try:
-            own = directory.holds_run(run)
-            found.append(judge.run(run, best=options.best, step=options.step) if own else judge.examples(run))
+            own = run_directory.holds_run(run)
+            found.append(
+                evaluator.run(run, best=options.best, step=options.step) if own else evaluator.examples(run)
+            )
         except UserError as error:  # of several, the others are judged all the same
             wrong.append(error)
     if found:
@@ -90,12 +92,12 @@ def _expand(path: Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"{path}: there is no such run, folder or file.")
     try:
-        return directory.runs(path)
+        return run_directory.runs(path)
     except UserError:
         return [path]
 
 
-def _judge(options: argparse.Namespace) -> Judge:
+def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
     asked = options.metrics or ",".join(_every_metric())
     if "none" in asked.split(","):
         raise UserError(f"--metrics {asked}: none is no metric here.")
@@ -104,11 +106,12 @@ def _judge(options: argparse.Namespace) -> Judge:
         overrides.append(f"features.weights='{options.weights}'")
     config = _composed(overrides)
     prepare_jax()
-    from gan_cli.config.build import judges
-    from gan_cli.trained.judge import Judge
+    from gan_cli.config.build import evaluation_of
+    from gan_cli.trained.evaluation import CheckpointEvaluator
+    from gan_cli.views.pictures import write_neighbours
 
-    metrics, features = judges(config)
-    return Judge(
+    metrics, features = evaluation_of(config)
+    return CheckpointEvaluator(
         metrics,
         features,
         every=options.metrics is not None,
@@ -116,7 +119,8 @@ def _judge(options: argparse.Namespace) -> Judge:
         seed=options.seed,
         raw=options.raw,
         reference=_reference(options.reference) if options.reference else None,
-        modules=reach([name for name in options.modules.split(",") if name]),
+        draw_neighbours=write_neighbours,
+        modules=import_user_modules([name for name in options.modules.split(",") if name]),
     )
 
 
@@ -130,10 +134,10 @@ def _every_metric() -> list[str]:
 def _reference(named: str) -> Dataset:
     """The data at a path, or those that a file of the group ``dataset`` describes."""
     from gan_cli.config.build import dataset
-    from gan_cli.data.given import given
+    from gan_cli.data.external import external_samples
 
     if Path(named).exists() or len(Path(named).parts) > 1 or Path(named).suffix:
-        return given(Path(named))
+        return external_samples(Path(named))
     found = dataset(_composed([f"dataset={named}"]))
     if found is None:
         raise UserError(f"--reference {named}: has no data.")
@@ -147,11 +151,11 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
         return check.check(compose.ours(compose.compose(hydra, overrides)))
 
 
-def _watch(run: Path, judge: Judge) -> int:
-    """Judge each checkpoint of a run as it appears, until the run is over."""
+def _watch(run: Path, evaluator: CheckpointEvaluator) -> int:
+    """Evaluate each checkpoint of a run as it appears, until the run is over."""
     while True:
-        over = not directory.in_training(run)
-        new = list(map(_say, judge.watch(run)))
+        over = not run_directory.in_training(run)
+        new = list(map(_say, evaluator.watch(run)))
         if over and not new:
             return 0
         if not new:

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_cli.cli.shell import answer, check_target
+from gan_cli.cli.shell import check_target, exit_code
 from gan_cli.errors import UserError
-from gan_cli.storage import directory
+from gan_cli.storage import run_directory
 from gan_cli.views import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return answer("gan-report", lambda: _main(options))
+    return exit_code("gan-report", lambda: _main(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace) -> int:
     given = options.directories
     for one in given:
-        directory.runs(one)
+        run_directory.runs(one)
     if len(given) > 1 and not options.out:
         raise UserError("--out FILE: say where the report of several directories is to be.")
     out = options.out or given[0] / "report.html"

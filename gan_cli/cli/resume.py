@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 
 from gan_cli.config import identity, schema
 from gan_cli.errors import UserError
-from gan_cli.storage.directory import facts
+from gan_cli.storage.run_directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, check_target, prepare_jax, show_warnings
-from gan_cli.config.signature import reach
+from gan_cli.cli.shell import check_target, exit_code, prepare_jax, show_warnings
+from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 
 if TYPE_CHECKING:
+    from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.sampling import Sampler
-    from gan_cli.trained.saved import Saved
-    from gan_cli.views.drawings import Asked
+    from gan_cli.views.drawings import LatentRequest
 
 DRAWINGS = ("grid", "interpolation", "walk", "classes", "ganspace", "sefa", "activations")
 
@@ -23,7 +23,7 @@ DRAWINGS = ("grid", "interpolation", "walk", "classes", "ganspace", "sefa", "act
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return answer("gan-sample", lambda: _main(options))
+    return exit_code("gan-sample", lambda: _main(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,12 +61,14 @@ def _main(options: argparse.Namespace) -> int:
     _check(options)
     show_warnings("gan-sample")
     prepare_jax()
-    from gan_cli.trained import saved
+    from gan_cli.trained import restore
     from gan_cli.trained.sampling import Sampler
 
-    modules = reach([name for name in options.modules.split(",") if name])
+    modules = import_user_modules([name for name in options.modules.split(",") if name])
     data = options.draw == "activations"
-    run = saved.load(options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules)
+    run = restore.restore_run(
+        options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules
+    )
     if options.export:
         from gan_cli.trained import export
 
@@ -122,8 +124,8 @@ def _check(options: argparse.Namespace) -> None:
     check_target(options.out if suffix else options.out / "0.png")
 
 
-def _asked(options: argparse.Namespace, sampler: Sampler) -> Asked:
-    from gan_cli.views.drawings import Asked
+def _asked(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
+    from gan_cli.views.drawings import LatentRequest
 
     classes = sampler.game.classes
     if options.label is not None and classes is None:
@@ -131,7 +133,7 @@ def _asked(options: argparse.Namespace, sampler: Sampler) -> Asked:
     if options.label is not None and classes is not None and not 0 <= options.label < classes:
         raise UserError(f"--class {options.label}: there are classes 0 to {classes - 1}.")
     latents = None if options.latents is None else _latents(options.latents, sampler.game.latent_dim)
-    return Asked(options.seed, options.num, options.label, options.truncation, latents)
+    return LatentRequest(options.seed, options.num, options.label, options.truncation, latents)
 
 
 def _latents(path: Path, dim: int) -> Any:
@@ -149,7 +151,7 @@ def _latents(path: Path, dim: int) -> Any:
     return latents
 
 
-def _arrays(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: Asked) -> str:
+def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> str:
     """Write samples as one array, or as a folder of pictures; says what."""
     import numpy as np
 
@@ -175,7 +177,7 @@ def _arrays(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: As
     return f"{n:,} pictures"
 
 
-def _picture(options: argparse.Namespace, run: Saved, sampler: Sampler, asked: Asked) -> str:
+def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> str:
     """Draw what was asked for; says what."""
     from gan_cli.views import drawings, pictures
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gan_cli.errors import RunFailed, UserError
 
 
-def answer(program: str, act: Callable[[], int]) -> int:
+def exit_code(program: str, act: Callable[[], int]) -> int:
     """The exit status of ``act``; what the user should know of its failure goes to stderr, without a traceback."""
     try:
         return act()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_cli.config.identity import is_free
-from gan_cli.storage import files
-from gan_cli.storage.directory import holds_run
+from gan_cli.storage import files, metrics_log
+from gan_cli.storage.run_directory import facts_or_empty, holds_run
 
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
 
@@ -50,11 +49,8 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its ``run.json`` tells."""
-        try:
-            return files.read_json(self.directory / "run.json")
-        except (OSError, ValueError):
-            return {}
+        """What its ``run.json`` states."""
+        return facts_or_empty(self.directory)
 
     @property
     def objective(self) -> float | None:
@@ -87,15 +83,6 @@ class Job:
             return ""
         told = next((i for i, line in enumerate(lines) if line.startswith("gan-train: ")), len(lines) - 1)
         return "".join(f"\n  {line}" for line in lines[told:][:5])
-
-    def last_record(self) -> dict[str, Any]:
-        """The newest object of ``metrics.jsonl``."""
-        try:
-            with (self.directory / "metrics.jsonl").open("rb") as file:
-                file.seek(max(file.seek(0, 2) - 8192, 0))
-                return json.loads(file.read().splitlines()[-1])
-        except (OSError, ValueError, IndexError):
-            return {}
 
 
 class Sweep:
@@ -222,7 +209,7 @@ def _figures(job: Job) -> list[str]:
     if not job.started and job.exit_status is None:
         return []
     facts = job.facts
-    final = job.last_record() if job.exit_status is None else facts.get("final", {})
+    final = metrics_log.last(job.directory) if job.exit_status is None else facts.get("final", {})
     told = [f"step {final['step']:,}"] if "step" in final else []
     told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
     told += [

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import answer, one_of_several, prepare_jax
+from gan_cli.cli.shell import exit_code, one_of_several, prepare_jax
 from gan_cli.errors import RunFailed, UserError
-from gan_cli.storage.directory import holds_run
+from gan_cli.storage.run_directory import holds_run
 
 if TYPE_CHECKING:
     from gan_cli.config.build import Experiment
@@ -50,11 +50,11 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    status = answer("gan-train", lambda: _main(arguments))
+    status = exit_code("gan-train", lambda: _main(arguments))
     if status in (1, 2) and "gan_cli.engine.processes" in sys.modules:
         from gan_cli.engine import processes
 
-        processes.part(status)
+        processes.exit_without_barrier(status)
     return status
 
 
@@ -109,18 +109,18 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         if checked["train"]["devices"] != 1 and one_of_several():
             processes.join()
         # A directory named by the time, and what lies in it, is as the first process sees it.
-        named, continues, checked = processes.of_first(lambda: (str(directory), continues, checked))
+        named, continues, checked = processes.broadcast_from_primary(lambda: (str(directory), continues, checked))
         directory = Path(named)
-        experiment = processes.together(lambda: build(checked))
-        from gan_cli.training.console import Reporter
+        experiment = processes.run_on_all(lambda: build(checked))
+        from gan_cli.training.progress import Reporter
 
-        reporter = Reporter(quiet or not processes.first())
+        reporter = Reporter(quiet or not processes.is_primary())
         if checked["dry_run"]:
             _dry_run(experiment, directory, reporter)
             return None
         if not continues:
-            directory = Path(processes.of_first(lambda: str(_new(directory, checked, parsed))))
-        if not processes.first():
+            directory = Path(processes.broadcast_from_primary(lambda: str(_new(directory, checked, parsed))))
+        if not processes.is_primary():
             from gan_cli.training.run import follow
 
             return follow(experiment, directory)
@@ -205,13 +205,13 @@ def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Pat
 
 def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
     """Say what would run, and draw the data as the networks will see it."""
-    from gan_cli.training import plan
+    from gan_cli.training import dry_run
 
-    for line in plan.describe(experiment):
+    for line in dry_run.describe(experiment):
         reporter.say(line)
     reporter.say(f"directory {directory} (not made)")
     if experiment.dataset is not None:
-        reporter.say(f"data as the networks see it: {plan.draw(experiment, Path('outputs') / 'dry_run.png')}")
+        reporter.say(f"data as the networks see it: {dry_run.draw(experiment, Path('outputs') / 'dry_run.png')}")
 
 
 def _sweep(overrides: list[str]) -> int:

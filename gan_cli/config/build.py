@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.config import check, ensemble, identity, signature
+from gan_cli.config import check, ensemble, identity
+from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
-from gan_cli.data.capacity import memory
+from gan_cli.data.capacity import available_memory
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
 from gan_cli.engine.devices import Devices
@@ -24,7 +25,7 @@ from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import Metric
-from gan_cli.metrics.eigenvalues import memory_needed
+from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
 from gan_cli.storage import dotted
@@ -37,7 +38,7 @@ class Experiment:
 
     Attributes:
         config: the checked configuration.
-        parts: what the compiled program is made of.
+        setup: what the compiled steps are made of.
         dataset: the training data, or None where the game takes none.
         train: how long to train and how often to report.
         loggers: by name, ``(directory, records) -> Logger``.
@@ -47,7 +48,7 @@ class Experiment:
     """
 
     config: dict[str, Any]
-    parts: TrainSetup
+    setup: TrainSetup
     dataset: Dataset | None
     train: Train
     loggers: dict[str, Any]
@@ -57,19 +58,19 @@ class Experiment:
 
     @property
     def game(self) -> Game:
-        return self.parts.game
+        return self.setup.game
 
     @property
     def strategy(self) -> Strategy:
-        return self.parts.strategy
+        return self.setup.strategy
 
     @property
     def optimisers(self) -> dict[str, Any]:
-        return self.parts.optimisers
+        return self.setup.optimisers
 
     @property
     def seed(self) -> int:
-        return self.parts.seed
+        return self.setup.seed
 
     @property
     def fingerprint(self) -> str:
@@ -85,11 +86,11 @@ class Experiment:
         options, many = self.train, self.ensemble
         length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
         if many is None:
-            return CompiledSteps(self.parts, self.dataset, self.devices, length)
+            return CompiledSteps(self.setup, self.dataset, self.devices, length)
         seeds = [member.seed for member in many.members]
         freeze = options.on_nan == "stop"
         return EnsembleSteps(
-            self.parts, self.dataset, self.devices, length,
+            self.setup, self.dataset, self.devices, length,
             make=many.make, varied=many.varied, seeds=seeds, freeze=freeze,
         )  # fmt: skip
 
@@ -100,13 +101,13 @@ class Ensemble:
 
     Attributes:
         members: each as the run that it replaces.
-        apart: what sets each apart: its values by dotted key.
+        overrides: the values that set each apart, by dotted key.
         varied: the same by key, arrays ``[members]``: the program's arguments.
         make: what the program is made of, given one member's values, which may be traced.
     """
 
     members: tuple[Experiment, ...]
-    apart: tuple[dict[str, Any], ...]
+    overrides: tuple[dict[str, Any], ...]
     varied: dict[str, np.ndarray]
     make: Callable[[dict[str, Any]], TrainSetup]
 
@@ -137,7 +138,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     filled = check.from_environment(config)
     data = dataset(config) if spec is None else None
     spec = data.spec if data else spec
-    others = _make(filled["logger"]) or {}, *judges(config)
+    others = _make(filled["logger"]) or {}, *evaluation_of(config)
     whole = Experiment(config, _parts(filled, spec), data, Train(**filled["train"]), *others)
     if data and data.size < whole.train.batch_size:
         raise UserError(
@@ -168,14 +169,14 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         )
         for _, member in pairs
     )
-    apart = tuple(values for values, _ in pairs)
-    varied = {key: _stacked(key, [values[key] for values in apart]) for key in apart[0]}
+    overrides = tuple(values for values, _ in pairs)
+    varied = {key: _stacked(key, [values[key] for values in overrides]) for key in overrides[0]}
     make = functools.partial(_vary, filled, spec)
     _check_variable(make, varied, whole)
-    return dataclasses.replace(whole, ensemble=Ensemble(members, apart, varied, make))
+    return dataclasses.replace(whole, ensemble=Ensemble(members, overrides, varied, make))
 
 
-def judges(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
+def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
     """The metrics of a checked configuration by name, and what makes the features that they are computed in."""
     filled = check.from_environment(config)
     return _make(filled["metric"]) or {}, _make(filled["features"])
@@ -188,7 +189,7 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
 
 def _parts(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
-    needs = signature.read(filled["game"]["_target_"], filled["modules"]).positional
+    needs = options_of(filled["game"]["_target_"], filled["modules"]).positional
     available = {
         "spec": spec,
         "model": _make(filled["model"]),
@@ -265,23 +266,23 @@ def _stacked(key: str, values: list[Any]) -> np.ndarray:
 
 def _check_memory(whole: Experiment, members: int) -> None:
     """Refuse an ensemble whose states alone, with their gradients and one copy, would not fit."""
-    state = jax.eval_shape(lambda: init_state(whole.parts))
+    state = jax.eval_shape(lambda: init_state(whole.setup))
     needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    if needed > memory():
+    if needed > available_memory():
         raise UserError(
             f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB where there are "
-            f"{memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
+            f"{available_memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
         )
 
 
 def _check_eigenvalues(whole: Experiment) -> None:
     """Refuse more than there is memory for."""
-    params = jax.eval_shape(lambda: init_state(whole.parts)).params
-    needed = memory_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
-    if needed > memory():
+    params = jax.eval_shape(lambda: init_state(whole.setup)).params
+    needed = bytes_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
+    if needed > available_memory():
         raise UserError(
             f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB where there are "
-            f"{memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
+            f"{available_memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
         )
 
 

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_cli.config import signature
 from gan_cli.config.ensemble import members
-from gan_cli.config.schema import ENVIRONMENT, GAME_PARTS, GROUPS, HOMES, Schema, Train
+from gan_cli.config.options import UNKNOWN, Parameter, options_of
+from gan_cli.config.schema import ENVIRONMENT, GAME_PARTS, GROUP_MODULES, GROUPS, Schema, Train
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 from gan_cli.types import Range
@@ -106,15 +106,15 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
 def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequence[str]) -> dict[str, Any]:
     hints = typing.get_type_hints(schema, include_extras=True)
     options = {
-        field.name: signature.Parameter(hints[field.name], True)
+        field.name: Parameter(hints[field.name], True)
         if field.default is MISSING
-        else signature.Parameter(hints[field.name], False, field.default)
+        else Parameter(hints[field.name], False, field.default)
         for field in fields(schema)
     }
     return _options(tree, options, prefix)
 
 
-def _options(tree: Mapping[str, Any], options: Mapping[str, signature.Parameter], prefix: str) -> dict[str, Any]:
+def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: str) -> dict[str, Any]:
     """``tree`` with every value converted to the annotation of the option of its name."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
@@ -127,7 +127,7 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, signature.Parameter]
             checked[key] = _checked(tree[key], option.annotation, f"{dot}{key}")
         elif option.required:
             raise UserError(f"{dot}{key}: a value is needed.")
-        elif option.default is not signature.UNKNOWN:
+        elif option.default is not UNKNOWN:
             checked[key] = copy.deepcopy(option.default)
     return checked
 
@@ -214,10 +214,10 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
             if not isinstance(child, dict) or "_target_" not in child:
                 raise UserError(f"{key}.{name}: is not among the choices made. Choose it first: {key}=[{name}]")
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
-    home = HOMES[key.split(".")[0]]
+    home = GROUP_MODULES[key.split(".")[0]]
     if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
         raise UserError(f"{key}._target_={target}: a target of this group is defined in {home}.")
-    options = signature.read(str(target), modules).options
+    options = options_of(str(target), modules).options
     special = {name: node[name] for name in ("_target_", "_partial_") if name in node}
     rest = {name: value for name, value in node.items() if name not in special}
     # A player's own options stand beside the common ones: optim.discriminator.lr beside optim.lr.
@@ -258,7 +258,7 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
 
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
     """A game gets what it takes, and nothing is given that would be ignored."""
-    needs = signature.read(config["game"]["_target_"], modules).positional
+    needs = options_of(config["game"]["_target_"], modules).positional
     for group, part in GAME_PARTS.items():
         several = group in ("penalty", "augment")
         if part in needs and not several and not config[group]:

@@ -24,8 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_cli.config.options import import_user_modules
 from gan_cli.config.schema import GROUPS, Schema
-from gan_cli.config.signature import reach
 from gan_cli.errors import UserError, nearest
 
 CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
@@ -143,7 +143,7 @@ def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
     if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
         raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
     named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
-    return reach(named)
+    return import_user_modules(named)
 
 
 @contextlib.contextmanager

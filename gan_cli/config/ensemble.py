@@ -15,7 +15,7 @@ _VARIED = ("optim", "penalty", "loss", "strategy")
 
 
 def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The members of ``train.ensemble``, none where there is none: what sets each apart, and its configuration.
+    """The members of ``train.ensemble``, none where there is none: its overrides and its configuration.
 
     Raises:
         UserError: a name that is no option, or none that may vary, or values that are not a list of numbers.
@@ -40,10 +40,10 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
             raise UserError(f"train.ensemble: {key} needs a list of numbers, e.g. {{{key}:[1,2]}}.")
     found = []
     for values in itertools.product(*asked.values()):
-        apart = dict(zip(asked, values, strict=True))
+        overrides = dict(zip(asked, values, strict=True))
         member = copy.deepcopy(dict(config))
-        for key, value in apart.items():
+        for key, value in overrides.items():
             put(member, key, value)
         member["train"]["ensemble"] = None
-        found.append((apart, member))
+        found.append((overrides, member))
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from gan_cli.config.schema import HOMES
+from gan_cli.config.schema import GROUP_MODULES
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import CHOICE, leaves
 
@@ -49,7 +49,7 @@ def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[st
 
 def encode(config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` with option names where it has targets of this package."""
-    return {key: _encode(value, key, ()) if key in HOMES else value for key, value in config.items()}
+    return {key: _encode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 
 
 def _encode(node: Any, group: str, path: tuple[str, ...]) -> Any:
@@ -81,7 +81,7 @@ def decode(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an option is named that this version does not have.
     """
-    return {key: _decode(value, key, ()) if key in HOMES else value for key, value in config.items()}
+    return {key: _decode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 
 
 def _decode(node: Any, group: str, path: tuple[str, ...]) -> Any:

@@ -10,7 +10,7 @@ from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Seed
 # A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
 GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
 # Where a group's targets are defined: no other function of the package may be named there.
-HOMES = {
+GROUP_MODULES = {
     "game": "gan_cli.games",
     "model": "gan_cli.models",
     "loss": "gan_cli.losses",

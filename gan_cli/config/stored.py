@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gan_cli.config import check, identity, names
-from gan_cli.config.schema import FREE, GROUPS, HOMES
+from gan_cli.config.schema import FREE, GROUP_MODULES, GROUPS
 from gan_cli.storage.dotted import CHOICE, leaves, put
 
 # What determined a run's past in each format. Where FREE changes, today's becomes that of the format so far.
@@ -34,7 +34,7 @@ def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that ``run.json`` holds, with option names, whatever its format."""
     config = facts["config"]
     if facts.get("format", 0) == 0:
-        named = {key: _named(value, key, ()) if key in HOMES else value for key, value in config.items()}
+        named = {key: _named(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
         config = _LACKED | named
     return config
 

@@ -12,10 +12,10 @@ def must_stream(size: int, asked: bool | None) -> bool:
 
     That is more than a quarter of the host's memory, or of the accelerator's.
     """
-    return size > memory() // 4 if asked is None else asked
+    return size > available_memory() // 4 if asked is None else asked
 
 
-def memory() -> int:
+def available_memory() -> int:
     """Bytes of the host's memory, or of the accelerator's where that has less."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(host, (jax.devices()[0].memory_stats() or {}).get("bytes_limit", host))

@@ -10,7 +10,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from gan_cli.data.feed import Feed
+from gan_cli.data.scaling import normalise
 from gan_cli.types import Spec, Tree
+
+BATCH = 500  # examples that are read, generated or evaluated at a time
 
 
 class Modes(NamedTuple):
@@ -92,6 +95,11 @@ class Dataset:
         list((pool.map if pool else map)(read, parts))
         taken = {"examples": examples.reshape(*indices.shape, *source.shape)}
         return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
+
+    def spread(self, n: int) -> np.ndarray:
+        """``n`` examples from all over the data set, as the networks see them; all of a smaller one."""
+        chosen = np.linspace(0, self.size - 1, min(n, self.size)).astype(int)
+        return np.asarray(normalise(self.take(chosen)["examples"]))
 
     def fingerprint(self) -> str:
         """A SHA-256 of the training examples and labels: whether two runs saw the same data."""

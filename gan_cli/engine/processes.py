@@ -57,12 +57,12 @@ def join() -> None:
         raise RunFailed(f"the processes of this run did not meet: {str(error).splitlines()[0]}") from error
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process keeps the books."""
     return jax.process_index() == 0
 
 
-def together(act: Callable[[], T]) -> T:
+def run_on_all(act: Callable[[], T]) -> T:
     """What ``act`` returns in this process, once it has succeeded in each of them.
 
     Raises:
@@ -85,23 +85,25 @@ def together(act: Callable[[], T]) -> T:
     return result
 
 
-def of_first(make: Callable[[], Any]) -> Any:
+def broadcast_from_primary(make: Callable[[], Any]) -> Any:
     """What ``make`` returns in the first process, in all of them: anything that JSON holds.
 
     Raises:
-        UserError, RunFailed: as ``together``.
+        UserError, RunFailed: as ``run_on_all``.
     """
-    return make() if jax.process_count() == 1 else json.loads(_bytes_of_first(lambda: json.dumps(make()).encode()))
+    return (
+        make() if jax.process_count() == 1 else json.loads(_bytes_from_primary(lambda: json.dumps(make()).encode()))
+    )
 
 
-def state_of_first(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
+def broadcast_state_from_primary(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
     """The arrays of the host that ``make`` returns in the first process, in all of them, or None.
 
     Args:
         like: a pytree of their structure, shapes and dtypes.
 
     Raises:
-        UserError, RunFailed: as ``together``.
+        UserError, RunFailed: as ``run_on_all``.
     """
     if jax.process_count() == 1:
         return make()
@@ -110,7 +112,7 @@ def state_of_first(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
         made = make()
         return b"" if made is None else b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(made))
 
-    told = _bytes_of_first(content)
+    told = _bytes_from_primary(content)
     if not told:
         return None
     leaves, start = [], 0
@@ -120,12 +122,12 @@ def state_of_first(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _bytes_of_first(make: Callable[[], bytes]) -> bytes:
+def _bytes_from_primary(make: Callable[[], bytes]) -> bytes:
     # As bytes, since the sum over processes that this takes would make a 0.0 of a -0.0.
-    made = together(lambda: make() if first() else b"")
+    made = run_on_all(lambda: make() if is_primary() else b"")
     length = int(_text(multihost_utils.broadcast_one_to_all(_bytes(str(len(made))))))
     content = np.zeros(length, np.uint8)
-    if first():
+    if is_primary():
         content[:] = np.frombuffer(made, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes()
 
@@ -136,13 +138,13 @@ def check_same(what: str, text: str) -> None:
         raise UserError(f"the processes of this run see different {what}.")
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all are here: a process that has ended would be taken for lost."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("gan_cli")
 
 
-def part(status: int) -> None:
+def exit_without_barrier(status: int) -> None:
     """End this process after a failure, without waiting for the others as JAX would: they see at once that it is
     gone. Does nothing where there are no others."""
     if jax.distributed.is_initialized():

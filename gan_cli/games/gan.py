@@ -22,7 +22,7 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Tree
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What the discriminator says of examples: ``logits`` ``[batch]``, and of AC-GAN class logits, else None."""
 
     logits: jax.Array
@@ -97,8 +97,8 @@ class GAN(Game):
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
             labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
-            judged, _ = self._judge(params, net_state, self._shown(fake, net_state, key, 0), labels, key)
-            return fake, judged.logits
+            output, _ = self._discriminate(params, net_state, self._shown(fake, net_state, key, 0), labels, key)
+            return fake, output.logits
 
         fake, logits = jax.eval_shape(shapes)
         if fake.shape[1:] != self.spec.shape or logits.shape != (2,):
@@ -154,10 +154,10 @@ class GAN(Game):
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._both_shown(batch.examples, fake, net_state, own_key, step)
         # Losses that do not look at the real logits leave this pass unused, and the compiler drops it.
-        of_real, _ = self._judge(params, net_state, real, batch.labels, real_key)
-        of_fake, _ = self._judge(params, net_state, fake, batch.labels, fake_key)
+        of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
+        of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
         loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
-        return loss + _misnamed(of_fake, batch.labels), (net_state, {})
+        return loss + _class_loss(of_fake, batch.labels), (net_state, {})
 
     def _discriminator_loss(
         self,
@@ -172,20 +172,20 @@ class GAN(Game):
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
         real, fake = self._both_shown(batch.examples, fake, net_state, key, step)
         if self._couples_batch:
-            of_real, state = self._judge(params, net_state, real, labels, real_key)
+            of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
-            of_fake, state = self._judge(params, after, fake, labels, fake_key)
+            of_fake, state = self._discriminate(params, after, fake, labels, fake_key)
         else:  # one pass over both is the same function, in half as many and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
             # Interleaved, not one after the other: so each of several devices has both of its own examples.
             both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
-            judged, state = self._judge(params, net_state, both, twice, real_key)
+            output, state = self._discriminate(params, net_state, both, twice, real_key)
             of_real, of_fake = (
-                jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], judged) for i in (0, 1)
+                jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], output) for i in (0, 1)
             )
         real_logits, fake_logits = of_real.logits, of_fake.logits
         loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
-        loss += _misnamed(of_real, labels) + _misnamed(of_fake, labels)
+        loss += _class_loss(of_real, labels) + _class_loss(of_fake, labels)
         real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits)
         metrics = {
             f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
@@ -207,7 +207,7 @@ class GAN(Game):
             key = jax.random.fold_in(penalty_key, i)
 
             def critic(own: Tree, x: jax.Array, key: jax.Array = key) -> jax.Array:
-                return self._judge(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
+                return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
 
             def value(
                 own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key
@@ -277,15 +277,15 @@ class GAN(Game):
         train: bool,
         key: jax.Array,
     ) -> tuple[jax.Array, Tree]:
-        return self._run(GENERATOR, params, net_state, latents, labels, train, key)
+        return self._apply(GENERATOR, params, net_state, latents, labels, train, key)
 
-    def _judge(
+    def _discriminate(
         self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
-    ) -> tuple[Judgement, Tree]:
-        said, state = self._run(DISCRIMINATOR, params, net_state, x, labels, True, key)
-        return Judgement(*said) if isinstance(said, tuple) else Judgement(said), state
+    ) -> tuple[DiscriminatorOutput, Tree]:
+        said, state = self._apply(DISCRIMINATOR, params, net_state, x, labels, True, key)
+        return DiscriminatorOutput(*said) if isinstance(said, tuple) else DiscriminatorOutput(said), state
 
-    def _run(
+    def _apply(
         self,
         name: str,
         params: ByPlayer,
@@ -302,8 +302,8 @@ class GAN(Game):
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
 
-def _misnamed(judged: Judgement, labels: jax.Array | None) -> jax.Array | float:
+def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
     """The cross-entropy of the classes named with those that were to be (Odena et al. 2017, eq. 3), of AC-GAN."""
-    if judged.classes is None or labels is None:
+    if output.classes is None or labels is None:
         return 0.0
-    return optax.softmax_cross_entropy_with_integer_labels(judged.classes, labels).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(output.classes, labels).mean()

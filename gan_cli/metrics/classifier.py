@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from gan_cli import transforms
-from gan_cli.data.dataset import Dataset
+from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.scaling import normalise
 from gan_cli.models.layers import dense, down
 from gan_cli.storage import cache
@@ -112,6 +112,6 @@ class Classifier:
     def __call__(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """``[n, h, w, c]`` images in [-1, 1] -> features ``[n, 64]`` and class probabilities ``[n, classes]``."""
         apply = jax.jit(self.apply)
-        parts = [apply(self.params, images[i : i + 500]) for i in range(0, len(images), 500)]
+        parts = [apply(self.params, images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
         features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
         return features, np.asarray(jax.nn.softmax(logits))

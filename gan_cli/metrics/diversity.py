@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from gan_cli.data.dataset import Dataset
+from gan_cli.metrics import modes
+
 SAMPLES = 128
 
 
@@ -38,6 +41,25 @@ class Diversity:
         """About 1 for samples as varied as the data, near 0 where they are all alike; 0 where one is not finite."""
         points = _flat(samples[:SAMPLES])
         return vendi(points, self._width) / self._real if np.isfinite(points).all() else 0.0
+
+
+class SampleFigures:
+    """Figures of merit that need nothing but samples: diversity, and mode coverage where the modes are known.
+
+    Args:
+        data: what the samples are compared with.
+    """
+
+    def __init__(self, data: Dataset):
+        self._data = data
+        self._diversity: Diversity | None = None
+
+    def __call__(self, samples: np.ndarray) -> dict[str, float]:
+        """The figures of samples ``[n, ...]``, scaled as the generator's."""
+        if self._diversity is None:
+            self._diversity = Diversity(self._data.spread(SAMPLES))
+        figures = {"diversity": self._diversity(samples)}
+        return figures | (modes.coverage(samples, self._data.modes) if self._data.modes else {})
 
 
 def _flat(examples: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine import randomness
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies import moves
+from gan_cli.strategies.updates import field, jacobian_product
 from gan_cli.types import Batch, Game
 
 _ROTATES = 3.0
@@ -28,18 +28,18 @@ def of_game(
         ``eigenvalues``, each a real and an imaginary part, and ``verdict``.
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
-    evaluate = moves.field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
+    evaluate = field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit
     def product(v: jax.Array) -> jax.Array:
-        return moves.jacobian_product(lambda p: ravel_pytree(evaluate(unflatten(p))[0])[0], flat)(v)
+        return jacobian_product(lambda p: ravel_pytree(evaluate(unflatten(p))[0])[0], flat)(v)
 
     found = leading(lambda v: np.asarray(product(jnp.asarray(v, flat.dtype))), flat.size, count)
     return {"eigenvalues": [[float(e.real), float(e.imag)] for e in found], "verdict": verdict(found)}
 
 
-def memory_needed(size: int, count: int) -> int:
+def bytes_needed(size: int, count: int) -> int:
     """Bytes that ``leading`` takes."""
     return 8 * size * (_dimensions(size, count) + 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli.data.dataset import Dataset
+from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric
 from gan_cli.metrics.features import Extractor
@@ -18,7 +18,6 @@ from gan_cli.storage import cache
 log = logging.getLogger(__name__)
 # The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
 MOST = 50_000
-_BATCH = 500
 _LACKING = {
     "held_out": "data that training never saw, and {name} holds none out",
     "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
@@ -171,5 +170,5 @@ def _rows(data: Dataset) -> np.ndarray:
 
 
 def _taken(data: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), _BATCH):
-        yield data.take(rows[start : start + _BATCH])["examples"]
+    for start in range(0, len(rows), BATCH):
+        yield data.take(rows[start : start + BATCH])["examples"]

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gan_cli.data.dataset import Dataset
+from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
@@ -41,7 +41,7 @@ class Extractor:
     digest: str
     params: Tree
     apply: Callable[[Tree, jax.Array], tuple[jax.Array, jax.Array | None]]
-    batch: int = 500
+    batch: int = BATCH
     gives_logits: bool = False
     of_classes: bool = False
 

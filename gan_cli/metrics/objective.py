@@ -8,7 +8,7 @@ from typing import Any
 from gan_cli.metrics import NEITHER, Direction, better
 
 
-class Best:
+class ObjectiveTracker:
     """The best value so far of one figure, and whether it is long ago.
 
     Args:
@@ -26,8 +26,8 @@ class Best:
         self.value: float | None = None
         self.step = self._last = 0
 
-    def see(self, step: int, figures: dict[str, Any]) -> bool:
-        """Take note of an evaluation's figures, under their names in the log; whether they are the best so far."""
+    def observe(self, step: int, figures: dict[str, Any]) -> bool:
+        """The figures of an evaluation, under their names in the log: whether they are the best so far."""
         value = figures.get(f"eval/{self._name}")
         if value is None or not math.isfinite(value):  # the log holds None for what is not finite
             return False
@@ -42,15 +42,24 @@ class Best:
     def stale(self) -> bool:
         return 0 < self._patience <= self._since
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed run decides as one that never stopped."""
+        return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state``."""
+        self.value, self.step, self._since, self._last = (state[key] for key in ("value", "step", "since", "last"))
+
     @property
-    def story(self) -> dict[str, Any]:
-        """What ``run.json`` tells of it."""
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` states."""
         if self.value is None:
             return {}
         told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
         return told | ({"stopped_early_at": self._last} if self.stale else {})
 
-    def tell(self) -> list[str]:
+    def summary(self) -> list[str]:
+        """A line for the terminal, where anything was evaluated."""
         if self.value is None:
             return []
         early = f"; no better in {self._since} evaluations: stopped early" if self.stale else ""

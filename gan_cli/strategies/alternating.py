@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, gradient, move
+from gan_cli.strategies.updates import Optimisers, gradient, update_player
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
@@ -43,7 +43,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
                 given = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
                 slope, net_state, found = gradient(game, player, state, batch, turn_key, **given)
-                state, more = move(state, player, optimisers[player], slope, net_state)
+                state, more = update_player(state, player, optimisers[player], slope, net_state)
                 metrics |= found | more
         if share:
             slope, found = _gradient_through(game, last, state, batch, turn_key, fake, pull_back)
@@ -51,7 +51,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
         else:
             last_key = jax.random.fold_in(key, len(batches) if fresh_latents else len(batches) - 1)
             slope, net_state, found = gradient(game, last, state, batch, last_key)
-        state, more = move(state, last, optimisers[last], slope, net_state)
+        state, more = update_player(state, last, optimisers[last], slope, net_state)
         return state, metrics | found | more
 
     moves = dict.fromkeys(first, n_critic) | {last: 1}

@@ -10,7 +10,7 @@ from jax.scipy.sparse.linalg import gmres
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
-from gan_cli.strategies.moves import Optimisers, apply, field, jacobian_product
+from gan_cli.strategies.updates import Optimisers, apply_updates, field, jacobian_product
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
@@ -63,7 +63,7 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         dy = jax.tree.map(lambda u: -b * u, plus(slopes[second], back(dx), 1.0))
         moved = state
         for player, updates in ((first, dx), (second, dy)):
-            moved = apply(moved, player, updates, net_state)
+            moved = apply_updates(moved, player, updates, net_state)
             metrics[f"{player}/grad_norm"] = optax.global_norm(slopes[player])
         return moved, metrics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, field, move_all
+from gan_cli.strategies.updates import Optimisers, field, update_all
 from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
@@ -25,7 +25,7 @@ def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
         )
         (pull,) = pull_back(slopes)
         adjusted = jax.tree.map(lambda f, p: f + gamma * p, slopes, pull)
-        moved, more = move_all(state, optimisers, adjusted, net_state)
+        moved, more = update_all(state, optimisers, adjusted, net_state)
         return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

@@ -7,7 +7,7 @@ import functools
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, check_own_points, field, move_all
+from gan_cli.strategies.updates import Optimisers, check_evaluation_params, field, update_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
@@ -27,7 +27,7 @@ def extragradient(game: Game) -> Strategy:
             evaluate = field(game, ahead, batch, jax.random.fold_in(key, turn))
             slopes, (net_state, found) = evaluate(ahead.params)
             # Every move starts from x, with the moments that the one before has left.
-            ahead, more = move_all(ahead._replace(params=state.params), optimisers, slopes, net_state)
+            ahead, more = update_all(ahead._replace(params=state.params), optimisers, slopes, net_state)
             metrics |= found | more
         return ahead, metrics
 
@@ -36,5 +36,5 @@ def extragradient(game: Game) -> Strategy:
         dict.fromkeys(game.players, 2),
         lambda params: (),
         step,
-        functools.partial(check_own_points, "extragradient"),
+        functools.partial(check_evaluation_params, "extragradient"),
     )

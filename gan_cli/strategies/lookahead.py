@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, check_own_points
+from gan_cli.strategies.updates import Optimisers, check_evaluation_params
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree, UnitFloat
 
 
@@ -34,7 +34,7 @@ def lookahead(
         return {"inner": base.init(params), "slow": jax.tree.map(jnp.copy, params)}
 
     def check(optimisers: Optimisers) -> None:
-        check_own_points("lookahead", optimisers)
+        check_evaluation_params("lookahead", optimisers)
         base.check(optimisers)
 
     def step(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
-from gan_cli.strategies.moves import Optimisers, check_own_points, field, move_all
+from gan_cli.strategies.updates import Optimisers, check_evaluation_params, field, update_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
@@ -22,7 +22,7 @@ def optimistic(game: Game) -> Strategy:
     """
 
     def check(optimisers: Optimisers) -> None:
-        check_own_points("optimistic", optimisers)
+        check_evaluation_params("optimistic", optimisers)
         for player, optimiser in optimisers.items():
             if optimiser.projects:
                 raise UserError(
@@ -35,7 +35,7 @@ def optimistic(game: Game) -> Strategy:
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
-        moved, more = move_all(state, optimisers, slopes, net_state)
+        moved, more = update_all(state, optimisers, slopes, net_state)
         now = jax.tree.map(lambda a, b: a - b, moved.params, state.params)
         past = jax.tree.map(lambda u, past: jnp.where(state.step == 0, u, past), now, state.strategy)
         new = jax.tree.map(lambda p, u, past: p + u - past, moved.params, now, past)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, field, move_all
+from gan_cli.strategies.updates import Optimisers, field, update_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
@@ -20,7 +20,7 @@ def simultaneous(game: Game) -> Strategy:
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
-        moved, more = move_all(state, optimisers, slopes, net_state)
+        moved, more = update_all(state, optimisers, slopes, net_state)
         return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, field, jacobian_product, move_all
+from gan_cli.strategies.updates import Optimisers, field, jacobian_product, update_all
 from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
@@ -40,7 +40,7 @@ def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = Tr
             inward = optax.tree.vdot(slopes, pulled) * optax.tree.vdot(adjustment, pulled) / size
             factor = strength * jnp.where(inward + 0.1 >= 0, 1.0, -1.0)
         adjusted = jax.tree.map(lambda f, a: f + factor * a, slopes, adjustment)
-        moved, more = move_all(state, optimisers, adjusted, net_state)
+        moved, more = update_all(state, optimisers, adjusted, net_state)
         return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.moves import Optimisers, gradient, move
+from gan_cli.strategies.updates import Optimisers, gradient, update_player
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 
@@ -28,7 +28,7 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
         def foresee(ahead: TrainState, nothing: None) -> tuple[TrainState, None]:
             for player in first:
                 slope, net_state, _ = gradient(game, player, ahead, batch, key)
-                ahead, _ = move(ahead, player, optimisers[player], slope, net_state)
+                ahead, _ = update_player(ahead, player, optimisers[player], slope, net_state)
             return ahead, None
 
         def loss(own: Tree) -> Any:
@@ -41,9 +41,9 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
         moved = state
         for player in first:
             own, net_state, found = gradient(game, player, state, batch, key)
-            moved, more = move(moved, player, optimisers[player], own, net_state)
+            moved, more = update_player(moved, player, optimisers[player], own, net_state)
             metrics |= found | more
-        moved, more = move(moved, last, optimisers[last], slope, left)
+        moved, more = update_player(moved, last, optimisers[last], slope, left)
         return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

@@ -13,8 +13,8 @@ from jax import export
 from safetensors.numpy import save
 
 from gan_cli.storage import files
+from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import averaged
-from gan_cli.trained.saved import Saved
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _EXAMPLE = '''"""Draws {n} samples; needs jax, flatbuffers, numpy and safetensors, and nothing else."""
@@ -36,7 +36,7 @@ print(samples.shape, samples.dtype)
 '''
 
 
-def write(run: Saved, folder: Path) -> list[Path]:
+def write(run: RestoredRun, folder: Path) -> list[Path]:
     """Write the generator of ``run`` into ``folder``; returns the files.
 
     ``generator.stablehlo`` is a program for any batch size (``jax.export.deserialize``). It takes the weights by

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_cli.data.dataset import BATCH
 from gan_cli.data.scaling import denormalise
 from gan_cli.engine.state import TrainState
 from gan_cli.types import ByPlayer, Game
@@ -21,7 +22,7 @@ class Sampler:
         game: one that draws samples.
     """
 
-    batch = 500
+    batch = BATCH
 
     def __init__(self, game: Game):
         assert game.spec is not None

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
-from gan_cli.trained import interpret
+from gan_cli.trained import inspection
+from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.trained.saved import Saved
 from gan_cli.views import pictures
 
 _STEPS = 9  # pictures in a row, of an interpolation or a traversal
@@ -24,7 +25,7 @@ _MANY = 5000  # latents whose principal components are taken
 
 
 @dataclass(frozen=True)
-class Asked:
+class LatentRequest:
     """Which latents: given ones, or those of a seed; of which class, and how far from zero."""
 
     seed: int
@@ -53,30 +54,30 @@ class Asked:
         return self.latents[first : first + n], labels
 
 
-def grid(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def grid(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """Samples by number."""
     return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(pictures.SIDE**2))))
 
 
-def interpolation(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """A row for each pair of latents: from the one to the other on a great circle."""
     rows = asked.num or pictures.SIDE
     latents, labels = asked.draw(sampler, 2 * rows)
-    ways = interpret.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
+    ways = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
     return _rows(run, sampler, ways, None if labels is None else labels[:rows])
 
 
-def walk(run: Saved, sampler: Sampler, asked: Asked) -> list[Image.Image]:
+def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image.Image]:
     """Frames of closed walks through latents, side by side."""
     ways = asked.num or 16
     latents, labels = asked.draw(sampler, ways * _STOPS)
-    path = interpret.walk(latents.reshape(_STOPS, ways, -1), _FRAMES)
+    path = inspection.walk(latents.reshape(_STOPS, ways, -1), _FRAMES)
     labels = None if labels is None else np.tile(labels[:ways], len(path))
     made = images(run, sampler, path.reshape(-1, path.shape[-1]), labels)
     return [pictures.grid(frame) for frame in made.reshape(len(path), ways, *made.shape[1:])]
 
 
-def classes(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """A row for each class, a column for each latent."""
     if sampler.game.classes is None:
         raise UserError("--draw classes: this run knows no classes: train one with model.conditional=projection.")
@@ -86,18 +87,18 @@ def classes(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
     return pictures.grid(images(run, sampler, np.tile(latents, (count, 1)), labels), columns)
 
 
-def sefa(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def sefa(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """One latent moved along the directions that change the first layer's output most, a row for each."""
-    return _traversals(run, sampler, asked, interpret.sefa(sampler.game, run.state))
+    return _traversals(run, sampler, asked, inspection.sefa(sampler.game, run.state))
 
 
-def ganspace(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """One latent moved along the principal components of the first non-linear layer, a row for each."""
-    many = Asked(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
-    return _traversals(run, sampler, asked, interpret.ganspace(sampler.game, run.state, *many))
+    many = LatentRequest(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
+    return _traversals(run, sampler, asked, inspection.ganspace(sampler.game, run.state, *many))
 
 
-def activations(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
+def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """Real images and then as many samples; below each what the stages of the discriminator make of it."""
     data = run.experiment.dataset
     assert data is not None
@@ -109,7 +110,7 @@ def activations(run: Saved, sampler: Sampler, asked: Asked) -> Image.Image:
     taken = data.take(rows)
     shown = np.concatenate([taken["examples"], images(run, sampler, latents, labels)])
     both = None if labels is None else np.concatenate([taken["labels"], labels])
-    return pictures.maps(shown, interpret.activations(sampler.game, run.state, shown / np.float32(127.5) - 1, both))
+    return pictures.maps(shown, inspection.activations(sampler.game, run.state, np.asarray(normalise(shown)), both))
 
 
 DRAWINGS: dict[str, Any] = {
@@ -117,12 +118,12 @@ DRAWINGS: dict[str, Any] = {
 }
 
 
-def images(run: Saved, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     """``[n, h, w, c]`` uint8."""
     return np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
 
 
-def _traversals(run: Saved, sampler: Sampler, asked: Asked, directions: np.ndarray) -> Image.Image:
+def _traversals(run: RestoredRun, sampler: Sampler, asked: LatentRequest, directions: np.ndarray) -> Image.Image:
     rows = min(asked.num or pictures.SIDE, len(directions))
     latents, labels = asked.draw(sampler, 1)
     along = np.linspace(-_REACH, _REACH, _STEPS, dtype=np.float32)[None, :, None] * directions[:rows, None]
@@ -130,7 +131,7 @@ def _traversals(run: Saved, sampler: Sampler, asked: Asked, directions: np.ndarr
     return _rows(run, sampler, ways, None if labels is None else np.repeat(labels, rows))
 
 
-def _rows(run: Saved, sampler: Sampler, ways: np.ndarray, labels: np.ndarray | None) -> Image.Image:
+def _rows(run: RestoredRun, sampler: Sampler, ways: np.ndarray, labels: np.ndarray | None) -> Image.Image:
     """Rows of samples of ``[rows, steps, d]`` latents, a row of one class."""
     rows, steps, _ = ways.shape
     each = None if labels is None else np.repeat(labels, steps)

@@ -14,7 +14,6 @@ from gan_cli.data.scaling import denormalise
 from gan_cli.storage import files
 
 SIDE = 8  # a grid shows SIDE x SIDE images
-PAIRS = 4 * SIDE  # samples that are drawn beside their nearest training examples
 POINTS = 2500  # a scatter plot shows this many points (Lin et al. 2018, PacGAN, count modes on as many)
 
 
@@ -92,8 +91,8 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def way(points: np.ndarray) -> Image.Image:
-    """The way that ``points`` ``[n, 2]`` take in the plane, from light to dark, about the origin, which is marked.
+def trajectory(points: np.ndarray) -> Image.Image:
+    """The trajectory of ``points`` ``[n, 2]`` in the plane, from light to dark, about the origin, which is marked.
 
     The picture reaches as far as the outermost point; how far that is stands in its corner.
     """
@@ -121,6 +120,11 @@ def way(points: np.ndarray) -> Image.Image:
 def write(path: Path, image: Image.Image) -> None:
     """Save as PNG; the file appears whole or not at all."""
     files.write(path, lambda file: image.save(file, format="PNG"))
+
+
+def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
+    """Save ``neighbours.png``: images ``[n, h, w, c]``, and under each its nearest training example."""
+    write(folder / "neighbours.png", pairs(samples, neighbours))
 
 
 def write_points(path: Path, points: np.ndarray) -> None:

@@ -14,7 +14,7 @@ import shlex
 import string
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -22,8 +22,7 @@ from typing import Any
 
 from gan_cli.config.stored import config_of
 from gan_cli.errors import UserError
-from gan_cli.storage import directory as directories
-from gan_cli.storage import files
+from gan_cli.storage import files, metrics_log, run_directory
 from gan_cli.storage.dotted import leaves
 
 _POINTS, _POINTS_EACH = 3000, 300  # of a curve: of a run alone, and of each of several
@@ -97,7 +96,7 @@ def _block(name: str, value: Any) -> str:
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
     """The runs in a directory by what tells them apart: their paths in it, or from here where there are more."""
-    paths = directories.runs(directory)
+    paths = run_directory.runs(directory)
     if several or paths == [directory]:
         return {str(path): path for path in paths}
     inside = {path.relative_to(directory).as_posix(): path for path in paths}
@@ -106,7 +105,7 @@ def _runs(directory: Path, several: bool) -> dict[str, Path]:
 
 def _run(name: str, path: Path) -> dict[str, Any]:
     """All there is to tell of a run."""
-    facts = directories.facts(path)
+    facts = run_directory.facts(path)
     steps = _pictures(path / "samples")
     largest = max((size for _, _, size in steps), default=1)
     shown = _evenly(steps, min(_PICTURES, max(1, _ALL // max(largest, 1))))
@@ -118,7 +117,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "notes": _notes(facts),
         "error": facts.get("traceback") or facts.get("error"),
         "evaluation": facts.get("evaluation"),
-        "evaluations": directories.judged(path),
+        "evaluations": run_directory.evaluations(path),
         "environment": _environment(facts),
         "history": [start for start in _list(facts.get("history")) if isinstance(start, dict)],
         "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
@@ -131,7 +130,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
 def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     """What a comparison tells of a run; one that cannot be read takes its row all the same."""
     try:
-        facts = directories.facts(path)
+        facts = run_directory.facts(path)
     except UserError:
         facts = {"status": "unreadable", "config": {}}
     pictures = _pictures(path / "samples")
@@ -166,7 +165,7 @@ def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
     before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
     last = _number(facts.get("seconds"))
     if facts.get("status") == "running":
-        logged = max((_number(record.get("time")) or 0.0 for record in _records(path)), default=0.0)
+        logged = max((_number(record.get("time")) or 0.0 for record in metrics_log.read(path)), default=0.0)
         with contextlib.suppress(ValueError):
             last = max(last or 0.0, logged - datetime.fromisoformat(str(facts.get("started"))).timestamp())
     return None if last is None else last + sum(filter(None, before))
@@ -230,20 +229,10 @@ def _varied(runs: list[dict[str, Any]]) -> list[str]:
     return varied
 
 
-def _records(run: Path) -> Iterator[dict[str, Any]]:
-    """What was logged; a line that is no record, such as a half-written last one, is passed over."""
-    with contextlib.suppress(OSError), (run / "metrics.jsonl").open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict) and _number(record.get("step")) is not None:
-                    yield record
-
-
 def _curves(run: Path, most: int) -> dict[str, dict[str, Any]]:
     """Each logged figure: values ``y``, None where not finite, at steps ``x``, or from one on, evenly apart."""
     found: dict[str, list[tuple[float, float | None]]] = {}
-    for record in sorted(_records(run), key=lambda record: record["step"]):
+    for record in sorted(metrics_log.read(run), key=lambda record: record["step"]):
         for name, value in record.items():
             if name not in ("step", "time") and (value is None or isinstance(value, int | float)):
                 found.setdefault(name, []).append((record["step"], _number(value)))

@@ -50,8 +50,8 @@ def ours(experiment: Experiment) -> Callable[[int], None]:
     """A function that makes steps of the shipped program."""
     e = experiment
     assert e.dataset is not None
-    program = steps.compile_chunk(e.parts, e.dataset.feed, e.train.batch_size, e.train.ema)
-    state = jax.jit(lambda: init_state(e.parts))()
+    program = steps.compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
+    state = jax.jit(lambda: init_state(e.setup))()
     arrays = jax.device_put(e.dataset.arrays)
 
     def run(steps: int) -> None:
@@ -82,7 +82,7 @@ def check(case: Case, e: Experiment) -> float:
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
-    state = jax.jit(lambda: init_state(e.parts))()
+    state = jax.jit(lambda: init_state(e.setup))()
     peer = _peer(case, e)
     for player, module in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
@@ -98,7 +98,7 @@ def check(case: Case, e: Experiment) -> float:
             None if mix is None else torch.from_numpy(mix).to(DEVICE),
         )
         theirs.append([float(loss) for loss in losses])
-    program = steps.compile_chunk(e.parts, data.feed, batch, e.train.ema)
+    program = steps.compile_chunk(e.setup, data.feed, batch, e.train.ema)
     _, metrics, _ = program(state, jax.device_put(data.arrays), CHECKED_STEPS)
     own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
     differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
@@ -121,10 +121,10 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
 
         return mock.patch.object(jax.random, name, record)
 
-    state = init_state(e.parts)._replace(step=jax.numpy.int32(step))
+    state = init_state(e.setup)._replace(step=jax.numpy.int32(step))
     examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.parts.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
+        e.setup.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 
@@ -182,12 +182,12 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
             rates[side].append(steps / (time.perf_counter() - began))
     found = operations(
         lambda s, a: steps.compile_chunk(
-            e.parts,
+            e.setup,
             e.dataset.feed,
             e.train.batch_size,
             e.train.ema,  # type: ignore[union-attr]
         )(s, a, 1),
-        init_state(e.parts),
+        init_state(e.setup),
         e.dataset.arrays,
     )  # type: ignore[union-attr]
     median = {side: statistics.median(values) for side, values in rates.items()}

@@ -91,7 +91,7 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
     print(
         json.dumps({"milliseconds": 1000 * min(times[1:]), "sums": len(sums), "kilobytes": sent / 1000}), flush=True
     )
-    processes.wait()
+    processes.barrier()
 
 
 def _size(kind: str, shape: str) -> int:

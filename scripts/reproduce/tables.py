@@ -11,7 +11,7 @@ from gan_cli.data import gaussians
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.scaling import normalise
-from gan_cli.data.stacked import stacked_mnist
+from gan_cli.data.stacked_mnist import stacked_mnist
 from gan_cli.metrics import modes
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.fid import distance, moments
@@ -121,7 +121,9 @@ ARTICLE = Table(
 # ------------------------------------------------------------------------------ modes in the plane
 
 
-def _planar(data: Dataset) -> tuple[Callable[[], tuple[Judge, str]], Callable[[int], dict[str, np.ndarray]]]:
+def _planar(
+    data: Dataset,
+) -> tuple[Callable[[], tuple[Judge, str]], Callable[[int], dict[str, np.ndarray]]]:
     assert data.modes is not None
     known, points = data.modes, np.asarray(data.examples)
 

@@ -17,7 +17,7 @@ from gan_cli.storage import files
 from gan_cli.types import Spec
 
 
-def given(path: Path, spec: Spec | None = None) -> Dataset:
+def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
     """The examples at ``path``: images under a folder or in a zip, or the array ``samples`` of an ``.npz``.
 
     The array is ``[n, h, w, c]`` of images in 0..255, or ``[n, features]`` of points; ``labels`` ``[n]`` may lie

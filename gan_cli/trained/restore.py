@@ -12,17 +12,17 @@ import jax
 
 from gan_cli.config import stored
 from gan_cli.config.build import Experiment, build
-from gan_cli.data.capacity import memory
+from gan_cli.data.capacity import available_memory
 from gan_cli.engine.state import TrainState, init_state
 from gan_cli.errors import UserError
-from gan_cli.storage import checkpoint
-from gan_cli.storage.directory import facts
+from gan_cli.storage import checkpoints
+from gan_cli.storage.run_directory import facts
 from gan_cli.trained import sampling
 from gan_cli.types import Spec
 
 
 @dataclass(frozen=True)
-class Saved:
+class RestoredRun:
     """A run at one of its checkpoints.
 
     Attributes:
@@ -40,7 +40,7 @@ class Saved:
     state: TrainState
 
 
-def load(
+def restore_run(
     directory: Path,
     *,
     data: bool = False,
@@ -48,7 +48,7 @@ def load(
     step: int | None = None,
     raw: bool = False,
     modules: Sequence[str] = (),
-) -> Saved:
+) -> RestoredRun:
     """The run in ``directory``, which draws samples, at its newest checkpoint.
 
     Args:
@@ -69,13 +69,13 @@ def load(
     experiment = build(config, None if data else _spec(told["spec"]))
     if not experiment.game.samples:
         raise UserError(f"{directory}: this run's game makes no samples.")
-    folder = checkpoint.best(directory) if best else checkpoint.newest(directory)
-    like = jax.eval_shape(functools.partial(init_state, experiment.parts))
+    folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
+    like = jax.eval_shape(functools.partial(init_state, experiment.setup))
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
-    if needed > memory():
+    if needed > available_memory():
         raise UserError(f"{directory}: its networks take {needed / 2**30:,.0f} GiB, more than this machine has.")
-    at, state = checkpoint.load(folder, like, step)
-    return Saved(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
+    at, state = checkpoints.load(folder, like, step)
+    return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
 
 
 def _spec(told: Any) -> Spec:

@@ -59,12 +59,24 @@ class Identity(NamedTuple):
                 raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
 
 
-def newest(run: Path) -> Path:
+class Restored(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        state: the training state, arrays of the host.
+        monitors: as it was given to ``save``.
+    """
+
+    state: Tree
+    monitors: dict[str, Any]
+
+
+def newest_folder(run: Path) -> Path:
     """The folder of a run's newest checkpoints, each under its step."""
     return run / "checkpoints"
 
 
-def best(run: Path) -> Path:
+def best_folder(run: Path) -> Path:
     """The folder of the checkpoint with a run's best figure."""
     return run / "best"
 
@@ -74,16 +86,19 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
-def save(folder: Path, step: int, state: Tree, identity: Identity, keep: int) -> None:
+def save(
+    folder: Path, step: int, state: Tree, identity: Identity, keep: int, monitors: dict[str, Any] | None = None
+) -> None:
     """Write ``folder/<step>/`` and remove all others but the ``keep - 1`` newest.
 
     Args:
         state: a pytree of host arrays.
         identity: what must be equal where this checkpoint is used.
+        monitors: what a run has observed and decides by later, as JSON holds it.
     """
     arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
-    manifest = {"step": step, "identity": identity.stored(), "arrays": described}
+    manifest = {"step": step, "identity": identity.stored(), "arrays": described, "monitors": monitors or {}}
     path = (folder / str(step)).absolute()
     _hush_orbax()
     with _ONE_AT_A_TIME, _checkpointer() as checkpointer:
@@ -102,8 +117,8 @@ def save(folder: Path, step: int, state: Tree, identity: Identity, keep: int) ->
 
 def restore(
     runs: Sequence[tuple[Path, Identity]], like: Tree, only: int | None = None
-) -> tuple[int, list[Tree]] | None:
-    """The newest step whose checkpoints verify in all of these runs, and their states, arrays of the host.
+) -> tuple[int, list[Restored]] | None:
+    """The newest step whose checkpoints verify in all of these runs, and what each holds.
 
     A damaged checkpoint is moved to ``damaged/<step>`` with a warning, and the step before is tried. Runs that are
     trained together are of one step; None is a start from the seed, where they have no step in common.
@@ -119,12 +134,13 @@ def restore(
     """
     for run, _ in runs:
         _remove_interrupted(run)
-    common = set.intersection(*(set(steps(newest(run))) for run, _ in runs))
+    common = set.intersection(*(set(steps(newest_folder(run))) for run, _ in runs))
     common &= {only} if only is not None else common
     for step in sorted(common, reverse=True):
-        states = [_verified(run, step, like, identity) for run, identity in runs]
-        if all(state is not None for state in states):
-            return step, states
+        found = [_verified(run, step, like, identity) for run, identity in runs]
+        restored = [one for one in found if one is not None]
+        if len(restored) == len(found):
+            return step, restored
     if only is not None:
         return None
     for run, _ in runs:
@@ -135,9 +151,9 @@ def restore(
     return None
 
 
-def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Tree | None:
+def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored | None:
     """The state of this checkpoint; None where it was damaged, and is moved aside."""
-    path = newest(run) / str(step)
+    path = newest_folder(run) / str(step)
     try:
         return _read(path, like, identity)
     except UserError:
@@ -171,7 +187,7 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         found = [only]
     for step in reversed(found):
         try:
-            return step, _read(folder / str(step), like, None)
+            return step, _read(folder / str(step), like, None).state
         except UserError:
             raise
         except Exception as error:  # whatever a reader makes of damaged files
@@ -195,7 +211,7 @@ def copy(path: Path, folder: Path) -> None:
         shutil.rmtree(other)
 
 
-def _read(path: Path, like: Tree, identity: Identity | None) -> Tree:
+def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
     path = path.absolute()
     expected = by_name(like)
     _hush_orbax()
@@ -219,7 +235,8 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Tree:
     for name, description in manifest["arrays"].items():
         if _description(arrays[name]) != description:
             raise ValueError(f"{name} does not have the SHA-256 that was saved with it")
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+    state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have none
 
 
 class Saver:
@@ -231,14 +248,14 @@ class Saver:
         self._pending: Future | None = None
         self.newest: int | None = None
 
-    def save(self, step: int, state: Tree) -> None:
+    def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
         """Copy ``state`` to the host now and write it in the background."""
         self.wait()
         host = jax.tree.map(lambda x: np.array(x, copy=True), state)
-        self._pending = self._thread.submit(self._save, step, host)
+        self._pending = self._thread.submit(self._save, step, host, monitors)
 
-    def _save(self, step: int, host: Tree) -> None:
-        save(self._folder, step, host, self._identity, self._keep)
+    def _save(self, step: int, host: Tree, monitors: dict[str, Any] | None) -> None:
+        save(self._folder, step, host, self._identity, self._keep, monitors)
         self.newest = step
 
     def check(self) -> None:
@@ -307,7 +324,7 @@ def _description(array: np.ndarray) -> dict[str, Any]:
 
 
 def _remove_interrupted(run: Path) -> None:
-    for folder in (newest(run), best(run)):
+    for folder in (newest_folder(run), best_folder(run)):
         for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
 

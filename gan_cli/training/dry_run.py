@@ -13,12 +13,12 @@ from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
-from gan_cli.views import artist, pictures
+from gan_cli.views import pictures, sample_writer
 
 
 def describe(experiment: Experiment) -> list[str]:
     """One line each for the device, the data, the players and the steps."""
-    state = jax.eval_shape(functools.partial(init_state, experiment.parts))
+    state = jax.eval_shape(functools.partial(init_state, experiment.setup))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
     lines = [f"device    {provenance.summary(experiment.devices.used)}"]
@@ -29,8 +29,8 @@ def describe(experiment: Experiment) -> list[str]:
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
     lines.append(f"state     {bytes_ / 2**20:.1f} MiB, of which {options.keep} checkpoints are kept")
     if experiment.ensemble is not None:
-        apart = ", ".join(experiment.ensemble.varied)
-        lines.append(f"ensemble  {len(experiment.ensemble.members)} members, apart in {apart}")
+        varied = ", ".join(experiment.ensemble.varied)
+        lines.append(f"ensemble  {len(experiment.ensemble.members)} members that differ in {varied}")
     lines.append(
         f"steps     {options.steps:,} of {experiment.strategy.batches} x {options.batch_size} examples, "
         f"{options.steps_per_call} in one call"
@@ -44,5 +44,5 @@ def draw(experiment: Experiment, path: Path) -> Path:
     assert data is not None
     wanted = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
     seen = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, wanted)
-    artist.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
+    sample_writer.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
     return path

@@ -1,4 +1,4 @@
-"""Judges what runs, and other programs, have made, after the event: what ``gan-eval`` does."""
+"""Evaluates checkpoints of runs, and samples of any origin: what ``gan-eval`` does."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli.data.dataset import Dataset
-from gan_cli.data.given import given
+from gan_cli.data.dataset import BATCH, Dataset
+from gan_cli.data.external import external_samples
 from gan_cli.errors import UserError
 from gan_cli.metrics import Metric
 from gan_cli.metrics.evaluator import Evaluator, lacking
 from gan_cli.metrics.features import Extractor
-from gan_cli.metrics.objective import Best
-from gan_cli.storage import checkpoint, directory, files
-from gan_cli.trained import saved
+from gan_cli.metrics.objective import ObjectiveTracker
+from gan_cli.storage import checkpoints, files, run_directory
+from gan_cli.trained import restore
+from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.trained.saved import Saved
-from gan_cli.views import pictures
 
 log = logging.getLogger(__name__)
-_BATCH = 500
+_NEIGHBOURS = 32  # samples whose nearest training examples are drawn
 
 
-class Judge:
-    """Judges one set of samples after the other, on equal terms.
+class CheckpointEvaluator:
+    """Evaluates one set of samples after the other, on equal terms.
 
     Args:
         metrics: by name.
@@ -39,6 +38,7 @@ class Judge:
         raw: whether to judge the generator as trained, instead of its moving average.
         reference: the data to judge against, instead of those that a run was trained on.
         modules: further modules that a run's configuration may name.
+        draw_neighbours: ``(folder, samples, neighbours)``: draws images above their nearest training examples.
     """
 
     def __init__(
@@ -52,10 +52,11 @@ class Judge:
         raw: bool,
         reference: Dataset | None,
         modules: Sequence[str],
+        draw_neighbours: Callable[[Path, np.ndarray, np.ndarray], None],
     ):
         self._metrics, self._features, self._every = metrics, features, every
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
-        self._reference = reference
+        self._reference, self._draw_neighbours = reference, draw_neighbours
         self._evaluators: dict[str, Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
         self._samplers: dict[Path, Sampler] = {}
@@ -69,7 +70,7 @@ class Judge:
         """
         run, evaluator = self._load(path, best, step)
         samples = self._sampler(run).numbered(run.state, self._seed, self._num)
-        found = self._judge(str(path), evaluator, samples, self._num) | {"step": run.step, **self._weights}
+        found = self._figures(str(path), evaluator, samples, self._num) | {"step": run.step, **self._weights}
         self._keep(run, found, evaluator)
         return found
 
@@ -82,51 +83,51 @@ class Judge:
         reference = self._reference or self._last
         if reference is None:
             raise UserError(f"{path}: is no run. Judged against what? --reference PATH.")
-        data = given(path, reference.spec)
+        data = external_samples(path, reference.spec)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
-        parts = (data.take(rows[i : i + _BATCH])["examples"] for i in range(0, len(rows), _BATCH))
-        return self._judge(str(path), self._evaluator(reference), parts, len(rows))
+        parts = (data.take(rows[i : i + BATCH])["examples"] for i in range(0, len(rows), BATCH))
+        return self._figures(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
         """The figures of each checkpoint that has none on these terms yet; the best is kept beside the newest.
 
         What a run that evaluates itself keeps as its best is left alone.
         """
-        if not checkpoint.steps(checkpoint.newest(path)):
+        if not checkpoints.steps(checkpoints.newest_folder(path)):
             return  # not yet
         run, evaluator = self._load(path, False, None)
         terms = {**evaluator.terms, "samples": self._num, "seed": self._seed, **self._weights}
         aim = evaluator.objective and evaluator.objective[0]
         known = {
             one["step"]: one
-            for one in directory.judged(path)
+            for one in run_directory.evaluations(path)
             if terms.items() <= one.items() and (aim is None or aim in one["metrics"])
         }
-        for step in checkpoint.steps(run.folder.parent):
+        for step in checkpoints.steps(run.folder.parent):
             if step not in known:
                 try:
                     known[step] = self.run(path, step=step)
                 except UserError:
-                    if step in checkpoint.steps(run.folder.parent):
+                    if step in checkpoints.steps(run.folder.parent):
                         raise
                     continue  # training has removed it meanwhile
                 yield known[step]
             if not run.experiment.metrics:
-                best = Best(evaluator.objective, patience=0)
+                best = ObjectiveTracker(evaluator.objective, patience=0)
                 for at in sorted(known):
-                    best.see(at, {f"eval/{name}": value for name, value in known[at]["metrics"].items()})
+                    best.observe(at, {f"eval/{name}": value for name, value in known[at]["metrics"].items()})
                 if best.step == step:
                     with contextlib.suppress(FileNotFoundError):  # as above
-                        checkpoint.copy(run.folder.parent / str(step), checkpoint.best(path))
+                        checkpoints.copy(run.folder.parent / str(step), checkpoints.best_folder(path))
 
     @property
     def _weights(self) -> dict[str, str]:
         return {"weights": "raw" if self._raw else "average"}
 
-    def _load(self, path: Path, best: bool, step: int | None) -> tuple[Saved, Evaluator]:
+    def _load(self, path: Path, best: bool, step: int | None) -> tuple[RestoredRun, Evaluator]:
         reference = self._reference or self._references.get(path)
         data = reference is None
-        run = saved.load(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
+        run = restore.restore_run(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
         reference = reference or run.experiment.dataset
         assert reference is not None
         self._last = self._references[path] = reference
@@ -136,7 +137,7 @@ class Judge:
             raise UserError(f"{path}: its samples are {made}, the reference's examples {reference.spec.shape}.")
         return run, self._evaluator(reference)
 
-    def _sampler(self, run: Saved) -> Sampler:
+    def _sampler(self, run: RestoredRun) -> Sampler:
         """One for all checkpoints of a run, so that it is compiled once."""
         return self._samplers.setdefault(run.directory, Sampler(run.experiment.game))
 
@@ -151,19 +152,18 @@ class Judge:
             self._evaluators[key] = Evaluator(metrics, extractor, reference, self._num)
         return self._evaluators[key]
 
-    def _judge(self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int) -> dict[str, Any]:
+    def _figures(self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int) -> dict[str, Any]:
         figures = {name: float(value) for name, value in evaluator(samples, self._seed).items()}
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
-    def _keep(self, run: Saved, found: dict[str, Any], evaluator: Evaluator) -> None:
+    def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
         """Note the figures in the run's directory, and draw the nearest training examples of some samples."""
         try:
-            files.write_json(run.directory / "evaluations.json", [*directory.judged(run.directory), found])
+            files.write_json(run.directory / "evaluations.json", [*run_directory.evaluations(run.directory), found])
             if (run.directory / "samples").is_symlink():
                 raise OSError("its samples are elsewhere")
             if evaluator.data.spec.is_image and self._reference is None:
-                samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, pictures.PAIRS)))
-                picture = pictures.pairs(samples, evaluator.nearest(samples))
-                pictures.write(run.directory / "samples" / "neighbours.png", picture)
+                samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, _NEIGHBOURS)))
+                self._draw_neighbours(run.directory / "samples", samples, evaluator.nearest(samples))
         except OSError as error:
             log.warning("%s: the figures are not kept there (%s)", run.directory, error.strerror or error)

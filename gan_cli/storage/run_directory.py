@@ -12,6 +12,7 @@ from gan_cli.storage import files
 
 # Of run.json. 0 (unstated): the configuration holds Python paths. 1: it holds option names.
 FORMAT = 1
+_NAME = "run.json"
 
 
 def facts(run: Path) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def facts(run: Path) -> dict[str, Any]:
     if not run.is_dir():
         raise UserError(f"{run}: there is no such directory.")
     try:
-        told = files.read_json(run / "run.json")
+        told = files.read_json(run / _NAME)
     except FileNotFoundError:
         raise UserError(f"{run}: holds no run (it has no run.json).") from None
     except (OSError, ValueError) as error:
@@ -38,11 +39,20 @@ def facts(run: Path) -> dict[str, Any]:
     return told
 
 
+def facts_or_empty(run: Path) -> dict[str, Any]:
+    """What the run's ``run.json`` states, whatever its format; empty where it cannot be read."""
+    try:
+        found = files.read_json(run / _NAME)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def holds_run(directory: Path) -> bool:
-    return (directory / "run.json").is_file()
+    return (directory / _NAME).is_file()
 
 
-def judged(run: Path) -> list[dict[str, Any]]:
+def evaluations(run: Path) -> list[dict[str, Any]]:
     """The evaluations that ``gan-eval`` has noted in the run's directory, oldest first."""
     try:
         kept = files.read_json(run / "evaluations.json")

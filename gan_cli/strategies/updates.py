@@ -16,7 +16,7 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
 Optimisers = dict[str, Optimiser]
 
 
-def check_own_points(strategy: str, optimisers: Optimisers) -> None:
+def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
     """Refuse optimisers that keep points of their own: the strategy puts players where no move of theirs led.
 
     Raises:
@@ -64,28 +64,30 @@ def field(
     return evaluate
 
 
-def move(
+def update_player(
     state: TrainState, player: str, optimiser: Optimiser, gradient: Tree, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
     """Let a player's optimiser act on a gradient, and commit the player's network state of its evaluation."""
     params = state.params[player]
     updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
-    moved = apply(state, player, updates, net_state)._replace(opt_state=state.opt_state | {player: opt_state})
+    moved = apply_updates(state, player, updates, net_state)._replace(
+        opt_state=state.opt_state | {player: opt_state}
+    )
     return moved, {f"{player}/grad_norm": optax.global_norm(gradient)}
 
 
-def move_all(
+def update_all(
     state: TrainState, optimisers: Optimisers, gradients: ByPlayer, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
     """A move of every player."""
     metrics: Metrics = {}
     for player, own in gradients.items():
-        state, more = move(state, player, optimisers[player], own, net_state)
+        state, more = update_player(state, player, optimisers[player], own, net_state)
         metrics |= more
     return state, metrics
 
 
-def apply(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> TrainState:
+def apply_updates(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> TrainState:
     """Add ``updates`` to a player's parameters, and commit its network state."""
     return state._replace(
         params=state.params | {player: optax.apply_updates(state.params[player], updates)},

@@ -47,7 +47,7 @@ class Signature:
     options: dict[str, Parameter]
 
 
-def read(target: str, modules: Sequence[str] = ()) -> Signature:
+def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
     """The signature of ``target``, if it may be named in a configuration.
 
     Allowed are public functions and classes that are defined in this package, functions of Optax, and those of
@@ -67,7 +67,7 @@ def read(target: str, modules: Sequence[str] = ()) -> Signature:
     )
 
 
-def reach(modules: Sequence[str]) -> list[str]:
+def import_user_modules(modules: Sequence[str]) -> list[str]:
     """These modules of the user's own, looked for in this folder too, as a console script does not by itself."""
     if modules and not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))

@@ -1,0 +1,259 @@
+"""Records one run: what is logged, evaluated, drawn and saved of it, and the decisions that follow from that.
+
+A single run has one recorder, whose directory is the run's. Each member of an ensemble has one too, and a directory
+under ``members/`` that is as complete as a single run's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_cli.config import names, stored
+from gan_cli.config.build import Experiment
+from gan_cli.engine.state import TrainState
+from gan_cli.loggers import GuardedLogger
+from gan_cli.metrics import eigenvalues
+from gan_cli.metrics.diversity import SampleFigures
+from gan_cli.metrics.evaluator import Evaluator
+from gan_cli.metrics.objective import ObjectiveTracker
+from gan_cli.storage import checkpoints
+from gan_cli.storage.checkpoints import Identity
+from gan_cli.storage.metrics_log import MetricsLog
+from gan_cli.storage.run_record import RunRecord
+from gan_cli.trained.sampling import Sampler
+from gan_cli.training.monitors import CollapseMonitor, DivergenceMonitor
+from gan_cli.training.progress import Reporter
+from gan_cli.views.sample_writer import SampleWriter, remove_later_pictures
+
+Arrays = dict[str, np.ndarray]
+
+
+class RunRecorder:
+    """The records of one run.
+
+    Args:
+        experiment: the run's own, without an ensemble.
+        directory: of the run.
+        record: its ``run.json``.
+        identity: what must be equal where its checkpoints are used.
+
+    Attributes:
+        latest: the metrics of the newest call that has been recorded.
+        objective: the best value of the objective so far.
+        eigenvalues: of the game's Jacobian at the end, where ``train.eigenvalues`` asks for them.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path, record: RunRecord, identity: Identity):
+        self.experiment, self.directory, self.record, self.identity = experiment, directory, record, identity
+        self.divergence = DivergenceMonitor(experiment.game.players, experiment.train.on_nan == "stop")
+        self.collapse = CollapseMonitor()
+        self.monitors: dict[str, Any] = {}  # of the checkpoint that the run goes on from
+        self.eigenvalues: dict[str, Any] = {}
+        self._open: list[Any] = []
+        self._samples: tuple[int, Any] | None = None  # of the fixed latents, with their step
+        self._evaluated: tuple[int, dict[str, float]] | None = None
+
+    def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
+        """Start recording at ``step``: records of later steps are removed, since those steps are made again."""
+        self._sampler, self._evaluator = sampler, evaluator
+        options, data = self.experiment.train, self.experiment.dataset
+        self.metrics_log = MetricsLog(self.directory, step)
+        self.latest = self.metrics_log.latest(step)
+        remove_later_pictures(self.directory, step)
+        self._terms = self._evaluation_terms(step)
+        self.record.write("running", step=step, evaluation=self._terms)
+        self.sample_writer = SampleWriter(self.experiment, self.directory, sampler)
+        self._sample_figures = SampleFigures(data) if data and sampler else None
+        self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, options.keep)
+        self.saver.newest = step if restored else None
+        self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
+        self._open += [self.sample_writer, self.saver, self._best_saver]
+        self._restore_monitors(evaluator)
+        records = self.metrics_log.records
+        self.loggers = [
+            GuardedLogger(name, logger(self.directory, records)) for name, logger in self.experiment.loggers.items()
+        ]
+        self._open += self.loggers
+
+    def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
+        """What the figures depend on, and the step since which they have been computed on these terms.
+
+        Figures computed with other features, sample counts or seeds are not comparable, so the best value restarts.
+        """
+        if self._evaluator is None:
+            return None
+        options, objective = self.experiment.train, self._evaluator.objective
+        terms = self._evaluator.terms | {
+            "samples": options.eval_samples,
+            "seed": self.experiment.seed,
+            "objective": objective and objective[0],
+        }
+        facts = self.record.before
+        before = facts.get("evaluation") or {}
+        metrics = stored.config_of(facts).get("metric") if facts else None
+        same = terms.items() <= before.items() and metrics == names.encode(self.experiment.config)["metric"]
+        return terms | {"since_step": before.get("since_step", 0) if same else step}
+
+    def _restore_monitors(self, evaluator: Evaluator | None) -> None:
+        """Take up what the run had observed by its checkpoint, so that it decides as if it had never stopped."""
+        self.collapse.restore(self.monitors.get("collapse", {}))
+        self.objective = ObjectiveTracker(
+            evaluator.objective if evaluator else None, self.experiment.train.patience
+        )
+        if self._terms is None:
+            return
+        if self.monitors.get("objective", {}).get("since_step") == self._terms["since_step"]:
+            self.objective.restore(self.monitors["objective"])
+            return
+        for record in self.metrics_log.records:  # a checkpoint of format 0, or on other terms
+            if record["step"] > self._terms["since_step"]:
+                self.objective.observe(record["step"], record)
+
+    def _monitor_states(self) -> dict[str, Any]:
+        objective = (
+            {} if self._terms is None else {"since_step": self._terms["since_step"]} | self.objective.state()
+        )
+        return {"collapse": self.collapse.state(), "objective": objective}
+
+    @property
+    def training(self) -> bool:
+        """Whether the run still trains: it has not diverged, or goes on in spite of that."""
+        return not self.divergence.stopped
+
+    @property
+    def improving(self) -> bool:
+        """Whether to keep training: early stopping is off, or the objective has improved within ``patience``."""
+        return not self.objective.stale
+
+    def record_call(self, at: int, metrics: Arrays, finite: Arrays, rate: float | None) -> None:
+        """Record the call that ended at step ``at``: its metrics ``[length]``, and which parameters are finite."""
+        if not self.training:
+            return
+        options = self.experiment.train
+        self.divergence.observe(at, metrics, finite)
+        self.latest.clear()
+        self.latest.update({name: float(values[-1]) for name, values in metrics.items()})
+        if self._samples is not None and self._samples[0] == at:
+            self.latest.update(self._figures_of(self._samples[1]))
+            self.collapse.observe(at, self.latest)
+        current = self._evaluated is not None and self._evaluated[0] == at and self.divergence.finite
+        evaluated = self._evaluated[1] if self._evaluated and current else {}
+        self.latest.update(evaluated)
+        if at % options.log_every == 0 or at == options.steps or evaluated:
+            record = self.metrics_log.write(at, self.latest, rate)
+            for logger in self.loggers:
+                logger.log(record)
+
+    def _figures_of(self, samples: Any) -> dict[str, float]:
+        return {} if samples is None or self._sample_figures is None else self._sample_figures(np.asarray(samples))
+
+    def sample(self, step: int, state: TrainState) -> None:
+        """Generate from the fixed latents, for ``record_call`` and ``draw``. Waits for nothing."""
+        self._samples = step, self.sample_writer.samples(state)
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Compute the metrics of this step, for ``record_call``. Waits for the device."""
+        assert self._evaluator is not None and self._sampler is not None
+        seed, n = self.experiment.seed, self.experiment.train.eval_samples
+        figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
+        self._evaluated = step, {f"eval/{name}": value for name, value in figures.items()}
+
+    def save_best(self, step: int, state: TrainState) -> None:
+        """Save the state of this step in ``best/`` if its objective is the best so far."""
+        if self._evaluated is None or not self.divergence.finite:
+            return
+        if self.objective.observe(step, self._evaluated[1]):
+            self._best_saver.save(step, state, self._monitor_states())
+
+    def evaluate_end(self, step: int, state: TrainState) -> None:
+        """Evaluate the last step where no call has: of a run that was resumed there, perhaps with other metrics."""
+        if self._terms is None or (self._evaluated and self._evaluated[0] == step):
+            return
+        if self._terms["since_step"] < step and any(name.startswith("eval/") for name in self.latest):
+            return
+        self.evaluate(step, state)
+        assert self._evaluated is not None
+        self.latest.update(self._evaluated[1])
+        record = self.metrics_log.amend(step, self.latest)
+        for logger in self.loggers:
+            logger.log({"step": step, "time": record["time"], **self._evaluated[1]})
+        self.save_best(step, state)
+
+    def draw(self, step: int, state: TrainState) -> None:
+        """Draw the samples of this step."""
+        if self._samples is None or self._samples[0] != step:
+            self.sample(step, state)
+        assert self._samples is not None
+        self.sample_writer.draw(*self._samples, state)
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Save in the background; never a state that is not finite."""
+        self._best_saver.wait()  # a resumed run relies on the best checkpoint that its monitors name
+        self.saver.wait()  # the pending save may be of this very step
+        if self.divergence.finite and self.saver.newest != step:
+            self.saver.save(step, state, self._monitor_states())
+
+    def check(self) -> None:
+        """Raise errors of background work, and pass finished pictures to the loggers; never waits."""
+        self.saver.check()
+        self._best_saver.check()
+        self._log_pictures(wait=False)
+
+    def finish(self) -> None:
+        """Wait for checkpoints and pictures that are being written."""
+        self.saver.wait()
+        self._best_saver.wait()
+        self._log_pictures(wait=True)
+
+    def _log_pictures(self, wait: bool) -> None:
+        for path in self.sample_writer.finished(wait):
+            for logger in self.loggers:
+                logger.picture(int(path.stem), path)
+
+    def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
+        """Write how the run ended; returns the last metrics, with those of its samples."""
+        options, final = self.experiment.train, dict(self.latest)
+        if self.training and "diversity" not in final:  # stopped, or resumed, at the end
+            final |= self._figures_of(self.sample_writer.samples(state))
+        if not self.divergence.facts:
+            self.collapse.observe_end(step, final)
+        if options.eigenvalues and self.training:
+            game, data, seed = self.experiment.game, self.experiment.dataset, self.experiment.seed
+            self.eigenvalues = eigenvalues.of_game(game, data, options.batch_size, seed, state, options.eigenvalues)
+        facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
+        facts |= {**self.divergence.facts, **self.collapse.facts, **self.eigenvalues, **self.objective.facts}
+        self.record.write(status, **facts)
+        return final
+
+    def report(self, reporter: Reporter, final: dict[str, float]) -> None:
+        """Print how the run ended, and where its files are."""
+        if self.divergence.facts:
+            at, player, what = (self.divergence.facts[f"diverged_{part}"] for part in ("at", "player", "in"))
+            reporter.warn(f"step {at}: the {player}'s {what} is not finite.")
+            newest = self.saver.newest
+            kept = "none was saved" if newest is None else f"checkpoint of step {newest}"
+            reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+        for line in self.collapse.advice(final, self.experiment.config):
+            reporter.warn(line)
+        if "modes" in final:
+            kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
+            reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
+        for line in self.objective.summary():
+            reporter.say(line)
+        if self.eigenvalues:
+            values = ", ".join(
+                f"{real:.3g}{imaginary:+.3g}i" for real, imaginary in self.eigenvalues["eigenvalues"]
+            )
+            reporter.say(f"game      {self.eigenvalues['verdict']}: eigenvalues of its Jacobian {values}")
+        if self.sample_writer.last is not None:
+            reporter.say(f"grid      {self.sample_writer.last}")
+        if self.saver.newest is not None:
+            reporter.say(f"checkpoint {self.directory / 'checkpoints' / str(self.saver.newest)}")
+        reporter.say(f"log       {self.metrics_log.path}")
+
+    def close(self) -> None:
+        for opened in self._open:
+            opened.close()
