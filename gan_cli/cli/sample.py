@@ -11,13 +11,12 @@ from gan_cli.cli.shell import check_target, exit_code, prepare_jax, show_warning
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
 from gan_cli.storage import files
+from gan_cli.views import DRAWINGS
 
 if TYPE_CHECKING:
     from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.sampling import Sampler
     from gan_cli.views.drawings import LatentRequest
-
-DRAWINGS = ("grid", "interpolation", "walk", "classes", "ganspace", "sefa", "activations")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,7 +190,7 @@ def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, as
         points = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
         pictures.write(options.out, pictures.scatter(points, points))
         return "points"
-    drawn = drawings.DRAWINGS[what](run, sampler, asked)
+    drawn = drawings.draw(what, run, sampler, asked)
     if isinstance(drawn, list):
         files.write_bytes(options.out, pictures.animate(drawn))
         return what

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,11 +12,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
+from gan_cli.cli import sweep_table
 from gan_cli.config.identity import is_free
-from gan_cli.storage import files, metrics_log
+from gan_cli.storage import files
 from gan_cli.storage.run_directory import facts_or_empty, holds_run
 
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
@@ -140,26 +137,26 @@ class Sweep:
         if self._live:
             if not self._live.is_started:
                 self._live.start()
-            self._live.update(table(self.jobs), refresh=True)
+            self._live.update(sweep_table.table(self.jobs), refresh=True)
 
     def write(self) -> None:
         """``sweep.json`` and ``sweep.csv``, whole at any moment."""
         found = self._before | {job.number: job.record() for job in self.jobs}
         records = [found[number] for number in sorted(found)]
         files.write_json(self.directory / "sweep.json", records)
-        files.write_bytes(self.directory / "sweep.csv", _csv(records).encode())
+        files.write_bytes(self.directory / "sweep.csv", sweep_table.csv_text(records).encode())
 
     def end(self) -> None:
         """Leave the table behind."""
         if self._live and self._live.is_started:
-            self._live.update(table(self.jobs), refresh=True)
+            self._live.update(sweep_table.table(self.jobs), refresh=True)
             self._live.stop()
             for job in self.jobs:
                 if complaint := job.complaint():
                     print(f"job {job.number}: {job.status}{complaint}")
         elif self.jobs:
             # Wide enough for whole paths where the output is a file.
-            Console(width=160).print(table(self.jobs))
+            Console(width=160).print(sweep_table.table(self.jobs))
 
 
 @contextlib.contextmanager
@@ -186,38 +183,8 @@ def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
         thread.join()
 
 
-def table(jobs: Sequence[Job]) -> Table:
-    """What sets each job apart, its status, newest figures and directory."""
-    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    shown = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
-    for job in jobs:
-        shown.add_row(
-            str(job.number),
-            escape(" ".join(override for override in job.overrides if override not in common)),
-            job.status,
-            "\n".join(_figures(job)),
-            str(job.directory),
-        )
-    return shown
-
-
 def _objective(facts: dict[str, Any]) -> float | None:
     return (facts.get("objective") or {}).get("value")
-
-
-def _figures(job: Job) -> list[str]:
-    if not job.started and job.exit_status is None:
-        return []
-    facts = job.facts
-    final = metrics_log.last(job.directory) if job.exit_status is None else facts.get("final", {})
-    told = [f"step {final['step']:,}"] if "step" in final else []
-    told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
-    told += [
-        f"{name} {final[name]:.4g}" for name in ("distance", "modes", "quality") if final.get(name) is not None
-    ]
-    if objective := facts.get("objective"):
-        told.append(f"best {objective['name']} {objective['value']:.4g}")
-    return told
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
@@ -238,18 +205,3 @@ def _asked(overrides: Sequence[str]) -> set[str]:
 def _past(overrides: Sequence[str]) -> set[str]:
     """Those that may not change when a run goes on."""
     return {override for override in overrides if not is_free(override.lstrip("+~").split("=")[0])}
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> str:
-    """A line a job: what was varied and each final figure in a column of its own."""
-    lines = []
-    for record in records:
-        varied = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)
-        apart = {key: record[key] for key in ("status", "dir", "objective")}
-        lines.append({"job": record["job"]} | varied | apart | record["final"])
-    columns = dict.fromkeys(column for line in lines for column in line)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_cli.data.feed import Feed
-from gan_cli.engine import devices
+from gan_cli.engine import devices, moving_average
 from gan_cli.engine.randomness import batch_keys, batch_numbers, step_key, stream
 from gan_cli.engine.state import TrainSetup, TrainState
 from gan_cli.types import ByPlayer, Metrics, Tree
@@ -22,7 +22,7 @@ from gan_cli.types import ByPlayer, Metrics, Tree
 Chunk = Any  # a jitted (state, arrays, length) -> (state, metrics, finite)
 
 
-def compile_chunk(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
+def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
     """The program that makes ``length`` steps in one call.
 
     Returns:
@@ -30,7 +30,7 @@ def compile_chunk(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
         ``feed`` draws batches from. ``metrics`` holds arrays ``[length]``, a value for each step; ``finite`` says
         of each player whether all its parameters are finite at the end.
     """
-    advance = scan_steps(parts, feed, batch_size, ema, freeze=False)
+    advance = scan_steps(setup, feed, batch_size, ema, freeze=False)
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
     def chunk(state: TrainState, arrays: Tree, length: int) -> tuple[TrainState, Metrics, Metrics]:
@@ -40,9 +40,9 @@ def compile_chunk(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
     return chunk
 
 
-def scan_steps(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Any:
+def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Any:
     """The scan over steps; with ``freeze``, a state that is no longer ``alive`` does not change."""
-    game, strategy, _, seed = parts
+    game, strategy, _, seed = setup
 
     def advance(state: TrainState, alive: Any, arrays: Tree, length: int) -> Any:
         def body(carry: tuple[TrainState, Any], given: Any) -> tuple[tuple[TrainState, Any], Metrics]:
@@ -53,14 +53,11 @@ def scan_steps(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float
                 keys = batch_keys(seed, before.step, strategy.batches)
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]
                 batches = [devices.split(feed.batch(arrays, row, keys[i])) for i, row in enumerate(rows)]
-            state, metrics = parts.step(before, batches, key)
+            state, metrics = setup.step(before, batches, key)
             if game.has_equilibrium:
                 metrics |= game.distance(state.params)
             metrics |= jax.lax.cond(last, _update_ratios, _no_ratios, before.params, state.params)
-            state = state._replace(
-                average={p: _mean(ema, mean, _sampled(parts, state, p)) for p, mean in before.average.items()},
-                average_state={p: _mean(ema, m, state.net_state[p]) for p, m in before.average_state.items()},
-            )
+            state = moving_average.advance(setup, before, state, ema)
             if freeze:
                 watched = [metrics[f"{player}/{what}"] for player in game.players for what in ("loss", "grad_norm")]
                 alive &= jnp.all(jnp.isfinite(jnp.stack(watched)))
@@ -81,10 +78,6 @@ def scan_steps(parts: TrainSetup, feed: Feed | None, batch_size: int, ema: float
     return advance
 
 
-def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
-    return jax.tree.map(lambda m, n: ema * m + (1 - ema) * n, mean, new)
-
-
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     """How large a player's change is beside what was changed: of the last step of a call only, since it costs."""
     change = jax.tree.map(lambda a, b: a - b, after, before)
@@ -96,14 +89,6 @@ def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
 
 def _no_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     return {f"{player}/update_ratio": jnp.zeros(()) for player in before}
-
-
-def _sampled(parts: TrainSetup, state: TrainState, player: str) -> Tree:
-    """The parameters to sample a player with: its own, unless its optimiser says otherwise."""
-    optimiser, params = parts.optimisers[player], state.params[player]
-    if optimiser.evaluation_params is None:
-        return params
-    return optimiser.evaluation_params(state.opt_state[player], params)
 
 
 def _all_finite(tree: Tree) -> jax.Array:

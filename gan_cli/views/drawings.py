@@ -6,7 +6,6 @@ A drawing takes the run and what was asked for, and gives a picture, or the fram
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +15,7 @@ from gan_cli.errors import UserError
 from gan_cli.trained import inspection
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import pictures
+from gan_cli.views import DRAWINGS, pictures
 
 _STEPS = 9  # pictures in a row, of an interpolation or a traversal
 _REACH = 4.0  # how far a traversal goes each way, in standard deviations of the latents
@@ -113,9 +112,10 @@ def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Ima
     return pictures.maps(shown, inspection.activations(sampler.game, run.state, np.asarray(normalise(shown)), both))
 
 
-DRAWINGS: dict[str, Any] = {
-    drawing.__name__: drawing for drawing in (grid, interpolation, walk, classes, sefa, ganspace, activations)
-}
+def draw(what: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
+    """The drawing of this name: one of ``gan_cli.views.DRAWINGS``."""
+    assert what in DRAWINGS
+    return globals()[what](run, sampler, asked)
 
 
 def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:

@@ -1,0 +1,32 @@
+"""The exponential moving average of the players' parameters, which is what is sampled."""
+
+from __future__ import annotations
+
+import jax
+
+from gan_cli.engine.state import TrainSetup, TrainState
+from gan_cli.types import Tree
+
+
+def advance(setup: TrainSetup, before: TrainState, state: TrainState, ema: float) -> TrainState:
+    """``state``, after a step from ``before``, with the averages advanced: ema * average + (1 - ema) * new.
+
+    The network state (batch statistics, spectral vectors) is averaged with the parameters, since the statistics of
+    other weights would not fit averaged ones.
+    """
+    return state._replace(
+        average={p: _mean(ema, mean, _evaluated(setup, state, p)) for p, mean in before.average.items()},
+        average_state={p: _mean(ema, mean, state.net_state[p]) for p, mean in before.average_state.items()},
+    )
+
+
+def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
+    return jax.tree.map(lambda m, n: ema * m + (1 - ema) * n, mean, new)
+
+
+def _evaluated(setup: TrainSetup, state: TrainState, player: str) -> Tree:
+    """The parameters to evaluate a player with: its own, unless its optimiser declares others."""
+    optimiser, params = setup.optimisers[player], state.params[player]
+    if optimiser.evaluation_params is None:
+        return params
+    return optimiser.evaluation_params(state.opt_state[player], params)
