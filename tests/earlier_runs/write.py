@@ -22,9 +22,9 @@ import numpy as np
 
 import gan_cli
 from gan_cli.engine import randomness
-from gan_cli.storage import checkpoint, provenance
-from gan_cli.storage.directory import runs
-from gan_cli.trained import saved
+from gan_cli.storage import checkpoints, provenance
+from gan_cli.storage.run_directory import runs
+from gan_cli.trained.restore import restore_run
 from gan_cli.trained.sampling import Sampler
 
 STEP, MORE = 20, 10
@@ -71,12 +71,12 @@ def main(folder: Path) -> None:
 
 def _expected(run: Path) -> dict[str, Any]:
     """What a later version must restore, and what its next step must be made of."""
-    loaded = saved.load(run, data=True)
+    loaded = restore_run(run, data=True)
     e, step = loaded.experiment, loaded.step
     assert e.dataset is not None and step == STEP
     arrays = {
         name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        for name, array in checkpoint._by_name(loaded.state).items()
+        for name, array in checkpoints.by_name(loaded.state).items()
     }
     indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
     sampler = Sampler(e.game)
