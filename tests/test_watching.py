@@ -17,6 +17,7 @@ from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.diversity import Diversity, vendi
 from gan_cli.metrics.fid import distance, moments
 from gan_cli.metrics.modes import coverage
+from gan_cli.storage.run_directory import facts as facts_of
 from gan_cli.training.monitors import CollapseMonitor
 
 
@@ -175,3 +176,23 @@ def test_frechet_distance():
     a, b = rng.standard_normal((200_000, 2)) * [1, 2], rng.standard_normal((200_000, 2)) * [3, 2] + [0, 5]
     np.testing.assert_allclose(distance(moments(a), moments(b)), 25 + 4, rtol=0.01)
     assert abs(distance(moments(a), moments(a))) < 1e-6
+
+
+def test_a_resumed_run_decides_as_one_that_never_stopped(tmp_path, monkeypatch):
+    """Low diversity before a stop and after it is twice in a row; evaluations without a better figure add up."""
+    monkeypatch.chdir(tmp_path)
+    low = [*TINY, "train.sample_every=4", "train.steps=12"]
+    gan_cli.train([*low, "name=whole"], quiet=True)
+    gan_cli.train([*low, "train.steps=4", "name=part"], quiet=True)
+    gan_cli.train(["resume=outputs/part", "train.steps=12"], quiet=True)
+    # At a rate of zero no evaluation is better than the first.
+    still = [*TINY, "metric=[sliced_wasserstein]", "features=random", "train.eval_every=4", "train.eval_samples=50",
+             "train.patience=3", "optim.lr=1e-30", "train.steps=40"]  # fmt: skip
+    gan_cli.train([*still, "name=patient"], quiet=True)
+    gan_cli.train([*still, "train.steps=12", "name=cut"], quiet=True)
+    (tmp_path / "outputs/cut/metrics.jsonl").unlink()  # the decision is the checkpoint's
+    gan_cli.train(["resume=outputs/cut", "train.steps=40"], quiet=True)
+    facts = {name: facts_of(tmp_path / "outputs" / name) for name in ("whole", "part", "patient", "cut")}
+    assert facts["whole"]["collapse_suspected_at"] == facts["part"]["collapse_suspected_at"] == 8
+    assert facts["patient"]["stopped_early_at"] == facts["cut"]["stopped_early_at"] == 16
+    assert facts["patient"]["objective"] == facts["cut"]["objective"]
