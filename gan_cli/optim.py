@@ -206,8 +206,8 @@ def schedule_free(
     if options.get("weight_clip") is not None:
         raise ValueError("weight_clip: is of the points where gradients are taken, not of those that are sampled")
 
-    def wrap(moves: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
-        return optax.contrib.schedule_free(moves, rate, b1=b1)
+    def wrap(updates: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
+        return optax.contrib.schedule_free(updates, rate, b1=b1)
 
     def evaluation_params(state: Any, params: Any) -> Any:
         free = optax.contrib.ScheduleFreeState
@@ -220,7 +220,9 @@ def schedule_free(
 
 def _chain(
     method: optax.GradientTransformation,
-    wrap: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] = lambda moves, rate: moves,
+    wrap: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] = lambda updates, rate: (
+        updates
+    ),
     *,
     lr: float,
     schedule: str = "constant",

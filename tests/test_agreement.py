@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gan_cli.metrics import fid, precision_recall
-from gan_cli.metrics import inception_score as score
-from gan_cli.metrics import kid as kernel
+from gan_cli.metrics import fid, inception_score, kid, precision_recall
 
 fidelity = pytest.importorskip(
     "fidelity", reason="pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
@@ -37,14 +35,14 @@ def test_kid_of_the_same_subsets():
     rng = np.random.default_rng(1)
     rows = np.array([[rng.choice(len(x), 100, replace=False) for x in (fake, real)] for _ in range(5)])
     expected = [fidelity.metric_kid.kernel_mmd(fake[a], real[b]) for a, b in rows]
-    np.testing.assert_allclose(kernel.of_subsets(fake, real, rows), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(kid.of_subsets(fake, real, rows), expected, atol=1e-5, rtol=0)
 
 
 def test_inception_score():
     logits = (4 * np.random.default_rng(0).standard_normal((1000, 30))).astype(np.float32)
     shuffled = fidelity.torch.from_numpy(logits[np.random.default_rng(7).permutation(1000)])
     expected = fidelity.metric_isc.isc_features_to_metric(shuffled, splits=10, shuffle=False)
-    assert score.inception_score()(logits, 7) == pytest.approx(
+    assert inception_score.inception_score()(logits, 7) == pytest.approx(
         {
             "inception_score": expected[fidelity.metric_isc.KEY_METRIC_ISC_MEAN],
             "inception_score_std": expected[fidelity.metric_isc.KEY_METRIC_ISC_STD],

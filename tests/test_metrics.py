@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from gan_cli.metrics import classes, density_coverage, fid, neighbours, precision_recall
-from gan_cli.metrics import inception_score as score
-from gan_cli.metrics import kid as kernel
-from gan_cli.metrics import nearest_training as memory
-from gan_cli.metrics import sliced_wasserstein as wasserstein
+from gan_cli.metrics import (
+    classes,
+    density_coverage,
+    fid,
+    inception_score,
+    kid,
+    nearest_training,
+    neighbours,
+    precision_recall,
+    sliced_wasserstein,
+)
 
 
 def normal(n: int, f: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -79,9 +85,9 @@ def test_fid_infinity_takes_most_of_the_bias_away():
 
 
 def test_kid_is_zero_within_its_interval_for_equal_distributions():
-    found = kernel.kid()(normal(600, 16, 0), normal(500, 16, 1), 0)
+    found = kid.kid()(normal(600, 16, 0), normal(500, 16, 1), 0)
     assert found["kid_low"] < 0 < found["kid_high"]
-    apart = kernel.kid()(normal(600, 16, 0, 0.5), normal(500, 16, 1), 0)
+    apart = kid.kid()(normal(600, 16, 0, 0.5), normal(500, 16, 1), 0)
     assert 0 < apart["kid_low"] < apart["kid"] < apart["kid_high"]
 
 
@@ -90,7 +96,7 @@ def test_kid_interval_covers_the_closed_form():
     d, std = 0.7, np.float32(0.3)
     truth = 3 * d**2 + 3 * d**4 + (d**3 + 3 * d * std**2) ** 2
     fake, real = (std * normal(20_000, 1, seed).reshape(100, 200, 1) for seed in (0, 1))
-    found = [kernel.kid(subsets=30)(fake[i] + d, real[i], i) for i in range(100)]
+    found = [kid.kid(subsets=30)(fake[i] + d, real[i], i) for i in range(100)]
     assert np.mean([one["kid"] for one in found]) == pytest.approx(truth, rel=0.05)
     assert 90 <= sum(one["kid_low"] < truth < one["kid_high"] for one in found) <= 100
 
@@ -136,13 +142,13 @@ def test_manifold_figures_of_known_sets():
 
 def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
     training, held_out, fresh = (normal(400, 8, seed) for seed in range(3))
-    copied = memory.nearest_training()(training + 1e-3 * normal(400, 8, 3), training, held_out)
-    sound = memory.nearest_training()(fresh, training, held_out)
+    copied = nearest_training.nearest_training()(training + 1e-3 * normal(400, 8, 3), training, held_out)
+    sound = nearest_training.nearest_training()(fresh, training, held_out)
     assert copied["memorised"] == 1 and copied["copying"] > 0.99 and copied["copying_z"] < -20
     assert copied["nearest_training"] < 0.01 < copied["nearest_training_held_out"]
     assert sound["memorised"] == 0 and sound["copying"] == pytest.approx(0.5, abs=0.06)
     # Against itself every pair of distances ties or has its mirror image.
-    even = memory.nearest_training()(held_out, training, held_out)
+    even = nearest_training.nearest_training()(held_out, training, held_out)
     assert (even["copying"], even["copying_z"]) == (0.5, 0)
 
 
@@ -151,20 +157,22 @@ def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
 
 def test_sliced_wasserstein_of_a_shift():
     x, shift = normal(300, 12), np.linspace(-1, 1, 12, dtype=np.float32)
-    found = wasserstein.sliced_wasserstein(projections=500)(x + shift, x, 0)["sliced_wasserstein"]
+    found = sliced_wasserstein.sliced_wasserstein(projections=500)(x + shift, x, 0)["sliced_wasserstein"]
     assert found == pytest.approx(np.linalg.norm(shift) / np.sqrt(12), rel=0.1)
-    assert wasserstein.sliced_wasserstein()(x[::-1], x, 0)["sliced_wasserstein"] == pytest.approx(0, abs=1e-5)
+    assert sliced_wasserstein.sliced_wasserstein()(x[::-1], x, 0)["sliced_wasserstein"] == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_inception_score_of_known_answers():
-    unsure = score.inception_score()(np.ones((100, 7), np.float32), 0)
+    unsure = inception_score.inception_score()(np.ones((100, 7), np.float32), 0)
     assert unsure == pytest.approx({"inception_score": 1, "inception_score_std": 0})
     # All ten classes equally often, each for certain: ten. So certain that the rest is zero to the last digit, and
     # an eleventh class that none has.
     for certain in (50, 2000):
         sure = certain * np.eye(11, dtype=np.float32)[np.arange(1000) % 10]
-        assert score.inception_score(splits=1)(sure, 0)["inception_score"] == pytest.approx(10, rel=1e-6)
-    assert score.inception_score()(sure[::10], 0)["inception_score"] == pytest.approx(1, rel=1e-6)
+        assert inception_score.inception_score(splits=1)(sure, 0)["inception_score"] == pytest.approx(10, rel=1e-6)
+    assert inception_score.inception_score()(sure[::10], 0)["inception_score"] == pytest.approx(1, rel=1e-6)
 
 
 def test_classes():

@@ -12,7 +12,7 @@ from conftest import TINY, command, environment
 import gan_cli
 from gan_cli.config.build import experiment
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.metrics import eigenvalues as spectrum
+from gan_cli.metrics import eigenvalues
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.diversity import Diversity, vendi
 from gan_cli.metrics.fid import distance, moments
@@ -105,10 +105,10 @@ def test_arnoldi_finds_the_leading_eigenvalues():
     matrix = np.random.default_rng(0).standard_normal((60, 60))
     exact = np.linalg.eigvals(matrix)
     exact = exact[np.argsort(-np.abs(exact))]
-    full = spectrum.leading(lambda v: matrix @ v, 60, 60)
+    full = eigenvalues.leading(lambda v: matrix @ v, 60, 60)
     np.testing.assert_allclose(np.abs(full), np.abs(exact), rtol=1e-6)
     apart = np.diag([9.0, -7.0, 5.0] + [0.1] * 57) + 0.001 * matrix
-    np.testing.assert_allclose(spectrum.leading(lambda v: apart @ v, 60, 3).real, [9, -7, 5], rtol=1e-2)
+    np.testing.assert_allclose(eigenvalues.leading(lambda v: apart @ v, 60, 3).real, [9, -7, 5], rtol=1e-2)
 
 
 # With R1 of gamma 2 at the equilibrium: gamma/2 +- sqrt(gamma^2/4 - 1/4).

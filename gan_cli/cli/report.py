@@ -31,14 +31,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
-    given = options.directories
-    for one in given:
+    directories = options.directories
+    for one in directories:
         run_directory.runs(one)
-    if len(given) > 1 and not options.out:
+    if len(directories) > 1 and not options.out:
         raise UserError("--out FILE: say where the report of several directories is to be.")
-    out = options.out or given[0] / "report.html"
+    out = options.out or directories[0] / "report.html"
     check_target(out)
-    print(report.compare(given, out))
+    print(report.compare(directories, out))
     return 0
 
 

@@ -36,7 +36,7 @@ class Loader:
     def __init__(self, dataset: Dataset, order: Order, stack: bool, place: Callable[[Tree], Tree]):
         self._dataset, self._order, self._stack, self._place = dataset, order, stack, place
         self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="reader")
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._prefetcher = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._next: tuple[int, int, Future[Tree]] | None = None
 
     def longest(self, steps: int) -> int:
@@ -56,7 +56,7 @@ class Loader:
         return batches
 
     def _start(self, step: int, length: int) -> None:
-        self._next = (step, length, self._ahead.submit(self._read, step, length))
+        self._next = (step, length, self._prefetcher.submit(self._read, step, length))
 
     def _read(self, step: int, length: int) -> Tree:
         members = [self._dataset.take(indices, self._readers) for indices in self._order(step, length)]
@@ -64,5 +64,5 @@ class Loader:
         return self._place(together)
 
     def close(self) -> None:
-        self._ahead.shutdown(wait=True, cancel_futures=True)
+        self._prefetcher.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True)

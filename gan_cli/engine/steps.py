@@ -45,8 +45,8 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
     game, strategy, _, seed = setup
 
     def advance(state: TrainState, alive: Any, arrays: Tree, length: int) -> Any:
-        def body(carry: tuple[TrainState, Any], given: Any) -> tuple[tuple[TrainState, Any], Metrics]:
-            (before, alive), (drawn, last) = carry, given
+        def body(carry: tuple[TrainState, Any], per_step: Any) -> tuple[tuple[TrainState, Any], Metrics]:
+            (before, alive), (drawn, last) = carry, per_step
             key = step_key(seed, before.step)
             batches: list[Any] = [None] * strategy.batches
             if feed is not None:
@@ -70,8 +70,8 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
                 arrays, stream(seed, "order"), batch_numbers(state.step, length, strategy.batches), batch_size
             )
             drawn = devices.split(drawn, axis=2)
-        given = drawn, jnp.arange(length) == length - 1
-        (state, alive), metrics = jax.lax.scan(body, (state, alive), given, length=length)
+        per_step = drawn, jnp.arange(length) == length - 1
+        (state, alive), metrics = jax.lax.scan(body, (state, alive), per_step, length=length)
         finite = {player: _all_finite(state.params[player]) for player in game.players}
         return state, alive, metrics, devices.same(finite)
 

@@ -297,8 +297,8 @@ class GAN(Game):
     ) -> tuple[Any, Tree]:
         # A copy: the module's state must be new variables of the innermost trace.
         module = self.network(name, params, net_state)
-        given = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
-        y = module(*given, train=train, key=key)
+        inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        y = module(*inputs, train=train, key=key)
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
 

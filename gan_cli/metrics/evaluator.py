@@ -58,7 +58,7 @@ class Evaluator:
     ):
         self._metrics, self.extractor, self.data = metrics, extractor, data
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
-        self._known: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
+        self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
                 raise UserError(f"metric {name}: needs {lack}.")
@@ -66,11 +66,11 @@ class Evaluator:
                 raise UserError(f"metric {name}: needs {metric.minimum} samples and examples; there are {fewest}.")
         self.objective = self._objective(objective)
         found = self._of_data(data)
-        self._known |= {"real": found["features"], "real_classes": found.get("labels")}
+        self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
             assert data.held_out is not None
             aside = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
-            self._known["held_out"] = self._of_data(aside)["features"]
+            self._inputs["held_out"] = self._of_data(aside)["features"]
         self.features = self.extractor.name
         self.reference = f"{data.name}, {len(found['features']):,} examples"
 
@@ -112,7 +112,7 @@ class Evaluator:
     def nearest(self, examples: np.ndarray) -> np.ndarray:
         """For each of some examples, as they lie in files, the one of the reference that is nearest to it."""
         features, _ = self.extractor([examples])
-        found, _ = neighbours(features, self._known["real"])
+        found, _ = neighbours(features, self._inputs["real"])
         return self.data.take(_rows(self.data)[found])["examples"]
 
     def __call__(self, batches: Iterable[Any], seed: int = 0) -> dict[str, float]:
@@ -138,7 +138,7 @@ class Evaluator:
         if not np.isfinite(features).all():
             log.warning("the samples are not finite: no metric is computed")
             return {}
-        available = self._known | {
+        available = self._inputs | {
             "fake": features,
             "fake_logits": logits,
             "fake_classes": None if logits is None else logits.argmax(1),

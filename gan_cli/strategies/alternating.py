@@ -36,13 +36,13 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
         pull_back: Any = None
         for turn, batch in enumerate(batches):
             turn_key = jax.random.fold_in(key, turn)
-            given = {}
+            shared = {}
             if share:
                 # The last player does not move before its turn, so that its pass of the last round is its own.
                 fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
-                given = {"fake": jax.lax.stop_gradient(fake)}
+                shared = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
-                slope, net_state, found = gradient(game, player, state, batch, turn_key, **given)
+                slope, net_state, found = gradient(game, player, state, batch, turn_key, **shared)
                 state, more = update_player(state, player, optimisers[player], slope, net_state)
                 metrics |= found | more
         if share:
@@ -54,8 +54,8 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
         state, more = update_player(state, last, optimisers[last], slope, net_state)
         return state, metrics | found | more
 
-    moves = dict.fromkeys(first, n_critic) | {last: 1}
-    return Strategy(n_critic, moves, lambda params: (), step)
+    updates = dict.fromkeys(first, n_critic) | {last: 1}
+    return Strategy(n_critic, updates, lambda params: (), step)
 
 
 def _fake(game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any, dict]:

@@ -22,14 +22,16 @@ def extragradient(game: Game) -> Strategy:
         optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         metrics: Metrics = {}
-        ahead = state
+        extrapolated = state
         for turn, batch in enumerate(batches):
-            evaluate = field(game, ahead, batch, jax.random.fold_in(key, turn))
-            slopes, (net_state, found) = evaluate(ahead.params)
+            evaluate = field(game, extrapolated, batch, jax.random.fold_in(key, turn))
+            slopes, (net_state, found) = evaluate(extrapolated.params)
             # Every move starts from x, with the moments that the one before has left.
-            ahead, more = update_all(ahead._replace(params=state.params), optimisers, slopes, net_state)
+            extrapolated, more = update_all(
+                extrapolated._replace(params=state.params), optimisers, slopes, net_state
+            )
             metrics |= found | more
-        return ahead, metrics
+        return extrapolated, metrics
 
     return Strategy(
         2,

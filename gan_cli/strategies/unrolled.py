@@ -25,16 +25,16 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
 
-        def foresee(ahead: TrainState, nothing: None) -> tuple[TrainState, None]:
+        def foresee(foreseen: TrainState, nothing: None) -> tuple[TrainState, None]:
             for player in first:
-                slope, net_state, _ = gradient(game, player, ahead, batch, key)
-                ahead, _ = update_player(ahead, player, optimisers[player], slope, net_state)
-            return ahead, None
+                slope, net_state, _ = gradient(game, player, foreseen, batch, key)
+                foreseen, _ = update_player(foreseen, player, optimisers[player], slope, net_state)
+            return foreseen, None
 
         def loss(own: Tree) -> Any:
-            ahead = state._replace(params=state.params | {last: own})
-            ahead, _ = jax.lax.scan(foresee, ahead, None, length=depth)
-            return game.loss(last, ahead.params, ahead.net_state, batch, key, state.step)
+            foreseen = state._replace(params=state.params | {last: own})
+            foreseen, _ = jax.lax.scan(foresee, foreseen, None, length=depth)
+            return game.loss(last, foreseen.params, foreseen.net_state, batch, key, state.step)
 
         (value, (left, found)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[last])
         metrics: Metrics = {f"{last}/loss": value} | found

@@ -31,13 +31,13 @@ def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
 
 
 def gradient(
-    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **given: Any
+    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: Any
 ) -> tuple[Tree, ByPlayer, Metrics]:
     """The gradient of one player's loss in its own parameters, its evaluation's network state and metrics."""
 
     def loss(own: Tree) -> Any:
         params = state.params | {player: own}
-        return game.loss(player, params, state.net_state, batch, key, state.step, **given)
+        return game.loss(player, params, state.net_state, batch, key, state.step, **shared)
 
     (value, (net_state, metrics)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[player])
     return slope, net_state, {f"{player}/loss": value} | metrics

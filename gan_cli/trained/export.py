@@ -55,13 +55,13 @@ def write(run: RestoredRun, folder: Path) -> list[Path]:
         return game.decode({"generator": own["params"]}, {"generator": own["state"]}, latents, labels)
 
     (n,) = export.symbolic_shape("n")
-    given = [
+    inputs = [
         {name: jax.ShapeDtypeStruct(weight.shape, weight.dtype) for name, weight in weights.items()},
         jax.ShapeDtypeStruct((n, game.latent_dim), jnp.float32),
     ]
     if game.classes is not None:
-        given.append(jax.ShapeDtypeStruct((n,), jnp.int32))
-    program = export.export(jax.jit(generate), platforms=PLATFORMS)(*given)
+        inputs.append(jax.ShapeDtypeStruct((n,), jnp.int32))
+    program = export.export(jax.jit(generate), platforms=PLATFORMS)(*inputs)
     facts = {
         "latents": {"shape": ["n", game.latent_dim], "dtype": "float32", "distribution": "N(0, I)"},
         "labels": None if game.classes is None else {"shape": ["n"], "dtype": "int32", "classes": game.classes},

@@ -57,8 +57,8 @@ def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = No
         latents: ``[n, latent_dim]``, n several times larger than ``latent_dim``.
         labels: ``[n]``, of a conditional game.
     """
-    given = (latents,) if game.classes is None else (latents, labels)
-    early = game.network("generator", *averaged(state)).early(*map(jnp.asarray, given), train=False, key=_KEY)
+    inputs = (latents,) if game.classes is None else (latents, labels)
+    early = game.network("generator", *averaged(state)).early(*map(jnp.asarray, inputs), train=False, key=_KEY)
     y = np.asarray(early, np.float64).reshape(len(latents), -1)
     _, _, components = np.linalg.svd(y - y.mean(0), full_matrices=False)
     count = min(game.latent_dim, len(components))
