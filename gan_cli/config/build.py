@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import importlib
@@ -11,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from gan_cli.config import check, ensemble, identity
+from gan_cli.config import check, identity
+from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
 from gan_cli.data.capacity import available_memory
@@ -28,8 +26,7 @@ from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
-from gan_cli.storage import dotted
-from gan_cli.types import Batch, Game, Spec, Strategy
+from gan_cli.types import Game, Spec, Strategy
 
 
 @dataclass(frozen=True)
@@ -95,23 +92,6 @@ class Experiment:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """Several runs that differ in a few numbers, trained by one program.
-
-    Attributes:
-        members: each as the run that it replaces.
-        overrides: the values that set each apart, by dotted key.
-        varied: the same by key, arrays ``[members]``: the program's arguments.
-        make: what the program is made of, given one member's values, which may be traced.
-    """
-
-    members: tuple[Experiment, ...]
-    overrides: tuple[dict[str, Any], ...]
-    varied: dict[str, np.ndarray]
-    make: Callable[[dict[str, Any]], TrainSetup]
-
-
 def experiment(overrides: Sequence[str] = ()) -> Experiment:
     """The objects that a command line describes, checked and built, nothing trained.
 
@@ -139,7 +119,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     data = dataset(config) if spec is None else None
     spec = data.spec if data else spec
     others = _make(filled["logger"]) or {}, *evaluation_of(config)
-    whole = Experiment(config, _parts(filled, spec), data, Train(**filled["train"]), *others)
+    whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
     if data and data.size < whole.train.batch_size:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {data.size} examples."
@@ -155,25 +135,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
-    pairs = ensemble.members(config)
-    if not pairs:
-        return whole
-    _check_memory(whole, len(pairs))
-    members = tuple(
-        Experiment(
-            member,
-            _parts(check.from_environment(member), spec),
-            data,
-            Train(**member["train"]),
-            *others,
-        )
-        for _, member in pairs
-    )
-    overrides = tuple(values for values, _ in pairs)
-    varied = {key: _stacked(key, [values[key] for values in overrides]) for key in overrides[0]}
-    make = functools.partial(_vary, filled, spec)
-    _check_variable(make, varied, whole)
-    return dataclasses.replace(whole, ensemble=Ensemble(members, overrides, varied, make))
+    return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
@@ -187,7 +149,7 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
     return _make(check.from_environment(config)["dataset"]) or None
 
 
-def _parts(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
+def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
     needs = options_of(filled["game"]["_target_"], filled["modules"]).positional
     available = {
@@ -249,32 +211,6 @@ def _make(node: Any, label: str = "") -> Any:
         raise UserError(f"{label or node['_target_']}: {error}") from error
 
 
-# ------------------------------------------------------------------------------------------ ensembles
-
-
-def _vary(filled: dict[str, Any], spec: Spec | None, values: dict[str, Any]) -> TrainSetup:
-    varied = copy.deepcopy(filled)
-    for key, value in values.items():
-        dotted.put(varied, key, value)
-    return _parts(varied, spec)
-
-
-def _stacked(key: str, values: list[Any]) -> np.ndarray:
-    whole = all(isinstance(value, int) for value in values)
-    return np.array(values, np.uint32 if key == "seed" else np.int32 if whole else np.float32)
-
-
-def _check_memory(whole: Experiment, members: int) -> None:
-    """Refuse an ensemble whose states alone, with their gradients and one copy, would not fit."""
-    state = jax.eval_shape(lambda: init_state(whole.setup))
-    needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    if needed > available_memory():
-        raise UserError(
-            f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB where there are "
-            f"{available_memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
-        )
-
-
 def _check_eigenvalues(whole: Experiment) -> None:
     """Refuse more than there is memory for."""
     params = jax.eval_shape(lambda: init_state(whole.setup)).params
@@ -284,28 +220,3 @@ def _check_eigenvalues(whole: Experiment) -> None:
             f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB where there are "
             f"{available_memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
         )
-
-
-def _check_variable(
-    make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, np.ndarray], whole: Experiment
-) -> None:
-    """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
-    data, size = whole.dataset, whole.train.batch_size
-    batch: Any = None
-    if data is not None:
-        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
-        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
-    for key, values in varied.items():
-
-        def one_step(value: Any, key: str = key) -> Any:
-            parts = make({key: value})
-            state = init_state(parts)
-            return parts.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
-
-        try:
-            jax.eval_shape(one_step, jnp.asarray(values[0]))
-        except jax.errors.JAXTypeError:
-            raise UserError(
-                f"train.ensemble: {key} decides what is compiled, so that its values need a program each: "
-                f"--multirun {key}={','.join(map(str, values.tolist()))}"
-            ) from None
