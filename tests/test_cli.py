@@ -18,7 +18,7 @@ from PIL import Image
 import gan_cli
 from gan_cli.cli import launcher
 from gan_cli.cli.train import main
-from gan_cli.config import check, compose
+from gan_cli.config import check, compose, stored
 from gan_cli.errors import UserError
 
 # Arguments, and what the message must name: the key, the value, the near miss or the choices.
@@ -382,7 +382,7 @@ def test_nothing_hides_from_the_allow_list(node):
     ((group, value),) = node.items()
     hostile = checked | {group: checked[group] | value}
     with pytest.raises(UserError):
-        check.stored(hostile, [])
+        stored.load({"format": 1, "config": hostile}, [])
     assert check.stored(checked, []) == checked
 
 

@@ -253,14 +253,19 @@ def test_all_checkpoints_damaged():
 
 def test_another_dtype_or_shape_is_refused(tmp_path):
     state = {"a": np.ones((2, 3), np.float32)}
-    checkpoints.save(tmp_path / "checkpoints", 1, state, {"configuration": "x"}, 3)
-    step, (found,) = checkpoints.restore([(tmp_path, {"configuration": "x"})], state)
-    np.testing.assert_array_equal(found["a"], state["a"])
+    x, y = (checkpoints.Identity(name, None) for name in "xy")
+    checkpoints.save(tmp_path / "checkpoints", 1, state, x, 3, {"collapse": {"was_low": True}})
+    step, (found,) = checkpoints.restore([(tmp_path, x)], state)
+    np.testing.assert_array_equal(found.state["a"], state["a"])
+    assert found.monitors == {"collapse": {"was_low": True}}
+    assert checkpoints.restore(
+        [(tmp_path, checkpoints.Identity("y", None, ("x",)))], state
+    )  # as of an earlier version
     for like in ({"a": np.ones((2, 3), np.float16)}, {"a": np.ones((3, 2), np.float32)}, {"b": state["a"]}):
         with pytest.raises(UserError, match="architecture"):
-            checkpoints.restore([(tmp_path, {"configuration": "x"})], like)
+            checkpoints.restore([(tmp_path, x)], like)
     with pytest.raises(UserError, match="another configuration"):
-        checkpoints.restore([(tmp_path, {"configuration": "y"})], state)
+        checkpoints.restore([(tmp_path, y)], state)
     assert step == 1
 
 

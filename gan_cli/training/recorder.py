@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli.config import names, stored
+from gan_cli.config import stored
 from gan_cli.config.build import Experiment
 from gan_cli.engine.state import TrainState
 from gan_cli.loggers import GuardedLogger
@@ -93,8 +93,9 @@ class RunRecorder:
         }
         facts = self.record.before
         before = facts.get("evaluation") or {}
-        metrics = stored.config_of(facts).get("metric") if facts else None
-        same = terms.items() <= before.items() and metrics == names.encode(self.experiment.config)["metric"]
+        config = self.experiment.config
+        metrics = stored.load(facts, config["modules"], ())["metric"] if facts else None
+        same = terms.items() <= before.items() and metrics == config["metric"]
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     def _restore_monitors(self, evaluator: Evaluator | None) -> None:
