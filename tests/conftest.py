@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import importlib
 import logging
 import os
 import subprocess
@@ -44,6 +47,32 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = Path(os.environ.get("GAN_CLI_TEST_CACHE") or tmp_path_factory.getbasetemp().parent / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root)
     jax.config.update("jax_compilation_cache_dir", str(root))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+@pytest.fixture(autouse=True)
+def _cache_everything() -> None:
+    """By default what compiles within a second is not cached, which here is most; a test may have set a limit."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def forget_programs() -> None:
+    """Compiled programs leave this process; what is needed again comes from the shared cache.
+
+    The compiler has hundreds of megabytes for a deep network, which the C library keeps unless it is told.
+    """
+    jax.clear_caches()
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgets_programs() -> Iterator[None]:
+    """A process that runs many files does not grow with them."""
+    yield
+    forget_programs()
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +84,16 @@ def _logging() -> Iterator[None]:
         logger.removeHandler(handler)
         handler.close()
     logger.propagate = True
+
+
+def compared(module: str) -> Any:
+    """A module of PyTorch or torch-fidelity, for tests marked ``comparison``: these are no dependencies.
+
+    Where it is missing the test is skipped; with ``GAN_CLI_REQUIRE_COMPARISONS`` set, as in CI, it fails.
+    """
+    if os.environ.get("GAN_CLI_REQUIRE_COMPARISONS"):
+        return importlib.import_module(module)
+    return pytest.importorskip(module, reason="make test-comparisons installs what is compared with")
 
 
 _FIGURES: list[tuple[str, str]] = []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import compared
 
 from gan_cli.metrics import fid, inception_score, kid, precision_recall
 
-fidelity = pytest.importorskip(
-    "fidelity", reason="pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
-)
+pytestmark = pytest.mark.comparison
+
+
+@pytest.fixture(scope="module")
+def fidelity():
+    return compared("fidelity")
 
 
 def sets(n: int, m: int, features: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +26,7 @@ def sets(n: int, m: int, features: int = 96) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n", [2000, 60])
-def test_fid(n):
+def test_fid(fidelity, n):
     fake, real = sets(n, 1500)
     theirs = fidelity.metric_fid
     first, second = (theirs.fid_features_to_statistics(fidelity.torch.from_numpy(x)) for x in (fake, real))
@@ -30,7 +34,7 @@ def test_fid(n):
     assert fid.fid()(fake, real)["fid"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_kid_of_the_same_subsets():
+def test_kid_of_the_same_subsets(fidelity):
     fake, real = sets(500, 400)
     rng = np.random.default_rng(1)
     rows = np.array([[rng.choice(len(x), 100, replace=False) for x in (fake, real)] for _ in range(5)])
@@ -38,7 +42,7 @@ def test_kid_of_the_same_subsets():
     np.testing.assert_allclose(kid.of_subsets(fake, real, rows), expected, atol=1e-5, rtol=0)
 
 
-def test_inception_score():
+def test_inception_score(fidelity):
     logits = (4 * np.random.default_rng(0).standard_normal((1000, 30))).astype(np.float32)
     shuffled = fidelity.torch.from_numpy(logits[np.random.default_rng(7).permutation(1000)])
     expected = fidelity.metric_isc.isc_features_to_metric(shuffled, splits=10, shuffle=False)
@@ -52,7 +56,7 @@ def test_inception_score():
 
 
 @pytest.mark.parametrize("features", [96, 4])
-def test_precision_and_recall(features):
+def test_precision_and_recall(fidelity, features):
     fake, real = sets(700, 700, features)
     precision, recall = fidelity.metric_prc.calculate_precision_recall_full(
         *(fidelity.torch.from_numpy(x) for x in (fake, real)), neighborhood=3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -176,13 +175,24 @@ def test_a_watch_goes_by_what_it_was_asked_for(tmp_path):
 
 
 def test_a_damaged_archive_is_told_of(tmp_path):
-    """Whichever byte is wrong, reading it gives the arrays or one line."""
-    np.savez_compressed("x.npz", samples=np.random.default_rng(0).integers(0, 255, (4, 3, 3, 1), np.uint8))
+    """Whichever byte is wrong, reading it gives the arrays that were written, or a UserError of one line."""
+    samples = np.random.default_rng(0).integers(0, 255, (4, 3, 3, 1), np.uint8)
+    np.savez_compressed("x.npz", samples=samples)
     whole = Path("x.npz").read_bytes()
+    refused = []
     for i in range(len(whole)):
         Path("x.npz").write_bytes(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
-        with contextlib.suppress(UserError):
-            external_samples(Path("x.npz"))
+        try:
+            found = external_samples(Path("x.npz"))
+        except UserError as error:
+            assert "\n" not in str(error), f"byte {i}: {error}"
+            refused.append(i)
+        else:
+            assert found.examples.dtype == np.uint8, f"byte {i}"
+            np.testing.assert_array_equal(found.examples, samples, err_msg=f"byte {i}")
+            assert found.labels is None, f"byte {i}"
+    # Neither all of them, since some bytes say nothing of the arrays (a time, a version), nor few.
+    assert len(whole) / 2 < len(refused) < len(whole)
 
 
 def test_accuracy_is_of_the_data_held_out():

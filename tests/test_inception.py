@@ -10,18 +10,17 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from conftest import compared
 
 from gan_cli.errors import UserError
 from gan_cli.metrics import inception
 from gan_cli.metrics import torch_weights as torchfile
 
-REASON = "pip install torch==2.13.0, and pip install --no-deps torch-fidelity==0.4.0"
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A file of random weights, which the network is told to take for the right one."""
-    fidelity = pytest.importorskip("fidelity", reason=REASON)
+    fidelity = compared("fidelity")
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     fidelity.torch.save(fidelity.random_weights(), path)
     return path
@@ -33,11 +32,11 @@ def sides(weights):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
         params = inception.load(weights).params
-    import fidelity
-
+    fidelity = compared("fidelity")
     return lambda images: inception.apply(params, images), fidelity.extractor(weights)
 
 
+@pytest.mark.comparison
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
 def test_network_is_the_reference(sides, shape):
     ours, theirs = sides
@@ -86,8 +85,9 @@ def test_a_file_of_something_else_is_refused(tmp_path, found):
             torchfile.read(tmp_path / "weights.pth")
 
 
+@pytest.mark.comparison
 def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
-    torch = pytest.importorskip("torch", reason=REASON)
+    torch = compared("torch")
     base = torch.arange(24, dtype=torch.float32)
     saved = OrderedDict(
         plain=base.reshape(2, 3, 4),

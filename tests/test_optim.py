@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import compared
 
 from gan_cli import optim
 
@@ -76,6 +77,7 @@ def test_schedules(options, rates):
     np.testing.assert_allclose(-np.diff(np.concatenate([[[0.0]], points]), axis=0)[:, 0], rates, atol=1e-6)
 
 
+@pytest.mark.comparison
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -89,7 +91,7 @@ def test_schedules(options, rates):
     ],
 )
 def test_as_in_pytorch(ours, theirs):
-    torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")
+    torch = compared("torch")
     name, options = theirs
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     optimiser = getattr(torch.optim, name)([x], **options)
@@ -101,9 +103,10 @@ def test_as_in_pytorch(ours, theirs):
     np.testing.assert_allclose(points[-1], x.detach().numpy(), rtol=1e-4)
 
 
+@pytest.mark.comparison
 def test_b2_that_changes_as_in_pytorch():
     """R3GAN's trainer writes a new second decay into PyTorch's Adam before each move."""
-    torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")
+    torch = compared("torch")
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     optimiser = torch.optim.Adam([x], lr=0.05, betas=(0.5, 0.999))
     for t in range(10):

@@ -210,15 +210,29 @@ STATEFUL = [
 
 @pytest.mark.parametrize(("loss", "n_critic"), [("nonsaturating", 1), ("relativistic", 2)])
 def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
-    """One generator pass for both moves gives what two passes with the same latents give."""
+    """One generator pass for the moves of a batch gives what a pass for each, with the same latents, gives."""
     overrides = [*STATEFUL, f"loss={loss}", f"strategy.n_critic={n_critic}", "optim=sgd"]
-    shared = Program(experiment(overrides))
-    shared.run(4)
-    # Where the game shares no fakes, the strategy repeats the pass, from the same key, for each update.
-    monkeypatch.setattr(GAN, "shares_fakes", False)
-    plain = Program(experiment(overrides))
-    plain.run(4)
-    for a, b in zip(jax.tree.leaves(shared.state), jax.tree.leaves(plain.state), strict=True):
+    generate, passes = GAN.fake, []
+
+    def counted(*arguments, **named):
+        passes.append(arguments)
+        return generate(*arguments, **named)
+
+    monkeypatch.setattr(GAN, "fake", counted)
+
+    def trained(shares):
+        """The state after four steps, and how many generator passes the program was traced with."""
+        # Where the game shares no fakes, the strategy repeats the pass, from the same key, for each update.
+        monkeypatch.setattr(GAN, "shares_fakes", shares)
+        passes.clear()
+        program = Program(experiment(overrides))
+        program.run(4)
+        return program.state, len(passes)
+
+    (shared, few), (plain, many) = trained(True), trained(False)
+    # A pass for each discriminator update; in the plain form another for the generator's.
+    assert few and many * n_critic == few * (n_critic + 1)
+    for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 
 
