@@ -109,7 +109,7 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
     states = {
         step: {"w": np.random.default_rng(step).normal(size=(40, 50)), "n": np.int32(step)} for step in (1, 2)
     }
-    identity = {"configuration": "x"}
+    identity = checkpoints.Identity("x", None)
     for step, state in states.items():
         checkpoints.save(tmp_path / "run/checkpoints", step, state, identity, keep=2)
     outcomes: Counter[str] = Counter()
@@ -131,7 +131,8 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
             file.unlink()
         found = checkpoints.restore([(place, identity)], states[2])
         assert found is not None
-        step, (state,) = found
+        step, (restored,) = found
+        state = restored.state
         same = [np.array_equal(state[name], states[step][name]) for name in state]
         assert all(same), file  # nothing silently wrong
         outcomes["set aside, and the one before taken" if step == 1 else "harmless: not of the state"] += 1
@@ -144,11 +145,11 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
 
 
 def test_all_checkpoints_damaged_is_said(tmp_path):
-    state = {"w": np.ones(5)}
-    checkpoints.save(tmp_path / "checkpoints", 1, state, {}, keep=1)
+    state, identity = {"w": np.ones(5)}, checkpoints.Identity("x", None)
+    checkpoints.save(tmp_path / "checkpoints", 1, state, identity, keep=1)
     shutil.rmtree(tmp_path / "checkpoints/1/state")
     with pytest.raises(RunFailed, match="every checkpoint is damaged"):
-        checkpoints.restore([(tmp_path, {})], state)
+        checkpoints.restore([(tmp_path, identity)], state)
 
 
 def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
