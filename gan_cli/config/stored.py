@@ -35,7 +35,7 @@ def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     config = facts["config"]
     if facts.get("format", 0) == 0:
         named = {key: _named(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
-        config = _LACKED | named
+        config = named | {key: value for key, value in _LACKED.items() if key not in named}
     return config
 
 
