@@ -200,7 +200,7 @@ def test_accuracy_is_of_the_data_held_out():
     data = few(mnist5k())
     alone = Dataset(data.name, data.spec, data.examples, data.labels)
     one, other = Classifier(data), Classifier(alone)
-    assert one.digest != other.digest and (one.judged_on, other.judged_on) == (500, 40)
+    assert one.digest != other.digest and (one.tested_on, other.tested_on) == (500, 40)
 
 
 def test_stops_early_and_watches(tmp_path):

@@ -39,8 +39,8 @@ class Experiment:
         dataset: the training data, or None where the game takes none.
         train: how long to train and how often to report.
         loggers: by name, ``(directory, records) -> Logger``.
-        metrics: by name, what samples are judged by.
-        features: ``(dataset) -> Extractor``: what they are judged in.
+        metrics: by name, what samples are evaluated with.
+        features: ``(dataset) -> Extractor``: the features that they are evaluated in.
         ensemble: the members that are trained at once, or None for a single run.
     """
 

@@ -46,7 +46,7 @@ class Classifier:
     Attributes:
         params: the weights.
         accuracy: the share of the held-out examples that it names right.
-        judged_on: their number.
+        tested_on: their number.
         digest: of all that the weights depend on.
     """
 
@@ -74,11 +74,11 @@ class Classifier:
             tests = {"examples": data.held_out, "labels": data.held_out_labels} if held_out else data.take(tested)
             right = self(normalise(jnp.asarray(tests["examples"])))[1].argmax(1) == tests["labels"]
             stored = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
-            return stored | {"accuracy": np.array(right.mean()), "judged_on": np.array(len(right))}
+            return stored | {"accuracy": np.array(right.mean()), "tested_on": np.array(len(right))}
 
         found = cache.arrays("classifier", self.digest, make)
         self.params = jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
-        self.accuracy, self.judged_on = float(found["accuracy"]), int(found["judged_on"])
+        self.accuracy, self.tested_on = float(found["accuracy"]), int(found["tested_on"])
 
     def _train(self, params: nnx.State) -> nnx.State:
         taken = self._data.take(self._rows)

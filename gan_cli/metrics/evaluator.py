@@ -35,7 +35,7 @@ class Evaluator:
         metrics: by name.
         extractor: of features.
         data: the reference.
-        samples: how many there will be to judge.
+        samples: how many there will be to evaluate.
         objective: the figure that says which samples are the best; None is the first that has a better and a worse.
 
     Attributes:

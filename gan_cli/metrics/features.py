@@ -1,7 +1,7 @@
 """What turns examples into features: the space in which samples and data are compared.
 
 Each is a function of the reference data set, and says with every result which it was. Images come as uint8 in
-0..255, as they lie in a file, so that samples of any program are judged alike; points come as they are.
+0..255, as they lie in a file, so that samples of any program are evaluated alike; points come as they are.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def classifier(data: Dataset) -> Extractor:
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return network.apply(params, normalise(x))
 
-    told = f"classifier ({network.accuracy:.1%} of {network.judged_on:,} held-out {data.name} examples right)"
+    told = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
     return Extractor(told, network.digest, network.params, apply, gives_logits=True, of_classes=True)
 
 

@@ -35,8 +35,8 @@ class CheckpointEvaluator:
         every: whether all the metrics must be possible; otherwise those that are not are left out.
         num: samples of each; fewer where there are not as many.
         seed: of the latents, and of what metrics draw.
-        raw: whether to judge the generator as trained, instead of its moving average.
-        reference: the data to judge against, instead of those that a run was trained on.
+        raw: whether to evaluate the generator as trained, instead of its moving average.
+        reference: the data to compare with, instead of those that a run was trained on.
         modules: further modules that a run's configuration may name.
         draw_neighbours: ``(folder, samples, neighbours)``: draws images above their nearest training examples.
     """
@@ -60,13 +60,13 @@ class CheckpointEvaluator:
         self._evaluators: dict[str, Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
         self._samplers: dict[Path, Sampler] = {}
-        self._last: Dataset | None = None  # what the last run was judged against
+        self._last: Dataset | None = None  # what the last run was compared with
 
     def run(self, path: Path, *, best: bool = False, step: int | None = None) -> dict[str, Any]:
         """The figures of the run's samples, and all that they depend on; its directory keeps them too.
 
         Raises:
-            UserError: there is no such run or checkpoint, or it cannot be judged by these metrics.
+            UserError: there is no such run or checkpoint, or these metrics cannot evaluate it.
         """
         run, evaluator = self._load(path, best, step)
         samples = self._sampler(run).numbered(run.state, self._seed, self._num)
@@ -78,7 +78,7 @@ class CheckpointEvaluator:
         """The figures of examples in an image folder or an archive.
 
         Raises:
-            UserError: there are none, or nothing to judge them against.
+            UserError: there are none, or nothing to compare them with.
         """
         reference = self._reference or self._last
         if reference is None:
