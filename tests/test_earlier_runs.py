@@ -16,7 +16,7 @@ import gan_cli
 from gan_cli.cli.eval import main as gan_eval
 from gan_cli.cli.report import main as gan_report
 from gan_cli.cli.sample import main as gan_sample
-from gan_cli.config import names
+from gan_cli.config import identity, names, stored
 from gan_cli.config.build import experiment
 from gan_cli.engine import randomness
 from gan_cli.errors import UserError
@@ -122,6 +122,33 @@ def test_an_option_that_is_gone_is_named(tmp_path):
 def test_names_stand_for_targets(overrides):
     """What is stored has no path of this package, and describes the same objects."""
     config = experiment(overrides).config
-    stored = names.encode(config)
-    assert "gan_cli." not in json.dumps(stored) and "_partial_" not in json.dumps(stored)
-    assert names.decode(stored) == config
+    encoded = names.encode(config)
+    assert "gan_cli." not in json.dumps(encoded) and "_partial_" not in json.dumps(encoded)
+    assert names.decode(encoded) == config
+
+
+def test_the_command_that_started_a_run_also_resumes_it(tmp_path, monkeypatch):
+    """model=dirac leaves out options that have defaults: those are no change of the past."""
+    monkeypatch.chdir(tmp_path)
+    command = ["experiment=dirac_gan", "name=x", "logger=none"]
+    gan_cli.train([*command, "train.steps=20"], quiet=True)
+    assert gan_cli.train([*command, "train.steps=30", "resume=auto"], quiet=True).step == 30
+
+
+@pytest.mark.parametrize(
+    ("generator", "name"),
+    [({"_target_": "mynets.Gen"}, "mlp"), (None, "mlp"), ({"_target_": "gan_cli.models.dcgan.Generator"}, "dcgan")],
+)
+def test_a_model_of_format_0_has_a_name_whatever_its_generator(generator, name):
+    model = {"_target_": "gan_cli.models.Model", "generator": generator}
+    assert stored.config_of({"config": {"model": model}})["model"]["_choice_"] == name
+
+
+def test_damaged_facts_are_no_earlier_fingerprints():
+    config = experiment([]).config
+    facts = {"format": 1, "config": names.encode(config), "fingerprint": identity.fingerprint(config)}
+    for damaged in (None, 7, [{}], "x"):
+        found = stored.earlier_fingerprints(facts | {"earlier_fingerprints": damaged}, config)
+        assert found == (facts["fingerprint"],)
+    assert stored.earlier_fingerprints(facts | {"format": []}, config) == (facts["fingerprint"],)
+    assert stored.earlier_fingerprints({"config": 3}, config) == stored.earlier_fingerprints({}, config) == ()

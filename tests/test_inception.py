@@ -13,8 +13,7 @@ import pytest
 from conftest import compared
 
 from gan_cli.errors import UserError
-from gan_cli.metrics import inception
-from gan_cli.metrics import torch_weights as torchfile
+from gan_cli.metrics import inception, torch_weights
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def zipped(path, described):
 
 
 def chained(path, described):
-    before = [pickle.dumps(x) for x in (torchfile._MAGIC, 1001, {"little_endian": True})]
+    before = [pickle.dumps(x) for x in (torch_weights._MAGIC, 1001, {"little_endian": True})]
     path.write_bytes(b"".join(before) + described + pickle.dumps([]))
 
 
@@ -73,7 +72,7 @@ def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, written, where):
     for evil in (Malicious(os.mkdir, str(tmp_path / "ran")), Malicious(eval, "open('ran', 'w')"), zipped):
         written(tmp_path / "weights.pth", pickle.dumps(where(evil)))
         with pytest.raises(ValueError, match=r"it would call \w+\.\w+.*: refused"):
-            torchfile.read(tmp_path / "weights.pth")
+            torch_weights.read(tmp_path / "weights.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
 
@@ -82,7 +81,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, found):
     for written in (zipped, chained):
         written(tmp_path / "weights.pth", pickle.dumps(found))
         with pytest.raises(ValueError, match="something else than a dictionary of tensors"):
-            torchfile.read(tmp_path / "weights.pth")
+            torch_weights.read(tmp_path / "weights.pth")
 
 
 @pytest.mark.comparison
@@ -102,7 +101,7 @@ def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
     for new in (True, False):
         path = tmp_path / f"{new}.pth"
         torch.save(saved, path, _use_new_zipfile_serialization=new)
-        read = torchfile.read(path)
+        read = torch_weights.read(path)
         assert list(read) == list(saved)
         for name, expected in saved.items():
             expected = expected.detach().numpy()
@@ -112,10 +111,10 @@ def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
         for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:length])
             with pytest.raises(ValueError, match=r"."):
-                torchfile.read(path)
+                torch_weights.read(path)
         torch.save({"wide": torch.zeros(1).expand(10**12)}, path, _use_new_zipfile_serialization=new)
         with pytest.raises(ValueError, match="wide reaches beyond its storage"):
-            torchfile.read(path)
+            torch_weights.read(path)
 
 
 def test_load_says_what_is_wrong_and_where_the_file_comes_from(tmp_path, monkeypatch):

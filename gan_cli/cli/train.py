@@ -93,7 +93,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         directory, continues = _directory(composed, parsed)
         if continues:
             earlier = stored.load(resume.read(directory), modules)
-            now = check.resolve(compose.ours(composed))
+            now = check.with_defaults(check.resolve(compose.ours(composed)), modules)
             merged = resume.merge(earlier, now, parsed, lambda o: compose.is_group(hydra, o))
             checked = check.check(merged | {"modules": modules}, modules)
             # The run's own .hydra stays what its first start wrote.

@@ -132,6 +132,17 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: 
     return checked
 
 
+def with_defaults(node: Any, modules: Sequence[str] = ()) -> Any:
+    """``node`` with the options that it leaves out at their defaults, as ``check`` fills them in; not checked."""
+    if not isinstance(node, Mapping):
+        return node
+    filled = {key: with_defaults(value, modules) for key, value in node.items()}
+    if "_target_" not in node:
+        return filled
+    options = options_of(str(node["_target_"]), modules).options.items()
+    return filled | {name: o.default for name, o in options if name not in filled and o.default is not UNKNOWN}
+
+
 def _checked(value: Any, annotation: Any, key: str) -> Any:
     if isinstance(value, str) and value == "???":
         raise UserError(f"{key}: a value is needed, e.g. {key}=...")

@@ -25,7 +25,11 @@ def free_leaves(config: Mapping[str, Any]) -> list[str]:
 def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The options of ``config`` that are not as in ``default``: ``key``, ``default`` (or None) and ``value``."""
     usual = dict(leaves(encode(default)))
-    apart = [(key, value) for key, value in leaves(encode(config)) if key not in usual or usual[key] != value]
+    apart = [
+        (key, value)
+        for key, value in leaves(encode(config))
+        if not key.endswith("._partial_") and (key not in usual or usual[key] != value)
+    ]
     return [{"key": key, "default": usual.get(key), "value": value} for key, value in apart]
 
 

@@ -33,7 +33,7 @@ _LACKED = {"penalty": {}, "augment": {}, "metric": {}, "features": {CHOICE: "aut
 def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that ``run.json`` holds, with option names, whatever its format."""
     config = facts["config"]
-    if facts.get("format", 0) == 0:
+    if config and facts.get("format", 0) == 0:
         named = {key: _named(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
         config = named | {key: value for key, value in _LACKED.items() if key not in named}
     return config
@@ -70,14 +70,17 @@ def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) ->
     """
     if not isinstance(facts.get("config"), dict):
         return ()
-    free = _FREE.get(facts.get("format", 0), FREE)
+    version = facts.get("format", 0)
+    free = _FREE.get(version, FREE) if isinstance(version, int) else FREE
     determined = {key: value for key, value in leaves(facts["config"]) if not identity.is_free(key, free)}
     if hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest() != facts.get("fingerprint"):
         return ()
     modules = config.get("modules", ())
     if identity.determining(load(facts, modules, ())) != identity.determining(config):
         return ()
-    return (*facts.get("earlier_fingerprints", ()), facts["fingerprint"])
+    earlier = facts.get("earlier_fingerprints")
+    known = [one for one in earlier if isinstance(one, str)] if isinstance(earlier, list) else []
+    return (*known, facts["fingerprint"])
 
 
 def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
@@ -91,6 +94,8 @@ def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
     del inner["_target_"]
     name = _RENAMED.get(target, target.rpartition(".")[2])
     if group == "model":  # gan_cli.models.Model of gan_cli.models.mlp.Generator
-        network = target if path else str(node.get("generator", {}).get("_target_", ""))
-        name = network.split(".")[-2] if network.count(".") > 1 else name
+        generator = node.get("generator")
+        network = target if path else str(generator.get("_target_", "") if isinstance(generator, dict) else "")
+        # A generator of the user's own has no file here; all files of the group share their root's target.
+        name = network.split(".")[-2] if network.startswith("gan_cli.models.") else "mlp"
     return {CHOICE: name} | inner

@@ -16,7 +16,7 @@ class TrainState(NamedTuple):
     """Everything that a step changes.
 
     Attributes:
-        step: number of steps made, an int32 scalar (None where it stands apart, see ``Many``).
+        step: number of steps made, an int32 scalar (None where it stands apart, see ``EnsembleState``).
         params: parameters by player.
         net_state: batch statistics and spectral vectors by player.
         opt_state: optimiser state by player.

@@ -57,6 +57,9 @@ class Evaluator:
         objective: str | None = None,
     ):
         self._metrics, self.extractor, self.data = metrics, extractor, data
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise UserError(f"metric {name}: must be a function of its options that returns a Metric.")
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():

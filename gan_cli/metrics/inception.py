@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from gan_cli.errors import UserError
-from gan_cli.metrics import torch_weights as torchfile
+from gan_cli.metrics import torch_weights
 
 SOURCES = (
     "The field's file is pt_inception-2015-12-05-6726825d.pth of the GitHub release fid_weights of "
@@ -91,7 +91,7 @@ def load(path: Path) -> Network:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != SHA256:
             raise UserError(f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. {SOURCES}")
-        tensors = torchfile.read(path)
+        tensors = torch_weights.read(path)
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"features.weights={path}: {told}. {SOURCES}") from error

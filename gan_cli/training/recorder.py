@@ -92,9 +92,9 @@ class RunRecorder:
             "objective": objective and objective[0],
         }
         facts = self.record.before
-        before = facts.get("evaluation") or {}
+        before = (facts.get("evaluation") or {}) if isinstance(facts.get("config"), dict) else {}
         config = self.experiment.config
-        metrics = stored.load(facts, config["modules"], ())["metric"] if facts else None
+        metrics = stored.load(facts, config["modules"], ())["metric"] if before else None
         same = terms.items() <= before.items() and metrics == config["metric"]
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 

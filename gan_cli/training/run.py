@@ -1,4 +1,4 @@
-"""A run's life: where it starts from, its steps, what it writes, and how it agree_to_stop.
+"""A run's life: where it starts from, its steps, what it writes, and how it ends.
 
 ``train`` reads from top to bottom as the story of a run, of one GAN or of an ensemble. Everything lies in the run's
 directory, and from there it can be resumed: see the README for what is in it.
@@ -50,7 +50,7 @@ class Run:
         status: finished, stopped, diverged or failed.
         step: the last step made.
         metrics: the last logged metrics, with those of the final samples.
-        exit_status: what the process that trained it agree_to_stop with.
+        exit_status: what the process that trained it ends with.
         members: the runs of an ensemble; of a single run, none.
         objective: the best value of the figure that a sweep optimises, or None where nothing was evaluated.
     """

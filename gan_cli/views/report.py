@@ -112,7 +112,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
     pictures = [(step, _picture(picture)) for step, picture, _ in shown]
     return {
         **_summary(name, path, facts),
-        "config": list(leaves(config_of(facts))),
+        "config": _options(facts),
         "differences": _differences(facts.get("differences")),
         "notes": _notes(facts),
         "error": facts.get("traceback") or facts.get("error"),
@@ -137,7 +137,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
-        "config": list(leaves(config_of(facts))),
+        "config": _options(facts),
         "picture": _picture(pictures[-1][1]) if small else None,
         "drawn_at": pictures[-1][0] if pictures else None,
     }
@@ -215,7 +215,13 @@ def _differences(told: Any) -> list[tuple[str, Any, Any]] | None:
     if not isinstance(told, list):
         return None
     rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in told if isinstance(one, dict)]
-    return [row for row in rows if row[0] != "name"]
+    return [row for row in rows if row[0] != "name" and not row[0].endswith("_partial_")]
+
+
+def _options(facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The options of a run by dotted key; groups of which nothing was chosen are left out."""
+    found = leaves(config_of(facts))
+    return [(key, value) for key, value in found if value != {} and not key.endswith("_partial_")]
 
 
 def _varied(runs: list[dict[str, Any]]) -> list[str]:
