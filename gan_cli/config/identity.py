@@ -40,4 +40,9 @@ def is_free(key: str, free: Collection[str] = FREE) -> bool:
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A SHA-256 of the options that determine a run's past."""
-    return hashlib.sha256(json.dumps(determining(config), sort_keys=True).encode()).hexdigest()
+    return digest(determining(config))
+
+
+def digest(options: Mapping[str, Any]) -> str:
+    """A SHA-256 of flat options, whatever their order."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +71,7 @@ def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) ->
     version = facts.get("format", 0)
     free = _FREE.get(version, FREE) if isinstance(version, int) else FREE
     determined = {key: value for key, value in leaves(facts["config"]) if not identity.is_free(key, free)}
-    if hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest() != facts.get("fingerprint"):
+    if identity.digest(determined) != facts.get("fingerprint"):
         return ()
     modules = config.get("modules", ())
     if identity.determining(load(facts, modules, ())) != identity.determining(config):
