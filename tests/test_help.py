@@ -154,7 +154,9 @@ def test_cfg_prints_what_runs(capsys, tmp_path, monkeypatch):
 
 
 def test_the_page_of_all_options_is_up_to_date():
-    done = subprocess.run([sys.executable, "scripts/reference", "--check"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "scripts/reference", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
