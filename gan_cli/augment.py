@@ -2,8 +2,8 @@
 
 Each choice is one ``Augment``. Several augmentations apply in the order of the list, and packing applies last. All
 of them are differentiable with respect to the examples, so that gradients reach the generator. Penalties also
-receive augmented examples: R1 differentiates with respect to the augmented example, as in the code of Zhao et al. for
-CIFAR. Karras et al. (2020) differentiate with respect to the image before augmentation.
+receive augmented examples: R1 differentiates with respect to the augmented example, as in the code of Zhao et al.
+for CIFAR. Karras et al. (2020) differentiate with respect to the image before augmentation.
 """
 
 from __future__ import annotations
@@ -144,4 +144,6 @@ def packing(*, size: PackSize = 2) -> Augment:
 
 def _needs_images(name: str, x: Array) -> None:
     if x.ndim != 4:
-        raise UserError(f"augment={name}: changes images, but the examples of this data set are points. Use augment=[noise].")
+        raise UserError(
+            f"augment={name}: changes images, but the examples of this data set are points. Use augment=[noise]."
+        )

@@ -1,9 +1,9 @@
 """Adversarial losses: functions of logits, one for each player.
 
 Each function maps ``(real_logits [batch], fake_logits [batch])`` to a loss ``[batch]``. Each player minimises the
-mean of its loss over the batch. In the formulas, d is the discriminator's logit, sigma is the logistic function, and
-D(x) = sigma(d(x)) is the probability that x is real. The code uses log sigma(d) = -softplus(-d) and
-log(1 - sigma(d)) = -softplus(d) because these forms do not overflow for any finite logit.
+mean of its loss over the batch. In the formulas, d is the discriminator's logit, sigma is the logistic function,
+and D(x) = sigma(d(x)) is the probability that x is real. The code uses log sigma(d) = -softplus(-d) and log(1 -
+sigma(d)) = -softplus(d) because these forms do not overflow for any finite logit.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Penalties: terms that are added to the discriminator's loss, most of them to bound its gradient.
 
 A penalty is a function ``(critic, params, real, fake, key) -> scalar``, where ``critic(params, x)`` returns logits
-``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step with k times
-its weight (Karras et al. 2020, StyleGAN2, section 3.1). Here, the penalty and the loss share one update, whereas
-StyleGAN2 applies the penalty in a separate update.
+``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step with k
+times its weight (Karras et al. 2020, StyleGAN2, section 3.1). Here, the penalty and the loss share one update,
+whereas StyleGAN2 applies the penalty in a separate update.
 """
 
 from __future__ import annotations
@@ -191,9 +191,9 @@ def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) ->
 def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
     """Consistency regularisation on real examples, under a random change T: weight * E (D(x) - D(T(x)))^2.
 
-    Zhang et al. 2020, CR-GAN, eq. 5. For images, T is the paper's transformation: a horizontal flip with probability
-    1/2, then a shift by up to one eighth of each side (4 pixels of 32). For points, T adds Gaussian noise with one
-    twentieth of the batch's standard deviation.
+    Zhang et al. 2020, CR-GAN, eq. 5. For images, T is the paper's transformation: a horizontal flip with
+    probability 1/2, then a shift by up to one eighth of each side (4 pixels of 32). For points, T adds Gaussian
+    noise with one twentieth of the batch's standard deviation.
 
     Args:
         weight: factor of the penalty.

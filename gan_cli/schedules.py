@@ -16,5 +16,7 @@ def cosine(start: float | jax.Array, end: float | jax.Array, steps: int | None) 
         ValueError: ``steps`` is None.
     """
     if steps is None:
-        raise ValueError("decay_steps=null: a value that changes over a run needs a number of steps. Set decay_steps.")
+        raise ValueError(
+            "decay_steps=null: a value that changes over a run needs a number of steps. Set decay_steps."
+        )
     return lambda step: end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / steps, 1.0)))
