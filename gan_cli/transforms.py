@@ -6,6 +6,8 @@ draw independent random numbers for each example; the others take one amount or 
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +45,7 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
 
     DeVries and Taylor 2017.
     """
-    outside: bool | Array = False
+    outside: Any = False  # an array after the first axis
     for axis, side in enumerate(x.shape[1:3]):
         size = int(side * ratio + 0.5)
         centre = jax.random.randint(jax.random.fold_in(key, axis), (len(x), 1), 0, side + 1 - size % 2)
