@@ -32,7 +32,7 @@ class DiscriminatorOutput(NamedTuple):
 class GAN(Game):
     """GAN: a generator against a discriminator, for any networks, loss, penalties and augmentations.
 
-    Goodfellow et al. 2014.
+    Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
 
     Args:
         spec: shape, range and classes of the examples.
@@ -92,8 +92,8 @@ class GAN(Game):
         for name, penalty in self.penalties.items():
             if penalty.per_example and self._couples_batch:
                 raise UserError(
-                    f"penalty.{name}: needs a discriminator that processes each example independently, without batch "
-                    "normalisation and minibatch layers (Gulrajani et al. 2017, section 4). Use "
+                    f"penalty.{name}: needs a discriminator that processes each example independently, without "
+                    "batch normalisation and minibatch layers (Gulrajani et al. 2017, section 4). Use "
                     "model.discriminator.norm=layer model.discriminator.minibatch=none, or penalty=[r1]."
                 )
 
@@ -121,8 +121,8 @@ class GAN(Game):
             )
         if self._packing is not None:
             raise UserError(
-                f"model.conditional={kind}: needs one label per input of the discriminator, and packs have several. "
-                "Set model.conditional=none, or remove augment=packing."
+                f"model.conditional={kind}: needs one label per input of the discriminator, and packs have "
+                "several. Set model.conditional=none, or remove augment=packing."
             )
 
     def with_eager_penalties(self) -> GAN:
