@@ -22,6 +22,6 @@ class RunFailed(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint for a mistyped word, `` Did you mean 'adam'?``, or an empty string if no choice is close to it."""
+    """The hint ``" Did you mean 'adam'?"``, or an empty string if no choice is close to ``word``."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -85,7 +85,7 @@ def nonsaturating(*, smoothing: Smoothing = 0.0) -> Loss:
 
 
 def lsgan() -> Loss:
-    """Least-squares loss: D minimises ((d(x) - 1)^2 + d(G(z))^2) / 2, G minimises (d(G(z)) - 1)^2 / 2.
+    """Least-squares loss: D minimises ((d(x) - 1)^2 + d(G(z))^2) / 2, G (d(G(z)) - 1)^2 / 2.
 
     The targets are 1 for real and 0 for generated examples (Mao et al. 2017, eq. 9 with a = 0, b = c = 1).
     """
@@ -106,7 +106,7 @@ def wgan() -> Loss:
 
 
 def hinge() -> Loss:
-    """Hinge loss: D minimises max(0, 1 - d(x)) + max(0, 1 + d(G(z))), G minimises -d(G(z)).
+    """Hinge loss: D minimises max(0, 1 - d(x)) + max(0, 1 + d(G(z))), and G minimises -d(G(z)).
 
     Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
     """
@@ -114,7 +114,7 @@ def hinge() -> Loss:
 
 
 def relativistic() -> Loss:
-    """Relativistic paired loss: D minimises softplus(d(G(z)) - d(x)), G minimises softplus(d(x) - d(G(z))).
+    """Relativistic loss of pairs: D minimises softplus(d(G(z)) - d(x)), G softplus(d(x) - d(G(z))).
 
     The loss compares each real example with one generated example (Jolicoeur-Martineau 2019, eq. 7 and 8).
     Combined with the penalties R1 and R2, it is the loss of R3GAN (Huang et al. 2024, eq. 2).
@@ -125,8 +125,9 @@ def relativistic() -> Loss:
 def relativistic_average() -> Loss:
     """Relativistic average loss: compares each logit with the mean logit of the opposite kind of examples.
 
-        D minimises softplus(E d(G(z)) - d(x)) + softplus(d(G(z)) - E d(x))
-        G minimises softplus(E d(x) - d(G(z))) + softplus(d(x) - E d(G(z)))
+        D minimises softplus(E d(G(z)) - d(x)) + softplus(d(G(z)) - E d(x)),
+
+        G minimises softplus(E d(x) - d(G(z))) + softplus(d(x) - E d(G(z))).
 
     RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players, so a
     penalty with the same weight has twice the effect there.

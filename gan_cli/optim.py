@@ -194,9 +194,9 @@ def adamw(
     weight_decay: NonNegativeFloat = 1e-4,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """AdamW: Adam with decoupled weight decay, x' = x - lr * (u + weight_decay * x), u the direction of Adam.
+    """AdamW: Adam with decoupled weight decay, x' = x - lr * (m / (sqrt(v) + eps) + weight_decay * x).
 
-    Loshchilov and Hutter 2019, algorithm 2.
+    m and v are the bias-corrected running moments of Adam. Loshchilov and Hutter 2019, algorithm 2.
 
     Args:
         b1: decay rate of the first moment, the running mean of the gradient.

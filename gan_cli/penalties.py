@@ -23,7 +23,7 @@ Critic = Callable[[Tree, jax.Array], jax.Array]
 
 
 class Penalty(NamedTuple):
-    """A penalty: ``interval * weight * function`` is added to the discriminator's loss every ``interval`` steps.
+    """A term of the discriminator's loss: every ``interval`` steps, ``interval * weight * function``.
 
     Attributes:
         function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``.

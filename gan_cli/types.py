@@ -148,7 +148,7 @@ class Game:
         raise NotImplementedError
 
     def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
-        """A generated batch, and the network state after the generator's forward pass; only if ``shares_fakes``."""
+        """A generated batch, and the network state after its forward pass; only if ``shares_fakes``."""
         raise NotImplementedError
 
     def decode(

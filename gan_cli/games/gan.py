@@ -23,7 +23,7 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Output of the discriminator: ``logits`` ``[batch]``, and for AC-GAN class logits ``[batch, classes]``."""
+    """The discriminator's output: ``logits`` ``[batch]``, and AC-GAN's class logits or None."""
 
     logits: jax.Array
     classes: jax.Array | None = None
@@ -275,9 +275,9 @@ class GAN(Game):
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``; a conditional game needs labels ``[n]``.
+        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``.
 
-        Normalisation layers use running statistics, and dropout is off.
+        A conditional game needs labels ``[n]``. Normalisation layers use running statistics, and dropout is off.
         """
         return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
 

@@ -19,9 +19,9 @@ def lookahead(
     interval: PositiveInt = 5,
     alpha: UnitFloat = 0.5,
 ) -> Strategy:
-    """Lookahead: every ``interval`` steps, slow' = slow + alpha (x - slow) and x' = slow', for all players.
+    """Lookahead: every ``interval`` steps, slow' = slow + alpha (x - slow) and x' = slow'.
 
-    The slow weights average the fast weights x, which the strategy ``inner`` updates at every step (Chavdarova et
+    The slow weights of all players average the fast weights x, which ``inner`` updates at every step (Chavdarova et
     al. 2021, algorithm 1).
 
     Cost: the cost of ``inner``.

@@ -16,7 +16,9 @@ Optimisers = dict[str, Optimiser]
 
 
 def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
-    """Refuse optimisers that average their iterates, for strategies that change parameters without the optimiser.
+    """Refuse optimisers that average their iterates.
+
+    A strategy calls this function if it changes parameters without the optimiser.
 
     Raises:
         UserError: an optimiser has ``evaluation_params``.
@@ -32,7 +34,7 @@ def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
 def gradient(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: jax.Array
 ) -> tuple[Tree, ByPlayer, Metrics]:
-    """Gradient of a player's loss with respect to the player's parameters, the new network state, and metrics."""
+    """Gradient of a player's loss in the player's parameters, the new network state, and metrics."""
 
     def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         params = state.params | {player: own}
@@ -67,7 +69,7 @@ def field(
 def update_player(
     state: TrainState, player: str, optimiser: Optimiser, gradient: Tree, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """Update a player's parameters and optimiser state from a gradient, and store the player's network state."""
+    """Update a player's parameters and optimiser state, and store the player's network state."""
     params = state.params[player]
     updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
     moved = apply_updates(state, player, updates, net_state)._replace(
