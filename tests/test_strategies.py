@@ -134,7 +134,7 @@ def test_unrolled_differentiates_through_the_foreseen_moves():
 
 def test_competitive_refuses_what_is_no_plain_rate():
     for optimiser in (optim.adam(lr=LR), optim.sgd(lr=LR, clip_norm=1.0), optim.sgd(lr=LR, weight_clip=1.0)):
-        with pytest.raises(UserError, match="plain rate"):
+        with pytest.raises(UserError, match="plain gradient descent"):
             play(competitive.competitive, optimiser=optimiser)
 
 
