@@ -115,6 +115,7 @@ CUTS = ["train.steps_per_call=10", "train.log_every=10", "train.checkpoint_every
 
 
 def start(place: Path, *options: str, processes: int = 2) -> list[subprocess.Popen[str]]:
+    """Start the processes of one run, which connect through a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -165,7 +166,7 @@ def facts(place: Path) -> dict:
 def test_two_processes_train_as_two_devices_and_resume_on_one_device(tmp_path):
     both = end(start(tmp_path, "train.steps=20", "name=two"))
     assert [code for code, _ in both] == [0, 0], both
-    assert both[0][1].count("finished") == 1 and "step" not in both[1][1]  # the first reports
+    assert both[0][1].count("finished") == 1 and "step" not in both[1][1]  # only the first process reports
     alone = command(*TINY, *CUTS, "train.steps=20")
     two = environment(JAX_NUM_CPU_DEVICES="2")
     subprocess.run([*alone, "name=one", "train.devices=2"], cwd=tmp_path, env=two, check=True, capture_output=True)

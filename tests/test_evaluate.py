@@ -40,6 +40,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def few(data: Dataset, n: int = 400) -> Dataset:
+    """A data set of ``n`` examples, spread evenly over ``data``."""
     rows = np.linspace(0, data.size - 1, n).astype(int)
     return Dataset(
         data.name, data.spec, data.examples[rows], data.labels[rows], data.held_out, data.held_out_labels,

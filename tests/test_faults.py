@@ -104,7 +104,7 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def test_a_damaged_checkpoint_is_never_restored(figure, tmp_path):
-    """In a random file of the newest checkpoint a bit is flipped, the end is cut off, or the file is missing."""
+    """A random file of the newest checkpoint has a flipped bit, is truncated, or is missing."""
     rng = random.Random(0)
     states = {
         step: {"w": np.random.default_rng(step).normal(size=(40, 50)), "n": np.int32(step)} for step in (1, 2)

@@ -49,16 +49,20 @@ def test_network_equals_the_reference(sides, shape):
 
 
 def zipped(path, described):
+    """Write a pickle as the contents of PyTorch's zip format."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", described)
 
 
 def chained(path, described):
+    """Write a pickle as the contents of PyTorch's legacy format, a sequence of pickles."""
     before = [pickle.dumps(x) for x in (torch_weights._MAGIC, 1001, {"little_endian": True})]
     path.write_bytes(b"".join(before) + described + pickle.dumps([]))
 
 
 class Malicious:
+    """An object that calls ``function`` when it is unpickled."""
+
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
 

@@ -95,7 +95,7 @@ def test_dragan_is_computed_near_the_data():
 
 
 def test_orthogonal():
-    """The penalty of orthogonal columns of any length is zero; two other columns add twice their squared cosine."""
+    """Orthogonal columns of any length have no penalty; a pair of other columns adds twice its squared cosine."""
     function = penalties.orthogonal().function
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 3)))[0].astype(np.float32) * [1, 5, 0.1]
     params = {"kernel": jnp.float32(turn).reshape(2, 2, 3, 3), "bias": jnp.ones(3)}

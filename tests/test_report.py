@@ -34,6 +34,7 @@ def png(shade: int) -> bytes:
 
 
 def records(n: int = 40) -> list[dict[str, Any]]:
+    """A log of ``n`` records, in which the generator's loss has a gap at step 700."""
     return [
         {
             "step": 100 * i,
@@ -49,6 +50,7 @@ def records(n: int = 40) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, *, pictures: int = 4, log: list[dict[str, Any]] | None = None, **facts: Any) -> Path:
+    """Write a run directory without training; ``facts`` replace entries of its run.json."""
     (folder / "samples").mkdir(parents=True)
     told = {
         "status": "finished",

@@ -43,6 +43,7 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def target(group: str, name: str, **options: Any) -> Callable[[dict[str, Any]], Any]:
+    """A change of run.json that makes ``name`` the target of ``group``."""
     return lambda facts: facts["config"].update({group: {"_target_": name, **options}})
 
 
@@ -85,7 +86,7 @@ def test_a_hostile_configuration_is_refused(change, run, capsys):
 
 
 def test_hydras_files_and_python_files_are_not_read(run):
-    """Hydra would instantiate the callbacks of .hydra/config.yaml; Python would import the modules."""
+    """Neither callbacks in .hydra/config.yaml nor Python files in the run directory are executed."""
     (run / ".hydra/config.yaml").write_text(
         "hydra:\n  callbacks:\n    evil: {_target_: os.system, command: touch hacked}\n"
         "loss: {_target_: os.system, command: touch hacked}\n"

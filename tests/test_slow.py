@@ -85,6 +85,7 @@ def test_memory_stays_flat():
 
 
 def trained(*overrides: str) -> Path:
+    """Train in a subprocess and return the run directory."""
     done = call(*overrides, "train.log_every=5000")
     assert done.returncode == 0, done.stderr
     match = re.search(r"^log +(.*)/metrics.jsonl$", done.stdout, re.MULTILINE)

@@ -126,6 +126,6 @@ def test_memory_is_bounded(monkeypatch):
 
 def test_data_larger_than_the_memory_are_streamed(monkeypatch):
     monkeypatch.setattr("gan_cli.data.capacity.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 7)
-    assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes of data
+    assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes exceed the memory of 28,672
     monkeypatch.setattr("gan_cli.data.capacity.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 70)
     assert not folder(path="images", resolution=16).feed.streams

@@ -29,7 +29,7 @@ class Bilinear(Game):
 
 
 class Saboteur(Bilinear):
-    """The bilinear game with a failing ``init``; ``how`` is raise, exit, kill, diverge or none."""
+    """The bilinear game whose ``init`` fails or diverges; ``how`` is raise, exit, kill, diverge or none."""
 
     def __init__(self, *, how: str = "none"):
         super().__init__()
