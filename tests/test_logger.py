@@ -98,7 +98,7 @@ def test_a_missing_package_or_database_is_reported(monkeypatch):
     pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
     with pytest.raises(UserError, match=r"logger=mlflow: cannot be opened .*sqlite:///mlflow.db needs no server"):
         gan_cli.train([*TINY, "logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"], quiet=True)
-    monkeypatch.setitem(sys.modules, "wandb", None)  # makes the import fail
+    monkeypatch.setitem(sys.modules, "wandb", None)  # which makes importing it an ImportError
     with pytest.raises(UserError, match="logger=wandb: needs a package: pip install wandb"):
         gan_cli.train([*TINY, "logger=wandb"], quiet=True)
 
