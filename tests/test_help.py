@@ -166,7 +166,11 @@ def test_docstrings_are_split_into_their_parts():
         """One line (Smith et al. 2020).
 
         More of it,
-        in ``two`` lines.
+        in ``two`` lines:
+
+        - an item
+          on two lines
+        - another
 
         Args:
             first: meaning of the first,
@@ -178,5 +182,5 @@ def test_docstrings_are_split_into_their_parts():
         """
     )
     assert found.summary == "One line (Smith et al. 2020)."
-    assert found.text == "More of it, in `two` lines."
+    assert found.text == "More of it, in `two` lines:\n\n- an item on two lines\n- another"
     assert found.meanings == {"first": "meaning of the first, on two lines.", "second": "of the second."}

@@ -124,7 +124,14 @@ def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    return textwrap.fill(text, _width(), initial_indent=" " * indent, subsequent_indent=" " * indent)
+    margin = " " * indent
+    wrapped = (
+        textwrap.fill(
+            line, _width(), initial_indent=margin, subsequent_indent=margin + "  " * line.startswith("- ")
+        )
+        for line in text.splitlines()
+    )
+    return "\n".join(wrapped)
 
 
 def _width() -> int:

@@ -43,12 +43,26 @@ def parse(docstring: str | None) -> Docstring:
                 meanings[entry] = [match.group(2)]
             elif entry and line.strip() and not _SECTION.match(line):
                 meanings[entry].append(line.strip())
-    paragraphs = [" ".join(paragraph.split("\n")) for paragraph in "\n".join(prose).strip().split("\n\n")]
-    return Docstring(
-        _plain(paragraphs[0].strip()),
-        _plain("\n\n".join(p.strip() for p in paragraphs[1:] if p.strip())),
-        {name: _plain(" ".join(parts)) for name, parts in meanings.items()},
-    )
+    summary, _, text = reflowed(prose).partition("\n\n")
+    meanings_by_name = {name: _plain(" ".join(parts)) for name, parts in meanings.items()}
+    return Docstring(_plain(summary.replace("\n", " ")), _plain(text), meanings_by_name)
+
+
+def reflowed(lines: list[str]) -> str:
+    """Text with each paragraph on one line; list items and indented lines keep a line of their own."""
+    text = ""
+    for line in lines:
+        if not line.strip():
+            text = text.rstrip() + "\n\n"
+        elif line.startswith(("- ", "  ")) and not (line.startswith("  ") and _last_line(text).startswith("- ")):
+            text = text.rstrip(" ") + ("" if text.endswith("\n") or not text else "\n") + line
+        else:
+            text += ("" if not text or text.endswith("\n") else " ") + line.strip()
+    return text.strip()
+
+
+def _last_line(text: str) -> str:
+    return text.rpartition("\n")[2]
 
 
 def first_sentence(text: str) -> str:

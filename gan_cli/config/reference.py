@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from gan_cli.config import compose
-from gan_cli.config.docstrings import Docstring, first_sentence, parse
+from gan_cli.config.docstrings import Docstring, first_sentence, parse, reflowed
 from gan_cli.config.options import UNKNOWN, options_of
 from gan_cli.config.schema import Schema, Train
 from gan_cli.errors import UserError, nearest
@@ -220,14 +220,14 @@ def _shown(value: Any) -> str:
 
 
 def _leading_comment(content: str) -> str:
-    """The comment before a file's first key as one paragraph, without Hydra's ``# @package``."""
+    """The comment before a file's first key, without Hydra's ``# @package``."""
     lines = []
     for line in content.splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):
-            lines.append(line.removeprefix("#").strip())
-    return " ".join(lines)
+            lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
+    return reflowed(lines)
 
 
 def _without_comments(file: Traversable) -> str:
