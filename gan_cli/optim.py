@@ -78,7 +78,7 @@ _EPS_ROOT = 1e-30
 
 def sgd(**options: Unpack[Options]) -> Optimiser:
     """Gradient descent: x' = x - lr * g."""
-    optimiser = _chain(optax.identity(), **options)
+    optimiser = chain(optax.identity(), **options)
     unclipped = all(options.get(name) is None for name in ("clip_value", "clip_norm", "weight_clip"))
     plain = unclipped and options.get("schedule", "constant") == "constant" and not options.get("warmup_steps")
     return optimiser._replace(constant_lr=options["lr"]) if plain else optimiser
@@ -95,7 +95,7 @@ def momentum(*, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unp
             negative momentum).
         nesterov: whether to use Nesterov's method.
     """
-    return _chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
+    return chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
 
 
 def adam(
@@ -123,9 +123,9 @@ def adam(
         return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
 
     if b2_start is None:
-        return _chain(method(b2), **options)
+        return chain(method(b2), **options)
     now = cosine(b2_start, b2, options.get("decay_steps"))
-    return _chain(
+    return chain(
         optax.GradientTransformation(
             method(b2).init,
             lambda updates, state, params=None: method(now(state.count)).update(updates, state, params),
@@ -146,7 +146,7 @@ def amsgrad(
         b2: decay rate of the second moment, the running mean of the squared gradient.
         eps: constant added to the denominator for numerical stability.
     """
-    return _chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
+    return chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
 
 
 def adabelief(
@@ -167,7 +167,7 @@ def adabelief(
         eps: constant added to the denominator for numerical stability.
         eps_root: constant added to the second moment at every update for numerical stability.
     """
-    return _chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
+    return chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
 
 
 def optimistic_adam(
@@ -183,7 +183,7 @@ def optimistic_adam(
         eps: constant added to the denominator for numerical stability.
     """
     adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
-    return _chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
+    return chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
 
 
 def adamw(
@@ -204,7 +204,7 @@ def adamw(
         eps: constant added to the denominator for numerical stability.
         weight_decay: factor of the decay term weight_decay * x, which is multiplied by lr.
     """
-    return _chain(
+    return chain(
         optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), optax.add_decayed_weights(weight_decay)
         ),
@@ -221,7 +221,7 @@ def rmsprop(*, decay: Decay = 0.9, eps: PositiveFloat = 1e-8, **options: Unpack[
         decay: decay rate of the second moment, the running mean of the squared gradient.
         eps: constant added under the square root for numerical stability.
     """
-    return _chain(optax.scale_by_rms(decay=decay, eps=eps), **options)
+    return chain(optax.scale_by_rms(decay=decay, eps=eps), **options)
 
 
 def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Optimiser:
@@ -233,7 +233,7 @@ def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Op
         b1: weight of the momentum m in the sign.
         b2: decay rate of the momentum m.
     """
-    return _chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
+    return chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
 
 
 def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
@@ -247,13 +247,13 @@ def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
         beta: decay rate of the momentum of matrices.
     """
     method = optax.contrib.muon(
-        -1.0,  # cancels the sign that optax.contrib.muon applies, because _chain applies the learning rate
+        -1.0,  # cancels the sign that optax.contrib.muon applies, because ``chain`` applies the learning rate
         beta=beta,
         consistent_rms=0.2,
         adam_eps_root=_EPS_ROOT,
         muon_weight_dimension_numbers=lambda params: jax.tree.map(_as_matrix, params),
     )
-    return _chain(method, **options)
+    return chain(method, **options)
 
 
 def _as_matrix(kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
@@ -296,10 +296,10 @@ def schedule_free(
         return optax.contrib.schedule_free_eval_params(own, params)
 
     method = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps, eps_root=_EPS_ROOT)
-    return _chain(method, wrap, **options)._replace(evaluation_params=evaluation_params)
+    return chain(method, wrap, **options)._replace(evaluation_params=evaluation_params)
 
 
-def _chain(
+def chain(
     method: optax.GradientTransformation,
     wrap: Callable[[optax.GradientTransformation, Rate], optax.GradientTransformation] = lambda updates, rate: (
         updates
@@ -314,7 +314,15 @@ def _chain(
     clip_norm: float | None = None,
     weight_clip: float | None = None,
 ) -> Optimiser:
-    """Chain: clip the gradient, apply the method, scale by the learning rate, ``wrap``, project the parameters."""
+    """An optimiser from an Optax method, with the options that all optimisers share (see ``Options``).
+
+    The parts apply in this order: clip the gradient, apply ``method``, scale by the learning rate, ``wrap``,
+    project the parameters.
+
+    Args:
+        method: transformation of the gradient into an update direction, without a learning rate.
+        wrap: ``(transformation, learning rate) -> transformation``, for a method that acts on scaled updates.
+    """
     rate = _rate(lr, schedule, lr_end, decay_steps, warmup_steps)
     parts = [
         optax.clip(clip_value) if clip_value is not None else None,
@@ -322,8 +330,8 @@ def _chain(
         wrap(optax.chain(method, optax.scale_by_learning_rate(rate)), rate),
         project_to_box(weight_clip) if weight_clip is not None else None,
     ]
-    chain = optax.chain(*(part for part in parts if part is not None))
-    return Optimiser(chain.init, chain.update, projects=weight_clip is not None)
+    whole = optax.chain(*(part for part in parts if part is not None))
+    return Optimiser(whole.init, whole.update, projects=weight_clip is not None)
 
 
 def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | None, warmup_steps: int) -> Rate:

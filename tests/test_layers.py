@@ -37,8 +37,8 @@ CONFINED = {
 # Modules that must not import JAX, so that wrong input is reported within a fraction of a second.
 WITHOUT_JAX = [
     "errors", "config.schema", "config.check", "config.options", "config.names", "config.identity", "config.stored",
-    "config.ensemble", "config.compose", "config.docstrings", "config.reference", "cli.help", "cli.train", "cli.resume",
-    "cli.shell", "storage.files", "storage.dotted", "storage.run_directory", "storage.metrics_log",
+    "config.ensemble", "config.compose", "config.docstrings", "config.reference", "cli.help", "cli.train",
+    "cli.resume", "cli.shell", "storage.files", "storage.dotted", "storage.run_directory", "storage.metrics_log",
 ]  # fmt: skip
 
 

@@ -124,14 +124,11 @@ def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    margin = " " * indent
-    wrapped = (
-        textwrap.fill(
-            line, _width(), initial_indent=margin, subsequent_indent=margin + "  " * line.startswith("- ")
-        )
-        for line in text.splitlines()
+    margin, width = " " * indent, _width()
+    lines = [(line, margin + "  " if line.startswith("- ") else margin) for line in text.splitlines()]
+    return "\n".join(
+        textwrap.fill(line, width, initial_indent=margin, subsequent_indent=hanging) for line, hanging in lines
     )
-    return "\n".join(wrapped)
 
 
 def _width() -> int:

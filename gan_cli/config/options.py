@@ -174,4 +174,11 @@ def _from_object(target: str, module: str, name: str) -> Signature:
         if option
     }
     positional = tuple(p.name for p, option in zip(parameters, is_option, strict=True) if not option)
+    for name in [p.name for p in parameters if p.kind is p.VAR_KEYWORD and p.name in hints]:
+        (shared,) = typing.get_args(hints[name])  # **options: Unpack[Options]
+        meanings = parse(shared.__doc__).meanings
+        options |= {
+            key: Parameter(hint, False, meaning=meanings.get(key, ""))
+            for key, hint in typing.get_type_hints(shared, include_extras=True).items()
+        }
     return Signature(positional, options, docstring)
