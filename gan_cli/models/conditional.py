@@ -1,4 +1,4 @@
-"""Class-conditional networks: wrappers around the networks of any family, chosen by ``model.conditional``.
+"""Class-conditional networks: wrappers around the networks of every family (``model.conditional``).
 
 The generator receives the class as a one-hot vector, concatenated with its latents. The discriminators differ in
 how they use the class.

@@ -130,7 +130,7 @@ def _product(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient as a convolution: input channels are its batch, the output gradient is its kernel."""
+    """The weight gradient as a convolution of the input, channels as batch, with the output gradient."""
     # Negative padding removes the rows and columns of x that no window reaches.
     ends = [
         (low, (n - 1) * stride + k - low - h)
@@ -187,9 +187,10 @@ def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pad
 
 
 def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """``_dilated_input_grad`` without multiplications by zero: one small convolution per output phase, interleaved.
+    """``_dilated_input_grad`` without multiplications by zero.
 
-    There are stride^2 phases. The stride must divide ``size``.
+    One small convolution computes each of the stride^2 output phases, and the phases are interleaved. The stride
+    must divide ``size``.
     """
     flipped = kernel.swapaxes(2, 3)
 

@@ -19,7 +19,7 @@ _INIT = nnx.initializers.normal(0.02)
 
 
 class Generator(nnx.Module):
-    """DCGAN generator: a dense layer, then ``depth`` transposed convolutions, each of which doubles the image side.
+    """DCGAN generator: a dense layer, then ``depth`` transposed convolutions that double the side.
 
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
@@ -77,7 +77,7 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """DCGAN discriminator: ``depth`` convolutions, each of which halves the image side, then a dense layer.
+    """DCGAN discriminator: ``depth`` convolutions that halve the side, then a dense layer.
 
     Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 

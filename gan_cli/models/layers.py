@@ -78,7 +78,7 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
-        """The kernel divided by its spectral norm, after one power iteration (Miyato et al. 2018, algorithm 1)."""
+        """kernel / sigma(kernel), after one power iteration (Miyato et al. 2018, algorithm 1)."""
         assert self.u is not None
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
@@ -154,7 +154,7 @@ class BatchNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation over all values of an example, with a scale and a bias per channel (Ba et al. 2016)."""
+    """Layer normalisation over all values of an example, scale and bias per channel (Ba et al. 2016)."""
 
     def __init__(self, features: int):
         self.scale = nnx.Param(jnp.ones(features))

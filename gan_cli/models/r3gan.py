@@ -1,4 +1,4 @@
-"""The networks of R3GAN (Huang et al. 2024, section 4): residual, with grouped convolutions and no normalisation.
+"""Residual networks with grouped convolutions, not normalised (R3GAN, Huang et al. 2024, section 4).
 
 A block computes x + conv1(act(conv3(act(conv1(x))))) and is wider inside. The last kernel of a block is initialised
 to zero, and the initial scale of the other kernels depends on the number of blocks (Fixup initialisation, Zhang et
@@ -197,6 +197,6 @@ def double(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """``x`` shifted along an axis by one position towards higher (1) or lower (-1) indices, filled with zero."""
+    """``x`` shifted along an axis by one index, up (1) or down (-1), and filled with zero."""
     edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)

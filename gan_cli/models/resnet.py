@@ -120,7 +120,10 @@ class Discriminator(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """Residual block that doubles the side: double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x)))))))."""
+    """Residual block that doubles the side.
+
+    It computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))).
+    """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, norm: str, activation: str):
         spectral = norm == "spectral"
