@@ -93,8 +93,8 @@ def verdict(eigenvalues: np.ndarray) -> str:
     Returns:
         ``flat``: all eigenvalues are zero. ``diverging``: an eigenvalue has a negative real part. ``rotating``: the
         imaginary part of an eigenvalue is more than 3 times its real part, so that the players rotate much faster
-        than they converge. ``converging``: all other cases. Real and imaginary parts below 1e-4 of the largest modulus
-        count as zero.
+        than they converge. ``converging``: all other cases. Real and imaginary parts below 1e-4 of the largest
+        modulus count as zero.
     """
     if not eigenvalues.any():
         return "flat"

@@ -1,8 +1,8 @@
 """Fully connected networks for points, from PacGAN's experiments on synthetic data.
 
-They follow Lin et al. 2018 (appendix on synthetic data) and their code. All weights are initialised from N(0, 0.02).
-The hidden layers of the generator use batch normalisation and have no bias. The hidden layers of the discriminator are
-maxout layers (Goodfellow et al. 2013).
+They follow Lin et al. 2018 (appendix on synthetic data) and their code. All weights are initialised from
+N(0, 0.02). The hidden layers of the generator use batch normalisation and have no bias. The hidden layers of the
+discriminator are maxout layers (Goodfellow et al. 2013).
 """
 
 from __future__ import annotations
