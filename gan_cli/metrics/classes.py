@@ -12,11 +12,11 @@ def classes() -> Metric:
     """Class coverage: the number of data classes among the samples, by a classifier of the data.
 
     Figures:
-        classes: number of classes whose share of the samples is at least a quarter of their share of the real data;
-            higher is better.
-        classes_total: number of classes in the real data; no better direction.
-        class_divergence: Jensen-Shannon divergence (nats) between the class shares of the samples and of the real
-            data; lower is better.
+    - classes: number of classes whose share of the samples is at least a quarter of their share of the real data;
+      higher is better.
+    - classes_total: number of classes in the real data; no better direction.
+    - class_divergence: Jensen-Shannon divergence (nats) between the class shares of the samples and of the real
+      data; lower is better.
     """
 
     def figures(fake_classes: np.ndarray, real_classes: np.ndarray) -> dict[str, float]:

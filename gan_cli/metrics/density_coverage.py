@@ -20,8 +20,8 @@ def density_coverage(*, k: PositiveInt = 5) -> Metric:
         k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
 
     Figures:
-        density: mean number of real balls that contain a sample, divided by k; higher is better.
-        coverage: share of the real balls that contain at least one sample; higher is better.
+    - density: mean number of real balls that contain a sample, divided by k; higher is better.
+    - coverage: share of the real balls that contain at least one sample; higher is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:

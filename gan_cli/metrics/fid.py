@@ -69,7 +69,7 @@ def fid() -> Metric:
     comparable.
 
     Figures:
-        fid: the distance; lower is better.
+    - fid: the distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
@@ -89,7 +89,7 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
         points: number of values of n.
 
     Figures:
-        fid_infinity: the extrapolated distance; lower is better.
+    - fid_infinity: the extrapolated distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:

@@ -18,8 +18,8 @@ def inception_score(*, splits: PositiveInt = 10) -> Metric:
         splits: number of equal parts of the samples; the score is computed for each part.
 
     Figures:
-        inception_score: mean score of the parts; higher is better.
-        inception_score_std: standard deviation of the scores of the parts; no better direction.
+    - inception_score: mean score of the parts; higher is better.
+    - inception_score_std: standard deviation of the scores of the parts; no better direction.
     """
 
     def figures(fake_logits: np.ndarray, seed: int) -> dict[str, float]:

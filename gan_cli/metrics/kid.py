@@ -26,9 +26,9 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
             half, because the variance between subsets would otherwise vanish.
 
     Figures:
-        kid: the squared distance; lower is better.
-        kid_low: lower end of the confidence interval; lower is better.
-        kid_high: upper end of the confidence interval; lower is better.
+    - kid: the squared distance; lower is better.
+    - kid_low: lower end of the confidence interval; lower is better.
+    - kid_high: upper end of the confidence interval; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:

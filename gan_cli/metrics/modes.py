@@ -39,12 +39,12 @@ def known_modes() -> Metric:
     would then cover all modes.
 
     Figures:
-        modes: number of covered modes; higher is better.
-        modes_total: number of modes of the data; no better direction.
-        modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
-        quality: share of high-quality samples, from 0 to 1; higher is better.
-        divergence: Jensen-Shannon divergence (nats, at most ln 2) between the distribution of the high-quality
-            samples over the modes and the uniform distribution; 1 without high-quality samples; lower is better.
+    - modes: number of covered modes; higher is better.
+    - modes_total: number of modes of the data; no better direction.
+    - modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
+    - quality: share of high-quality samples, from 0 to 1; higher is better.
+    - divergence: Jensen-Shannon divergence (nats, at most ln 2) between the distribution of the high-quality
+      samples over the modes and the uniform distribution; 1 without high-quality samples; lower is better.
     """
 
     def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:

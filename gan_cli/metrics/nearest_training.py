@@ -21,15 +21,15 @@ def nearest_training() -> Metric:
     uses at most 50,000 training examples and does not detect copies of other training examples.
 
     Figures:
-        nearest_training: median distance from a sample to the nearest training example; no better
-            direction.
-        nearest_training_held_out: median distance from a held-out example to the nearest training example; no
-            better direction.
-        copying: probability that a sample is closer to the training data than a held-out example; 0.5 if both have
-            the same distribution; lower is better.
-        copying_z: deviation of ``copying`` from 0.5 in standard deviations; negative if samples are closer;
-            no better direction.
-        memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
+    - nearest_training: median distance from a sample to the nearest training example; no better
+      direction.
+    - nearest_training_held_out: median distance from a held-out example to the nearest training example; no
+      better direction.
+    - copying: probability that a sample is closer to the training data than a held-out example; 0.5 if both have
+      the same distribution; lower is better.
+    - copying_z: deviation of ``copying`` from 0.5 in standard deviations; negative if samples are closer;
+      no better direction.
+    - memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:

@@ -20,8 +20,8 @@ def precision_recall(*, k: PositiveInt = 3) -> Metric:
         k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
 
     Figures:
-        precision: share of the samples in the manifold of the real data; higher is better.
-        recall: share of the real data in the manifold of the samples; higher is better.
+    - precision: share of the samples in the manifold of the real data; higher is better.
+    - recall: share of the real data in the manifold of the samples; higher is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:

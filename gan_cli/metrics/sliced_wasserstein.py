@@ -20,7 +20,7 @@ def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
         projections: number of random directions.
 
     Figures:
-        sliced_wasserstein: the distance; lower is better.
+    - sliced_wasserstein: the distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
