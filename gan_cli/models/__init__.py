@@ -57,7 +57,7 @@ class DiscriminatorNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """The generator and the discriminator of a GAN, as functions that build them.
+    """The networks of a GAN: a generator and a discriminator.
 
     Args:
         latent_dim: number of values in a latent vector, the input of the generator.

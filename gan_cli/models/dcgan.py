@@ -27,7 +27,7 @@ class Generator(nnx.Module):
         width: channels of the last hidden layer; each earlier layer has twice as many as the layer after it.
         depth: number of layers that double the image side. null: start from the smallest side, 4 to 7 pixels.
         norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). The output layer has none.
+            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
         dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
         activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
     """

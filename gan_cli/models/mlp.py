@@ -24,7 +24,7 @@ class Generator(nnx.Module):
         width: units of each hidden layer.
         depth: number of hidden layers.
         norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). The output layer has none.
+            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
         dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
         activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
     """
