@@ -75,7 +75,7 @@ class Malicious:
 def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, written, where):
     for evil in (Malicious(os.mkdir, str(tmp_path / "ran")), Malicious(eval, "open('ran', 'w')"), zipped):
         written(tmp_path / "weights.pth", pickle.dumps(where(evil)))
-        with pytest.raises(ValueError, match=r"it would call \w+\.\w+.*: refused"):
+        with pytest.raises(ValueError, match=r"the file calls \w+\.\w+.* is refused"):
             torch_weights.read(tmp_path / "weights.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
@@ -84,7 +84,7 @@ def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, written, where):
 def test_a_file_of_other_objects_is_refused(tmp_path, found):
     for written in (zipped, chained):
         written(tmp_path / "weights.pth", pickle.dumps(found))
-        with pytest.raises(ValueError, match="something else than a dictionary of tensors"):
+        with pytest.raises(ValueError, match="does not contain a dictionary of tensors"):
             torch_weights.read(tmp_path / "weights.pth")
 
 
@@ -117,7 +117,7 @@ def test_both_formats_are_read_and_truncated_files_are_refused(tmp_path):
             with pytest.raises(ValueError, match=r"."):
                 torch_weights.read(path)
         torch.save({"wide": torch.zeros(1).expand(10**12)}, path, _use_new_zipfile_serialization=new)
-        with pytest.raises(ValueError, match="wide reaches beyond its storage"):
+        with pytest.raises(ValueError, match="wide exceeds its storage"):
             torch_weights.read(path)
 
 

@@ -137,7 +137,7 @@ def test_manifold_figures_of_known_sets():
     assert density_coverage.density_coverage()(near, real)["coverage"] == 1
     collapsed = precision_recall.precision_recall()(real[:1] + 1e-4 * normal(100, 3, 1), real)
     assert collapsed["precision"] == 1 and collapsed["recall"] < 0.1
-    with pytest.raises(ValueError, match="no 3 neighbours"):
+    with pytest.raises(ValueError, match="k=3 neighbours of each point need at least 4 points"):
         precision_recall.precision_recall()(real[:3], real)
 
 

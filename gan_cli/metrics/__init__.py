@@ -1,14 +1,17 @@
-"""Metrics: one file each, a function of its options that returns a ``Metric``.
+"""Metrics: one file per metric, with a function of the user's options that returns a ``Metric``.
 
-A metric names what it reads as the parameters of its function, and ``gan_cli.metrics.evaluator`` passes these in:
+The inputs of a metric are the parameters of its ``function``, and ``gan_cli.metrics.evaluator`` passes them by
+name:
 
-    fake, real, held_out        features ``[n, f]``, float32, of samples, of the reference, of data never trained on
-    fake_logits                 logits ``[n, classes]`` of the samples, where the features come with logits
-    fake_classes, real_classes  classes ``[n]``, where the network of the features predicts the classes of the data
-    fake_points, known_modes    points ``[n, features]`` and ``Modes``, where the data have known modes
-    seed                        of the random numbers that a metric draws
+    fake, real, held_out        float32 features ``[n, f]`` of samples, reference data and held-out data
+    fake_logits                 logits ``[n, classes]`` of the samples, if the features come with logits
+    fake_classes                classes ``[n]`` of the samples, if the feature network is a classifier of the data
+    real_classes                labels ``[n]`` of the reference data, if it has labels
+    fake_points                 samples ``[n, features]``, if the data are points
+    known_modes                 ``Modes`` of the data, if these are known
+    seed                        seed of the random numbers that the metric draws
 
-The order of the rows is random. Keyword-only parameters are a user's options.
+Rows are in random order.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ NEITHER: Direction = "neither"
 
 
 class Metric(NamedTuple):
-    """A figure of merit, or several that are computed together.
+    """One or more figures of merit that are computed together.
 
     Attributes:
-        function: computes the figures by name; its parameters are what it reads (see above).
-        figures: the names of the figures, each with the direction that is better.
-        minimum: the fewest samples, and the fewest examples of the reference, that it is defined for.
+        function: returns the figures by name; its parameters are the inputs of the metric (see above).
+        figures: for each figure, whether lower or higher values are better, or neither.
+        minimum: smallest number of samples and of reference examples for which the metric is defined.
     """
 
     function: Callable[..., dict[str, float]]
@@ -38,7 +41,7 @@ class Metric(NamedTuple):
 
     @property
     def needs(self) -> frozenset[str]:
-        """The names of what it reads."""
+        """The names of the inputs."""
         return frozenset(inspect.signature(self.function).parameters)
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[str, float]:
@@ -46,7 +49,7 @@ class Metric(NamedTuple):
 
 
 def better(new: float, old: float, direction: Direction) -> bool:
-    """Whether ``new`` is better than ``old``: any number is better than NaN, and NaN is better than nothing."""
+    """Whether ``new`` is better than ``old``. Every number is better than NaN, and NaN is never better."""
     if new != new or old != old:
         return new == new
     return new > old if direction == HIGHER else new < old

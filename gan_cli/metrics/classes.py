@@ -1,4 +1,4 @@
-"""Which classes a classifier finds among samples: the modes of labelled data."""
+"""Class coverage: the classes of labelled data that appear among the samples."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from gan_cli.metrics.modes import jensen_shannon
 
 
 def classes() -> Metric:
-    """The classes that a classifier finds among the samples: the modes of labelled data.
+    """Class coverage: the number of data classes among the samples, by a classifier of the data.
 
-    Returns:
-        ``classes``, those with at least a quarter of the share that they have among the real data, and
-        ``classes_total``; ``class_divergence``, the Jensen-Shannon divergence (nats) of the two sets' shares.
+    Figures:
+    - classes: number of classes whose share of the samples is at least a quarter of their share of the real data;
+      higher is better.
+    - classes_total: number of classes in the real data; no better direction.
+    - class_divergence: Jensen-Shannon divergence (nats) between the class shares of the samples and of the real
+      data; lower is better.
     """
 
     def figures(fake_classes: np.ndarray, real_classes: np.ndarray) -> dict[str, float]:

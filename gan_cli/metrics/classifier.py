@@ -1,8 +1,9 @@
-"""A small classifier of a labelled data set, trained here: it names what a generator has drawn."""
+"""A small classifier, trained on labelled images, that predicts the classes of generated images."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,13 @@ from gan_cli.storage import cache
 _INIT = nnx.initializers.he_normal()
 _BATCH = 100
 _EPOCHS = 20
-_MOST = 60_000  # examples to train on
+_MOST = 60_000  # maximum number of training examples
 _SOURCE = Path(__file__).read_bytes()
+Params = nnx.State[Any, Any]  # maps attribute names to variables or further states
 
 
 class _Network(nnx.Module):
-    """Two convolutions of stride 2, 64 features, a logit a class."""
+    """Two convolutions of stride 2, a dense layer of 64 features, and one logit per class."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, rngs: nnx.Rngs):
         self.first = down(shape[-1], 32, rngs, init=_INIT)
@@ -39,22 +41,28 @@ class _Network(nnx.Module):
 
 
 class Classifier:
-    """Trained on a data set's examples, judged on those that it holds out; kept in the cache.
+    """A classifier that is trained on a data set and tested on its held-out examples; the cache stores it.
 
-    Where none are held out, every tenth example is, of this training only.
+    If the data set has no held-out examples, a tenth of its examples is excluded from training and used for the
+    test.
+
+    Args:
+        data: images with labels.
 
     Attributes:
         params: the weights.
-        accuracy: the share of the held-out examples that it names right.
-        tested_on: their number.
-        digest: of all that the weights depend on.
+        accuracy: share of the test examples that the classifier predicts correctly.
+        tested_on: number of test examples.
+        digest: hash of everything that the weights depend on.
+
+    Raises:
+        ValueError: the data are not images, or have no labels.
     """
 
     def __init__(self, data: Dataset):
-        """Raises: ValueError: there are no images with labels."""
         if not data.spec.is_image or data.spec.num_classes is None:
             raise ValueError("a classifier needs images with labels")
-        # Every example has a draw of its own, so that those of a class lie together no more.
+        # A random order, because a data set may be sorted by class.
         chosen = np.random.default_rng(0).permutation(data.size)[:_MOST]
         held_out = data.held_out is not None
         tested = np.arange(0) if held_out else chosen[::10]
@@ -63,10 +71,10 @@ class Classifier:
         network = _Network(data.spec.shape, data.spec.num_classes, nnx.Rngs(0))
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
-        told = None
+        test_data = None
         if data.held_out is not None:
-            told = Dataset(data.name, data.spec, data.held_out, data.held_out_labels).fingerprint()
-        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), told, data.spec.num_classes)
+            test_data = Dataset(data.name, data.spec, data.held_out, data.held_out_labels).fingerprint()
+        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.spec.num_classes)
 
         def make() -> dict[str, np.ndarray]:
             params = self._train(start)
@@ -80,20 +88,23 @@ class Classifier:
         self.params = jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
         self.accuracy, self.tested_on = float(found["accuracy"]), int(found["tested_on"])
 
-    def _train(self, params: nnx.State) -> nnx.State:
+    def _train(self, params: Params) -> Params:
         taken = self._data.take(self._rows)
         examples, labels = jnp.asarray(taken["examples"]), jnp.asarray(taken["labels"])
         size = min(_BATCH, len(examples))
         per_epoch = len(examples) // size
         optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, _EPOCHS * per_epoch))
 
-        def step(carry: tuple, given: tuple) -> tuple[tuple, None]:
-            (params, state), (rows, key) = carry, given
+        def step(
+            carry: tuple[Params, optax.OptState], batch: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[Params, optax.OptState], None]:
+            (params, state), (rows, key) = carry, batch
             images = transforms.shift(normalise(examples[rows]), key, 1 / 14, "edge")
 
-            def loss(params: nnx.State) -> jax.Array:
+            def loss(params: Params) -> jax.Array:
                 _, logits = self.apply(params, images)
-                return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+                losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
+                return losses.mean()
 
             updates, state = optimiser.update(jax.grad(loss)(params), state, params)
             return (optax.apply_updates(params, updates), state), None
@@ -101,16 +112,17 @@ class Classifier:
         order = np.random.default_rng(0)
         rows = [order.permutation(len(examples))[: per_epoch * size] for _ in range(_EPOCHS)]
         keys = jax.random.split(jax.random.key(0), _EPOCHS * per_epoch)
-        given = jnp.asarray(np.concatenate(rows).reshape(-1, size)), keys
-        run = jax.jit(lambda carry: jax.lax.scan(step, carry, given)[0])
-        return run((params, optimiser.init(params)))[0]
+        batches = jnp.asarray(np.concatenate(rows).reshape(-1, size)), keys
+        run = jax.jit(lambda carry: jax.lax.scan(step, carry, batches)[0])
+        trained: Params = run((params, optimiser.init(params)))[0]
+        return trained
 
-    def apply(self, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """``[n, h, w, c]`` images in [-1, 1] -> features ``[n, 64]`` and logits ``[n, classes]``; pure."""
+    def apply(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]; pure."""
         return nnx.merge(self._graph, params)(x)
 
     def __call__(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """``[n, h, w, c]`` images in [-1, 1] -> features ``[n, 64]`` and class probabilities ``[n, classes]``."""
+        """Features ``[n, 64]`` and class probabilities ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
         apply = jax.jit(self.apply)
         parts = [apply(self.params, images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
         features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""How densely samples lie among data, and how much of the data they cover."""
+"""Density and coverage: improved measures of fidelity and diversity (Naeem et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from gan_cli.types import PositiveInt
 
 
 def density_coverage(*, k: PositiveInt = 5) -> Metric:
-    """How many real balls hold a sample, over k; and the share of real balls that hold one (Naeem et al. 2020,
-    eq. 3 and 4). Both are about 1 where the two sets are alike; outliers among the real data weigh less than in
-    precision and recall."""
+    """Density and coverage of the samples with respect to the real data (Naeem et al. 2020, eq. 3 and 4).
+
+    The ball of a real example reaches to its k-th nearest real neighbour. Both figures are about 1 if samples and
+    real data have the same distribution. Outliers among the real data have less influence than on precision and
+    recall.
+
+    Args:
+        k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
+
+    Figures:
+    - density: mean number of real balls that contain a sample, divided by k; higher is better.
+    - coverage: share of the real balls that contain at least one sample; higher is better.
+    """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
         fake, real = equally_many(fake, real)

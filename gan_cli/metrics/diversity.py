@@ -1,4 +1,4 @@
-"""How varied samples are beside the data: a cheap figure that falls when a generator's modes collapse."""
+"""Diversity of samples relative to the data: a cheap figure that falls when modes collapse."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ SAMPLES = 128
 
 
 def vendi(points: np.ndarray, width: float) -> float:
-    """The effective number of different points: exp of the entropy of the eigenvalues of their kernel matrix over
-    their number (Friedman and Dieng 2023, eq. 3), with the Gaussian kernel exp(-d^2 / (2 width^2)).
+    """Vendi score: the effective number of distinct points (Friedman and Dieng 2023, eq. 3).
+
+    exp of the entropy of the eigenvalues of K / n, where K is the matrix of the Gaussian kernel
+    exp(-d^2 / (2 width^2)). The score is 1 if all points coincide, and n if all are many widths apart.
 
     Args:
-        points: ``[n, features]``. It is 1 where all are one, and n where all are many widths apart.
+        points: ``[n, features]``.
+        width: width of the kernel.
     """
     kernel = np.exp(-_squared_distances(points) / (2 * width**2))
     eigenvalues = np.clip(np.linalg.eigvalsh(kernel / len(points)), 1e-12, None)
@@ -23,12 +26,13 @@ def vendi(points: np.ndarray, width: float) -> float:
 
 
 class Diversity:
-    """The Vendi score of samples over that of as many real examples, in the data's own space.
+    """Vendi score of up to 128 samples, divided by the Vendi score of up to 128 real examples.
 
-    The kernel's width is a third of the median distance between real examples.
+    Distances are Euclidean distances between the examples, without feature extraction. The width of the kernel is a
+    third of the median distance between real examples.
 
     Args:
-        real: ``[n, ...]`` real examples, scaled as the generator's.
+        real: ``[n, ...]`` real examples, in the value range of the generator's output.
     """
 
     def __init__(self, real: np.ndarray):
@@ -38,16 +42,16 @@ class Diversity:
         self._real = vendi(points, self._width)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """About 1 for samples as varied as the data, near 0 where they are all alike; 0 where one is not finite."""
+        """About 1 for samples as diverse as the data, near 0 after mode collapse; 0 if a value is not finite."""
         points = _flat(samples[:SAMPLES])
         return vendi(points, self._width) / self._real if np.isfinite(points).all() else 0.0
 
 
 class SampleFigures:
-    """Figures of merit that need nothing but samples: diversity, and mode coverage where the modes are known.
+    """Figures that need no feature extraction: diversity, and mode coverage if the data have known modes.
 
     Args:
-        data: what the samples are compared with.
+        data: the data set with which samples are compared.
     """
 
     def __init__(self, data: Dataset):
@@ -55,7 +59,7 @@ class SampleFigures:
         self._diversity: Diversity | None = None
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """The figures of samples ``[n, ...]``, scaled as the generator's."""
+        """The figures of samples ``[n, ...]``, in the value range of the generator's output."""
         if self._diversity is None:
             self._diversity = Diversity(self._data.spread(SAMPLES))
         figures = {"diversity": self._diversity(samples)}
@@ -68,4 +72,5 @@ def _flat(examples: np.ndarray) -> np.ndarray:
 
 def _squared_distances(points: np.ndarray) -> np.ndarray:
     lengths = (points**2).sum(1)
-    return np.clip(lengths[:, None] + lengths[None] - 2 * points @ points.T, 0, None)
+    squared: np.ndarray = lengths[:, None] + lengths[None] - 2 * points @ points.T
+    return squared.clip(0, None)

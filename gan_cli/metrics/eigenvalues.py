@@ -1,4 +1,4 @@
-"""The leading eigenvalues of a game's Jacobian, which say whether its players converge, circle or part."""
+"""Leading eigenvalues of a game's Jacobian: whether the players converge, rotate or diverge."""
 
 from __future__ import annotations
 
@@ -22,25 +22,31 @@ _ROTATES = 3.0
 def of_game(
     game: Game, data: Dataset | None, batch_size: int, seed: int, state: TrainState, count: int
 ) -> dict[str, Any]:
-    """The leading eigenvalues where a run's players stand, on the run's first batch, and what they say.
+    """Leading eigenvalues of the game's Jacobian at the state of a run, on the run's first batch.
+
+    Args:
+        data: the data set of the run, or None for a game without data.
+        count: number of eigenvalues.
 
     Returns:
-        ``eigenvalues``, each a real and an imaginary part, and ``verdict``.
+        ``eigenvalues``, a list of [real part, imaginary part], and ``verdict`` (see the function of this name).
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
+    # The annotation of `field` does not include None, which is the batch of a game without data.
     evaluate = field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit
     def product(v: jax.Array) -> jax.Array:
-        return jacobian_product(lambda p: ravel_pytree(evaluate(unflatten(p))[0])[0], flat)(v)
+        products: jax.Array = jacobian_product(lambda p: ravel_pytree(evaluate(unflatten(p))[0])[0], flat)(v)
+        return products
 
     found = leading(lambda v: np.asarray(product(jnp.asarray(v, flat.dtype))), flat.size, count)
     return {"eigenvalues": [[float(e.real), float(e.imag)] for e in found], "verdict": verdict(found)}
 
 
 def bytes_needed(size: int, count: int) -> int:
-    """Bytes that ``leading`` takes."""
+    """Bytes of memory that ``leading`` needs for its basis of the Krylov space."""
     return 8 * size * (_dimensions(size, count) + 1)
 
 
@@ -49,15 +55,16 @@ def _dimensions(size: int, count: int) -> int:
 
 
 def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, seed: int = 0) -> np.ndarray:
-    """The ``count`` eigenvalues of largest modulus, by Arnoldi iteration (Arnoldi 1951; Saad 2011, section 6.2).
+    """The eigenvalues of largest modulus, by Arnoldi iteration (Arnoldi 1951; Saad 2011, section 6.2).
 
     Args:
         product: v ``[size]`` -> J v.
-        size: of the matrix.
-        count: how many; the Krylov space has twice as many dimensions, and ten more.
+        size: number of rows of the matrix J.
+        count: number of eigenvalues; the Krylov space has 2 * count + 10 dimensions.
+        seed: seed of the start vector.
 
     Returns:
-        Complex, by falling modulus; fewer where the matrix has no more.
+        Complex eigenvalues ``[count]`` in descending order of modulus; fewer if the matrix is smaller.
     """
     steps = _dimensions(size, count)
     basis = np.zeros((steps + 1, size))
@@ -67,12 +74,12 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
     for j in range(steps):
         vector = np.asarray(product(basis[j]), np.float64)
         scale = np.linalg.norm(vector)
-        for _ in range(2):  # twice is enough against rounding
+        for _ in range(2):  # a second orthogonalisation removes the rounding errors of the first
             overlaps = basis[: j + 1] @ vector
             hessenberg[: j + 1, j] += overlaps
             vector = vector - overlaps @ basis[: j + 1]
         hessenberg[j + 1, j] = np.linalg.norm(vector)
-        if hessenberg[j + 1, j] <= 1e-7 * scale or j + 1 == steps:  # the space is invariant, or full
+        if hessenberg[j + 1, j] <= 1e-7 * scale or j + 1 == steps:  # the space is invariant or complete
             steps = j + 1
             break
         basis[j + 1] = vector / hessenberg[j + 1, j]
@@ -81,11 +88,13 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
 
 
 def verdict(eigenvalues: np.ndarray) -> str:
-    """What the flow x' = -F(x) does along the leading directions, of which J has these eigenvalues.
+    """The local behaviour of the flow x' = -F(x), from the leading eigenvalues of the Jacobian of F.
 
-    diverging: one has a negative real part. rotating: the largest imaginary part is several times the smallest real
-    part of the pairs, so that players circle much more than they approach. flat: there is no slope anywhere.
-    converging: none of these.
+    Returns:
+        ``flat``: all eigenvalues are zero. ``diverging``: an eigenvalue has a negative real part. ``rotating``: the
+        imaginary part of an eigenvalue is more than 3 times its real part, so that the players rotate much faster
+        than they converge. ``converging``: all other cases. Real and imaginary parts below 1e-4 of the largest
+        modulus count as zero.
     """
     if not eigenvalues.any():
         return "flat"

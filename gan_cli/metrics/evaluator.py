@@ -1,4 +1,4 @@
-"""Evaluates samples: computes their features and the reference's, and hands each metric what it names."""
+"""Evaluation of samples: features of samples and reference data, and the figures of each metric."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ import numpy as np
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric
-from gan_cli.metrics.features import Extractor
+from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
 
 log = logging.getLogger(__name__)
-# The most reference examples: as many as published figures are of, and as memory and the cache hold features of.
+# Maximum number of reference examples. Published figures use 50,000, whose features fit into memory and cache.
 MOST = 50_000
 _LACKING = {
-    "held_out": "data that training never saw, and {name} holds none out",
-    "known_modes": "known modes, which {name} does not have: dataset=ring or grid, or classes for labelled images",
-    "fake_points": "points, and {name} has images",
-    "fake_logits": "features with logits: features=classifier or inception",
-    "fake_classes": "features that name the data's own classes: features=classifier, for labelled images",
-    "real_classes": "labels, which {name} does not have",
+    "held_out": "held-out examples, and {name} has none. Use dataset=mnist5k, or another metric",
+    "known_modes": "known modes, and {name} has none. Use dataset=ring or dataset=grid. For labelled images, use "
+    "metric=classes",
+    "fake_points": "points, and {name} consists of images. Use another metric",
+    "fake_logits": "features with logits. Use features=classifier or features=inception",
+    "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
+    "real_classes": "labels, and {name} has none. Use another metric",
 }
 
 
 class Evaluator:
-    """Judges any number of sets of samples against one data set, whose features it computes once.
+    """Evaluates sets of samples against one reference data set, whose features it computes once.
 
     Args:
-        metrics: by name.
-        extractor: of features.
-        data: the reference.
-        samples: how many there will be to evaluate.
-        objective: the figure that says which samples are the best; None is the first that has a better and a worse.
+        metrics: metrics by name.
+        extractor: the feature extractor.
+        data: the reference data set.
+        samples: number of samples per evaluation.
+        objective: name of the figure by which samples are ranked. None: the first figure that has a better
+            direction.
 
     Attributes:
-        features: what the features are, in words.
-        reference: what the reference is, in words.
-        objective: the figure's name, and its better direction; None where no figure has one.
+        features: description of the features.
+        reference: description of the reference data.
+        objective: name and better direction of the figure that ranks samples; None if no figure has a direction.
 
     Raises:
-        UserError: a metric needs what the data or the features do not have, or more samples; there is no such
-            objective.
+        UserError: a metric lacks an input or needs more samples, or the objective does not exist.
     """
 
     def __init__(
@@ -59,50 +60,54 @@ class Evaluator:
         self._metrics, self.extractor, self.data = metrics, extractor, data
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
-                raise UserError(f"metric {name}: must be a function of its options that returns a Metric.")
+                raise UserError(f"metric={name}: its _target_ must return a gan_cli.metrics.Metric.")
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
-                raise UserError(f"metric {name}: needs {lack}.")
+                raise UserError(f"metric={name}: needs {lack}.")
             if (fewest := min(samples, data.size)) < metric.minimum:
-                raise UserError(f"metric {name}: needs {metric.minimum} samples and examples; there are {fewest}.")
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} samples and {metric.minimum} reference "
+                    f"examples, but there are only {fewest}. Use more samples or a larger data set."
+                )
         self.objective = self._objective(objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
             assert data.held_out is not None
-            aside = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
-            self._inputs["held_out"] = self._of_data(aside)["features"]
+            held_out = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
+            self._inputs["held_out"] = self._of_data(held_out)["features"]
         self.features = self.extractor.name
         self.reference = f"{data.name}, {len(found['features']):,} examples"
 
     @property
     def terms(self) -> dict[str, str]:
-        """What figures are of, beside the number of samples and the seed."""
+        """Conditions on which figures depend, besides the number of samples and the seed."""
         return {"features": self.features, "reference": self.reference}
 
-    def _objective(self, asked: str | None) -> tuple[str, Direction] | None:
+    def _objective(self, requested: str | None) -> tuple[str, Direction] | None:
         figures = {name: kind for metric in self._metrics.values() for name, kind in metric.figures.items()}
         directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
-        if asked is not None and asked not in directed:
+        if requested is not None and requested not in directed:
+            choices = f"Choose one of its figures: {', '.join(directed)}." if directed else "Choose other metrics."
             raise UserError(
-                f"train.objective={asked}: no such figure.{nearest(asked, directed)} Of metric="
-                f"{list(self._metrics)} there are {', '.join(directed) or 'none'}."
+                f"train.objective={requested}: metric=[{','.join(self._metrics)}] does not compute this figure, or "
+                f"the figure has no better direction.{nearest(requested, directed)} {choices}"
             )
-        chosen = asked or next(iter(directed), None)
+        chosen = requested or next(iter(directed), None)
         return None if chosen is None else (chosen, directed[chosen])
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
-        """Each metric's figures, of what it names."""
+        """The figures of each metric, computed from its inputs."""
         for name, metric in self._metrics.items():
             try:
                 yield metric(**{need: available[need] for need in metric.needs})
             except ValueError as error:
-                raise UserError(f"metric {name}: {error}.") from error
+                raise UserError(f"metric={name}: {error}.") from error
 
     def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
-        """Features and labels of at most ``MOST`` examples; cached."""
+        """Features and labels of at most ``MOST`` examples; the cache stores them."""
         rows = _rows(data)
 
         def make() -> dict[str, np.ndarray]:
@@ -113,25 +118,25 @@ class Evaluator:
         return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
 
     def nearest(self, examples: np.ndarray) -> np.ndarray:
-        """For each of some examples, as they lie in files, the one of the reference that is nearest to it."""
+        """For each example (uint8 image or point), the nearest reference example in feature space."""
         features, _ = self.extractor([examples])
-        found, _ = neighbours(features, self._inputs["real"])
-        return self.data.take(_rows(self.data)[found])["examples"]
+        rows, _ = neighbours(features, self._inputs["real"])
+        found: np.ndarray = self.data.take(_rows(self.data)[rows])["examples"]
+        return found
 
-    def __call__(self, batches: Iterable[Any], seed: int = 0) -> dict[str, float]:
-        """The figures of samples, which come in batches: uint8 images, or points.
-
-        None where samples are not finite.
+    def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
+        """The figures of samples; no figures if a feature of the samples is not finite.
 
         Args:
-            seed: of what metrics draw.
+            batches: the samples, uint8 images or points, in batches of any size.
+            seed: seed of the random numbers that metrics draw.
 
         Raises:
-            UserError: there are too few of them.
+            UserError: there are too few samples for a metric.
         """
         points: list[np.ndarray] = []
 
-        def kept() -> Iterator[Any]:
+        def kept() -> Iterator[Examples]:
             for batch in batches:
                 if not self.data.spec.is_image:
                     points.append(np.asarray(batch))
@@ -139,7 +144,7 @@ class Evaluator:
 
         features, logits = self.extractor(kept())
         if not np.isfinite(features).all():
-            log.warning("the samples are not finite: no metric is computed")
+            log.warning("the samples contain values that are not finite, so no metric is computed")
             return {}
         available = self._inputs | {
             "fake": features,
@@ -152,7 +157,7 @@ class Evaluator:
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
-    """What the metric needs that neither these features nor this reference have, in words; None where it can be."""
+    """Description of an input of the metric that neither the features nor the data provide, or None."""
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,
@@ -168,7 +173,7 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
 
 
 def _rows(data: Dataset) -> np.ndarray:
-    """Which examples of a data set are compared with, in an order that says nothing about them."""
+    """The rows of at most ``MOST`` reference examples, in random order."""
     return np.random.default_rng(0).permutation(data.size)[:MOST]
 
 

@@ -1,7 +1,8 @@
-"""What turns examples into features: the space in which samples and data are compared.
+"""Feature extractors: they define the feature space in which metrics compare samples and data.
 
-Each is a function of the reference data set, and says with every result which it was. Images come as uint8 in
-0..255, as they lie in a file, so that samples of any program are evaluated alike; points come as they are.
+Each function takes the reference data set and returns an ``Extractor``, whose name every evaluation result states.
+Images are uint8 in 0..255 as in image files, so that samples of other programs are evaluated in the same way.
+Points are float32.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ from gan_cli.metrics.classifier import Classifier
 from gan_cli.storage import cache
 from gan_cli.types import Tree
 
+Examples = np.ndarray | jax.Array
+
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """A network of features, or what stands for one.
+    """A function that computes features, and logits if it is a classifier.
 
     Attributes:
-        name: what results say of it.
-        digest: of all that its features depend on: they are cached under it.
-        params: its weights.
-        apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``, to be compiled.
-        batch: how many examples to take at a time.
-        gives_logits: whether there are logits.
-        of_classes: whether they are of the data's own classes.
+        name: description of the features in results.
+        digest: hash of everything that the features depend on, except the examples; it identifies cached features.
+        params: weights, the first argument of ``apply``.
+        apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``; it is compiled.
+        batch: number of examples per call of ``apply``.
+        gives_logits: whether ``apply`` returns logits.
+        of_classes: whether the logits belong to the classes of the data set.
     """
 
     name: str
@@ -45,14 +48,14 @@ class Extractor:
     gives_logits: bool = False
     of_classes: bool = False
 
-    def __call__(self, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features and logits of examples that come in batches of any sizes, arrays of the host."""
+    def __call__(self, batches: Iterable[Examples]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features and logits (NumPy arrays) of examples in batches of any size."""
         found: list[Any] = []
         for batch in _of_size(batches, self.batch):
             n = len(batch)
-            if n < self.batch:  # filled up, since another size would compile anew
+            if n < self.batch:  # padded, because another size would need another compilation
                 batch = np.concatenate([batch, np.zeros((self.batch - n, *batch.shape[1:]), batch.dtype)])
-            if len(found) > 1:  # one batch is computed while the one before is fetched
+            if len(found) > 1:  # the previous batch is fetched while the device computes this batch
                 found[-2] = jax.device_get(found[-2])
             features, logits = self._compiled(self.params, batch)
             found.append((features[:n], None if logits is None else logits[:n]))
@@ -65,9 +68,12 @@ class Extractor:
         return jax.jit(self.apply)
 
 
-def _of_size(batches: Iterable[Any], size: int) -> Iterator[Any]:
-    """The same examples, ``size`` at a time, the last ones fewer; what is on the device stays there if it can."""
-    rest: Any = None
+def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
+    """Regroups examples into batches of ``size``; the last batch may be smaller.
+
+    Batches on the device stay on the device unless they must be joined with others.
+    """
+    rest: Examples | None = None
     for batch in batches:
         rest = batch if rest is None else np.concatenate([rest, batch])
         while rest is not None and len(rest) >= size:
@@ -78,7 +84,7 @@ def _of_size(batches: Iterable[Any], size: int) -> Iterator[Any]:
 
 
 def pixels(data: Dataset) -> Extractor:
-    """The values themselves, images scaled to [-1, 1]."""
+    """The values of the examples as features; images are scaled to [-1, 1]."""
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
         return normalise(x).reshape(len(x), -1), None
@@ -87,7 +93,12 @@ def pixels(data: Dataset) -> Extractor:
 
 
 def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
-    """One layer of ``width`` random half-planes: fixed, meaningless, and quick. For tests."""
+    """Features of one random layer with ReLU, which are fast but carry no meaning; for tests.
+
+    Args:
+        width: number of features.
+        seed: seed of the random weights.
+    """
     kernel = np.random.default_rng(seed).standard_normal((data.spec.size, width)) / np.sqrt(data.spec.size)
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
@@ -98,49 +109,51 @@ def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
 
 
 def classifier(data: Dataset) -> Extractor:
-    """The last hidden layer of a small convolutional network, trained here on the labelled data, and cached.
+    """Last hidden layer of a small convolutional classifier, trained on the labelled images.
+
+    The cache stores the trained classifier.
 
     Raises:
-        UserError: the data are no images, or have no labels.
+        UserError: the data are not images, or have no labels.
     """
     if not data.spec.is_image or data.spec.num_classes is None:
         raise UserError(
-            f"features=classifier: {data.name} has no labelled images to train one on. Features that need no "
-            "labels: pixels; inception, with the weights that features.weights names."
+            f"features=classifier: {data.name} has no labelled images for the training of the classifier. Use "
+            "features=pixels, or features=inception with features.weights=FILE."
         )
     network = Classifier(data)
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return network.apply(params, normalise(x))
 
-    told = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
-    return Extractor(told, network.digest, network.params, apply, gives_logits=True, of_classes=True)
+    name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
+    return Extractor(name, network.digest, network.params, apply, gives_logits=True, of_classes=True)
 
 
 def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
-    """The 2048 pooled features of the Inception network that the FID is defined with (Heusel et al. 2017).
+    """The 2048 pooled features of the Inception network that defines the FID (Heusel et al. 2017).
 
     Args:
-        weights: the file of its weights.
+        weights: path of the file of weights. null: an error message states where to download the file.
 
     Raises:
-        UserError: no file, or not the one whose hash is known; or the data are no images.
+        UserError: the file is missing or has another hash, or the data are not images.
     """
     from gan_cli.metrics import inception as network
 
     if not data.spec.is_image:
-        raise UserError(f"features=inception: {data.name} has no images.")
+        raise UserError(f"features=inception: {data.name} does not consist of images. Use features=pixels.")
     if weights is None:
-        raise UserError(f"features=inception: needs features.weights=FILE. {network.SOURCES}")
+        raise UserError(f"features.weights=null: features=inception needs a file of weights. {network.SOURCES}")
     loaded = network.load(Path(weights).expanduser())
     return Extractor("inception (2015-12-05)", network.SHA256, loaded.params, network.apply, network.BATCH, True)
 
 
 def auto(data: Dataset) -> Extractor:
-    """What can be had without a download: the classifier for labelled images, coordinates for points.
+    """Features without a download: ``classifier`` for labelled images, the coordinates of points.
 
     Raises:
-        UserError: images without labels.
+        UserError: the data are images without labels.
     """
     if not data.spec.is_image:
         return pixels(data)

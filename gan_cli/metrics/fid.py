@@ -1,4 +1,4 @@
-"""The Frechet distance of two Gaussians fitted to features, and what it would be of endless samples."""
+"""Frechet distance between Gaussians fitted to features, also extrapolated to infinite sample size."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of features ``[n, f]``.
+    """Mean and covariance of features ``[n, f]``.
 
-    On the host in float64, which accelerators lack or are slow at: the distance is a small difference of large
-    traces.
+    The host computes them in float64, because the distance is a small difference of large traces, and float64 is
+    slow or missing on accelerators.
 
     Raises:
-        ValueError: there is one example only.
+        ValueError: there are fewer than two examples.
     """
     if len(features) < 2:
-        raise ValueError("a covariance needs two examples")
+        raise ValueError("a covariance needs at least two examples")
     mean = features.mean(0, dtype=np.float64)
     scatter = np.zeros((features.shape[1], features.shape[1]))
     for start in range(0, len(features), _BLOCK):
@@ -42,19 +42,20 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def distance(first: Moments, second: Moments) -> float:
-    """Heusel et al. 2017, eq. 6: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))."""
+    """The Frechet distance |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Heusel et al. 2017, eq. 6)."""
     return _distance(first, _root(first.covariance), second)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """A with A^T A = covariance."""
+    """A matrix A with A^T A = covariance."""
     eigenvalues, vectors = np.linalg.eigh(covariance)
-    return np.sqrt(np.clip(eigenvalues, 0, None))[:, None] * vectors.T
+    root: np.ndarray = np.sqrt(np.clip(eigenvalues, 0, None))[:, None] * vectors.T
+    return root
 
 
 def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
-    # (C1 C2)^(1/2) has the trace of (A C2 A^T)^(1/2), which is symmetric and stays real where C1 C2 is nearly
-    # singular, as it is where there are fewer samples than features.
+    # The traces of (C1 C2)^(1/2) and (A C2 A^T)^(1/2) are equal. The latter matrix is symmetric, so its eigenvalues
+    # stay real if C1 C2 is nearly singular, which happens if there are fewer samples than features.
     eigenvalues = np.linalg.eigvalsh(root @ second.covariance @ root.T)
     spread = np.trace(first.covariance) + np.trace(second.covariance)
     spread -= 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
@@ -62,9 +63,13 @@ def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
 
 
 def fid() -> Metric:
-    """The Frechet distance of the features of samples and of real data (Heusel et al. 2017, eq. 6).
+    """Frechet distance between features of samples and real data (FID, Heusel et al. 2017, eq. 6).
 
-    It falls with the number of samples: figures compare at equal numbers only.
+    The distance has a positive bias that falls with the number of samples. Only figures of equally many samples are
+    comparable.
+
+    Figures:
+    - fid: the distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
@@ -75,10 +80,16 @@ def fid() -> Metric:
 
 
 def fid_infinity(*, points: PositiveInt = 15) -> Metric:
-    """The Frechet distance without the generator's bias: extrapolated to endless samples (Chong and Forsyth 2020).
+    """Frechet distance, extrapolated to infinitely many samples (Chong and Forsyth 2020).
 
-    A line through the distances of ``points`` numbers of samples, from a tenth to all, over one over the number;
-    where it meets zero.
+    The distance is computed for several numbers n of samples, from a tenth of the samples to all. The figure is the
+    intercept of a straight line that is fitted to the distance as a function of 1/n.
+
+    Args:
+        points: number of values of n.
+
+    Figures:
+    - fid_infinity: the extrapolated distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
@@ -95,10 +106,10 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     return Metric(figures, {"fid_infinity": LOWER})
 
 
-@functools.cache  # once for each size is enough
+@functools.cache  # warns once for each combination of sizes
 def _warn_of_few(fake: int, real: int, features: int) -> None:
     if min(fake, real) <= features:
         log.warning(
-            "%d samples and %d real examples: a covariance of %d features needs at least %d of each; the distance "
-            "is too large", fake, real, features, features + 1,
+            "the Frechet distance of %d samples and %d real examples is too large, because the covariance of %d "
+            "features needs at least %d of each: use more samples", fake, real, features, features + 1,
         )  # fmt: skip

@@ -1,15 +1,17 @@
-"""The Inception network of 2015-12-05 that the FID and the Inception score are defined with, in JAX.
+"""The Inception network of 2015-12-05, which defines the FID and the Inception score, in JAX.
 
-Szegedy et al. 2016 describe it; Heusel et al. 2017 take its last pooled features, Salimans et al. 2016 its classes.
-Figures compare only where every detail is that of the TensorFlow graph: so are the resizing, the poolings and the
-weights here, in the order in which the published PyTorch conversion of the weights names them.
+Szegedy et al. 2016 describe the network. The FID uses its last pooled features (Heusel et al. 2017), the Inception
+score its classes (Salimans et al. 2016). Figures are comparable with published figures only if every detail matches
+the original TensorFlow graph. Resizing, pooling and weights therefore follow this graph. Layers have the names of
+the published PyTorch conversion of the weights.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +22,18 @@ from gan_cli.errors import UserError
 from gan_cli.metrics import torch_weights
 
 SOURCES = (
-    "The field's file is pt_inception-2015-12-05-6726825d.pth of the GitHub release fid_weights of "
-    "mseitzer/pytorch-fid; release v0.2.0 of toshas/torch-fidelity has it as "
-    "weights-inception-2015-12-05-6726825d.pth."
+    "Download pt_inception-2015-12-05-6726825d.pth from the GitHub release fid_weights of mseitzer/pytorch-fid, or "
+    "the same file as weights-inception-2015-12-05-6726825d.pth from release v0.2.0 of toshas/torch-fidelity."
 )
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BATCH = 32
 
 _SIDE = 299
 _EPSILON = 1e-3
-# The branches of a block read the same input, and their outputs are put together. A branch is a chain of layers by
-# their names in the file; "a|b" are two that read the same. "/2" is stride 2 without padding, "/1" stride 1
-# without; the others keep the size. branch_pool is taken of averages, but for the last block's, where the graph has
-# the maximum.
+# All branches of a block receive the input of the block, and their outputs are concatenated. A branch is a sequence
+# of layers, by their names in the file of weights. "a|b" is a pair of layers with the same input and concatenated
+# outputs. "/1" and "/2" are strides without padding; all other layers preserve the image size. branch_pool follows
+# an average pooling, except in the last block, where the graph has a maximum pooling.
 _STEM = (
     ("Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3", "max/2", "Conv2d_3b_1x1", "Conv2d_4a_3x3/1", "max/2"),
 )
@@ -70,21 +71,25 @@ _NETWORK = {
     "Mixed_7c.": (*_E[:-1], ("max", "branch_pool")),
 }
 
-Layer = tuple[Any, Any]  # arrays of the host when they are loaded
+Layer = tuple[jax.Array, jax.Array]
 Params = dict[str, Layer]
+HostParams = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Network(NamedTuple):
-    """Kernels ``[height, width, in, out]`` and biases ``[out]`` by layer; those of ``fc`` are ``[2048, 1008]``."""
+    """Weights of the network: a kernel ``[height, width, in, out]`` and a bias ``[out]`` for each layer.
 
-    params: Params
+    The kernel of the last layer, ``fc``, is ``[2048, 1008]``.
+    """
+
+    params: HostParams
 
 
 def load(path: Path) -> Network:
-    """The weights in the file, with batch normalisation folded in.
+    """Loads the weights from a file and folds batch normalisation into the convolutions.
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it is another than the one of ``SHA256``.
+        UserError: the file does not exist, cannot be read, or does not have the hash ``SHA256``.
     """
     try:
         with path.open("rb") as file:
@@ -93,8 +98,8 @@ def load(path: Path) -> Network:
             raise UserError(f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. {SOURCES}")
         tensors = torch_weights.read(path)
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"features.weights={path}: {told}. {SOURCES}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"features.weights={path}: {reason}. {SOURCES}") from error
     params = {name.removesuffix(".conv.weight"): _folded(tensors, name) for name in tensors if ".conv." in name}
     return Network(params | {"fc": (tensors["fc.weight"].T, tensors["fc.bias"])})
 
@@ -109,16 +114,25 @@ def _folded(tensors: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.n
     return kernel.astype(np.float32), (shift - mean * scale).astype(np.float32)
 
 
-def apply(params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Features of uint8 images ``[n, h, w, 1 or 3]``: pooled ones ``[n, 2048]``, and logits ``[n, 1008]`` without
-    their bias, as the published Inception scores are of (Salimans et al. 2016, their code)."""
+def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Features and logits of images.
+
+    The logits omit the bias of the last layer, as in the code of published Inception scores (Salimans et al. 2016).
+
+    Args:
+        images: uint8 ``[n, h, w, 1 or 3]``.
+
+    Returns:
+        Pooled features ``[n, 2048]`` and logits ``[n, 1008]``.
+    """
     x = _resized((images.astype(jnp.float32) - 128) / 128)
-    return _network(params, jnp.broadcast_to(x, (*x.shape[:3], 3)))
+    outputs: tuple[jax.Array, jax.Array] = _network(params, jnp.broadcast_to(x, (*x.shape[:3], 3)))
+    return outputs
 
 
-@jax.jit  # so that images of other sizes do not compile it anew
+@jax.jit  # compiled once for images of all sizes
 def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same of images ``[n, 299, 299, 3]`` in [-1, 1]."""
+    """``apply`` for resized images ``[n, 299, 299, 3]`` in [-1, 1]."""
     for prefix, branches in _NETWORK.items():
         layers = {name.removeprefix(prefix): layer for name, layer in params.items() if name.startswith(prefix)}
         x = _block(layers, branches, x)
@@ -127,24 +141,24 @@ def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _resized(x: jax.Array) -> jax.Array:
-    """Bilinear, as TensorFlow 1 does it: output pixel i lies at input position i * size / 299."""
+    """Bilinear resizing as in TensorFlow 1: output pixel i lies at input position i * size / 299."""
     rows, columns = (_interpolation(size) for size in x.shape[1:3])
     return jnp.einsum("Hh,nhwc,Ww->nHWc", rows, x, columns, precision="highest")
 
 
 def _interpolation(size: int) -> np.ndarray:
-    """A matrix ``[299, size]``; positions are float32, as there."""
+    """The interpolation matrix ``[299, size]`` of one axis; positions are float32 as in TensorFlow 1."""
     at = np.arange(_SIDE, dtype=np.float32) * np.float32(size / _SIDE)
     low = at.astype(int)
     share = (at - low.astype(np.float32))[:, None]
-    return (1 - share) * np.eye(size, dtype=np.float32)[low] + share * np.eye(size, dtype=np.float32)[
-        np.minimum(low + 1, size - 1)
-    ]
+    one_hot = np.eye(size, dtype=np.float32)
+    matrix: np.ndarray = (1 - share) * one_hot[low] + share * one_hot[np.minimum(low + 1, size - 1)]
+    return matrix
 
 
 def _block(layers: Params, branches: tuple[tuple[str, ...], ...], x: jax.Array) -> jax.Array:
-    # The 1x1 convolutions of the input are one, the one of averages among them: the average of its outputs is the
-    # same, and is of fewer channels.
+    # One convolution computes all 1x1 convolutions of the input, including branch_pool. Averaging commutes with a
+    # 1x1 convolution, and it is cheaper after the convolution, which has fewer output channels.
     heads = [name for name, *_ in branches if name in layers and layers[name][0].shape[:2] == (1, 1)]
     found: dict[str, jax.Array] = {}
     if heads:
@@ -171,16 +185,19 @@ def _block(layers: Params, branches: tuple[tuple[str, ...], ...], x: jax.Array) 
 def _conv(x: jax.Array, layer: Layer, stride: int = 1, padding: str = "SAME") -> jax.Array:
     kernel, bias = layer
     layout = ("NHWC", "HWIO", "NHWC")
-    # Full precision: an accelerator's default would move every published figure a little.
-    made = lax.conv_general_dilated(x, kernel, (stride, stride), padding, None, None, layout, precision="highest")
-    return made + bias
+    # Full precision, because the lower default precision of accelerators changes the figures slightly.
+    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, None, None, layout, precision="highest")
+    return y + bias
 
 
 def _average(x: jax.Array) -> jax.Array:
-    """Of the 3x3 cells around each that lie in the image: padded ones do not count."""
+    """Average over the part of each 3x3 window that lies inside the image; padding is not counted."""
     cells = _window(jnp.ones((1, *x.shape[1:3], 1)), lax.add, 0.0, 1, "SAME")
     return _window(x, lax.add, 0.0, 1, "SAME") / cells
 
 
-def _window(x: jax.Array, combine: object, start: float, stride: int, padding: str) -> jax.Array:
-    return lax.reduce_window(x, start, combine, (1, 3, 3, 1), (1, stride, stride, 1), padding)  # type: ignore[arg-type]
+def _window(
+    x: jax.Array, combine: Callable[[jax.Array, jax.Array], jax.Array], start: float, stride: int, padding: str
+) -> jax.Array:
+    y: jax.Array = lax.reduce_window(x, start, combine, (1, 3, 3, 1), (1, stride, stride, 1), padding)
+    return y

@@ -1,4 +1,4 @@
-"""How sure a classifier is of each sample, and how varied what it names is."""
+"""The Inception score: how confident and how diverse the class predictions of the samples are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from gan_cli.types import PositiveInt
 
 
 def inception_score(*, splits: PositiveInt = 10) -> Metric:
-    """exp of the mean KL divergence of a sample's classes from all samples' (Salimans et al. 2016, section 4).
+    """Inception score: exp of the mean KL divergence KL(p(y|x) || p(y)) (Salimans et al. 2016, section 4).
 
-    The mean over ``splits`` parts, and its standard deviation. Called Inception score whatever the classifier.
+    p(y|x) is the predicted class distribution of a sample, p(y) the mean of these distributions. The classes are
+    the classes of the network of ``features``, which need not be Inception.
+
+    Args:
+        splits: number of equal parts of the samples; the score is computed for each part.
+
+    Figures:
+    - inception_score: mean score of the parts; higher is better.
+    - inception_score_std: standard deviation of the scores of the parts; no better direction.
     """
 
     def figures(fake_logits: np.ndarray, seed: int) -> dict[str, float]:
@@ -26,6 +34,6 @@ def _score(logits: np.ndarray) -> float:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     p = np.exp(log_p)
-    # A class that no sample has, to the last digit, adds nothing: its zeros are kept from the logarithm.
+    # A class with probability 0 for all samples contributes nothing, so the logarithm must not return -inf for it.
     log_mean = np.log(np.maximum(p.mean(0), np.finfo(np.float64).tiny))
     return float(np.exp((p * (log_p - log_mean)).sum(1).mean()))

@@ -1,4 +1,4 @@
-"""The kernel distance of features: unbiased, so that few samples do."""
+"""The kernel Inception distance (KID), which is unbiased and therefore suits small sample sizes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from gan_cli.types import PositiveInt
 
 
 def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metric:
-    """The squared maximum mean discrepancy under the kernel (x.y / f + 1)^3 (Binkowski et al. 2018, section 4).
+    """Kernel distance: squared MMD with kernel (x.y / f + 1)^3 (KID, Binkowski et al. 2018, section 4).
 
-    The mean over random subsets, as is usual, with a 95 % confidence interval (subsampling, Politis and Romano
-    1994): a figure of m samples has a variance of about s / m, and those of subsets of the same n samples scatter
-    by s (1/m - 1/n), since they share members. Near zero, where the variance falls faster, the interval is too wide
-    rather than too narrow.
+    f is the number of features. The figure is the mean over random subsets of the features. Subsampling gives its
+    95 % confidence interval (Politis and Romano 1994): the variance of an estimate from m samples is about s / m.
+    The estimates from subsets of the same n samples have the variance s (1/m - 1/n), because the subsets overlap.
+    Near zero the variance falls faster with m, so that the interval is too wide rather than too narrow.
 
     Args:
-        subset_size: at most half of the smaller set, since equal subsets would scatter not at all.
+        subsets: number of random subsets.
+        subset_size: samples and real examples per subset. A size above half of the smaller set is reduced to this
+            half, because the variance between subsets would otherwise vanish.
+
+    Figures:
+    - kid: the squared distance; lower is better.
+    - kid_low: lower end of the confidence interval; lower is better.
+    - kid_high: upper end of the confidence interval; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
@@ -38,14 +45,20 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
 
 
 def of_subsets(fake: np.ndarray, real: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The figure of each subset ``[subsets]``, of the rows ``[subsets, 2, m]`` of samples and of real data."""
+    """The squared distance ``[subsets]`` of each subset.
+
+    Args:
+        fake: features ``[n, f]`` of the samples.
+        real: features ``[n', f]`` of the real data.
+        rows: ``[subsets, 2, m]``, the rows of ``fake`` and of ``real`` in each subset.
+    """
     found = [_discrepancy(fake[of_fake], real[of_real]) for of_fake, of_real in rows]
     return np.array(jax.device_get(found), np.float64)
 
 
 @jax.jit
 def _discrepancy(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Gretton et al. 2012, eq. 3, of as many samples of each."""
+    """The unbiased estimate of the squared MMD for equally large sets (Gretton et al. 2012, eq. 3)."""
     m = len(x)
 
     def apart(a: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Mode coverage where the modes are known: how many the generator keeps, and how well it hits them."""
+"""Mode coverage for data with known modes: how many modes the samples cover, and how precisely."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from gan_cli.metrics import HIGHER, LOWER, NEITHER, Direction, Metric
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
-    """Modes kept, and the share of high-quality samples.
-
-    A sample is of high quality within 3 standard deviations of its nearest mode (Srivastava et al. 2017,
-    section 4.1). A mode is kept when its high-quality samples are at least a quarter of its fair share of all
-    samples: counting a mode on a single sample would call noise over the whole square a success.
+    """The figures of ``known_modes``: number of covered modes and share of high-quality samples.
 
     Args:
         samples: ``[n, features]``.
-
-    Returns:
-        ``modes`` kept, ``modes_total``; ``modes_hit``, those with a high-quality sample at all, which is what the
-        papers count; ``quality``, a share between 0 and 1; and ``divergence``, the Jensen-Shannon divergence (nats)
-        of the high-quality samples' modes to uniform (1 where there are none; ln 2 is the most otherwise).
+        modes: the modes of the data.
     """
     distances = np.linalg.norm(samples[:, None, :] - modes.centres[None], axis=-1)
     nearest = distances.argmin(1)
@@ -39,7 +31,21 @@ def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
 
 
 def known_modes() -> Metric:
-    """``coverage`` of the samples, where the data's modes are known."""
+    """Mode coverage: number of covered modes and share of high-quality samples, for data with known modes.
+
+    A sample has high quality if it lies within 3 standard deviations of its nearest mode (Srivastava et al. 2017,
+    section 4.1). A mode is covered if its high-quality samples are at least a quarter of its fair share, which is
+    the number of samples divided by the number of modes. A single sample is not sufficient, because uniform noise
+    would then cover all modes.
+
+    Figures:
+    - modes: number of covered modes; higher is better.
+    - modes_total: number of modes of the data; no better direction.
+    - modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
+    - quality: share of high-quality samples, from 0 to 1; higher is better.
+    - divergence: Jensen-Shannon divergence (nats, at most ln 2) between the distribution of the high-quality
+      samples over the modes and the uniform distribution; 1 without high-quality samples; lower is better.
+    """
 
     def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
         return coverage(fake_points, known_modes)
@@ -55,7 +61,7 @@ def known_modes() -> Metric:
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
-    """Of two distributions over the same modes, in nats; ``q`` may be one share for all."""
+    """Jensen-Shannon divergence (nats) of distributions ``[modes]``; a number ``q`` is a constant share."""
     q = np.broadcast_to(q, p.shape)
     middle = (p + q) / 2
     return sum(float((a[a > 0] * np.log(a[a > 0] / middle[a > 0])).sum()) for a in (p, q)) / 2

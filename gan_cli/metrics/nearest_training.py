@@ -1,4 +1,4 @@
-"""Whether a generator repeats its training data."""
+"""A test for memorisation: whether samples lie closer to the training data than held-out data do."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ import numpy as np
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics.neighbours import neighbours
 
-# Three standard deviations: one sound generator in seven hundred is suspected.
+# Three standard deviations: the probability of a false alarm is about 1 in 700.
 _SUSPECT = -3.0
 
 
 def nearest_training() -> Metric:
-    """How near samples are to the training data, beside how near real data are that training never saw.
+    """Memorisation test: distances of samples and of held-out data to the nearest training example.
 
-    The test of Meehan et al. 2020 (section 3, on the whole space as one cell): the Mann-Whitney statistic of the
-    two sets of distances, standardised. Far below zero, samples lie nearer to training examples than new real data
-    do, and ``memorised`` is 1. Features must be fine enough to tell an example from one like it. Copies of training
-    examples that are not among ``real`` (gan-eval takes 50,000 at most) are not found.
+    The test compares both sets of distances by the standardised Mann-Whitney statistic (Meehan et al. 2020, section
+    3, with the whole space as one cell). The features must distinguish an example from similar examples. The test
+    uses at most 50,000 training examples and does not detect copies of other training examples.
 
-    Returns:
-        ``nearest_training`` and ``nearest_training_held_out``, the median distances; ``copying``, the probability
-        that a sample is nearer to the training data than a held-out example (one half where they are alike);
-        ``copying_z``, how many standard deviations that is from one half, negative where it is nearer;
-        ``memorised``, 1 where that is below -3.
+    Figures:
+    - nearest_training: median distance from a sample to the nearest training example; no better
+      direction.
+    - nearest_training_held_out: median distance from a held-out example to the nearest training example; no
+      better direction.
+    - copying: probability that a sample is closer to the training data than a held-out example; 0.5 if both have
+      the same distribution; lower is better.
+    - copying_z: deviation of ``copying`` from 0.5 in standard deviations; negative if samples are closer;
+      no better direction.
+    - memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
@@ -33,7 +37,7 @@ def nearest_training() -> Metric:
         both = np.concatenate([of_fake, of_held_out])
         n, m = len(of_fake), len(of_held_out)
         ranks = _ranks(both)[:n].sum()
-        greater = ranks - n * (n + 1) / 2  # pairs in which the sample is the farther one, ties counting one half
+        greater = ranks - n * (n + 1) / 2  # pairs in which the sample is farther; ties count one half
         z = (greater - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
         return {
             "nearest_training": float(np.median(of_fake)),
@@ -57,7 +61,7 @@ def nearest_training() -> Metric:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the smallest; equal values share the mean of theirs."""
+    """The ranks of values, from 1 for the smallest; equal values have the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[place]

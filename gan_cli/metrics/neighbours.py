@@ -1,4 +1,4 @@
-"""Nearest neighbours in feature space."""
+"""Nearest neighbours in feature space, by Euclidean distance."""
 
 from __future__ import annotations
 
@@ -9,36 +9,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_CELLS = 2**24  # distances at a time: 64 MiB
+_CELLS = 2**24  # distances computed at a time: 64 MiB
 
 
 def radii(points: np.ndarray, k: int) -> np.ndarray:
-    """The squared distance of each of ``[n, f]`` points to its k-th nearest other one.
+    """Squared distances ``[n]`` from points ``[n, f]`` to their k-th nearest neighbours in this set.
 
     Raises:
-        ValueError: there are not that many.
+        ValueError: there are fewer than k + 1 points.
     """
     if len(points) <= k:
-        raise ValueError(f"{len(points)} points have no {k} neighbours each")
+        raise ValueError(
+            f"k={k} neighbours of each point need at least {k + 1} points, but there are {len(points)}"
+        )
     centre = points.mean(0)
     return _by_blocks(lambda block, all_: _kth(block, all_, k), points - centre, points - centre)
 
 
 def neighbours(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of ``others`` ``[m, f]`` is nearest to each of ``points`` ``[n, f]``, and its squared distance."""
+    """Index and squared distance of the nearest of ``others`` for each point.
+
+    Args:
+        points: ``[n, f]``.
+        others: ``[m, f]``.
+
+    Returns:
+        Indices ``[n]`` and squared distances ``[n]``.
+    """
     centre = others.mean(0)
     nearest = _by_blocks(_nearest, points - centre, others - centre)
     return nearest[:, 0].astype(int), nearest[:, 1]
 
 
 def balls_around(points: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """In how many balls of squared radii ``reach`` around ``centres`` each point lies."""
+    """The number of balls that contain each point.
+
+    Args:
+        points: ``[n, f]``.
+        centres: centres of the balls, ``[m, f]``.
+        reach: squared radii of the balls, ``[m]``.
+
+    Returns:
+        Counts ``[n]``.
+    """
     middle = centres.mean(0)
     count = functools.partial(_count, reach=jnp.asarray(reach))
     return _by_blocks(count, points - middle, centres - middle)
 
 
 def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows of both arrays, as many as the shorter one has."""
     n = min(len(fake), len(real))
     return fake[:n], real[:n]
 
@@ -46,7 +66,7 @@ def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.nda
 def _by_blocks(
     of_block: Callable[[jax.Array, jax.Array], jax.Array], points: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """``of_block`` of all points, so many at a time that their distances to all others fit."""
+    """Applies ``of_block`` to blocks of points, each with at most ``_CELLS`` distances to ``others``."""
     size = max(min(_CELLS // len(others), len(points)), 1)
     on_device = jnp.asarray(others)
     padded = np.concatenate([points, np.zeros((-len(points) % size, points.shape[1]), points.dtype)])
@@ -55,14 +75,14 @@ def _by_blocks(
 
 
 def _squared(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Of points that the callers have centred: far from the origin these differences would cancel.
+    # The callers centre the points, because the difference cancels digits for points far from the origin.
     product = jnp.matmul(a, b.T, precision="highest")
     return jnp.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * product, 0)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _kth(block: jax.Array, points: jax.Array, k: int) -> jax.Array:
-    """The k-th nearest but for the point itself, which is nearest to itself."""
+    """Squared distances to the k-th nearest neighbours, without the zero distance of a point to itself."""
     return -jax.lax.top_k(-_squared(block, points), k + 1)[0][:, -1]
 
 

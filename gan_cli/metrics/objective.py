@@ -1,4 +1,4 @@
-"""The best value of a figure, and whether it is long ago."""
+"""The best value of the objective in a run, and early stopping."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gan_cli.metrics import NEITHER, Direction, better
 
 
 class ObjectiveTracker:
-    """The best value so far of one figure, and whether it is long ago.
+    """Tracks the best value of one figure, and detects when it stops improving.
 
     Args:
-        objective: the figure and which way is better; None where nothing is evaluated.
-        patience: evaluations without a better value after which it is; 0 is never.
+        objective: name and better direction of the figure; None if the run has no metrics.
+        patience: number of evaluations without improvement after which the value is stale; 0 disables this.
 
     Attributes:
-        value: the best so far, or None.
-        step: whose it is.
+        value: the best value so far, or None.
+        step: the step of the best value.
     """
 
     def __init__(self, objective: tuple[str, Direction] | None, patience: int):
@@ -27,9 +27,14 @@ class ObjectiveTracker:
         self.step = self._last = 0
 
     def observe(self, step: int, figures: dict[str, Any]) -> bool:
-        """The figures of an evaluation, under their names in the log: whether they are the best so far."""
+        """Records the figures of an evaluation and returns whether the objective improved.
+
+        Args:
+            step: the step of the evaluation.
+            figures: figures by their names in the log, ``eval/<figure>``.
+        """
         value = figures.get(f"eval/{self._name}")
-        if value is None or not math.isfinite(value):  # the log holds None for what is not finite
+        if value is None or not math.isfinite(value):  # the log stores None for values that are not finite
             return False
         self._last = step
         if self.value is not None and not better(value, self.value, self._direction):
@@ -40,27 +45,28 @@ class ObjectiveTracker:
 
     @property
     def stale(self) -> bool:
+        """Whether the objective has not improved for ``patience`` evaluations."""
         return 0 < self._patience <= self._since
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a resumed run decides as one that never stopped."""
+        """The state for a checkpoint, so that a resumed run decides like an uninterrupted run."""
         return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``."""
+        """Restores the result of ``state``."""
         self.value, self.step, self._since, self._last = (state[key] for key in ("value", "step", "since", "last"))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` states."""
+        """Entries for ``run.json``: the best value, and the step of an early stop."""
         if self.value is None:
             return {}
-        told: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
-        return told | ({"stopped_early_at": self._last} if self.stale else {})
+        facts: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
+        return facts | ({"stopped_early_at": self._last} if self.stale else {})
 
     def summary(self) -> list[str]:
-        """A line for the terminal, where anything was evaluated."""
+        """A line for the terminal; no line if nothing was evaluated."""
         if self.value is None:
             return []
-        early = f"; no better in {self._since} evaluations: stopped early" if self.stale else ""
+        early = f"; stopped early after {self._since} evaluations without improvement" if self.stale else ""
         return [f"best      {self._name} {self.value:.4g} at step {self.step}{early}"]

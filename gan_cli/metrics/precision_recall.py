@@ -1,4 +1,4 @@
-"""Whether samples lie where data lie, and data where samples do."""
+"""Precision and recall of samples with respect to the real data (Kynkaanniemi et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from gan_cli.types import PositiveInt
 
 
 def precision_recall(*, k: PositiveInt = 3) -> Metric:
-    """The share of samples within the real data's manifold, and of real data within the samples'
-    (Kynkaanniemi et al. 2019, eq. 1 and 2).
+    """Improved precision and recall of the samples (Kynkaanniemi et al. 2019, eq. 1 and 2).
 
-    A set's manifold is the union of balls around its members that reach to their k-th neighbours. Of as many
-    samples as real data, as there: a larger set has smaller balls.
+    The manifold of a set is the union of the balls around its members, and each ball reaches to the k-th nearest
+    neighbour of its centre in the set. As in the paper, both sets have the same size, because the balls of a larger
+    set are smaller.
+
+    Args:
+        k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
+
+    Figures:
+    - precision: share of the samples in the manifold of the real data; higher is better.
+    - recall: share of the real data in the manifold of the samples; higher is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:

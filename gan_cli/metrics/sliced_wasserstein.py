@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance: how far apart two clouds lie, seen from many sides."""
+"""Sliced Wasserstein distance: the distance of two sets in random one-dimensional projections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from gan_cli.types import PositiveInt
 
 
 def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
-    """The root of the mean squared 2-Wasserstein distance of projections onto random directions (Bonneel et al.
-    2015, eq. 12), of as many samples as real data.
+    """Sliced Wasserstein distance between samples and real data (Bonneel et al. 2015, eq. 12).
 
-    Two clouds that are a shift d apart in f dimensions have |d| / sqrt(f).
+    The root of the mean squared 2-Wasserstein distance of projections onto random directions. Both sets have the
+    same size. The distance of two sets that differ by a shift d in f dimensions is about |d| / sqrt(f).
+
+    Args:
+        projections: number of random directions.
+
+    Figures:
+    - sliced_wasserstein: the distance; lower is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
@@ -28,7 +34,7 @@ def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
 
 @jax.jit
 def _distance(fake: jax.Array, real: jax.Array, directions: jax.Array) -> jax.Array:
-    # One direction after the other: sorted projections of all at once would be as large as the features.
+    # One direction at a time, to save memory: all projections together can be as large as the features.
     def squared(direction: jax.Array) -> jax.Array:
         a, b = (jnp.sort(jnp.matmul(points, direction, precision="highest")) for points in (fake, real))
         return jnp.square(a - b).mean()

@@ -1,8 +1,8 @@
-"""Reads files of weights that ``torch.save`` wrote, without PyTorch and without running anything in them.
+"""Reads weights that ``torch.save`` wrote, without PyTorch and without execution of the file's code.
 
-Such a file is a pickle, a program that may call any function, beside raw numbers. Here it may call what makes
-ordered dictionaries, and what describes a tensor: the names in ``_Description``. Both formats are read: the zip
-archive of PyTorch 1.6 and newer (2020), and the chain of pickles before it.
+Such a file contains a pickle and raw numbers. A pickle is a program that can call any function. The unpickler of
+this module, ``_Description``, permits only the functions that create ordered dictionaries and describe tensors. It
+reads both formats: the zip archive of PyTorch 1.6 (2020) and newer, and the older sequence of pickles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DTYPES = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
     "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "?",
 }  # fmt: skip
-_MOST_PICKLE = 2**24  # bytes; names and shapes of some thousand tensors take one
+_MOST_PICKLE = 2**24  # bytes; the names and shapes of several thousand tensors fit
 
 
 class _Storage(NamedTuple):
@@ -41,18 +41,18 @@ class _Tensor(NamedTuple):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file that holds one dictionary of them, such as a ``state_dict``, by name.
+    """The tensors by name, from a file that contains one dictionary of tensors, such as a ``state_dict``.
 
     Raises:
-        ValueError: the file is none of the kind, is damaged, or would call something that weights do not need.
-        OSError: it cannot be opened.
+        ValueError: the file has another format, is damaged, or calls a function that weights do not need.
+        OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
         try:
             return (_of_zip if zipfile.is_zipfile(file) else _of_pickles)(file)
         except OSError:
             raise
-        except Exception as error:  # whatever a damaged pickle or archive raises
+        except Exception as error:  # a damaged pickle or archive can raise any exception
             raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -60,10 +60,10 @@ def _of_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         [found] = [name for name in archive.namelist() if name.endswith("/data.pkl")] or [""]
         if not found:
-            raise ValueError("an archive without data.pkl")
+            raise ValueError("the archive does not contain data.pkl")
         folder = found.removesuffix("data.pkl")
         if folder + "byteorder" in archive.namelist() and _entry(archive, folder + "byteorder", 6) != b"little":
-            raise ValueError("its numbers are not little-endian")
+            raise ValueError("the numbers in the file are not little-endian")
         with archive.open(found) as pickled:
             described = _described(_Description(pickled).load())
 
@@ -77,7 +77,7 @@ def _of_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 def _entry(archive: zipfile.ZipFile, name: str, most: int, exactly: bool = False) -> bytes:
     size = archive.getinfo(name).file_size
     if size > most or (exactly and size != most):
-        raise ValueError(f"{name} has {size} bytes instead of {most}")
+        raise ValueError(f"the archive entry {name} has {size} bytes instead of {most}")
     return archive.read(name)
 
 
@@ -85,7 +85,7 @@ def _of_pickles(file: IO[bytes]) -> dict[str, np.ndarray]:
     file.seek(0)
     magic, protocol, system = (_Description(file).load() for _ in range(3))
     if (magic, protocol) != (_MAGIC, _PROTOCOL) or not system["little_endian"]:
-        raise ValueError("it was not written by torch.save, or its numbers are not little-endian")
+        raise ValueError("the file was not written by torch.save, or its numbers are not little-endian")
     described = _described(_Description(file).load())
     declared = {tensor.storage.key: tensor.storage for tensor in described.values()}
     left = Path(file.name).stat().st_size - file.tell()
@@ -93,53 +93,54 @@ def _of_pickles(file: IO[bytes]) -> dict[str, np.ndarray]:
     for key in _Description(file).load():
         [size] = struct.unpack("<q", file.read(8))
         if key not in declared or size != declared[key].size:
-            raise ValueError(f"storage {key} has {size} numbers, which no tensor tells of")
+            raise ValueError(f"storage {key} has {size} numbers, which does not match any tensor")
         bytes_ = size * np.dtype(declared[key].dtype).itemsize
         content = file.read(min(bytes_, left))
         if len(content) != bytes_:
-            raise ValueError("it ends too early")
+            raise ValueError("the file is truncated")
         found[key] = np.frombuffer(content, declared[key].dtype)
     return _tensors(described, lambda storage: found[storage.key])
 
 
 class _Description(pickle.Unpickler):
-    """Unpickles descriptions of tensors; their numbers are read when all that they ask for has been checked."""
+    """Unpickles descriptions of tensors; the numbers are read later, after a check of the descriptions."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        # Functions of this call's own: a pickle can set attributes of what it is given.
+        # New functions for each call, because a pickle can set attributes of the objects that it receives.
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda tensor, *_: tensor
-        raise ValueError(f"it would call {module}.{name}, which weights have no need of: refused")
+        raise ValueError(f"the file calls {module}.{name}, which weights do not need, and is refused")
 
     def persistent_load(self, saved: Any) -> _Storage:
         kind, dtype, key, _, size, *view = saved
         if kind != "storage" or dtype not in _DTYPES.values() or type(size) is not int or size < 0 or any(view):
-            raise ValueError(f"it refers to {saved!r:.100}, which is no storage of numbers")
+            raise ValueError(f"the file refers to {saved!r:.100}, which is not a storage of numbers")
         return _Storage(dtype, str(key), size)
 
 
 def _described(found: Any) -> dict[str, _Tensor]:
-    """What was unpickled, each tensor within its storage.
+    """The unpickled dictionary, after a check that each tensor lies within its storage.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: the object is not a dictionary of tensors, or a tensor exceeds its storage.
     """
     if not isinstance(found, dict) or not all(isinstance(tensor, _Tensor) for tensor in found.values()):
-        raise ValueError("it holds something else than a dictionary of tensors")
+        raise ValueError("the file does not contain a dictionary of tensors")
     for name, (storage, offset, shape, strides) in found.items():
         numbers = [offset, *shape, *strides]
         if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
-            raise ValueError(f"{name} is no tensor")
+            raise ValueError(f"{name} is not a valid tensor")
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-        # As many numbers as the storage at most, or a stride of zero could ask for any amount of memory.
+        # A tensor has at most as many numbers as its storage. Otherwise, a stride of zero could allocate any amount
+        # of memory.
         if math.prod(shape) and (last >= storage.size or math.prod(shape) > storage.size):
-            raise ValueError(f"{name} reaches beyond its storage")
+            raise ValueError(f"tensor {name} exceeds its storage")
     return found
 
 

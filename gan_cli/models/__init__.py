@@ -1,28 +1,75 @@
-"""Networks: one file a family, each with a Generator and a Discriminator built from the data's Spec."""
+"""Networks: one file per family, each with a Generator and a Discriminator built from the data's Spec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gan_cli.types import Conditional, PositiveInt
+
+if TYPE_CHECKING:
+    import jax
+
+    from gan_cli.models.layers import Linear
+
+
+class GeneratorNetwork(Protocol):
+    """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
+
+    Training and sampling only call the network. The inspection of a trained run also reads ``entry`` and ``early``.
+    """
+
+    @property
+    def entry(self) -> Linear:
+        """The layer that receives the latents."""
+        ...
+
+    def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        """The output of the first non-linear layer."""
+        ...
+
+    def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
+class DiscriminatorNetwork(Protocol):
+    """A discriminator: maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+
+    Attributes:
+        couples_batch: whether the logit of an example depends on the other examples of its batch.
+        out: the output layer. ``model.conditional=projection`` and ``acgan`` add a second one of the same input
+            size.
+    """
+
+    couples_batch: bool
+    out: Linear
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        """The input ``[batch, f]`` of the output layer."""
+        ...
+
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        """The feature maps ``[batch, h, w, c]`` of each stage; convolutional networks only."""
+        ...
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
 
 
 @dataclass(frozen=True)
 class Model:
-    """The two networks of a GAN, not yet built.
+    """The networks of a GAN: a generator and a discriminator.
 
-    Attributes:
-        latent_dim: size of the generator's input.
-        generator: ``(spec, latent_dim, rngs) -> module``; the module maps ``[batch, latent_dim]`` to
-            ``[batch, *spec.shape]``. For looking inside, its ``entry`` is the layer that the latents go into, and
-            ``early(z)`` what its first non-linear layer makes of them.
-        discriminator: ``(spec, rngs) -> module``; the module maps ``[batch, *spec.shape]`` to logits ``[batch]``
-            and says in ``couples_batch`` whether an example's logit depends on the rest of its batch. What its
-            last layer ``out`` sees is ``features(x)`` ``[batch, f]``. A convolutional one has ``maps(x)``, what
-            each of its stages makes, ``[batch, h, w, c]``.
-        conditional: how the class of an example is minded, see ``gan_cli.models.conditional``.
+    Args:
+        latent_dim: number of values in a latent vector, the input of the generator.
+        generator: class (``_target_``) and options of the generator. The program calls it with
+            ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
+        discriminator: class (``_target_``) and options of the discriminator. The program calls it with
+            ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
+        conditional: how the networks use class labels. none: they ignore labels. With every other choice the
+            generator receives the class as a one-hot vector, concatenated with its latents. concat: the
+            discriminator receives the class as an additional input (Mirza and Osindero 2014). projection: the
+            discriminator adds the inner product of its features and a class embedding to the logit (Miyato and
+            Koyama 2018). acgan: the discriminator also predicts the class (Odena et al. 2017).
     """
 
     latent_dim: PositiveInt

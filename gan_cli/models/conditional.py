@@ -1,7 +1,7 @@
-"""Conditional networks: a generator that draws the class it is asked for, and a discriminator that minds it.
+"""Class-conditional networks: wrappers around the networks of every family (``model.conditional``).
 
-``model.conditional`` puts them around the networks of any family. The generator takes the class as a one-hot vector
-beside its latents; how the discriminator minds it is what the kinds differ in.
+The generator receives the class as a one-hot vector, concatenated with its latents. The discriminators differ in
+how they use the class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models import Model
+from gan_cli.models import DiscriminatorNetwork, GeneratorNetwork, Model
 from gan_cli.models.layers import Linear, dense
 from gan_cli.types import Spec
 
@@ -18,12 +18,16 @@ _INIT = nnx.initializers.glorot_uniform()
 
 
 class Generator(nnx.Module):
-    """Latents and labels ``[batch]`` -> ``[batch, *spec.shape]`` (Mirza and Osindero 2014, section 3.2)."""
+    """Conditional generator: latents and labels -> examples (Mirza and Osindero 2014, section 3.2).
+
+    Labels have the shape ``[batch]``, examples the shape ``[batch, *spec.shape]``. ``entry`` and ``early`` have the
+    meaning of ``GeneratorNetwork``.
+    """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
         assert spec.num_classes is not None
         self.classes = spec.num_classes
-        self.network = model.generator(spec, model.latent_dim + self.classes, rngs)
+        self.network: GeneratorNetwork = model.generator(spec, model.latent_dim + self.classes, rngs)
 
     @property
     def entry(self) -> Linear:
@@ -40,9 +44,10 @@ class Generator(nnx.Module):
 
 
 class Concat(nnx.Module):
-    """Examples and labels -> logits: the class goes in beside the example (Mirza and Osindero 2014).
+    """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
-    Beside an image as one more channel, learned a class; beside a point as a one-hot vector.
+    Maps examples and labels ``[batch]`` to logits ``[batch]``. An image receives one further channel, which is
+    learnt for each class. A point receives a one-hot vector.
     """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
@@ -52,7 +57,7 @@ class Concat(nnx.Module):
         more = 1 if spec.is_image else self.classes
         shape = (self.classes, *sides, 1)
         self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if spec.is_image else None
-        self.network = model.discriminator(Spec((*sides, channels + more)), rngs)
+        self.network: DiscriminatorNetwork = model.discriminator(Spec((*sides, channels + more)), rngs)
         self.couples_batch = self.network.couples_batch
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
@@ -63,18 +68,18 @@ class Concat(nnx.Module):
 
     def _beside(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         if self.planes is None:
-            named = jax.nn.one_hot(labels, self.classes, dtype=x.dtype)
+            classes = jax.nn.one_hot(labels, self.classes, dtype=x.dtype)
         else:
-            named = self.planes[...][labels].astype(x.dtype)
-        return jnp.concatenate([x, named], axis=-1)
+            classes = self.planes[...][labels].astype(x.dtype)
+        return jnp.concatenate([x, classes], axis=-1)
 
 
 class _Headed(nnx.Module):
-    """A discriminator with a second last layer, which has a number for each class."""
+    """A discriminator with a second output layer, the head, that computes one value per class."""
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
         assert spec.num_classes is not None
-        self.network = model.discriminator(spec, rngs)
+        self.network: DiscriminatorNetwork = model.discriminator(spec, rngs)
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, spec.num_classes, rngs, init=_INIT, spectral=spectral, bias=False)
@@ -84,23 +89,30 @@ class _Headed(nnx.Module):
         return self.network.maps(x, train=train, key=key)
 
     def both(self, x: jax.Array, *, train: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Logits ``[batch]`` and the head's numbers ``[batch, classes]``."""
+        """The logits ``[batch]`` and the values of the head ``[batch, classes]``."""
         features = self.network.features(x, train=train, key=key)
         return self.network.out(features, train=train)[:, 0], self.head(features, train=train)
 
 
 class Projection(_Headed):
-    """Examples and labels -> logits: the class's own direction in feature space is added to that of all
-    (Miyato and Koyama 2018, eq. 8)."""
+    """Projection discriminator (Miyato and Koyama 2018, eq. 8).
+
+    Maps examples and labels ``[batch]`` to logits ``[batch]``. The logit is the sum of the unconditional logit and
+    the inner product of the features with the embedding of the class.
+    """
 
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        logits, along = self.both(x, train=train, key=key)
-        return logits + jnp.take_along_axis(along, labels[:, None], axis=1)[:, 0]
+        logits, products = self.both(x, train=train, key=key)
+        return logits + jnp.take_along_axis(products, labels[:, None], axis=1)[:, 0]
 
 
 class Classifying(_Headed):
-    """Examples -> logits ``[batch]``, and class logits ``[batch, classes]``, which both players have a loss on
-    (Odena et al. 2017, AC-GAN). It is not told the label."""
+    """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
+
+    Maps examples to logits ``[batch]`` and class logits ``[batch, classes]``. Both players minimise a cross-entropy
+    of the class logits. The discriminator does not use ``labels``, which is an argument of all conditional
+    discriminators.
+    """
 
     def __call__(
         self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array

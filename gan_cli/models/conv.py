@@ -1,12 +1,14 @@
-"""Convolutions that stay fast inside a compiled loop on a CPU.
+"""Convolutions that run fast inside a compiled loop on a CPU.
 
-The weight gradient that automatic differentiation makes of a convolution has unusual dimension numbers. Inside
-a ``lax.scan`` XLA's CPU back end folds them into layouts that its fast kernel does not take, and falls to a
-loop that is about 100 times slower. Here a convolution, its input gradient and its weight gradient are three
-functions with plain layouts, each linear in both arguments, each with its derivatives given by the other two:
-so derivatives of any order (gradient penalties need the second) are plain as well. On other back ends the
-native form is used. Layouts are NHWC for images and HWIO for kernels; padding is SAME, as XLA defines it.
-``custom_vjp`` has no forward mode: take Hessian-vector products as reverse over reverse.
+Automatic differentiation expresses the weight gradient of a convolution with permuted dimension numbers. Inside a
+``lax.scan``, XLA's CPU back end turns the permutation into array layouts that its fast kernel does not support, and
+falls back to a loop that is about 100 times slower. This module therefore defines a convolution, its input gradient
+and its weight gradient as three functions with plain layouts. Each function is linear in both arguments, and the
+other two functions give its derivatives. Derivatives of every order therefore have plain layouts as well; gradient
+penalties need the second order. Back ends other than the CPU use the native convolution.
+
+Images have the layout NHWC and kernels the layout HWIO. Padding is SAME as XLA defines it. ``custom_vjp`` does not
+support forward mode, so Hessian-vector products are computed as reverse over reverse.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ Size = tuple[int, ...]
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Cross-correlation with SAME padding: ``[n, h, w, in]`` -> ``[n, ceil(h/stride), ceil(w/stride), out]``."""
+    """Cross-correlation with SAME padding.
+
+    Args:
+        x: ``[n, h, w, in]``.
+        kernel: ``[kh, kw, in, out]``.
+        stride: step between outputs along both axes.
+
+    Returns:
+        ``[n, ceil(h / stride), ceil(w / stride), out]``.
+    """
     pads = _same(x.shape[1:3], kernel.shape[:2], stride)
     if jax.default_backend() == "cpu":
         return _conv(x, kernel, stride, pads)
@@ -31,9 +42,15 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The input gradient of ``conv``, used forwards: ``[n, h, w, in]`` -> ``[n, h*stride, w*stride, out]``.
+    """Transposed convolution with SAME padding: the input gradient of ``conv``.
 
-    The kernel is that of the convolution it transposes: ``[kh, kw, out, in]``.
+    Args:
+        x: ``[n, h, w, in]``.
+        kernel: ``[kh, kw, out, in]``, the kernel of the convolution that is transposed.
+        stride: ratio of output side to input side.
+
+    Returns:
+        ``[n, h * stride, w * stride, out]``.
     """
     size = (x.shape[1] * stride, x.shape[2] * stride)
     pads = _same(size, kernel.shape[:2], stride)
@@ -43,37 +60,39 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _same(size: Size, kernel: Size, stride: int) -> Pads:
-    pads = []
-    for n, k in zip(size, kernel, strict=True):
+    def pad(n: int, k: int) -> tuple[int, int]:
         total = max((-(-n // stride) - 1) * stride + k - n, 0)
-        pads.append((total // 2, total - total // 2))
-    return tuple(pads)  # type: ignore[return-value]
+        return total // 2, total - total // 2
+
+    (height, width), (rows, columns) = size, kernel
+    return pad(height, rows), pad(width, columns)
 
 
-def _native(x, kernel, stride, pads):
+def _native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
 
 
-# Each function's non-differentiable arguments come last. All three are bilinear, so a derivative is another of
-# the three: d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>, and so on round.
+# The non-differentiable arguments of each function come last. All three functions are bilinear, so each derivative
+# is another of the three: d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>, and
+# correspondingly for the other two.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x, kernel, stride, pads):
+def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     return _native(x, kernel, stride, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _input_grad(dy, kernel, stride, pads, size):
+def _input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
     if size[0] % stride or size[1] % stride:
         return _dilated_input_grad(dy, kernel, stride, pads, size)
     return _phased_input_grad(dy, kernel, stride, pads, size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _weight_grad(x, dy, stride, pads, size):
-    # All three are the same sum. As a convolution its kernel is as large as dy, and XLA's CPU code for it is up to
-    # five times slower than products of matrices once that is larger than 8x8.
+def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    # All three forms compute the same sum. The convolution form uses dy as its kernel. For a dy larger than 8x8,
+    # XLA's CPU code for this convolution is up to five times slower than matrix products.
     if x.shape[-1] <= 4:
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
@@ -81,20 +100,20 @@ def _weight_grad(x, dy, stride, pads, size):
     return _weight_grad_as_conv(x, dy, stride, pads, size)
 
 
-def _weight_grad_of_patches(x, dy, stride, pads, size):
-    """One product of all patches with all output gradients."""
+def _weight_grad_of_patches(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    """The weight gradient as one matrix product of all patches with all output gradients."""
     patches = jnp.concatenate(_shifted(x, dy, stride, pads, size), axis=-1)
     return _product(patches, dy).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
-def _weight_grad_by_place(x, dy, stride, pads, size):
-    """A product for each of the kernel's places."""
+def _weight_grad_by_place(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    """The weight gradient as one matrix product per kernel position."""
     products = [_product(part, dy) for part in _shifted(x, dy, stride, pads, size)]
     return jnp.stack(products).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
-def _shifted(x, dy, stride, pads, size):
-    """For each of the kernel's places what it meets: ``[n, oh, ow, in]``."""
+def _shifted(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
+    """For each kernel position, the inputs ``[n, oh, ow, in]`` that it multiplies."""
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     n, rows, columns, _ = dy.shape
     ends = [(count - 1) * stride + 1 for count in (rows, columns)]
@@ -105,13 +124,14 @@ def _shifted(x, dy, stride, pads, size):
     ]
 
 
-def _product(x, dy):
+def _product(x: jax.Array, dy: jax.Array) -> jax.Array:
     rows, gradients = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     return lax.dot_general(rows, gradients, (((0,), (0,)), ((), ())))
 
 
-def _weight_grad_as_conv(x, dy, stride, pads, size):
-    # Channels as the batch, the output gradient as the kernel. Rows of x that no window reaches are cut off.
+def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    """The weight gradient as a convolution of the input, channels as batch, with the output gradient."""
+    # Negative padding removes the rows and columns of x that no window reaches.
     ends = [
         (low, (n - 1) * stride + k - low - h)
         for h, n, k, (low, _) in zip(x.shape[1:3], dy.shape[1:3], size, pads, strict=True)
@@ -150,8 +170,8 @@ _weight_grad.defvjp(
 )
 
 
-def _dilated_input_grad(dy, kernel, stride, pads, size):
-    """The textbook form: the output gradient spread out by the stride, against the flipped kernel."""
+def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    """The textbook form: the output gradient, dilated by the stride, convolved with the flipped kernel."""
     ends = [
         (k - 1 - low, n - 1 - (o - 1) * stride + low)
         for n, o, k, (low, _) in zip(size, dy.shape[1:3], kernel.shape[:2], pads, strict=True)
@@ -166,12 +186,17 @@ def _dilated_input_grad(dy, kernel, stride, pads, size):
     )
 
 
-def _phased_input_grad(dy, kernel, stride, pads, size):
-    """The same without the zeros: one small convolution for each of the stride^2 output phases, interleaved."""
+def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
+    """``_dilated_input_grad`` without multiplications by zero.
+
+    One small convolution computes each of the stride^2 output phases, and the phases are interleaved. The stride
+    must divide ``size``.
+    """
     flipped = kernel.swapaxes(2, 3)
 
     def taps(phase: int, k: int, low: int, n: int, o: int) -> tuple[slice, tuple[int, int]]:
-        # Output i gets dy[j] * kernel[t] where j * stride + t - low = i: the taps t of one residue class.
+        # Output i receives dy[j] * kernel[t] where j * stride + t - low = i, so the taps t that contribute to one
+        # phase form one residue class modulo the stride.
         first = (phase + low) % stride
         count = len(range(first, k, stride))
         start = (phase + low - first) // stride
@@ -184,7 +209,7 @@ def _phased_input_grad(dy, kernel, stride, pads, size):
     for row, row_pad in rows:
         for column, column_pad in columns:
             part = flipped[row, column][::-1, ::-1]
-            if part.size == 0:  # a kernel narrower than the stride leaves gaps
+            if part.size == 0:  # a kernel narrower than the stride contributes nothing to some phases
                 phases.append(jnp.zeros((n, size[0] // stride, size[1] // stride, out), dy.dtype))
                 continue
             phases.append(

@@ -1,7 +1,7 @@
-"""Convolutional networks after DCGAN (Radford et al. 2016), for square images.
+"""Convolutional networks for square images, after DCGAN (Radford et al. 2016).
 
-4x4 kernels of stride 2 halve or double the side in each layer, weights start from N(0, 0.02), and the widest
-layer is next to the smallest image.
+Each layer halves or doubles the image side with a 4x4 kernel of stride 2. The layer with the smallest image is the
+widest. Weights are initialised from N(0, 0.02).
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ _INIT = nnx.initializers.normal(0.02)
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> images: a dense layer, then ``depth`` doublings of the side.
+    """DCGAN generator: a dense layer, then ``depth`` transposed convolutions that double the side.
+
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
-        width: channels of the layer next to the image; each layer before has twice as many.
-        depth: number of doublings; None makes as many as the data's side allows.
+        width: channels of the last hidden layer; each earlier layer has twice as many as the layer after it.
+        depth: number of layers that double the image side. null: start from the smallest side, 4 to 7 pixels.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
+        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -71,12 +77,21 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Images -> logits ``[batch]``: ``depth`` halvings of the side, then a dense layer.
+    """DCGAN discriminator: ``depth`` convolutions that halve the side, then a dense layer.
+
+    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 
     Args:
-        width: channels of the first layer; each layer after has twice as many.
-        norm: as everywhere; batch and layer normalisation leave the first layer out (Radford et al. 2016).
-        depth: number of halvings; None makes as many as the data's side allows.
+        width: channels of the first hidden layer; each later layer has twice as many as the layer before it.
+        depth: number of layers that halve the image side. null: end with the smallest side, 4 to 7 pixels.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm). The first layer has no batch or layer
+            normalisation (Radford et al. 2016).
+        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
+            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
+            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
     """
 
     def __init__(

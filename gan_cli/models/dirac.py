@@ -1,4 +1,4 @@
-"""The two networks of the Dirac-GAN, one number each (Mescheder et al. 2018, definition 2.1)."""
+"""The networks of the Dirac-GAN, with one parameter each (Mescheder et al. 2018, definition 2.1)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from gan_cli.types import Spec
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> ``[batch, 1]``: the same point for every latent."""
+    """Dirac-GAN generator: returns its only parameter, a point on the real line, for every latent.
+
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, 1]``.
+
+    Args:
+        start: initial value of the parameter.
+
+    Raises:
+        UserError: the examples of the data set are not single numbers.
+    """
 
     def __init__(self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, start: float = 1.0):
         if spec.shape != (1,):
-            raise UserError("model=dirac: makes single numbers: dataset=point.")
+            raise UserError("model=dirac: generates single numbers only. Use dataset=point, or another model.")
         self.value = nnx.Param(jnp.float32(start))
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -23,7 +32,13 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """``[batch, features]`` -> logits ``[batch]``: a slope times the features' mean."""
+    """Dirac-GAN discriminator: the product of its only parameter, a slope, and the mean of the example.
+
+    Maps examples ``[batch, features]`` to logits ``[batch]``.
+
+    Args:
+        start: initial value of the parameter.
+    """
 
     def __init__(self, spec: Spec, rngs: nnx.Rngs, *, start: float = 1.0):
         self.value = nnx.Param(jnp.float32(start))

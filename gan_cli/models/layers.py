@@ -1,8 +1,9 @@
-"""What the networks are made of: linear maps, normalisation, and the block that puts them in order.
+"""Layers of the networks: linear maps, normalisation, and the block that combines them.
 
-Modules take ``train`` and ``key`` when called: randomness comes in from outside, so that a step is a function
-of its key. Only ``train=True`` changes state. Layers compute in the type of their input (``train.precision``):
-parameters are kept in float32 and rounded where they are used, and statistics are taken in float32.
+Modules receive ``train`` and ``key`` when they are called. They draw all randomness from ``key``, so that a step is
+a function of its key, and they change state only if ``train`` is true. A layer computes in the dtype of its input
+(``train.precision``): it stores parameters in float32, rounds them to that dtype for use, and computes statistics
+in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.nn.initializers import Initializer
 
 from gan_cli.errors import UserError
 from gan_cli.models import conv
@@ -28,19 +30,25 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 _EPSILON = 1e-5
 
-Initializer = nnx.initializers.Initializer
 _PROJECTION = nnx.initializers.normal(0.05)
 
 
-class SpectralVector(nnx.Variable):
-    """The running estimate of a kernel's leading singular vector."""
+class SpectralVector(nnx.Variable[jax.Array]):
+    """The running estimate of the leading singular vector of a kernel."""
 
 
 class Linear(nnx.Module):
-    """A kernel and, with ``bias``, an offset, the kernel optionally divided by its spectral norm.
+    """A linear map with an optional bias and optional spectral normalisation.
 
-    ``apply(x, kernel)`` is the linear map; ``out_axis`` is the kernel's axis of output features, so that the
-    matrix whose spectral norm counts is ``[everything else, features]``.
+    Args:
+        shape: shape of the kernel.
+        apply: ``(x, kernel) -> y``, the linear map.
+        features: number of output features.
+        spectral: whether to divide the kernel by its spectral norm.
+        bias: whether to add a bias to each output feature.
+        out_axis: axis of the output features in the kernel. The spectral norm is the norm of the matrix
+            ``[all other axes, features]``.
+        init: initialiser of the kernel.
     """
 
     def __init__(
@@ -75,7 +83,7 @@ class Linear(nnx.Module):
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
         fixed = lax.stop_gradient(matrix)
-        u = _unit(self.u[...])  # of a moving average it is not of length 1
+        u = _unit(self.u[...])  # a moving average of unit vectors is not a unit vector
         v = _unit(fixed @ u)
         if train:
             u = _unit(fixed.T @ v)
@@ -86,21 +94,21 @@ class Linear(nnx.Module):
 def dense(
     inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
 ) -> Linear:
-    """``[batch, inputs]`` -> ``[batch, outputs]``."""
+    """A dense layer: ``[batch, inputs]`` -> ``[batch, outputs]``."""
     return Linear((inputs, outputs), jnp.matmul, outputs, rngs, spectral=spectral, bias=bias, init=init)
 
 
 def down(
     inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
 ) -> Linear:
-    """A 4x4 convolution of stride 2: half the height and width."""
+    """A 4x4 convolution of stride 2, which halves height and width."""
     return Linear((4, 4, inputs, outputs), _down, outputs, rngs, spectral=spectral, bias=bias, init=init)
 
 
 def up(
     inputs: int, outputs: int, rngs: nnx.Rngs, *, init: Initializer, spectral: bool = False, bias: bool = True
 ) -> Linear:
-    """A transposed 4x4 convolution of stride 2: twice the height and width."""
+    """A transposed 4x4 convolution of stride 2, which doubles height and width."""
     shape = (4, 4, outputs, inputs)
     return Linear(shape, _up, outputs, rngs, spectral=spectral, bias=bias, out_axis=2, init=init)
 
@@ -118,9 +126,9 @@ def _unit(vector: jax.Array) -> jax.Array:
 
 
 class BatchNorm(nnx.Module):
-    """Normalisation by the batch's mean and variance a channel (Ioffe and Szegedy 2015).
+    """Batch normalisation: each channel by its mean and variance over the batch (Ioffe and Szegedy 2015).
 
-    ``train=False`` uses running statistics instead.
+    If ``train`` is false, the running mean and variance replace the statistics of the batch.
     """
 
     decay = 0.9
@@ -134,7 +142,7 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         mean, var = self.mean[...], self.var[...]
         if train:
-            # As rows of channels, and one multiply-add at the end: fewer and larger loops on a CPU.
+            # Rows of channels, and one multiply-add at the end, compile to fewer and larger loops on a CPU.
             rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
             batch_mean = rows.mean(0)
             batch_var = jnp.square(rows - batch_mean).mean(0)
@@ -146,7 +154,7 @@ class BatchNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation over all of an example's values (Ba et al. 2016), a scale and bias a channel."""
+    """Layer normalisation over all values of an example, scale and bias per channel (Ba et al. 2016)."""
 
     def __init__(self, features: int):
         self.scale = nnx.Param(jnp.ones(features))
@@ -161,7 +169,7 @@ class LayerNorm(nnx.Module):
 
 
 class Finish(nnx.Module):
-    """What follows a linear map: normalisation, activation, dropout, in this order."""
+    """Normalisation, activation and dropout, in this order: the operations after a linear map."""
 
     def __init__(self, features: int, *, norm: str, activation: str, dropout: float):
         self.norm = {"batch": BatchNorm, "layer": LayerNorm}[norm](features) if norm in ("batch", "layer") else None
@@ -179,11 +187,11 @@ class Finish(nnx.Module):
 
 
 class Block(nnx.Module):
-    """A linear map and its finish.
+    """A linear map, then normalisation, activation and dropout.
 
     Args:
-        linear: one of ``dense``, ``down`` and ``up``.
-        norm: none, batch, layer; or spectral, which normalises the kernel instead of the values.
+        linear: ``dense``, ``down`` or ``up``.
+        norm: none, batch, layer or spectral; spectral normalises the kernel instead of the outputs.
     """
 
     def __init__(
@@ -198,7 +206,7 @@ class Block(nnx.Module):
         dropout: float,
         init: Initializer,
     ):
-        # A bias before a normalisation that subtracts the mean would never have an effect.
+        # Batch normalisation subtracts the mean, which would cancel a bias.
         self.linear = linear(inputs, outputs, rngs, init=init, spectral=norm == "spectral", bias=norm != "batch")
         self.finish = Finish(outputs, norm=norm, activation=activation, dropout=dropout)
 
@@ -207,14 +215,22 @@ class Block(nnx.Module):
 
 
 class Minibatch(nnx.Module):
-    """Appends to features ``[batch, features]`` what tells how alike the batch is, so that a discriminator can see
-    a generator that makes one thing only.
+    """Appends a statistic of the batch to features ``[batch, features]``.
+
+    The statistic measures how similar the examples of a batch are, so that a discriminator can detect mode
+    collapse.
 
     Args:
-        kind: none; std, the features' standard deviation over the batch, averaged to one number (Karras et al.
-            2018, section 3; over the whole batch, where their code has groups of 4); discrimination, for each of
-            100 learnt projections to 5 numbers the sum over the batch of exp(-L1 distance) to the example (Salimans
-            et al. 2016, section 3.2; normalised as in their code, else most are zero where features are many).
+        kind: the statistic. none: nothing is appended. std: one value, the standard deviation over the batch,
+            averaged over the features (Karras et al. 2018, section 3; their code uses groups of 4 instead of the
+            whole batch). discrimination: 100 values, one for each of 100 learnt projections to 5 dimensions: the
+            sum of exp(-L1 distance) between the projected example and every other example of the batch (Salimans et
+            al. 2016, section 3.2). The projections are normalised, as in their code, because most sums would
+            otherwise vanish if there are many features.
+        features: number of input features.
+
+    Attributes:
+        features: number of output features.
     """
 
     _kernels, _dimensions = 100, 5
@@ -223,14 +239,14 @@ class Minibatch(nnx.Module):
         self.kind = kind
         learnt, shape = kind == "discrimination", (features, self._kernels * self._dimensions)
         self.projection = nnx.Param(_PROJECTION(rngs.params(), shape, jnp.float32)) if learnt else None
-        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # of the projection's columns
+        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # of the columns of the projection
         self.features = features + {"none": 0, "std": 1, "discrimination": self._kernels}[kind]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.kind == "none":
             return x
         if self.projection is None or self.log_length is None:
-            # The root's own derivative at zero is infinite.
+            # 1e-8, because the derivative of the square root is infinite at zero.
             spread = jnp.sqrt(jnp.var(x.astype(jnp.float32), axis=0) + 1e-8).mean()
             more = jnp.broadcast_to(spread, (len(x), 1))
         else:
@@ -239,37 +255,45 @@ class Minibatch(nnx.Module):
             points = (x @ columns.astype(x.dtype)).astype(jnp.float32)
             points = points.reshape(len(x), self._kernels, self._dimensions)
             apart = jnp.abs(points[:, None] - points[None]).sum(-1)
-            more = jnp.exp(-apart).sum(1) - 1  # without the example itself
+            more = jnp.exp(-apart).sum(1) - 1  # exp(0) = 1 of the example itself
         return jnp.concatenate([x, more.astype(x.dtype)], axis=1)
 
 
-def each_block(blocks: nnx.List, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-    """``x``, and what each block in order makes of what the one before it made; each has a key of its own."""
-    made = [x]
+def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+    """Applies blocks in sequence, each with a different key; returns ``x`` and the output of each block."""
+    outputs = [x]
     for i, block in enumerate(blocks):
-        made.append(block(made[-1], train=train, key=jax.random.fold_in(key, i)))
-    return made
+        outputs.append(block(outputs[-1], train=train, key=jax.random.fold_in(key, i)))
+    return outputs
 
 
 def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
-    """The side of the smallest image, and how many times it doubles to the data's side.
+    """The smallest image side in a network, and the number of doublings from it to the side of the data.
+
+    Args:
+        model: name of the model in error messages.
+        depth: number of doublings; None starts from the smallest side, 4 to 7.
 
     Raises:
-        UserError: the data are not square images whose side halves ``depth`` times to 4 or more.
+        UserError: the data are not square images, or their side cannot be halved ``depth`` times to 4 or more.
     """
     shape = " x ".join(map(str, spec.shape))
     if not spec.is_image or spec.shape[0] != spec.shape[1]:
         raise UserError(
-            f"model={model} makes square images, and the data's examples are {shape}: use model=mlp, or set "
-            "dataset.resolution where the data set has it."
+            f"model={model}: generates square images only, but the examples of the data set are {shape}. Use "
+            "model=mlp, or set dataset.resolution if the data set has this option."
         )
     side, count = spec.shape[0], 0
     while side % 2 == 0 and side // 2 >= 4 and count != depth:
         side, count = side // 2, count + 1
     if count == 0 or (depth is not None and count != depth) or (depth is None and side > 7):
-        asked = "" if depth is None else f" with depth={depth}"
+        requirement = (
+            "The side must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
+            if depth is None
+            else f"With depth={depth}, 2**{depth} must divide the side, and the quotient must be at least 4."
+        )
         raise UserError(
-            f"model={model}{asked} cannot make {shape}: the side must halve to between 4 and 7, e.g. 16, 28, 32, "
-            "64, 128. Set dataset.resolution where the data set has it, or use model=mlp."
+            f"model={model}: cannot generate {shape}. {requirement} Set dataset.resolution if the data set has "
+            "this option, or use model=mlp."
         )
     return side, count

@@ -1,4 +1,4 @@
-"""Fully connected networks, for any kind of example."""
+"""Fully connected networks, for images and points."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ _INIT = nnx.initializers.lecun_normal()
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> ``[batch, *spec.shape]``: ``depth`` hidden layers of ``width``.
+    """Fully connected generator with ``depth`` hidden layers of ``width`` units.
 
-    The output passes a tanh where the data's values are bounded by -1 and 1, and nothing where they are not.
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``. The output activation is a tanh if
+    the data are bounded by -1 and 1; otherwise the output is linear.
+
+    Args:
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
+        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -54,7 +63,21 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """``[batch, *spec.shape]`` -> logits ``[batch]``: ``depth`` hidden layers of ``width``."""
+    """Fully connected discriminator with ``depth`` hidden layers of ``width`` units.
+
+    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+
+    Args:
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm).
+        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
+            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
+            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""The networks of PacGAN's experiments on points (Lin et al. 2018, appendix on synthetic data, and their code).
+"""Fully connected networks for points, from PacGAN's experiments on synthetic data.
 
-All weights start from N(0, 0.02). The generator's hidden layers are normalised over the batch and have no bias; the
-discriminator's are maxout layers (Goodfellow et al. 2013).
+They follow Lin et al. 2018 (appendix on synthetic data) and their code. All weights are initialised from
+N(0, 0.02). The hidden layers of the generator use batch normalisation and have no bias. The hidden layers of the
+discriminator are maxout layers (Goodfellow et al. 2013).
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ _INIT = nnx.initializers.normal(0.02)
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> ``[batch, *spec.shape]``: ``depth`` hidden layers of ``width`` with ReLU."""
+    """PacGAN generator: ``depth`` fully connected hidden layers with batch normalisation and ReLU.
+
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
+
+    Args:
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+    """
 
     def __init__(
         self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, width: PositiveInt = 400, depth: PositiveInt = 4
@@ -44,8 +52,14 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """``[batch, *spec.shape]`` -> logits ``[batch]``: ``depth`` hidden layers of ``width`` maxout units, each the
-    largest of ``pieces`` linear maps.
+    """PacGAN discriminator: ``depth`` fully connected hidden layers of maxout units.
+
+    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+
+    Args:
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        pieces: linear maps of each maxout unit, which returns the largest of their values.
     """
 
     def __init__(

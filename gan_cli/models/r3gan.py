@@ -1,7 +1,8 @@
-"""The networks of R3GAN (Huang et al. 2024, section 4): residual, with grouped convolutions and no normalisation.
+"""Residual networks with grouped convolutions, not normalised (R3GAN, Huang et al. 2024, section 4).
 
-A block is x + conv1(act(conv3(act(conv1(x))))), widened inside. Its last kernel starts at zero, its others are
-scaled by the number of blocks (Fixup initialisation, Zhang et al. 2019). The sides change by linear interpolation.
+A block computes x + conv1(act(conv3(act(conv1(x))))) and is wider inside. The last kernel of a block is initialised
+to zero, and the initial scale of the other kernels depends on the number of blocks (Fixup initialisation, Zhang et
+al. 2019). Between stages, linear interpolation changes the image side.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.nn.initializers import Initializer
 
 from gan_cli.errors import UserError
 from gan_cli.models import conv
@@ -17,18 +19,21 @@ from gan_cli.models.layers import ACTIVATIONS, Linear, dense, stages
 from gan_cli.types import PositiveInt, Spec
 
 _ZERO = nnx.initializers.zeros
-_RECTIFIED = (2 / (1 + 0.2**2)) ** 0.5  # keeps the variance through a leaky rectifier of slope 0.2 (He et al. 2015)
+_RECTIFIED = (2 / (1 + 0.2**2)) ** 0.5  # preserves the variance through leaky_relu of slope 0.2 (He et al. 2015)
 _FAN_IN = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> images in [-1, 1], unbounded by an activation as in the paper.
+    """R3GAN generator: residual stages, each at twice the image side of the stage before it.
+
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]``. As in the paper, the
+    output is linear, so that values can lie outside the range [-1, 1] of the data.
 
     Args:
         width: channels of every stage.
-        blocks: residual blocks a stage.
-        expansion: how much wider a block is inside.
-        groups: of each block's 3x3 convolution; they divide ``width * expansion``.
+        blocks: residual blocks per stage; a stage works at one image side.
+        expansion: ratio of the inner width of a residual block to ``width``.
+        groups: groups of the 3x3 convolution in each block; must divide ``width * expansion``.
     """
 
     def __init__(
@@ -65,7 +70,16 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Images -> logits ``[batch]``; arguments as the generator's."""
+    """R3GAN discriminator: residual stages, each at half the image side of the stage before it.
+
+    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
+
+    Args:
+        width: channels of every stage.
+        blocks: residual blocks per stage; a stage works at one image side.
+        expansion: ratio of the inner width of a residual block to ``width``.
+        groups: groups of the 3x3 convolution in each block; must divide ``width * expansion``.
+    """
 
     def __init__(
         self,
@@ -93,7 +107,7 @@ class Discriminator(nnx.Module):
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.maps(x, train=train, key=key)[-1]
-        # One number of each channel, by a kernel of the whole image's size.
+        # A depthwise convolution whose kernel covers the whole map, so that it returns one value per channel.
         return jnp.einsum("nhwc,hwc->nc", x, self.basis[...].astype(x.dtype))
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -101,13 +115,23 @@ class Discriminator(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """x + conv1(act(conv3(act(conv1(x))))), the 3x3 convolution in groups."""
+    """Residual block x + conv1(act(conv3(act(conv1(x))))) with a grouped 3x3 convolution.
+
+    Args:
+        total: number of residual blocks in the network, which scales the initial kernels (Fixup).
+
+    Raises:
+        UserError: ``groups`` does not divide ``width * expansion``.
+    """
 
     def __init__(self, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs):
         inner = width * expansion
         if inner % groups:
-            raise UserError(f"model=r3gan: groups={groups} must divide width x expansion, which is {inner}.")
-        scale = total**-0.25  # L^(-1 / (2m - 2)) with m = 3 layers a block
+            raise UserError(
+                f"model=r3gan: groups={groups} does not divide width x expansion = {inner}. Change one of these "
+                "three options."
+            )
+        scale = total**-0.25  # L^(-1 / (2m - 2)) with L blocks of m = 3 layers
         self.wide = _pointwise(width, inner, rngs, bias=True, gain=_RECTIFIED * scale)
         self.conv = Linear((3, 3, inner // groups, inner), _grouped, inner, rngs, init=_gain(_RECTIFIED * scale))
         self.narrow = Linear((inner, width), jnp.matmul, width, rngs, bias=False, init=_ZERO)
@@ -118,39 +142,41 @@ class ResidualBlock(nnx.Module):
         return x + self.narrow(y, train=train)
 
 
-def _stage(blocks: int, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs) -> nnx.List:
+def _stage(
+    blocks: int, width: int, expansion: int, groups: int, total: int, rngs: nnx.Rngs
+) -> nnx.List[ResidualBlock]:
     return nnx.List(ResidualBlock(width, expansion, groups, total, rngs) for _ in range(blocks))
 
 
-def _run(stage: nnx.List, x: jax.Array, train: bool) -> jax.Array:
+def _run(stage: nnx.List[ResidualBlock], x: jax.Array, train: bool) -> jax.Array:
     for block in stage:
         x = block(x, train=train)
     return x
 
 
-def _gain(gain: float) -> nnx.initializers.Initializer:
+def _gain(gain: float) -> Initializer:
     return nnx.initializers.variance_scaling(gain**2, "fan_in", "normal")
 
 
 def _pointwise(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool, gain: float) -> Linear:
-    """A 1x1 convolution, which is a matrix product over the channels."""
+    """A 1x1 convolution, computed as a matrix product over the channels."""
     return Linear((inputs, outputs), jnp.matmul, outputs, rngs, bias=bias, init=_gain(gain))
 
 
 def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution whose outputs see the inputs of their own group only; kernel ``[3, 3, in / groups, out]``."""
+    """A grouped convolution with SAME padding; the kernel is ``[3, 3, in / groups, out]``."""
     groups = x.shape[-1] // kernel.shape[2]
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(
             x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
         )
-    # One by one: XLA's own grouped form is slow on a CPU.
+    # One convolution per group, because XLA's grouped convolution is slow on a CPU.
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    return jnp.concatenate([conv.conv(part, own, 1) for part, own in parts], axis=-1)
+    return jnp.concatenate([conv.conv(inputs, part, 1) for inputs, part in parts], axis=-1)
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Half the sides, each axis filtered by [1, 3, 3, 1] / 8: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
+    """Halves both sides with the filter [1, 3, 3, 1] / 8: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
     for axis in (1, 2):
         even, odd = (lax.slice_in_dim(x, start, None, 2, axis) for start in (0, 1))
         x = (_moved(odd, 1, axis) + 3 * even + 3 * odd + _moved(even, -1, axis)) / 8
@@ -158,7 +184,10 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 def double(x: jax.Array) -> jax.Array:
-    """Twice the sides by linear interpolation, which is the filter [1, 3, 3, 1] / 4 between the zeros."""
+    """Doubles both sides by linear interpolation: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``.
+
+    This equals the filter [1, 3, 3, 1] / 4 on an input with a zero inserted after each value.
+    """
     for axis in (1, 2):
         shape = list(x.shape)
         shape[axis] *= 2
@@ -168,6 +197,6 @@ def double(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """``x`` moved one place up (1) or down (-1) an axis, with zeros coming in."""
+    """``x`` shifted along an axis by one index, up (1) or down (-1), and filled with zero."""
     edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)

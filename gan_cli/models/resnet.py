@@ -1,8 +1,8 @@
-"""Residual networks after SNGAN (Miyato et al. 2018, tables 3 and 4, appendix B.4), for square images.
+"""Residual networks for square images, after SNGAN (Miyato et al. 2018, tables 3 and 4, appendix B.4).
 
-A block that changes the side contains a 3x3 convolution and a nearest-neighbour doubling or a 2x2 mean. Both are
-linear, so their composition is one 4x4 convolution of stride 2 whose kernel is a sum of shifted 3x3 kernels: the
-same function in 4/9 of the multiplications.
+A block that changes the image side combines a 3x3 convolution with a nearest-neighbour doubling or a 2x2 mean. Both
+operations are linear, so their composition is one 4x4 convolution of stride 2 whose kernel is a sum of shifted 3x3
+kernels. It computes the same function with 4/9 of the multiplications.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.nn.initializers import Initializer
 
 from gan_cli.models import conv
 from gan_cli.models.layers import ACTIVATIONS, Finish, Linear, Minibatch, dense, stages
@@ -20,11 +21,16 @@ _GLOROT = nnx.initializers.glorot_uniform()
 
 
 class Generator(nnx.Module):
-    """``[batch, latent_dim]`` -> images: a dense layer, a residual block for each doubling, a convolution.
+    """SNGAN generator: a dense layer, residual blocks that each double the image side, and a convolution.
+
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
-        width: channels of every block.
-        norm: before each activation; batch normalisation in the paper.
+        width: channels of every residual block.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm). Batch and layer normalisation precede
+            each activation. SNGAN uses batch.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -60,12 +66,20 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Images -> logits ``[batch]``: a residual block for each halving, two more, the sum of places, a dense layer.
+    """SNGAN discriminator: residual blocks, a sum over image positions, and a dense layer.
+
+    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``. The first blocks halve the image side, and
+    the last two keep it.
 
     Args:
-        width: channels of every block.
-        norm: spectral normalisation of every kernel in the paper; batch and layer come before each activation
-            but those that see the image.
+        width: channels of every residual block.
+        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
+            spectral (divides each kernel by its spectral norm). Batch and layer normalisation precede
+            each activation except in the first block. SNGAN uses spectral.
+        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
+            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
+            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
     """
 
     def __init__(
@@ -78,7 +92,7 @@ class Discriminator(nnx.Module):
         activation: Activation = "relu",
         minibatch: MinibatchKind = "none",
     ):
-        # To twice the side that the generator starts from: 32 to 8.
+        # The final side is twice the initial side of the generator, e.g. 8 for images of side 32.
         halvings = max(stages("resnet", spec)[1] - 1, 1)
         spectral = norm == "spectral"
         self.first = FirstBlock(spec.shape[-1], width, rngs, spectral=spectral, activation=activation)
@@ -106,7 +120,10 @@ class Discriminator(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """x -> double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x)))))))."""
+    """Residual block that doubles the side.
+
+    It computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))).
+    """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, norm: str, activation: str):
         spectral = norm == "spectral"
@@ -119,12 +136,17 @@ class UpBlock(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         y = self.grow(self.before(x, train=train, key=key), train=train)
         y = self.conv(self.between(y, train=train, key=key), train=train)
-        # A 1x1 convolution and a doubling commute: first the convolution, on a quarter of the places.
+        # A 1x1 convolution and a doubling commute. The convolution comes first, because it then computes a quarter
+        # of the positions.
         return y + double(self.shortcut(x, train=train))
 
 
 class DownBlock(nnx.Module):
-    """x -> halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x)))))); without ``halve``, x + conv(...)."""
+    """Residual block that can halve the side.
+
+    With ``halve``: halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x))))))).
+    Without ``halve``: x + conv(act(norm(conv(act(norm(x)))))).
+    """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, halve: bool, norm: str, activation: str):
         spectral = norm == "spectral"
@@ -142,7 +164,10 @@ class DownBlock(nnx.Module):
 
 
 class FirstBlock(nnx.Module):
-    """x -> halve(shortcut(x)) + halve(conv(act(conv(x)))): images are neither normalised nor rectified."""
+    """The block that receives the image: halve(shortcut(x)) + halve(conv(act(conv(x)))).
+
+    Unlike in ``DownBlock``, no normalisation or activation precedes the first convolution.
+    """
 
     def __init__(self, inputs: int, width: int, rngs: nnx.Rngs, *, spectral: bool, activation: str):
         self.activation = activation
@@ -159,14 +184,12 @@ def _apply(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return conv.conv(x, kernel, 1)
 
 
-def _conv3(
-    inputs: int, outputs: int, rngs: nnx.Rngs, *, spectral: bool, init: nnx.initializers.Initializer = _GAIN_SQRT2
-) -> Linear:
+def _conv3(inputs: int, outputs: int, rngs: nnx.Rngs, *, spectral: bool, init: Initializer = _GAIN_SQRT2) -> Linear:
     return Linear((3, 3, inputs, outputs), _apply, outputs, rngs, spectral=spectral, init=init)
 
 
 def _conv1(inputs: int, outputs: int, rngs: nnx.Rngs, *, spectral: bool) -> Linear:
-    """A 1x1 convolution, which is a matrix product over the channels."""
+    """A 1x1 convolution, computed as a matrix product over the channels."""
     return Linear((inputs, outputs), jnp.matmul, outputs, rngs, spectral=spectral, init=_GLOROT)
 
 
@@ -177,22 +200,22 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 def double(x: jax.Array) -> jax.Array:
-    """Each place as a 2x2 square: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``."""
+    """Repeats each value as a 2x2 square: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``."""
     n, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
 
 
 def conv_then_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``halve`` of a 3x3 convolution with SAME padding, as one 4x4 convolution of stride 2."""
+    """A 3x3 convolution with SAME padding, then ``halve``, as one 4x4 convolution of stride 2."""
     return conv.conv(x, _spread(kernel) / 4, 2)
 
 
 def double_then_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution with SAME padding of ``double``, as one transposed 4x4 convolution of stride 2."""
+    """``double``, then a 3x3 convolution with SAME padding, as one transposed 4x4 convolution of stride 2."""
     return conv.conv_transpose(x, _spread(kernel)[::-1, ::-1].swapaxes(2, 3), 2)
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-    """The sum of a 3x3 kernel at the four places that it has in a 4x4 one."""
+    """The 4x4 kernel that is the sum of a 3x3 kernel at its four possible positions."""
     pads = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in range(2) for j in range(2)]
     return sum(jnp.pad(kernel, pad) for pad in pads)  # type: ignore[return-value]
