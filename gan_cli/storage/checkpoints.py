@@ -268,8 +268,8 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
             )
             raise UserError(
-                f"{path}: the checkpoint has another architecture than the run's configuration; the first array that "
-                f"differs is {differing[0]}. Use the configuration that the checkpoint was saved with."
+                f"{path}: the checkpoint has another architecture than the run's configuration; the first array "
+                f"that differs is {differing[0]}. Use the configuration that the checkpoint was saved with."
             )
         template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
         arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]
