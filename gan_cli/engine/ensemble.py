@@ -64,7 +64,7 @@ def compile_ensemble(
     def chunk(ensemble: EnsembleState, arrays: Tree, length: int) -> tuple[EnsembleState, Metrics, Metrics]:
         def member(
             values: dict[str, Any], state: TrainState, alive: jax.Array | np.ndarray, streamed: Tree
-        ) -> tuple[TrainState, jax.Array, Metrics, Metrics]:
+        ) -> tuple[TrainState, jax.Array | np.ndarray, Metrics, Metrics]:
             advance = scan_steps(make(values), feed, batch_size, ema, freeze)
             state = state._replace(step=ensemble.state.step)
             state, alive, metrics, finite = advance(state, alive, streamed if streams else arrays, length)

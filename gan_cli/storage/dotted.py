@@ -8,8 +8,8 @@ from typing import Any
 # A configuration node stores the name of the chosen option under this key; see gan_cli.config.names.
 CHOICE = "_choice_"
 
-# The parameter `tree` below is a nested dictionary. Its type is Any, because OmegaConf declares a wider type for its
-# containers.
+# The parameter `tree` below is a nested dictionary. Its type is Any, because OmegaConf's containers have a wider
+# declared type.
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
