@@ -1,8 +1,8 @@
-"""Loggers: where metrics go beside ``metrics.jsonl``.
+"""Loggers: copies of the metrics and samples in other formats and in tracking services.
 
-A logger is a view of ``metrics.jsonl`` and ``samples/``: it is given the whole history when a run starts or
-resumes, so that it never repeats a step or misses one, whenever it was switched on. A run never depends on one:
-what a tracking service does not take is in the run's directory all the same.
+A run always writes ``metrics.jsonl`` and ``samples/``. When a run starts or resumes, each logger receives all
+earlier records, so that no step is missing or repeated, even if the logger is added at a resume. A run does not
+depend on its loggers: if a tracking service fails, training continues and the run's directory stays complete.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ Record = dict[str, Any]
 
 
 class Logger(Protocol):
-    """``(directory, records) -> Logger`` opens one on a run's directory with the records so far."""
+    """Receives the metrics and sample grids of a run.
+
+    The functions that configurations name have the form ``(directory, records, **options) -> Logger``, where
+    ``directory`` is the run's directory and ``records`` are the records of ``metrics.jsonl`` so far.
+    """
 
     def log(self, record: Record) -> None:
-        """Add one object of ``metrics.jsonl``."""
+        """Log one record of ``metrics.jsonl``."""
 
     def picture(self, step: int, path: Path) -> None:
-        """Add one sample grid."""
+        """Log one sample grid, a PNG file."""
 
     def close(self) -> None:
-        """Flush what is pending."""
+        """Write pending data and close the logger."""
 
 
 class TensorBoard:
-    """Event files under ``tensorboard/``, written anew from the history when a run resumes."""
+    """Logger for TensorBoard. When a run resumes, the event files are rewritten from the records."""
 
     def __init__(self, directory: Path, records: Sequence[Record]):
         from tensorboardX import SummaryWriter
@@ -71,12 +75,12 @@ class TensorBoard:
 
 
 def tensorboard(directory: Path, records: Sequence[Record]) -> TensorBoard:
-    """TensorBoard event files: ``tensorboard --logdir outputs``."""
+    """TensorBoard event files in ``tensorboard/``; view them with ``tensorboard --logdir outputs``."""
     return TensorBoard(directory, records)
 
 
 class CsvTable:
-    """``metrics.csv``: a line a logged step, a column a figure."""
+    """Logger that writes ``metrics.csv``."""
 
     def __init__(self, directory: Path, records: Sequence[Record]):
         self._path, self._records = directory / "metrics.csv", list(records)
@@ -88,7 +92,7 @@ class CsvTable:
         if record.keys() <= set(self._columns):
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(record)
-        else:  # figures that were not logged before
+        else:  # a metric that has no column yet
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -107,19 +111,19 @@ class CsvTable:
 
 
 def csv_table(directory: Path, records: Sequence[Record]) -> CsvTable:
-    """A table for spreadsheets: ``metrics.csv`` in the run's directory."""
+    """CSV table ``metrics.csv`` with a row for each logged step and a column for each metric."""
     return CsvTable(directory, records)
 
 
 class WandB:
-    """A run of Weights & Biases: under one identity, however often the run is resumed."""
+    """Logger for Weights & Biases. A resumed run continues the same W&B run."""
 
     def __init__(self, directory: Path, records: Sequence[Record], options: dict[str, Any]):
         wandb = _module("wandb")
         self._image = wandb.Image
         self._known = _ServiceRun(directory / "wandb.json", lambda: uuid.uuid4().hex)
         os.environ.setdefault("WANDB_SILENT", "true")
-        with _opened("wandb", "logger.wandb.mode=offline needs no account"):
+        with _opened("wandb", "Log in to W&B, or set logger.wandb.mode=offline, which needs no account"):
             self._run = wandb.init(
                 id=self._known.identity,
                 resume="allow",
@@ -128,7 +132,7 @@ class WandB:
                 config=run_directory.facts(directory)["config"],
                 **options,
             )
-        # By its own count of calls, a picture that is written after later figures were logged would be left out.
+        # W&B's default axis drops data of earlier steps, for example a picture that is written late.
         self._run.define_metric("*", step_metric="step")
         for record in records:
             self.log(record)
@@ -155,16 +159,24 @@ def wandb(
     group: str | None = None,
     mode: Literal["online", "offline"] = "online",
 ) -> WandB:
-    """Weights & Biases (``pip install wandb``); ``mode=offline`` writes into the run's directory, to be synced."""
+    """Weights & Biases, a tracking service (``pip install 'gan_cli[track]'``).
+
+    Args:
+        project: W&B project of the run.
+        entity: W&B user or team that owns the run; null is the default of the account.
+        group: W&B group of the run; null is no group.
+        mode: ``online`` uploads during training; ``offline`` writes to the run's directory, from which
+            ``wandb sync`` uploads later.
+    """
     return WandB(directory, records, {"project": project, "entity": entity, "group": group, "mode": mode})
 
 
 class MLflow:
-    """A run of MLflow: under one identity, however often the run is resumed."""
+    """Logger for MLflow. A resumed run continues the same MLflow run."""
 
     def __init__(self, directory: Path, records: Sequence[Record], experiment: str, uri: str | None):
-        tracking = _module("mlflow.tracking", "mlflow-skinny sqlalchemy")
-        with _opened("mlflow", "logger.mlflow.uri=sqlite:///mlflow.db needs no server"):
+        tracking = _module("mlflow.tracking")
+        with _opened("mlflow", "Check the server, or use logger.mlflow.uri=sqlite:///mlflow.db without a server"):
             self._client = tracking.MlflowClient(tracking_uri=uri)
             self._known = _ServiceRun(directory / "mlflow.json", lambda: self._new(directory, experiment))
             self._run = self._known.identity
@@ -175,10 +187,10 @@ class MLflow:
     def _new(self, directory: Path, experiment: str) -> str:
         found = self._client.get_experiment_by_name(experiment)
         place = found.experiment_id if found else self._client.create_experiment(experiment)
-        run = self._client.create_run(place, run_name=directory.name).info.run_id
+        run: str = self._client.create_run(place, run_name=directory.name).info.run_id
         for key, value in leaves(run_directory.facts(directory)["config"]):
-            if value != {}:  # a group of which nothing was chosen
-                self._client.log_param(run, key, str(value)[:500])  # as much as it takes
+            if value != {}:  # a configuration group without a choice
+                self._client.log_param(run, key, str(value)[:500])  # MLflow limits the length of a parameter
         return run
 
     def log(self, record: Record) -> None:
@@ -199,12 +211,22 @@ class MLflow:
 def mlflow(
     directory: Path, records: Sequence[Record], *, experiment: str = "gan_cli", uri: str | None = None
 ) -> MLflow:
-    """MLflow (``pip install mlflow-skinny sqlalchemy``), at ``uri`` or where ``MLFLOW_TRACKING_URI`` says."""
+    """MLflow, a tracking service (``pip install 'gan_cli[track]'``).
+
+    Args:
+        experiment: MLflow experiment of the run; it is created if it does not exist.
+        uri: address of the tracking server or database, such as ``sqlite:///mlflow.db``; null is the environment
+            variable ``MLFLOW_TRACKING_URI``.
+    """
     return MLflow(directory, records, experiment, uri)
 
 
 class GuardedLogger:
-    """A logger whose failures, such as a service that is down, cost its own figures only."""
+    """Wraps a logger so that its failure stops the logger and not the run.
+
+    After the first exception, for example because a service is down, a warning is logged and all further calls are
+    ignored.
+    """
 
     def __init__(self, name: str, logger: Logger):
         self._name, self._logger, self._works = name, logger, True
@@ -225,7 +247,12 @@ class GuardedLogger:
             act()
         except Exception as error:
             self._works = False
-            log.warning("logger=%s gives up: %s. The run goes on; its directory has everything", self._name, error)
+            log.warning(
+                "logger=%s: logging failed and is switched off (%s). Training continues, and the run's directory "
+                "contains all metrics.",
+                self._name,
+                error,
+            )
 
 
 def _figures(record: Record) -> dict[str, float]:
@@ -233,9 +260,14 @@ def _figures(record: Record) -> dict[str, float]:
 
 
 class _ServiceRun:
-    """What names a run to a service, the same whenever it is resumed, and the newest step that the service has.
+    """The identity of a run at a tracking service, and the newest step that the service has received.
 
-    A resumed run may log again steps that it had lost with its process; the service has them from then.
+    Both are stored in a file, so that a resumed run keeps its identity. A run that resumes from an earlier
+    checkpoint repeats some steps; these are not logged again, because the service already has them.
+
+    Args:
+        path: the file.
+        make: creates the run at the service and returns its identity; called if the file cannot be read.
     """
 
     def __init__(self, path: Path, make: Callable[[], str]):
@@ -248,26 +280,29 @@ class _ServiceRun:
             self.note(-1)
 
     def lacks(self, step: int) -> bool:
-        """Whether this step is newer than what an earlier start has given."""
+        """Whether an earlier start of the run has not logged this step."""
         return step > self._before
 
     def note(self, step: int) -> None:
+        """Store ``step`` as the newest step that the service has received."""
         files.write_json(self._path, {"id": self.identity, "step": step})
 
 
-def _module(name: str, packages: str | None = None) -> Any:
+def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
         top = name.split(".")[0]
-        raise UserError(f"logger={top}: needs a package: pip install {packages or top} ({error}).") from error
+        raise UserError(
+            f"logger={top}: a required package is missing ({error}). Install it: pip install 'gan_cli[track]'"
+        ) from error
 
 
 @contextlib.contextmanager
 def _opened(name: str, advice: str) -> Iterator[None]:
-    """Within it, what a service says against being used becomes a UserError."""
+    """Converts an exception of a tracking service into a UserError with advice."""
     try:
         yield
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"logger={name}: cannot be opened ({first}). {advice}.") from error
+        raise UserError(f"logger={name}: the tracking service cannot be opened ({first}). {advice}.") from error

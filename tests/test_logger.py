@@ -96,10 +96,10 @@ def test_wandb_has_every_figure_once():
 
 def test_a_missing_package_or_database_is_reported(monkeypatch):
     pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
-    with pytest.raises(UserError, match=r"logger=mlflow: cannot be opened .*sqlite:///mlflow.db needs no server"):
+    with pytest.raises(UserError, match=r"logger=mlflow: .* cannot be opened .*uri=sqlite:///mlflow.db"):
         gan_cli.train([*TINY, "logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"], quiet=True)
     monkeypatch.setitem(sys.modules, "wandb", None)  # which makes importing it an ImportError
-    with pytest.raises(UserError, match="logger=wandb: needs a package: pip install wandb"):
+    with pytest.raises(UserError, match=r"logger=wandb: a required package .* pip install 'gan_cli\[track\]'"):
         gan_cli.train([*TINY, "logger=wandb"], quiet=True)
 
 
@@ -118,4 +118,4 @@ def test_a_failing_service_does_not_end_the_run(caplog):
     guarded.log({"step": 1})
     guarded.log({"step": 2})
     guarded.close()
-    assert down.calls == 1 and caplog.text.count("logger=down gives up: no route") == 1
+    assert down.calls == 1 and caplog.text.count("logger=down: logging failed and is switched off (no route)") == 1

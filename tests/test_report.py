@@ -180,9 +180,9 @@ def test_command(tmp_path, capsys, monkeypatch):
     ("arguments", "said"),
     [
         (["none"], "none: there is no such directory."),
-        (["empty"], "empty: holds no run (it has no run.json)."),
-        (["broken"], "broken: its run.json cannot be read"),
-        (["a", "empty"], "empty: holds no run"),
+        (["empty"], "empty: the directory contains no run (there is no run.json)."),
+        (["broken"], "broken: run.json cannot be read"),
+        (["a", "empty"], "empty: the directory contains no run"),
         (["a", "a"], "--out FILE: say where the report of several directories is to be."),
         (["a", "--out", "empty"], "empty: cannot be written."),
         (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written."),

@@ -165,7 +165,8 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
             raise
         if raised:  # Hydra would print advice about its internals before it raises the error
             raise raised[0]
-        return job.return_value
+        run_of_job: Run = job.return_value
+        return run_of_job
 
 
 def _merged(

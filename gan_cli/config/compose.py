@@ -85,9 +85,10 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
     """
 
     def composed(overrides: Sequence[str]) -> DictConfig:
-        return hydra.compose_config(
+        config: DictConfig = hydra.compose_config(
             config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
         )
+        return config
 
     with translated(hydra):
         found = composed(overrides)
@@ -134,7 +135,7 @@ def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
 
 def is_group(hydra: Any, override: Override) -> bool:
     """Whether the override chooses a file of a group (``optim=sgd``) instead of setting an option."""
-    return hydra.config_loader.repository.group_exists(override.key_or_group)
+    return bool(hydra.config_loader.repository.group_exists(override.key_or_group))
 
 
 def modules(parsed: Sequence[Any], composed: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data: a name in ``configs/dataset/`` -> examples in memory, with the Spec that says what one example is."""
+"""Data sets: functions that return a ``Dataset``, one for each target in ``configs/dataset/``."""
 
 from gan_cli.data.dataset import Dataset
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and whether a data set is too large for it."""
+"""The memory available on this machine, and whether a data set fits into it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import jax
 
 
 def must_stream(size: int, asked: bool | None) -> bool:
-    """Whether a data set of ``size`` bytes is streamed: as ``asked``, else where it would take too much memory.
+    """Whether a data set of ``size`` bytes is streamed from disk instead of kept in memory.
 
-    That is more than a quarter of the host's memory, or of the accelerator's.
+    Args:
+        size: bytes that the decoded data set takes.
+        asked: the value of the option ``stream``; None streams a data set that takes more than a quarter of
+            ``available_memory()``.
     """
     return size > available_memory() // 4 if asked is None else asked
 
 
 def available_memory() -> int:
-    """Bytes of the host's memory, or of the accelerator's where that has less."""
+    """Bytes of memory of the host or of the accelerator, whichever has less."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(host, (jax.devices()[0].memory_stats() or {}).get("bytes_limit", host))
+    device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", host)
+    return min(host, int(device))

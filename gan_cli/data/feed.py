@@ -1,4 +1,4 @@
-"""How a compiled program draws its batches: which examples, in which order."""
+"""How a compiled program selects the examples of its batches."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from gan_cli.types import Batch, Tree
 
 @dataclass(frozen=True)
 class Feed:
-    """How a compiled program draws its batches: from arrays on the device, or from what is streamed to it.
+    """Selects batches inside a compiled program, from arrays on the device or from streamed batches.
 
-    Both see the same batches: which examples they are is a function of the seed and the step.
+    Both ways give the same batches, because the indices of a batch are a function of the seed and the step.
+
+    Attributes:
+        size: number of training examples.
+        flip: whether each image is mirrored left to right with probability 1/2, independently in every batch.
+        streams: whether the host streams batches to the device.
     """
 
     size: int
@@ -23,13 +28,17 @@ class Feed:
     streams: bool = False
 
     def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
-        """What to make the batches of these ``numbers`` of: a pytree with the leading axes ``numbers.shape``."""
+        """The input of ``batch`` for each batch number: a pytree with the leading axes ``numbers.shape``.
+
+        It holds the streamed batches themselves, or the indices of their examples in ``arrays``.
+        """
         return arrays if self.streams else self.indices(key, numbers, batch_size)
 
     def indices(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> jax.Array:
-        """The examples of the batches of these ``numbers``, ``[*numbers.shape, batch_size]``.
+        """Indices of the examples in the batches with these numbers, ``[*numbers.shape, batch_size]``.
 
-        An epoch is ``size // batch_size`` whole batches, drawn without replacement in an order of its own.
+        An epoch consists of ``size // batch_size`` batches, drawn without replacement. Each epoch has a new random
+        order.
         """
         per_epoch = self.size // batch_size
         epochs, positions = numbers // per_epoch, numbers % per_epoch
@@ -39,7 +48,13 @@ class Feed:
         return shuffled(places, self.size, keys)
 
     def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
-        """One batch of what was drawn for it, images scaled from 0..255 to [-1, 1]."""
+        """One batch, with images scaled from 0..255 to [-1, 1].
+
+        Args:
+            arrays: the data set on the device; not used if the feed streams.
+            drawn: the entry of ``draw`` for this batch.
+            key: random key that selects the mirrored images.
+        """
         taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
         examples = normalise(jnp.asarray(taken["examples"]))
         if self.flip:
@@ -49,18 +64,18 @@ class Feed:
 
 
 def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
-    """Where each place of ``0..size-1`` goes under a random permutation, without ever holding the permutation.
+    """Maps ``places`` through a random permutation of ``0..size-1`` without storing the permutation.
 
-    The swap-or-not shuffle (Hoang, Morris and Rogaway 2012): in each round a random reflection pairs the
-    places, and a random bit of each pair says whether its two places are swapped. It costs a few integer
-    operations a round for the places asked for, where a sort would cost the whole data set.
+    The swap-or-not shuffle (Hoang, Morris and Rogaway 2012): in each round a random reflection pairs the places,
+    and a random bit of each pair determines whether its two places are swapped. The cost is a few integer
+    operations per round and requested place. Sorting random keys would process the whole data set instead.
 
     Args:
         places: integers in ``[0, size)``, any shape.
         size: length of the permutation, below 2**31.
-        keys: uint32 ``[..., 2]``, its leading axes broadcasting against ``places``: which permutation.
+        keys: uint32 ``[..., 2]``, the seed of the permutation; the leading axes broadcast against ``places``.
     """
-    # 6 log2(size) rounds make it indistinguishable from a uniform permutation (their theorem 2, roughly).
+    # After about 6 log2(size) rounds the shuffle is indistinguishable from a uniform permutation (theorem 2).
     rounds = 6 * max(int(size - 1).bit_length(), 1)
     n = jnp.uint32(size)
     first, second = keys[..., 0], keys[..., 1]
@@ -73,7 +88,8 @@ def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
         bit = _hash(_hash(pair ^ second) + round_.astype(jnp.uint32)) >> 31
         return jnp.where(bit == 1, partner, i)
 
-    return jax.lax.fori_loop(0, rounds, swap_or_not, places).astype(jnp.int32)
+    mapped: jax.Array = jax.lax.fori_loop(0, rounds, swap_or_not, places)
+    return mapped.astype(jnp.int32)
 
 
 def _hash(x: jax.Array) -> jax.Array:

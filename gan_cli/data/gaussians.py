@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in the plane: data whose modes are known, so that a lost mode can be counted."""
+"""Synthetic data with known modes, on which the modes that a generator misses can be counted."""
 
 from __future__ import annotations
 
@@ -9,19 +9,37 @@ from gan_cli.types import PositiveFloat, PositiveInt, Spec
 
 
 def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt = 100_000) -> Dataset:
-    """``modes`` Gaussians evenly on the unit circle (Srivastava et al. 2017, VEEGAN, section 4.1)."""
+    """Mixture of Gaussians evenly spaced on the unit circle.
+
+    Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of its Gaussian. The points are
+    the same in every run.
+
+    Args:
+        modes: number of Gaussians.
+        std: standard deviation of each Gaussian, where the circle has radius 1.
+        size: number of examples in the data set.
+    """
     angles = 2 * np.pi * np.arange(modes) / modes
     return _mixture("ring", np.stack([np.cos(angles), np.sin(angles)], axis=1), std, size)
 
 
 def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt = 100_000) -> Dataset:
-    """``side`` x ``side`` Gaussians, 2 apart, centred on the origin (Srivastava et al. 2017, section 4.1)."""
+    """Mixture of Gaussians on a square grid with spacing 2, centred on the origin.
+
+    Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of its Gaussian. The points are
+    the same in every run.
+
+    Args:
+        side: number of Gaussians along each side of the grid, which has ``side**2`` in total.
+        std: standard deviation of each Gaussian, where neighbouring means are 2 apart.
+        size: number of examples in the data set.
+    """
     places = 2.0 * (np.arange(side) - (side - 1) / 2)
     return _mixture("grid", np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), std, size)
 
 
 def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
-    """``size`` points, as evenly among the modes as they divide; always the same points."""
+    """``size`` points, distributed over the modes as evenly as possible, from a fixed seed."""
     labels = (np.arange(size) % len(centres)).astype(np.int32)
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)
@@ -29,5 +47,11 @@ def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
 
 
 def point(*, size: PositiveInt = 1000) -> Dataset:
-    """``size`` times the number 0: the data of the Dirac-GAN (Mescheder et al. 2018, definition 2.1)."""
+    """The single point 0, the data distribution of the Dirac-GAN.
+
+    Mescheder et al. 2018, definition 2.1.
+
+    Args:
+        size: number of examples in the data set, all equal to 0.
+    """
     return Dataset("point", Spec((1,)), np.zeros((size, 1), np.float32))

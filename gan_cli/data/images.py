@@ -1,4 +1,4 @@
-"""Decoding images of any size, format and colour mode into arrays, with an eye to hostile files."""
+"""Decodes image files of any size, format and colour mode into arrays, and rejects malicious files."""
 
 from __future__ import annotations
 
@@ -15,32 +15,43 @@ from gan_cli.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Pillow can open many rarely tested formats; only these are allowed to.
+# Pillow supports many rarely tested formats, whose decoders a malicious file could exploit. Only these are opened.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-# A decompression bomb claims many pixels in few bytes. 64 megapixels are far beyond any training image.
+# Limit against decompression bombs (small files that decode to very many pixels), far above any training image.
 MAX_PIXELS = 64_000_000
 
 
 class BadImage(Exception):
-    """An image that cannot be decoded, or should not be."""
+    """An image that is damaged, too large or of a format that is not allowed."""
+
+
+SKIPPED = "%s: the image cannot be decoded (%s) and is skipped."
+
+
+def refusal(name: str, error: BadImage) -> str:
+    """The message of ``on_error=refuse`` for an image that cannot be decoded."""
+    return (
+        f"{name}: the image cannot be decoded ({error}).\n"
+        "Remove the file, or set dataset.on_error=skip to leave out images that cannot be decoded."
+    )
 
 
 @dataclass
 class Skipped:
-    """What was left out under ``on_error=skip``."""
+    """Counter of the images that ``on_error=skip`` leaves out."""
 
     count: int = 0
 
 
 def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
-    """One image file as uint8 ``[resolution, resolution, channels]``.
+    """Decodes one image file to uint8 ``[resolution, resolution, channels]``.
 
-    The shorter side is resized to ``resolution`` and the middle cut out; transparency is laid on white; the
-    EXIF orientation is applied; of an animation the first frame is taken.
+    The image is rotated according to its EXIF orientation, composited onto white if it is transparent, resized so
+    that its shorter side is ``resolution``, and centre-cropped. An animation gives its first frame.
 
     Raises:
-        BadImage: the content is truncated, of no allowed format, or larger than 64 megapixels.
+        BadImage: the content is damaged, is not in one of the allowed formats, or has more than 64 megapixels.
     """
     try:
         with warnings.catch_warnings():
@@ -48,7 +59,7 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-            # An image whose header asks for a draft mode decodes no more than it needs.
+            # JPEG files can be decoded at a reduced size, which is faster.
             image.draft("RGB", (2 * resolution, 2 * resolution))
             image.load()
             image = ImageOps.exif_transpose(image)
@@ -58,7 +69,7 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
         raise BadImage(
             "not an image of a known format" if isinstance(error, UnidentifiedImageError) else str(error)
         ) from error
-    except Exception as error:  # decoders fail on damaged files in ways of their own
+    except Exception as error:  # a decoder may raise any exception on a damaged file
         raise BadImage(f"{type(error).__name__}: {error}") from error
     image = _flat(image, "L" if channels == 1 else "RGB")
     image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
@@ -66,10 +77,11 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """``image`` in ``mode`` without transparency; 16-bit and floating-point values are scaled to 8 bits."""
+    """``image`` in the given mode, without transparency and with all values scaled to 8 bits."""
     if image.mode.startswith(("I", "F")):
         values: np.ndarray = np.asarray(image).astype(np.float64)
-        # 16 bits are a fixed scale; 32-bit integers and floats have none, so they are stretched to fill it.
+        # 16-bit values have the fixed range 0..65535. 32-bit integers and floats have no fixed range, so that their
+        # minimum and maximum become 0 and 255.
         low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
         scaled = (values - low) / max(high - low, 1e-12) * 255
         image = Image.fromarray(np.clip(scaled.round(), 0, 255).astype(np.uint8))
@@ -82,12 +94,24 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
 def decode_all(
     named: Iterable[tuple[str, bytes]], resolution: int, channels: int, on_error: str, skipped: Skipped
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The decoded images of ``(name, content)`` pairs; a bad one is named, and skipped or refused."""
+    """Decodes ``(name, content)`` pairs and yields ``(name, image)`` pairs.
+
+    Args:
+        named: file names and contents.
+        resolution: side of the decoded images in pixels.
+        channels: 1 for greyscale, 3 for RGB.
+        on_error: ``"skip"`` logs a warning for each image that cannot be decoded and continues; ``"refuse"``
+            raises.
+        skipped: counter that is increased for each skipped image.
+
+    Raises:
+        UserError: an image cannot be decoded and ``on_error`` is ``"refuse"``.
+    """
     for name, content in named:
         try:
             yield name, decode(content, resolution, channels)
         except BadImage as error:
             if on_error == "refuse":
-                raise UserError(f"{name}: {error}.\ndataset.on_error=skip leaves such images out.") from error
+                raise UserError(refusal(name, error)) from error
             skipped.count += 1
-            log.warning("skipped %s: %s", name, error)
+            log.warning(SKIPPED, name, error)

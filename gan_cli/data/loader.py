@@ -1,4 +1,4 @@
-"""Feeding a data set that stays on the host: its batches are read one call ahead of the device."""
+"""Streams a data set from the host: batches are read while the device computes the previous call."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.types import Tree
 
-# One call's batches may take this many bytes; two calls' worth are held, the one that is trained on and the next.
+# Limit on the bytes of the batches of one call. Two calls are held at a time: the current one and the next.
 _BYTES = 64 * 2**20
 
 Order = Callable[[int, int], Sequence[np.ndarray]]
 
 
 class Loader:
-    """What each call of the compiled program is fed.
+    """Reads the batches of each call of the compiled program, one call ahead of the device.
 
-    Which examples a step sees is a function of the seed and the step, so that streamed and resident data train the
-    same bits, and a resumed run goes on where it was.
+    The examples of a step are a function of the seed and the step. Training on streamed data is therefore
+    bit-identical to training on data in memory, and a resumed run sees the same batches as an uninterrupted run.
 
     Args:
-        dataset: its examples are an array or a source.
-        order: ``(step, length)`` -> for each member of an ensemble, or for the one run, the examples of these
-            steps' batches, ``[length, batches, batch]``.
-        stack: whether there is an axis of members.
-        place: puts the batches of a call onto the devices.
+        dataset: the data set to read from.
+        order: ``(step, length)`` -> indices ``[length, batches, batch]`` of the examples of these steps, in a list
+            with one array for each member of an ensemble (one array for a single run).
+        stack: whether the batches have a leading axis of ensemble members.
+        place: copies the batches of a call to the devices.
     """
 
     def __init__(self, dataset: Dataset, order: Order, stack: bool, place: Callable[[Tree], Tree]):
@@ -40,12 +40,18 @@ class Loader:
         self._next: tuple[int, int, Future[Tree]] | None = None
 
     def longest(self, steps: int) -> int:
-        """The longest call, a divisor of ``steps``, whose batches fit in the memory that is set aside for them."""
+        """The largest divisor of ``steps`` for which the batches of one call fit into the memory limit."""
         size = sum(array.size for array in self._order(0, 1)) * self._dataset.spec.size
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:
-        """The batches of ``length`` steps from ``step`` on; the ``following`` ones are then read ahead."""
+        """The batches of ``length`` steps, starting with step ``step``.
+
+        Args:
+            step: the first step of the call.
+            length: number of steps of the call.
+            following: number of steps of the next call, whose batches are then read in the background; 0 for none.
+        """
         if self._next is None or self._next[:2] != (step, length):
             self._start(step, length)
         assert self._next is not None
@@ -64,5 +70,6 @@ class Loader:
         return self._place(together)
 
     def close(self) -> None:
+        """Stop reading ahead, and wait for the threads to end."""
         self._prefetcher.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True)

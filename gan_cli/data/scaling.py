@@ -1,19 +1,22 @@
-"""Images between the integers of a file, 0 to 255, and the floats that networks see, -1 to 1."""
+"""Conversion of images between uint8 values (0 to 255, in files) and floats (-1 to 1, in networks)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def normalise(examples: Any) -> jax.Array:
-    """uint8 images as float32 in [-1, 1]; anything else as it is."""
+def normalise(examples: Array) -> Array:
+    """uint8 images as float32 in [-1, 1]; arrays of any other dtype are returned unchanged."""
     return examples.astype(jnp.float32) / 127.5 - 1 if examples.dtype == jnp.uint8 else examples
 
 
-def denormalise(examples: Any) -> jax.Array:
-    """Images in [-1, 1] as uint8, what lies outside cut off, and what is no number grey."""
+def denormalise(examples: jax.typing.ArrayLike) -> jax.Array:
+    """Images in [-1, 1] as uint8; values outside the range are clipped, and NaN becomes mid-grey."""
     finite = jnp.nan_to_num(examples, posinf=1.0, neginf=-1.0)
     return jnp.clip(jnp.rint((finite + 1) * 127.5), 0, 255).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits as the colours of one image, so that there are a thousand modes, each with a name."""
+"""Stacked MNIST: data with 1,000 known modes, made by stacking three digits as colour channels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from gan_cli.types import Digits, PositiveInt, Spec
 
 
 def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) -> Dataset:
-    """``size`` images 28x28x3, each of three digits drawn with replacement (Metz et al. 2017, section 3.3.1; their
-    number in Srivastava et al. 2017). The label is the number that they spell, 0 to 999.
+    """Stacked MNIST: images of three digits, one in each colour channel, with 1,000 classes.
+
+    Each 28x28x3 image stacks three digits that are drawn with replacement (Metz et al. 2017, section 3.3.1). The
+    default number of images follows Srivastava et al. 2017. The label, 0 to 999, is the number that the three
+    digits form. The images are the same in every run.
 
     Args:
-        digits: ``mnist5k``, which needs no download (4,500 digits, classes even), or ``mnist``, which TFDS must
-            have prepared (the 60,000 for training).
+        digits: source of the digits: ``mnist5k`` (4,500 digits with balanced classes, without a download) or
+            ``mnist`` (the 60,000 training digits, prepared by TFDS).
+        size: number of examples in the data set.
     """
     data = mnist5k() if digits == "mnist5k" else tfds(name="mnist", version="3.0.1")
     assert isinstance(data.examples, np.ndarray) and data.labels is not None

@@ -1,4 +1,4 @@
-"""Image data sets that TensorFlow Datasets knows, read without TensorFlow once they are prepared."""
+"""Image data sets of TensorFlow Datasets (TFDS). Prepared data are read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -32,29 +32,40 @@ def tfds(
     on_error: OnError = "refuse",
     stream: bool | None = None,
 ) -> Dataset:
-    """A split of a TFDS image data set, in TFDS's ``array_record`` format.
+    """Image data set of TensorFlow Datasets (TFDS), such as ``cifar10`` or ``svhn_cropped``.
 
-    A data set that is not prepared yet is downloaded and prepared, where TensorFlow is installed.
+    The data set is read in the ``array_record`` format, which does not need TensorFlow. If it is not prepared yet
+    and TensorFlow is installed (``pip install 'gan_cli[tfds]'``), it is downloaded and prepared first. The labels
+    are the feature ``label``, if there is one.
 
     Args:
-        name: its name in TFDS, with its config if it has one: ``"cifar10"``, ``"emnist/letters"``.
-        version: which version; None is the newest.
-        split: in TFDS's notation: ``"train"``, ``"train[:80%]"``, ``"train+test"``.
-        data_dir: where it is prepared; None is TFDS's own place.
-        resolution: side to resize and crop to; None keeps images as they are.
-        stream: whether images are read each time a batch needs them instead of all at the start; None streams
-            where they would take more than a quarter of the memory.
+        name: name of the data set in TFDS, with its config if it has one: ``cifar10``, ``emnist/letters``.
+        version: version of the data set; null takes the newest.
+        split: split in the notation of TFDS: ``train``, ``train[:80%]``, ``train+test``.
+        data_dir: folder of the prepared data sets; null takes the default of TFDS (``$TFDS_DATA_DIR``, or
+            ``~/tensorflow_datasets``).
+        resolution: side of the images in pixels; the shorter side is resized to it and the longer side is cropped.
+            Null keeps the stored size, which must then be the same for all images.
+        flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
+        on_error: ``skip`` leaves out images that cannot be decoded; ``refuse`` stops with an error instead. In
+            streamed data, ``skip`` replaces such an image by the next one that can be decoded.
+        stream: whether images are decoded whenever a batch needs them, instead of all at the start; null streams
+            if the decoded images take more than a quarter of the memory of the host or of the accelerator.
 
     Raises:
-        UserError: it cannot be had, has no such split, or holds no images.
+        UserError: the data set, its version or its split does not exist, the data set is not prepared and cannot be
+            downloaded, or it has no images; or an image cannot be decoded and ``on_error`` is ``refuse``.
     """
     import tensorflow_datasets
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS recommends packages that are not needed here
+    logging.getLogger("absl").setLevel(logging.ERROR)  # hides advice to install packages that are not needed here
     full = f"{name}:{version}" if version else name
     directory = str(Path(data_dir).expanduser()) if data_dir else None
     if ":" in name:
-        raise UserError(f"dataset.name={name}: must be one of TFDS's own; its version is dataset.version.")
+        raise UserError(
+            f"dataset.name={name}: the name must not contain a colon, because only TFDS's own data sets are read. "
+            "Set the version with dataset.version."
+        )
     if directory:
         _check_features(Path(directory) / name.split("/")[0])
     builder = _builder(tensorflow_datasets, full, directory)
@@ -62,17 +73,23 @@ def tfds(
         _prepare(tensorflow_datasets, builder, full, data_dir)
     if str(builder.info.file_format.value) != "array_record":
         raise UserError(
-            f"dataset.name={full}: is prepared as {builder.info.file_format.value}, which only TensorFlow reads.\n"
-            f"Prepare it again as array_record: {_recipe(full, data_dir)}"
+            f"dataset.name={full}: the data set is prepared in the format {builder.info.file_format.value}, which "
+            "can be read only with TensorFlow.\n"
+            f"Prepare it again in the format array_record: {_recipe(full, data_dir)}"
         )
     image_key = next((k for k in ("image", "images") if k in builder.info.features), None)
     if image_key is None:
-        raise UserError(f"dataset.name={full}: has no images; its features are {', '.join(builder.info.features)}.")
+        raise UserError(
+            f"dataset.name={full}: the data set has no images. Its features are "
+            f"{', '.join(builder.info.features)}. Choose an image data set."
+        )
     try:
         source = builder.as_data_source(split=split)
     except (KeyError, ValueError, AssertionError) as error:
         known = ", ".join(builder.info.splits) or "none"
-        raise UserError(f"dataset.split={split}: not a split of {full}, which has {known}.") from error
+        raise UserError(
+            f"dataset.split={split}: {full} has no such split. Choose from the splits that it has: {known}."
+        ) from error
     return _dataset(source, full, split, image_key, builder.info, resolution, flip, on_error, stream)
 
 
@@ -81,7 +98,7 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
     try:
         return tensorflow_datasets.builder(full, data_dir=directory)
     except registered as error:
-        # TFDS's list of names needs TensorFlow; its own message says "mnnist -> mnist".
+        # Listing the names of all data sets needs TensorFlow. The message of TFDS contains "mnnist -> mnist".
         near = re.search(r"-> ([\w/]+)", str(error))
         hint = f" Did you mean '{near.group(1)}'?" if near else ""
         raise UserError(f"dataset.name={full}: TFDS has no such data set or version.{hint}") from error
@@ -90,12 +107,12 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
 
 
 def _check_features(prepared: Path) -> None:
-    """Refuse prepared data that would have TFDS import other modules than its own to read them."""
+    """Raise a UserError if reading the prepared data would make TFDS import modules that are not part of TFDS."""
     for path in prepared.glob("**/features.json"):
         try:
             found = files.read_json(path)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}).") from error
+            raise UserError(f"{path}: the file cannot be read ({error}). Prepare the data set again.") from error
         waiting = [found]
         while waiting:
             node = waiting.pop()
@@ -103,7 +120,10 @@ def _check_features(prepared: Path) -> None:
                 waiting += node.values()
                 named = str(node.get("pythonClassName", _OWN))
                 if not named.startswith(_OWN):
-                    raise UserError(f"{path}: would import {named}: refused.")
+                    raise UserError(
+                        f"{path}: reading the data would import {named}, which is not part of TFDS. "
+                        "Prepare the data set again."
+                    )
             elif isinstance(node, list):
                 waiting += node
 
@@ -119,16 +139,18 @@ def _recipe(full: str, data_dir: str | None) -> str:
 
 def _prepare(tensorflow_datasets: Any, builder: Any, full: str, data_dir: str | None) -> None:
     missing = (
-        f"dataset.name={full}: is not prepared in {data_dir or '~/tensorflow_datasets'}.\n"
-        f"With a network: {_recipe(full, data_dir)}\n"
-        "Without one: dataset=mnist5k, ring, grid and folder need no download."
+        f"dataset.name={full}: the data set is not prepared in {data_dir or '~/tensorflow_datasets'}.\n"
+        f"With a network connection, prepare it: {_recipe(full, data_dir)}\n"
+        "Without a network connection, use dataset=mnist5k, ring, grid or folder, which need no download."
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(missing)
     try:
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # a download fails in as many ways as there are hosts
-        raise UserError(f"{missing}\nThe attempt failed: {str(error).strip().splitlines()[0][:200]}") from error
+    except Exception as error:  # a download may raise any exception
+        raise UserError(
+            f"{missing}\nThe download was tried and failed: {str(error).strip().splitlines()[0][:200]}"
+        ) from error
 
 
 def _dataset(
@@ -145,10 +167,11 @@ def _dataset(
     shape = tuple(info.features[image_key].shape)
     if resolution is None and None in shape:
         raise UserError(
-            f"dataset.resolution: {full} has images of many sizes: choose one, e.g. dataset.resolution=32"
+            f"dataset.resolution=null: the images of {full} have different sizes. "
+            "Set the size in pixels, for example dataset.resolution=32."
         )
     if len(source) == 0:
-        raise UserError(f"dataset.split={split}: {full} has no examples in it.")
+        raise UserError(f"dataset.split={split}: this split of {full} has no examples. Choose another split.")
     height, width = (resolution, resolution) if resolution else shape[:2]
     channels = shape[2] if shape[2] in (1, 3) else 3
     label = info.features["label"] if "label" in info.features else None  # noqa: SIM401 - no mapping
@@ -167,12 +190,16 @@ def _dataset(
             continue
         n += 1
     if n == 0:
-        raise UserError(f"dataset.split={split}: {full} has no examples that can be read.")
+        raise UserError(_none_decoded(full))
     return Dataset(f"{full} {split}", spec, images[:n], labels[:n] if records.labelled else None, flip=flip)
 
 
+def _none_decoded(full: str) -> str:
+    return f"dataset.name={full}: none of the images can be decoded. Prepare the data set again."
+
+
 class Records:
-    """The images of a TFDS split as a source: each is read when it is asked for."""
+    """A ``Source`` that decodes the images of a TFDS split at each access."""
 
     def __init__(
         self,
@@ -191,21 +218,22 @@ class Records:
         return len(self._source)
 
     def read(self, i: int) -> tuple[np.ndarray, int]:
-        """Example ``i``.
+        """Example ``i``: the image as uint8 and its label, which is -1 if there are no labels.
 
         Raises:
-            UserError: it cannot be read, and ``on_error=refuse``.
-            BadImage: it cannot be read, and ``on_error=skip``.
+            UserError: the image cannot be decoded and ``on_error`` is ``refuse``.
+            BadImage: the image cannot be decoded and ``on_error`` is ``skip``.
         """
         from PIL import Image, ImageOps
 
         try:
             record = self._source[i]
             image = record[self._image_key]
-        except Exception as error:  # a decoder's or a reader's own
+        except Exception as error:  # the decoder and the reader may raise any exception on damaged data
             if self._on_error == "refuse":
                 raise UserError(
-                    f"{self._name}, example {i}: {error}\ndataset.on_error=skip leaves it out."
+                    f"dataset.name={self._name}: the image of example {i} cannot be decoded ({error}).\n"
+                    "Set dataset.on_error=skip to leave out images that cannot be decoded."
                 ) from error
             raise BadImage(str(error)) from error
         height, width, _ = self.shape
@@ -215,14 +243,14 @@ class Records:
         return image.reshape(self.shape), int(record.get("label", -1)) if self.labelled else -1
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Example ``i``; under ``on_error=skip``, the next one that can be read stands in for one that cannot."""
+        """Example ``i`` and its label; with ``on_error=skip``, the first from ``i`` on that can be decoded."""
         for j in range(i, i + len(self)):
             try:
                 return self.read(j % len(self))
             except BadImage:
                 continue
-        raise UserError(f"{self._name}: has no examples that can be read.")
+        raise UserError(_none_decoded(self._name))
 
     def fingerprint(self) -> str:
-        """Of the data set's name, version and split, and the number of examples in it."""
+        """A digest of the name, version and split of the data set, the image shape and the number of examples."""
         return hashlib.sha256(repr((*self._identity, self.shape, len(self))).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""The training state, and the compiled steps that advance it."""
+"""The training state, and the compiled programs that advance it by many steps per call."""

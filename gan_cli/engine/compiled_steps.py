@@ -1,7 +1,7 @@
-"""The compiled steps of a run, with the data that they are fed and the devices that they run on.
+"""Calls the compiled training program of a run.
 
-``gan_cli.engine.steps`` defines what is compiled. This module calls it: it knows how many steps a call makes,
-whether the data are on the devices or streamed to them, and how a state is placed.
+``gan_cli.engine.steps`` defines the program. This module decides how many steps each call makes, passes the data
+(arrays on the devices or streamed batches), and places the state on the devices.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from gan_cli.engine import randomness
 from gan_cli.engine.devices import Devices
 from gan_cli.engine.state import TrainSetup, TrainState, init_state
 from gan_cli.engine.steps import Chunk, compile_chunk
-from gan_cli.types import Tree
+from gan_cli.types import Metrics, Tree
+
+State = Any  # a TrainState; in an EnsembleSteps, an EnsembleState
 
 
 class Length(NamedTuple):
-    """How many steps a run makes, and how many examples each sees.
+    """The number of steps of a run, the batch size and the decay of the moving average.
 
     Attributes:
-        steps: of the whole run.
-        per_call: steps that one call of the compiled program makes, where streamed batches fit in memory.
-        batch_size: examples in a batch, over all devices.
-        ema: decay of the moving average.
+        steps: number of steps of the whole run.
+        per_call: number of steps in one call of the compiled program; fewer are used if the data are streamed and
+            the batches of a call would not fit into memory.
+        batch_size: number of examples in a batch, over all devices.
+        ema: decay of the exponential moving average of the parameters.
     """
 
     steps: int
@@ -39,14 +42,23 @@ class Length(NamedTuple):
 
 
 class CompiledSteps:
-    """The steps of one run. Nothing is compiled before the first call.
+    """The compiled steps of a run. Compilation happens at the first call.
+
+    Args:
+        setup: the game, strategy and optimisers.
+        data: the training data, or None for a game without data.
+        devices: the devices to compute on.
+        length: number of steps and batch size.
 
     Attributes:
-        members: how many runs make the steps together: one, or those of an ensemble.
+        members: number of runs that train together: the members of an ensemble, or 1.
+        stacked: whether all arrays have a leading axis of ensemble members.
+        loader: reads streamed batches; None if the data are on the devices.
+        steps_per_call: number of steps in one call of the compiled program.
     """
 
     members = 1
-    stacked = False  # whether arrays have a leading axis of members
+    stacked = False
 
     def __init__(self, setup: TrainSetup, data: Dataset | None, devices: Devices, length: Length):
         self._setup, self._data, self._devices, self._length = setup, data, devices, length
@@ -67,50 +79,62 @@ class CompiledSteps:
 
     @functools.cached_property
     def abstract(self) -> TrainState:
-        """The shapes and dtypes of one run's state."""
-        return jax.eval_shape(functools.partial(init_state, self._setup))
+        """The shapes and dtypes of the state of one run."""
+        state: TrainState = jax.eval_shape(functools.partial(init_state, self._setup))
+        return state
 
-    def init(self) -> Any:
-        """The state before the first step."""
+    def init(self) -> State:
+        """The state before the first step, on the devices."""
         return jax.jit(functools.partial(init_state, self._setup), out_shardings=self._devices.everywhere)()
 
-    def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> Any:
-        """The state that a call takes, from each member's state at one step and whether it still trains."""
+    def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> State:
+        """The state on the devices, from the host state of each member.
+
+        Args:
+            states: the states of the members, all at the same step.
+            alive: whether each member is still training (see ``EnsembleState``).
+        """
         return self._devices.place(states[0])
 
-    def member(self, state: Any, i: int) -> TrainState:
+    def member(self, state: State, i: int) -> TrainState:
         """The state of member ``i``, on one device."""
-        return self._devices.here(state)
+        alone: TrainState = self._devices.here(state)
+        return alone
 
     def of_member(self, tree: Tree, i: int) -> Tree:
-        """The metrics of member ``i``, from those that a call returns."""
+        """The metrics of member ``i``, selected from the metrics that a call returns."""
         return tree
 
     def next_length(self, step: int) -> int:
-        """How many steps the call that starts at ``step`` makes."""
+        """Number of steps of the call that starts at ``step``."""
         return min(self.steps_per_call - step % self.steps_per_call, self._length.steps - step)
 
-    def run(self, state: Any, step: int) -> tuple[Any, Tree, Tree]:
-        """One call from ``step`` on, which donates ``state``: as ``compile_chunk`` returns it."""
+    def run(self, state: State, step: int) -> tuple[State, Metrics, Metrics]:
+        """Make the next call of the program, which starts at ``step``; returns the same as ``compile_chunk``.
+
+        The buffers of ``state`` are donated: they must not be used afterwards.
+        """
         length = self.next_length(step)
         with self._devices.mesh():
             return self._chunk(state, self._fed(step, length), length)
 
-    def lower(self, state: Any, length: int) -> Any:
-        """The program that makes ``length`` steps, lowered and not compiled: for inspection."""
+    def lower(self, state: State, length: int) -> jax.stages.Lowered:
+        """The program of ``length`` steps, lowered but not compiled, for inspection."""
         with self._devices.mesh():
             return self._chunk.lower(state, self._fed(0, length), length)
 
     def _fed(self, step: int, length: int) -> Tree:
+        """The argument ``arrays`` of the program: the data set, or the streamed batches of these steps."""
         if self.loader is None:
             return self._arrays
         return self.loader.get(step, length, self.next_length(step + length))
 
     def _seeds(self) -> Sequence[int]:
+        """The seed of each member."""
         return [self._setup.seed]
 
     def _order(self, step: int, length: int) -> list[np.ndarray]:
-        """The examples of these steps that this process reads, for each member."""
+        """Indices of the examples that this process reads for these steps, one array for each member."""
         assert self._data is not None
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -122,6 +146,7 @@ class CompiledSteps:
         return [np.asarray(order)[..., own] for order in orders]
 
     def close(self) -> None:
+        """Stop the loader, if there is one."""
         if self.loader is not None:
             self.loader.close()
 

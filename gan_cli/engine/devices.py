@@ -1,7 +1,7 @@
-"""The devices of a run: each batch is split over them, and all else is the same on each (data parallelism).
+"""Data parallelism: each batch is split over the devices of a run, and all other arrays are replicated.
 
-There is still one program, and it computes what one device would have: means, batch statistics and gradients are
-over the whole batch. The compiler adds the communication that this takes (Xu et al. 2021, "GSPMD").
+The program is written for one device. Means, batch statistics and gradients are therefore computed over the whole
+batch, and the compiler inserts the communication between devices (Xu et al. 2021, "GSPMD").
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _AXIS = "batch"
 
 
 def split(tree: Tree, axis: int = 0) -> Tree:
-    """``tree`` of arrays with this axis split over the devices; as it is where there is one device.
+    """``tree`` with this axis of its arrays split over the devices; unchanged on a single device.
 
-    Where a program makes an array of a batch from nothing, such as latents, it has to say so: the compiler would
-    make the whole of it on each device.
+    A program must apply it to batches that it generates, such as latents, because the compiler would otherwise
+    compute the whole batch on each device.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return tree
@@ -32,7 +32,7 @@ def split(tree: Tree, axis: int = 0) -> Tree:
 
 
 def same(tree: Tree) -> Tree:
-    """``tree`` of arrays whole on each device."""
+    """``tree`` with its arrays replicated on each device; unchanged on a single device."""
     return (
         tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, PartitionSpec())
     )
@@ -43,41 +43,51 @@ def _spec(axis: int) -> PartitionSpec:
 
 
 class Devices:
-    """Those that a run computes on, of all its processes.
+    """The devices that a run computes on, over all its processes.
 
     Args:
-        asked: how many, or all.
+        asked: number of devices, or ``"all"``.
+
+    Attributes:
+        used: the devices.
 
     Raises:
-        UserError: there are fewer, or there are several processes and it is not all of theirs.
+        UserError: fewer devices are available, or several processes are to use only a part of their devices.
     """
 
     def __init__(self, asked: int | Literal["all"]):
         there = jax.devices()
         wanted = len(there) if asked == "all" else int(asked)
         if wanted > len(there):
-            more = "" if there[0].platform != "cpu" else f" JAX_NUM_CPU_DEVICES={wanted} makes them of one CPU."
-            raise UserError(f"train.devices={asked}: there are {len(there)}.{more}")
+            remedy = (
+                "Choose a smaller number, or train.devices=all."
+                if there[0].platform != "cpu"
+                else f"Set the environment variable JAX_NUM_CPU_DEVICES={wanted} to split the CPU into devices."
+            )
+            raise UserError(f"train.devices={asked}: the number of available devices is {len(there)}. {remedy}")
         if jax.process_count() > 1 and wanted < len(there):
-            raise UserError(f"train.devices={asked}: {jax.process_count()} processes train on all their devices.")
+            raise UserError(
+                f"train.devices={asked}: {jax.process_count()} processes must use all their {len(there)} devices. "
+                "Set train.devices=all, or start fewer processes."
+            )
         self.used = there[:wanted]
-        # In the order of the processes, so that the rows of a batch that a process needs lie together.
+        # The devices are sorted by process, so that each process needs a contiguous range of the rows of a batch.
         self._mesh = Mesh(np.array(self.used), (_AXIS,), axis_types=(AxisType.Auto,)) if wanted > 1 else None
 
     def __len__(self) -> int:
         return len(self.used)
 
     def mesh(self) -> AbstractContextManager[Any]:
-        """Within it, programs are compiled and run for these devices."""
+        """A context manager in which programs are compiled for and run on these devices."""
         return jax.set_mesh(self._mesh) if self._mesh is not None else contextlib.nullcontext()
 
     @property
     def everywhere(self) -> NamedSharding | None:
-        """How what each device has whole is laid out."""
+        """The sharding of replicated arrays; None on a single device."""
         return None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec())
 
     def place(self, tree: Tree) -> Tree:
-        """Arrays of the host, the same in all processes, whole on each device."""
+        """Copy host arrays, which are equal in all processes, to each device."""
         whole = self.everywhere
         if whole is None:
             return jax.device_put(tree)
@@ -86,17 +96,22 @@ class Devices:
         )
 
     def own_rows(self, batch: int) -> slice:
-        """The rows of a batch that this process's devices see."""
+        """The rows of a batch that the devices of this process receive."""
         share = batch // jax.process_count()
         return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
     def place_rows(self, tree: Tree, axis: int) -> Tree:
-        """Arrays of the host that have this process's rows of the axis, split over the devices."""
+        """Copy host arrays to the devices, split along an axis.
+
+        Args:
+            tree: host arrays that contain only the rows of this process (see ``own_rows``).
+            axis: the axis of the rows.
+        """
         if self._mesh is None:
             return jax.device_put(tree)
         split_ = NamedSharding(self._mesh, _spec(axis))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split_, x), tree)
 
     def here(self, tree: Tree) -> Tree:
-        """What each device has whole, as arrays of this process's first device: costs nothing."""
+        """Replicated arrays as arrays on the first device of this process, without a copy."""
         return tree if self._mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -1,4 +1,4 @@
-"""Ensembles: several runs that differ in a few numbers, as one compiled program."""
+"""Ensembles: several runs that differ only in numerical options, trained by one compiled program."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class EnsembleState(NamedTuple):
     """The state of an ensemble.
 
     Attributes:
-        state: that of all members, each array with a leading axis of members but for the step count: an unbatched
-            count keeps a ``lax.cond`` on it a branch under ``vmap``.
-        alive: ``[members]``, False from a member's first step with a loss or gradient that was not finite.
+        state: the states of all members. Each array has a leading axis of members, except the step count: with a
+            scalar step count, a ``lax.cond`` that depends on it stays a branch under ``vmap``.
+        alive: booleans ``[members]``, False once a loss or gradient of the member was not finite.
     """
 
     state: TrainState
-    alive: Any
+    alive: jax.Array | np.ndarray
 
 
 def compile_ensemble(
@@ -41,28 +41,33 @@ def compile_ensemble(
     freeze: bool,
     vectorise: bool,
 ) -> Chunk:
-    """The program that makes ``length`` steps of each member of an ensemble in one call.
+    """The program that advances each member of an ensemble by ``length`` steps in one call.
 
     Args:
-        make: the parts of a member, from its values.
-        varied: arrays ``[members]`` by key: the members' values.
-        freeze: whether a member stays as it is from its first loss or gradient on that is not finite.
-        vectorise: whether all members make a step together, as one operation each, or one member all of its
-            steps after the other. The first pays where launching an operation costs more than computing it.
+        make: builds the setup of a member from the member's values of the varied options, which may be traced.
+        varied: values of the varied options by key, arrays ``[members]``.
+        feed: selects the batches; None for a game without data.
+        batch_size: number of examples in a batch.
+        ema: decay of the moving average.
+        freeze: whether a member stops changing at its first loss or gradient that is not finite.
+        vectorise: whether a step computes all members at once (``vmap``), or each member makes all its steps before
+            the next member. Vectorising is faster if launching an operation takes longer than computing it.
 
     Returns:
-        As ``compile_chunk``, with an ``EnsembleState`` for the state and a leading axis of members in all that is
-        returned (and in ``arrays`` where the feed streams).
+        The same as ``compile_chunk``, with an ``EnsembleState`` as the state and a leading axis of members in all
+        returned arrays (and in ``arrays`` if the feed streams).
     """
 
     streams = feed is not None and feed.streams
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
     def chunk(ensemble: EnsembleState, arrays: Tree, length: int) -> tuple[EnsembleState, Metrics, Metrics]:
-        def member(values: Any, state: TrainState, alive: Any, own: Tree) -> Any:
+        def member(
+            values: dict[str, Any], state: TrainState, alive: jax.Array | np.ndarray, streamed: Tree
+        ) -> tuple[TrainState, jax.Array | np.ndarray, Metrics, Metrics]:
             advance = scan_steps(make(values), feed, batch_size, ema, freeze)
             state = state._replace(step=ensemble.state.step)
-            state, alive, metrics, finite = advance(state, alive, own if streams else arrays, length)
+            state, alive, metrics, finite = advance(state, alive, streamed if streams else arrays, length)
             return state._replace(step=None), alive, metrics, finite
 
         arguments = (varied, ensemble.state._replace(step=None), ensemble.alive, arrays if streams else None)
@@ -76,33 +81,41 @@ def compile_ensemble(
 
 
 def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, Any]) -> EnsembleState:
-    """The state of all members before the first step. Run it under ``jax.jit`` or ``jax.eval_shape``."""
+    """The state of all members before the first step; call it under ``jax.jit`` or ``jax.eval_shape``.
+
+    Args:
+        make: builds the setup of a member from the member's values of the varied options.
+        varied: values of the varied options by key, arrays ``[members]``.
+    """
     state = jax.lax.map(lambda values: init_state(make(values))._replace(step=None), varied)
     members = len(next(iter(varied.values())))
     return EnsembleState(state._replace(step=jnp.zeros((), jnp.int32)), jnp.ones(members, bool))
 
 
 def member(ensemble: EnsembleState, i: int | jax.Array) -> TrainState:
-    """The state of the ``i``-th member, as that of a run of its own."""
-    own = jax.tree.map(lambda leaf: leaf[i], ensemble.state._replace(step=None))
-    return own._replace(step=ensemble.state.step)
+    """The state of the ``i``-th member, in the form of the state of a single run."""
+    alone: TrainState = jax.tree.map(lambda leaf: leaf[i], ensemble.state._replace(step=None))
+    return alone._replace(step=ensemble.state.step)
 
 
 def assemble(states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-    """The ensemble whose members have these states, which are all of one step."""
+    """The state of an ensemble, from the host states of its members, which are all at the same step."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(state._replace(step=None) for state in states))
     return EnsembleState(stacked._replace(step=states[0].step), np.array(alive))
 
 
 class EnsembleSteps(CompiledSteps):
-    """The steps of all members of an ensemble, on one device.
+    """The compiled steps of all members of an ensemble, on one device.
 
     Args:
-        setup: of any member; its shapes are those of all.
-        make: the setup of a member, from its values.
-        varied: arrays ``[members]`` by key: the members' values.
-        seeds: of the members.
-        freeze: whether a member stays as it is from its first loss or gradient on that is not finite.
+        setup: setup of one member; all members have the same shapes.
+        data: the training data, or None for a game without data.
+        devices: the device to compute on.
+        length: number of steps and batch size.
+        make: builds the setup of a member from the member's values of the varied options, which may be traced.
+        varied: values of the varied options by key, arrays ``[members]``.
+        seeds: seeds of the members.
+        freeze: whether a member stops changing at its first loss or gradient that is not finite.
     """
 
     stacked = True
@@ -126,18 +139,21 @@ class EnsembleSteps(CompiledSteps):
 
     def _compile(self) -> Chunk:
         feed, size, ema = self._data.feed if self._data else None, self._length.batch_size, self._length.ema
-        # The convolutions of many members together are grouped ones, which are slow.
+        # Under vmap, the convolutions of the members become a grouped convolution, which is slow.
         convolves = any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
         return compile_ensemble(self._make, self._varied, feed, size, ema, self._freeze, vectorise=not convolves)
 
     def init(self) -> EnsembleState:
-        return jax.jit(functools.partial(init_ensemble, self._make, self._varied))()
+        state: EnsembleState = jax.jit(functools.partial(init_ensemble, self._make, self._varied))()
+        return state
 
     def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-        return self._devices.place(assemble(states, alive))
+        placed: EnsembleState = self._devices.place(assemble(states, alive))
+        return placed
 
     def member(self, state: EnsembleState, i: int) -> TrainState:
-        return self._pick(state, i)
+        alone: TrainState = self._pick(state, i)
+        return alone
 
     def of_member(self, tree: Tree, i: int) -> Tree:
         return jax.tree.map(lambda leaf: leaf[i], tree)

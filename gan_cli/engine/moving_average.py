@@ -1,4 +1,4 @@
-"""The exponential moving average of the players' parameters, which is what is sampled."""
+"""The exponential moving average of the players' parameters, with which samples are drawn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from gan_cli.types import Tree
 
 
 def advance(setup: TrainSetup, before: TrainState, state: TrainState, ema: float) -> TrainState:
-    """``state``, after a step from ``before``, with the averages advanced: ema * average + (1 - ema) * new.
+    """``state`` with updated moving averages: ``average = ema * average + (1 - ema) * new``.
 
-    The network state (batch statistics, spectral vectors) is averaged with the parameters, since the statistics of
-    other weights would not fit averaged ones.
+    The network state (batch statistics, spectral vectors) is averaged too, because the statistics of the latest
+    parameters do not fit the averaged parameters.
+
+    Args:
+        setup: the game, strategy and optimisers.
+        before: the state before the step, with the averages to update.
+        state: the state after the step.
+        ema: decay of the average, in [0, 1).
     """
     return state._replace(
         average={p: _mean(ema, mean, _evaluated(setup, state, p)) for p, mean in before.average.items()},
@@ -25,7 +31,7 @@ def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
 
 
 def _evaluated(setup: TrainSetup, state: TrainState, player: str) -> Tree:
-    """The parameters to evaluate a player with: its own, unless its optimiser declares others."""
+    """The parameters that are averaged: the player's parameters, unless the optimiser declares other ones."""
     optimiser, params = setup.optimisers[player], state.params[player]
     if optimiser.evaluation_params is None:
         return params

@@ -1,6 +1,7 @@
-"""Several processes that train one run together, on one host or many: who they are, and what they agree on.
+"""Training of one run by several processes, on one host or on several.
 
-All make the same calls of the same program. The first keeps the run's books; the others compute and follow.
+All processes make the same calls of the same program. Only the first process (the primary process) writes the run's
+directory.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from gan_cli.types import Tree
 
 T = TypeVar("T")
 
-# A process that does not answer for this long is lost, and JAX ends the others.
+# Seconds after which JAX considers a process that does not respond as lost and ends the other processes.
 _HEARTBEAT = 30
-_TEXT = 1000  # bytes of a message between processes
+_TEXT = 1000  # length in bytes of a message between processes
 
 
 def join() -> None:
-    """Meet the others, whom Slurm or the environment tells of. To be called before anything of JAX is used.
+    """Connect to the other processes of the run. Call it before any other use of JAX.
+
+    The processes are described by Slurm or by the environment variables ``JAX_COORDINATOR_ADDRESS``,
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
 
     Raises:
-        UserError: by hand, and it was not said how many and which.
-        RunFailed: the others were not met.
+        UserError: some of the environment variables are missing or invalid.
+        RunFailed: the processes could not connect.
     """
     if jax.distributed.is_initialized():
         return
-    # JAX's own handler of SIGTERM would take the place of ours, and asks for nothing to be saved.
+    # JAX's preemption service would replace the handler of SIGTERM that saves a checkpoint.
     jax.config.update("jax_enable_preemption_service", False)
     by_hand: dict[str, Any] = {}
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
@@ -47,36 +51,42 @@ def join() -> None:
             }
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"JAX_COORDINATOR_ADDRESS is set: JAX_NUM_PROCESSES and JAX_PROCESS_ID must be too ({error})."
+                "JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES or JAX_PROCESS_ID is missing or not a whole "
+                f"number ({error}). Set all three for every process."
             ) from None
     try:
         jax.distributed.initialize(
             **by_hand, heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_HEARTBEAT
         )
     except (RuntimeError, ValueError) as error:
-        raise RunFailed(f"the processes of this run did not meet: {str(error).splitlines()[0]}") from error
+        raise RunFailed(
+            f"the processes of this run could not connect: {str(error).splitlines()[0]} "
+            "Check that all processes are started and that the coordinator's address is reachable."
+        ) from error
 
 
 def is_primary() -> bool:
-    """Whether this process keeps the books."""
+    """Whether this process is the one that writes the run's directory."""
     return jax.process_index() == 0
 
 
 def run_on_all(act: Callable[[], T]) -> T:
-    """What ``act`` returns in this process, once it has succeeded in each of them.
+    """Call ``act`` in every process, and return the result of this process once all have succeeded.
+
+    If ``act`` raises in one process, every process raises, so that no process waits for one that has ended.
 
     Raises:
-        UserError, RunFailed: what it raised here, or an error that says what it raised elsewhere: then no process
-            goes on to wait for one that does not.
+        Exception: the error that ``act`` has raised in this process.
+        UserError, RunFailed: ``act`` has raised an error in another process.
     """
     if jax.process_count() == 1:
         return act()
-    told, raised = "", None
+    message, raised = "", None
     try:
         result = act()
     except Exception as error:
-        told, raised = f"{'U' if isinstance(error, UserError) else 'F'}{error}", error
-    everyone = [_text(row) for row in multihost_utils.process_allgather(_bytes(told))]
+        message, raised = f"{'U' if isinstance(error, UserError) else 'F'}{error}", error
+    everyone = [_text(row) for row in multihost_utils.process_allgather(_bytes(message))]
     if raised is not None:
         raise raised
     for i, text in enumerate(everyone):
@@ -86,10 +96,10 @@ def run_on_all(act: Callable[[], T]) -> T:
 
 
 def broadcast_from_primary(make: Callable[[], Any]) -> Any:
-    """What ``make`` returns in the first process, in all of them: anything that JSON holds.
+    """Call ``make`` in the primary process, and return its result, a JSON value, in every process.
 
     Raises:
-        UserError, RunFailed: as ``run_on_all``.
+        Exception: as in ``run_on_all``.
     """
     return (
         make() if jax.process_count() == 1 else json.loads(_bytes_from_primary(lambda: json.dumps(make()).encode()))
@@ -97,13 +107,14 @@ def broadcast_from_primary(make: Callable[[], Any]) -> Any:
 
 
 def broadcast_state_from_primary(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
-    """The arrays of the host that ``make`` returns in the first process, in all of them, or None.
+    """Call ``make`` in the primary process, and return its result, host arrays or None, in every process.
 
     Args:
-        like: a pytree of their structure, shapes and dtypes.
+        make: returns a pytree of host arrays, or None.
+        like: a pytree with the structure, shapes and dtypes of the result.
 
     Raises:
-        UserError, RunFailed: as ``run_on_all``.
+        Exception: as in ``run_on_all``.
     """
     if jax.process_count() == 1:
         return make()
@@ -112,18 +123,18 @@ def broadcast_state_from_primary(make: Callable[[], Tree | None], like: Tree) ->
         made = make()
         return b"" if made is None else b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(made))
 
-    told = _bytes_from_primary(content)
-    if not told:
+    received = _bytes_from_primary(content)
+    if not received:
         return None
     leaves, start = [], 0
     for leaf in jax.tree.leaves(like):
-        leaves.append(np.frombuffer(told, leaf.dtype, leaf.size, start).reshape(leaf.shape))
+        leaves.append(np.frombuffer(received, leaf.dtype, leaf.size, start).reshape(leaf.shape))
         start += leaves[-1].nbytes
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _bytes_from_primary(make: Callable[[], bytes]) -> bytes:
-    # As bytes, since the sum over processes that this takes would make a 0.0 of a -0.0.
+    # The broadcast is a sum over processes, which would turn -0.0 into 0.0. Bytes are not affected.
     made = run_on_all(lambda: make() if is_primary() else b"")
     length = int(_text(multihost_utils.broadcast_one_to_all(_bytes(str(len(made))))))
     content = np.zeros(length, np.uint8)
@@ -133,20 +144,29 @@ def _bytes_from_primary(make: Callable[[], bytes]) -> bytes:
 
 
 def check_same(what: str, text: str) -> None:
-    """Refuse to go on where this text, a digest, is not the same in all processes."""
+    """Raise a UserError unless ``text``, for example a fingerprint, is equal in all processes.
+
+    Args:
+        what: noun for the message, for example ``"data"``.
+        text: the text to compare.
+    """
     if jax.process_count() > 1 and len({_text(row) for row in multihost_utils.process_allgather(_bytes(text))}) > 1:
-        raise UserError(f"the processes of this run see different {what}.")
+        raise UserError(
+            f"the processes of this run have different {what}. Make the same {what} available to every process."
+        )
 
 
 def barrier() -> None:
-    """Until all are here: a process that has ended would be taken for lost."""
+    """Wait until all processes are here. Without it, JAX would treat a process that ends first as lost."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("gan_cli")
 
 
 def exit_without_barrier(status: int) -> None:
-    """End this process after a failure, without waiting for the others as JAX would: they see at once that it is
-    gone. Does nothing where there are no others."""
+    """End this process after a failure without waiting for the other processes, which then notice it at once.
+
+    JAX would wait for the other processes at exit. If there are no others, this function does nothing.
+    """
     if jax.distributed.is_initialized():
         logging.shutdown()
         sys.stdout.flush()
@@ -155,7 +175,11 @@ def exit_without_barrier(status: int) -> None:
 
 
 class Agreement:
-    """Whether any of the processes wishes something, known one call late of several, so that no call waits."""
+    """Decides whether any process wishes something, for example to stop training.
+
+    With several processes, a call returns the decision of the previous call, so that no call waits for the
+    communication. The first call returns False.
+    """
 
     def __init__(self) -> None:
         self._last: jax.Array | None = None

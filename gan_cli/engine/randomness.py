@@ -1,4 +1,4 @@
-"""Which random keys and which examples each step sees: functions of (seed, step)."""
+"""The random keys and the examples of each step, as functions of the seed and the step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from gan_cli.data.feed import Feed
 
 
 def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:
-    """Which examples these steps see, ``[length, batches, batch_size]``: what the program itself would draw."""
+    """Indices of the examples of these steps, ``[length, batches, batch_size]``, as the program selects them.
+
+    Args:
+        feed: selects the batches.
+        seed: seed of the run.
+        step: the first step.
+        length: number of steps.
+        batches: number of batches per step.
+        batch_size: number of examples in a batch.
+    """
     return feed.indices(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
 
 
 def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
-    """The first ``n`` examples that a run of one batch a step would see (fewer where the data set is smaller)."""
+    """The first ``n`` examples that a run with one batch per step trains on; fewer if the data set is smaller."""
     number = min(-(-n // batch_size), max(data.size // batch_size, 1))
     indices = np.asarray(order(data.feed, seed, 0, number, 1, batch_size))[:, 0]
     keys = [batch_keys(seed, i, 1)[0] for i in range(number)]
@@ -29,19 +38,23 @@ def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Arr
 
 
 def batch_numbers(step: jax.Array, length: int, batches: int) -> jax.Array:
-    """The batches' numbers, ``[length, batches]``."""
+    """The numbers of the batches of these steps, counted from the start of the run, ``[length, batches]``."""
     return (step + jnp.arange(length))[:, None] * batches + jnp.arange(batches)
 
 
 def step_key(seed: Any, step: jax.Array) -> jax.Array:
-    """The key that a step hands to its strategy."""
+    """The random key that the strategy receives in this step."""
     return jax.random.fold_in(stream(seed, "step"), step)
 
 
 def batch_keys(seed: int, step: jax.Array | int, batches: int) -> jax.Array:
+    """The random keys ``[batches]`` of the batches of this step, which select the mirrored images."""
     return jax.random.split(jax.random.fold_in(stream(seed, "batch"), step), batches)
 
 
 def stream(seed: int, purpose: str) -> jax.Array:
-    """The root key of one use of random numbers: two uses never share a key."""
+    """The root key of one purpose of random numbers: ``init``, ``order``, ``batch`` or ``step``.
+
+    Different purposes have different keys, so that their random numbers are independent.
+    """
     return jax.random.fold_in(jax.random.key(seed), ("init", "order", "batch", "step").index(purpose))

@@ -1,28 +1,29 @@
-"""The training state, and what it is made from."""
+"""The training state, and the setup from which it is initialised and advanced."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from gan_cli.engine.randomness import stream
 from gan_cli.optim import Optimiser
-from gan_cli.types import ByPlayer, Game, Metrics, Strategy, Tree
+from gan_cli.types import Batch, ByPlayer, Game, Metrics, Strategy, Tree
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes.
+    """The training state: all values that a step changes.
 
     Attributes:
-        step: number of steps made, an int32 scalar (None where it stands apart, see ``EnsembleState``).
+        step: number of completed steps, an int32 scalar; None for the state of an ensemble member inside the
+            program, which stores the step once for all members (see ``EnsembleState``).
         params: parameters by player.
         net_state: batch statistics and spectral vectors by player.
         opt_state: optimiser state by player.
-        strategy: what the strategy must remember.
-        average: exponential moving average of the parameters, for the players that the game averages.
-        average_state: the same of their network state: the statistics of other weights would not fit averaged ones.
+        strategy: state of the strategy.
+        average: exponential moving average of the parameters, for the players in ``Game.averaged``.
+        average_state: exponential moving average of the network state of these players.
     """
 
     step: Any
@@ -35,20 +36,28 @@ class TrainState(NamedTuple):
 
 
 class TrainSetup(NamedTuple):
-    """What the compiled steps are made of. The seed may be traced."""
+    """The parts from which the training program is compiled.
+
+    Attributes:
+        game: the game.
+        strategy: the strategy.
+        optimisers: optimisers by player.
+        seed: the seed, an int; a traced scalar inside the program of an ensemble.
+    """
 
     game: Game
     strategy: Strategy
     optimisers: dict[str, Optimiser]
     seed: Any
 
-    def step(self, state: TrainState, batches: list[Any], key: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of the strategy, without the moving average."""
-        return self.strategy.step(self.optimisers, state, batches, key)
+    def step(self, state: TrainState, batches: list[Batch | None], key: jax.Array) -> tuple[TrainState, Metrics]:
+        """One step of the strategy; the step count and the moving average are not updated."""
+        # A game without data ignores its batches, which are None.
+        return self.strategy.step(self.optimisers, state, cast(list[Batch], batches), key)
 
 
 def init_state(parts: TrainSetup) -> TrainState:
-    """The state before the first step, a function of the seed. Run it under ``jax.jit`` or ``jax.eval_shape``."""
+    """The state before the first step; call it under ``jax.jit`` or ``jax.eval_shape``."""
     game, strategy, optimisers, seed = parts
     params, net_state = game.init(stream(seed, "init"))
     return TrainState(
@@ -57,7 +66,7 @@ def init_state(parts: TrainSetup) -> TrainState:
         net_state=net_state,
         opt_state={player: optimisers[player].init(params[player]) for player in game.players},
         strategy=strategy.init(params),
-        # A copy: a donated state must not hold one buffer twice.
+        # The averages are copies, because a donated state must not contain the same buffer twice.
         average={player: jax.tree.map(jnp.copy, params[player]) for player in game.averaged},
         average_state={player: jax.tree.map(jnp.copy, net_state[player]) for player in game.averaged},
     )

@@ -1,13 +1,14 @@
-"""The compiled program that advances the state many steps at a time.
+"""The compiled program, which advances the training state by many steps per call.
 
-Every random number and every batch is a function of (seed, step): a run that is cut anywhere, into chunks of
-any length, computes the same bits. The engine sees games and strategies, and no file.
+Every random number and every batch is a function of the seed and the step. A run therefore computes bit-identical
+results for any number of steps per call, and wherever it is stopped and resumed.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +18,39 @@ from gan_cli.data.feed import Feed
 from gan_cli.engine import devices, moving_average
 from gan_cli.engine.randomness import batch_keys, batch_numbers, step_key, stream
 from gan_cli.engine.state import TrainSetup, TrainState
-from gan_cli.types import ByPlayer, Metrics, Tree
+from gan_cli.types import Batch, ByPlayer, Metrics, Tree
 
-Chunk = Any  # a jitted (state, arrays, length) -> (state, metrics, finite)
+# ``(state, alive, arrays, length) -> (state, alive, metrics, finite)``, see ``scan_steps``.
+Advance = Callable[[TrainState, Any, Tree, int], tuple[TrainState, Any, Metrics, Metrics]]
+
+
+class Chunk(Protocol):
+    """A jitted program ``(state, arrays, length) -> (state, metrics, finite)``, see ``compile_chunk``.
+
+    The state is a ``TrainState``, or an ``EnsembleState`` in the program of an ensemble.
+    """
+
+    def __call__(self, state: Any, arrays: Tree, length: int) -> tuple[Any, Metrics, Metrics]: ...
+
+    def lower(self, state: Any, arrays: Tree, length: int) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, lowered but not compiled."""
+        ...
 
 
 def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
-    """The program that makes ``length`` steps in one call.
+    """The program that advances the state by ``length`` steps in one call.
+
+    Args:
+        setup: the game, strategy and optimisers.
+        feed: selects the batches; None for a game without data.
+        batch_size: number of examples in a batch.
+        ema: decay of the moving average.
 
     Returns:
-        ``chunk(state, arrays, length) -> (state, metrics, finite)``. ``state`` is donated. ``arrays`` are what
-        ``feed`` draws batches from. ``metrics`` holds arrays ``[length]``, a value for each step; ``finite`` says
-        of each player whether all its parameters are finite at the end.
+        ``chunk(state, arrays, length) -> (state, metrics, finite)``. The buffers of ``state`` are donated.
+        ``arrays`` is the data set on the device, or the streamed batches of these steps. ``metrics`` contains
+        arrays ``[length]``, with a value for each step. ``finite`` contains, by player, whether all parameters are
+        finite after the last step.
     """
     advance = scan_steps(setup, feed, batch_size, ema, freeze=False)
 
@@ -40,15 +62,28 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
     return chunk
 
 
-def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Any:
-    """The scan over steps; with ``freeze``, a state that is no longer ``alive`` does not change."""
+def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Advance:
+    """The function that scans over ``length`` steps, which ``compile_chunk`` compiles.
+
+    Args:
+        setup: the game, strategy and optimisers.
+        feed: selects the batches; None for a game without data.
+        batch_size: number of examples in a batch.
+        ema: decay of the moving average.
+        freeze: whether ``alive`` becomes False at the first loss or gradient that is not finite. The state is not
+            changed while ``alive`` is False.
+    """
     game, strategy, _, seed = setup
 
-    def advance(state: TrainState, alive: Any, arrays: Tree, length: int) -> Any:
-        def body(carry: tuple[TrainState, Any], per_step: Any) -> tuple[tuple[TrainState, Any], Metrics]:
+    def advance(
+        state: TrainState, alive: Any, arrays: Tree, length: int
+    ) -> tuple[TrainState, Any, Metrics, Metrics]:
+        def body(
+            carry: tuple[TrainState, Any], per_step: tuple[Tree, jax.Array]
+        ) -> tuple[tuple[TrainState, Any], Metrics]:
             (before, alive), (drawn, last) = carry, per_step
             key = step_key(seed, before.step)
-            batches: list[Any] = [None] * strategy.batches
+            batches: list[Batch | None] = [None] * strategy.batches
             if feed is not None:
                 keys = batch_keys(seed, before.step, strategy.batches)
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]
@@ -79,11 +114,14 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
 
 
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
-    """How large a player's change is beside what was changed: of the last step of a call only, since it costs."""
+    """The norm of each player's update divided by the norm of its parameters.
+
+    It is computed only for the last step of a call, because computing it at every step is slow.
+    """
     change = jax.tree.map(lambda a, b: a - b, after, before)
     return {
-        f"{player}/update_ratio": optax.global_norm(change[player]) / (optax.global_norm(own) + 1e-12)
-        for player, own in before.items()
+        f"{player}/update_ratio": optax.global_norm(change[player]) / (optax.global_norm(params) + 1e-12)
+        for player, params in before.items()
     }
 
 

@@ -1,1 +1,1 @@
-"""Bytes and dictionaries: a run's directory, checkpoints, records, caches; nothing about experiments."""
+"""Files of a run: its directory, checkpoints, records and metrics, and a cache of computed arrays."""

@@ -1,4 +1,4 @@
-"""What may be computed once and kept: under the user's cache folder, found by what it depends on."""
+"""A cache of computed arrays in the user's cache folder, keyed by a digest of all inputs."""
 
 from __future__ import annotations
 
@@ -16,29 +16,39 @@ log = logging.getLogger(__name__)
 
 
 def root() -> Path:
+    """The cache folder: ``$XDG_CACHE_HOME/gan_cli``, or ``~/.cache/gan_cli``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan_cli"
 
 
 def digest(*parts: object) -> str:
-    """A SHA-256 of everything that a cached value depends on."""
+    """SHA-256 of the ``repr`` of everything that a cached value depends on."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What ``make`` gives, from the cache where it has been made before.
+    """The arrays that ``make`` computes, read from the cache if an earlier call has stored them.
 
-    A file that cannot be read is made anew; one that cannot be written costs the next process the same work.
+    A cache file that cannot be read or written is not an error: the arrays are computed, with a warning.
+
+    Args:
+        kind: sub-folder of the cache.
+        key: digest of everything that the arrays depend on.
+        make: computes the arrays, by name.
     """
     path = root() / kind / f"{key}.npz"
     try:
         return files.read_arrays(path)
     except FileNotFoundError:
         pass
-    except Exception as error:  # whatever a damaged archive raises
-        log.warning("%s cannot be read (%s): it is made anew", path, error)
+    except Exception as error:  # reading a damaged archive may raise any exception
+        log.warning("%s: the cache file cannot be read (%s) and is computed again.", path, error)
     made = make()
     try:
         files.write(path, lambda file: np.savez(file, allow_pickle=False, **made))
     except OSError as error:
-        log.warning("%s cannot be written (%s): it will be made again next time", path, error.strerror or error)
+        log.warning(
+            "%s: the cache file cannot be written (%s). The next run computes it again.",
+            path,
+            error.strerror or error,
+        )
     return made

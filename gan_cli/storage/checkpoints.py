@@ -1,8 +1,9 @@
-"""Checkpoints: Orbax directories that prove, before they are used, that they hold what was saved.
+"""Checkpoints: Orbax directories whose contents are verified before they are used.
 
-Orbax commits a checkpoint atomically, but restores a flipped byte without a word and casts a wrong dtype. So
-each one carries, in the same commit, a SHA-256, shape and dtype of every array and the fingerprints of the
-configuration and the data. What survives is a killed process; Orbax does not fsync, so a power cut may not.
+Orbax commits a checkpoint atomically, but when it restores one, it does not detect flipped bytes, and it silently
+casts wrong dtypes. Each checkpoint therefore includes a manifest with the SHA-256, shape and dtype of every array,
+and with the fingerprints of the configuration and the data. Checkpoints survive a killed process. They may not
+survive a power failure, because Orbax does not call fsync.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from gan_cli.errors import RunFailed, UserError
 from gan_cli.types import Tree
 
 log = logging.getLogger(__name__)
-# Orbax logs the tracebacks of failed reads and writes through absl; here they become one line of our own.
+# Orbax logs the tracebacks of failed reads and writes through absl. This module reports each failure in one line.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
-# Orbax keeps the state of a save under way for the whole process: two at once time out.
+# Orbax stores the state of a running save per process, so that two simultaneous saves would time out.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 class Identity(NamedTuple):
-    """What must be equal where a checkpoint is used.
+    """The fingerprints that a run and its checkpoints must share.
 
     Attributes:
-        configuration: the fingerprint of the options that determine the run's past.
-        data: the fingerprint of the training data, or None.
-        earlier: fingerprints that earlier versions of the program gave the same configuration.
+        configuration: fingerprint of the options that the training so far depends on.
+        data: fingerprint of the training data, or None for a run without data.
+        earlier: fingerprints of the same configuration as computed by earlier versions of the program.
     """
 
     configuration: str
@@ -48,23 +49,37 @@ class Identity(NamedTuple):
     earlier: tuple[str, ...] = ()
 
     def stored(self) -> dict[str, str | None]:
-        """What a checkpoint carries."""
+        """The fingerprints as a checkpoint's manifest stores them."""
         return {"configuration": self.configuration, "data": self.data}
 
-    def check(self, path: Path, found: dict[str, Any]) -> None:
-        """Raises: UserError: the checkpoint at ``path`` carries another identity."""
-        accepted = {"configuration": (self.configuration, *self.earlier), "data": (self.data,)}
-        for part, values in accepted.items():
-            if found[part] not in values:
-                raise UserError(f"{path}: was saved with another {part} than the run that would go on from it.")
+    def check(self, path: Path, found: dict[str, str | None]) -> None:
+        """Check the fingerprints of a checkpoint.
+
+        Args:
+            path: the checkpoint, for the error message.
+            found: the fingerprints in its manifest.
+
+        Raises:
+            UserError: the checkpoint was saved with another configuration or other data.
+        """
+        parts: tuple[tuple[str, str, tuple[str | None, ...]], ...] = (
+            ("configuration", "configuration", (self.configuration, *self.earlier)),
+            ("data", "data set", (self.data,)),
+        )
+        for part, noun, accepted in parts:
+            if found[part] not in accepted:
+                raise UserError(
+                    f"{path}: the checkpoint was saved with another {noun}. "
+                    f"Resume the run with the {noun} that it was started with, or start a new run."
+                )
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds.
+    """The contents of a verified checkpoint.
 
     Attributes:
-        state: the training state, arrays of the host.
-        monitors: as it was given to ``save``.
+        state: the training state, as host arrays.
+        monitors: the state of the monitors, as passed to ``save``.
     """
 
     state: Tree
@@ -72,29 +87,33 @@ class Restored(NamedTuple):
 
 
 def newest_folder(run: Path) -> Path:
-    """The folder of a run's newest checkpoints, each under its step."""
+    """The folder of the newest checkpoints of a run; each checkpoint is a sub-folder named after its step."""
     return run / "checkpoints"
 
 
 def best_folder(run: Path) -> Path:
-    """The folder of the checkpoint with a run's best figure."""
+    """The folder of the checkpoint with the best value of the run's objective."""
     return run / "best"
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in ``folder``, oldest first; an interrupted save has no such name."""
+    """The steps of the complete checkpoints in ``folder``, in ascending order."""
+    # An interrupted save has a temporary name that is not a number.
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
 def save(
     folder: Path, step: int, state: Tree, identity: Identity, keep: int, monitors: dict[str, Any] | None = None
 ) -> None:
-    """Write ``folder/<step>/`` and remove all others but the ``keep - 1`` newest.
+    """Write the checkpoint ``folder/<step>/``, then delete the oldest ones until ``keep`` are left.
 
     Args:
+        folder: folder of the checkpoints.
+        step: number of steps of the state.
         state: a pytree of host arrays.
-        identity: what must be equal where this checkpoint is used.
-        monitors: what a run has observed and decides by later, as JSON holds it.
+        identity: the fingerprints of the run.
+        keep: number of checkpoints to keep, including the new one.
+        monitors: the state of the monitors (a suspected collapse, the best value of the objective), as JSON values.
     """
     arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
@@ -108,7 +127,7 @@ def save(
                 state=args.StandardSave(arrays),
                 manifest=args.JsonSave(manifest | {"sha256": _digest(manifest)}),
             ),
-            force=True,  # a step that is reached again by a resumed run is written again, with the same bits
+            force=True,  # a resumed run may reach this step again; its checkpoint has the same contents
         )
     others = [other for other in steps(folder) if other != step]
     for old in others[: max(len(others) + 1 - keep, 0)]:
@@ -118,19 +137,21 @@ def save(
 def restore(
     runs: Sequence[tuple[Path, Identity]], like: Tree, only: int | None = None
 ) -> tuple[int, list[Restored]] | None:
-    """The newest step whose checkpoints verify in all of these runs, and what each holds.
+    """The newest step at which every run has a valid checkpoint, and the contents of these checkpoints.
 
-    A damaged checkpoint is moved to ``damaged/<step>`` with a warning, and the step before is tried. Runs that are
-    trained together are of one step; None is a start from the seed, where they have no step in common.
+    Runs that train together (the members of an ensemble) resume at the same step. A damaged checkpoint is moved to
+    ``damaged/<step>`` with a warning, and the previous step is tried. The result is None if the runs have no
+    checkpoint at a common step; they then start from the seed.
 
     Args:
-        runs: each run's directory, and its identity as it was given to ``save``.
-        like: a pytree of the structure, shapes and dtypes that each run needs.
-        only: the one step to look at; None where it fails.
+        runs: directory and identity of each run.
+        like: a pytree with the structure, shapes and dtypes of the state of each run.
+        only: the only step to try; None tries all steps. If the checkpoint of this step is missing or damaged, the
+            result is None.
 
     Raises:
-        UserError: a checkpoint is whole, but of another configuration, data set or architecture.
-        RunFailed: there were checkpoints, and every one is damaged.
+        UserError: a checkpoint is intact, but was saved with another configuration, data set or architecture.
+        RunFailed: a checkpoint cannot be read, or there were checkpoints and all of them are damaged.
     """
     for run, _ in runs:
         _remove_interrupted(run)
@@ -146,23 +167,26 @@ def restore(
     for run, _ in runs:
         if common or any((run / "damaged").glob("*")):
             raise RunFailed(
-                f"{run}: every checkpoint is damaged; they lie in {run / 'damaged'}.\nRemove that to start again."
+                f"{run}: every checkpoint is damaged. The damaged checkpoints are in {run / 'damaged'}.\n"
+                "Remove this folder to start the run again from step 0."
             )
     return None
 
 
 def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored | None:
-    """The state of this checkpoint; None where it was damaged, and is moved aside."""
+    """The contents of this checkpoint; None if it is damaged, after it has been moved to ``damaged/<step>``."""
     path = newest_folder(run) / str(step)
     try:
         return _read(path, like, identity)
     except UserError:
         raise
-    except (PermissionError, MemoryError) as error:  # this process cannot read it: it may well be whole
-        raise RunFailed(f"{path}: cannot be read: {_first_line(error)}") from error
-    except Exception as error:  # whatever a reader makes of damaged files
+    except (PermissionError, MemoryError) as error:  # the checkpoint itself may be intact
+        raise RunFailed(
+            f"{path}: the checkpoint cannot be read ({_first_line(error)}). Check permissions and memory."
+        ) from error
+    except Exception as error:  # reading damaged files may raise any exception
         aside = run / "damaged" / str(step)
-        log.warning("checkpoint %s is damaged (%s); moved to %s", path, _first_line(error), aside)
+        log.warning("%s: the checkpoint is damaged (%s) and is moved to %s.", path, _first_line(error), aside)
         aside.parent.mkdir(exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
@@ -170,38 +194,51 @@ def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored 
 
 
 def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
-    """The newest checkpoint in ``folder`` that verifies: its step and state, arrays of the host. Changes nothing.
+    """The step and state (host arrays) of the newest valid checkpoint in ``folder``.
+
+    No file is changed, and the fingerprints are not checked.
 
     Args:
-        like: a pytree of the structure, shapes and dtypes that are needed.
-        only: the one step to take.
+        folder: folder of the checkpoints.
+        like: a pytree with the structure, shapes and dtypes of the state.
+        only: the step of the checkpoint to load; None loads the newest valid one.
 
     Raises:
-        UserError: there is none, or it is of another architecture.
+        UserError: there is no valid checkpoint, or it has another architecture.
     """
     found = steps(folder)
     if only is not None:
         if only not in found:
-            there = ", ".join(map(str, found)) or "none"
-            raise UserError(f"{folder}: holds no checkpoint of step {only}; there are {there}.")
+            there = f"Choose from the steps {', '.join(map(str, found))}." if found else "The folder is empty."
+            raise UserError(f"{folder}: there is no checkpoint of step {only}. {there}")
         found = [only]
     for step in reversed(found):
         try:
             return step, _read(folder / str(step), like, None).state
         except UserError:
             raise
-        except Exception as error:  # whatever a reader makes of damaged files
-            log.warning("checkpoint %s cannot be read (%s)", folder / str(step), _first_line(error))
-    raise UserError(f"{folder}: holds no checkpoint{' that can be read' if found else ''}.")
+        except Exception as error:  # reading damaged files may raise any exception
+            log.warning("%s: the checkpoint cannot be read (%s).", folder / str(step), _first_line(error))
+    if found:
+        raise UserError(
+            f"{folder}: there is no checkpoint that can be read. Choose another step, or train the run again."
+        )
+    raise UserError(f"{folder}: there is no checkpoint. The run has not saved one in this folder yet.")
 
 
 def copy(path: Path, folder: Path) -> None:
-    """Put the checkpoint at ``path`` into ``folder`` too, which keeps no other; it is there whole or not at all."""
-    if folder.is_symlink():  # the others that it keeps would be removed elsewhere
-        raise UserError(f"{folder}: is a link.")
+    """Copy the checkpoint at ``path`` into ``folder`` atomically, and delete all other checkpoints there.
+
+    Raises:
+        UserError: ``folder`` is a symbolic link.
+    """
+    if folder.is_symlink():  # deleting would affect a folder outside of the run
+        raise UserError(
+            f"{folder}: this is a symbolic link. Remove it, so that the best checkpoint can be saved here."
+        )
     folder.mkdir(exist_ok=True)
     others = [folder / str(step) for step in steps(folder)]
-    if folder / path.name in others:  # a step's checkpoint is always the same
+    if folder / path.name in others:  # training is deterministic, so that this is the same checkpoint
         return
     copied = folder / f".{path.name}"
     shutil.rmtree(copied, ignore_errors=True)
@@ -212,13 +249,14 @@ def copy(path: Path, folder: Path) -> None:
 
 
 def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
+    """The contents of a checkpoint, verified against its manifest and, unless None, the identity of the run."""
     path = path.absolute()
     expected = by_name(like)
     _hush_orbax()
     with _checkpointer() as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
         if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
-            raise ValueError("its manifest is not what was saved")
+            raise ValueError("the manifest does not match its SHA-256 or its step")
         if identity is not None:
             identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
@@ -229,27 +267,43 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 if name not in expected
                 or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
             )
-            raise UserError(f"{path}: is of another architecture; the first array that differs is {differing[0]}.")
+            raise UserError(
+                f"{path}: the checkpoint has another architecture than the run's configuration; the first array "
+                f"that differs is {differing[0]}. Use the configuration that the checkpoint was saved with."
+            )
         template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
         arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]
     for name, description in manifest["arrays"].items():
         if _description(arrays[name]) != description:
-            raise ValueError(f"{name} does not have the SHA-256 that was saved with it")
+            raise ValueError(f"the array {name} does not match its SHA-256")
     state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
-    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have none
+    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have no monitors
 
 
 class Saver:
-    """Saves in the background, one checkpoint at a time, and tells of a failure as soon as it is known."""
+    """Saves checkpoints in a background thread, one at a time.
+
+    Args:
+        folder: folder of the checkpoints.
+        identity: the fingerprints of the run.
+        keep: number of checkpoints to keep.
+
+    Attributes:
+        newest: the step of the newest checkpoint that this object has saved, or None.
+    """
 
     def __init__(self, folder: Path, identity: Identity, keep: int):
         self._folder, self._identity, self._keep = folder, identity, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future | None = None
+        self._pending: Future[None] | None = None
         self.newest: int | None = None
 
     def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
-        """Copy ``state`` to the host now and write it in the background."""
+        """Copy ``state`` to the host now and write it in the background.
+
+        Raises:
+            RunFailed: the previous save has failed.
+        """
         self.wait()
         host = jax.tree.map(lambda x: np.array(x, copy=True), state)
         self._pending = self._thread.submit(self._save, step, host, monitors)
@@ -259,7 +313,11 @@ class Saver:
         self.newest = step
 
     def check(self) -> None:
-        """Raise what a finished save raised; never waits."""
+        """Raise the error of a save that has failed, without waiting for a save that is still running.
+
+        Raises:
+            RunFailed: the save has failed.
+        """
         if self._pending is not None and self._pending.done():
             self.wait()
 
@@ -267,18 +325,25 @@ class Saver:
         """Wait for the pending save.
 
         Raises:
-            RunFailed: it failed; earlier checkpoints are whole.
+            RunFailed: the save has failed. Earlier checkpoints are still intact.
         """
         pending, self._pending = self._pending, None
         if pending is not None and (error := pending.exception()) is not None:
-            raise RunFailed(f"a checkpoint could not be written: {_first_line(error)}") from error
+            raise RunFailed(
+                f"{self._folder}: a checkpoint could not be written ({_first_line(error)}). "
+                "Check the free disk space and the permissions, then resume the run."
+            ) from error
 
     def close(self) -> None:
+        """Wait for the pending save and end the thread. Errors are not raised."""
         self._thread.shutdown(wait=True)
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Orbax for arrays of the host: of several processes, the one that saves or restores is alone in it."""
+    """An Orbax checkpointer for host arrays that does not synchronise with other processes.
+
+    Only the process that calls it takes part in a save or restore.
+    """
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
@@ -295,9 +360,10 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 @functools.cache
 def _hush_orbax() -> None:
-    """Where a read or write fails, Orbax's others die with it, each with a traceback from asyncio's closed loop.
+    """Hide the tracebacks that Orbax prints when a read or write fails.
 
-    They may do so before the failure itself is raised, so this is called before the work, once a process.
+    The failure closes the asyncio event loop, and each unfinished task of Orbax then prints a traceback, sometimes
+    before the failure itself is raised. This function must therefore be called before the work, once per process.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
@@ -310,6 +376,7 @@ def _hush_orbax() -> None:
 
 
 def by_name(tree: Tree) -> dict[str, Any]:
+    """The leaves of a pytree by dotted path, such as ``params.generator.kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

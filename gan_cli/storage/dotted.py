@@ -1,18 +1,22 @@
-"""Nested dictionaries by dotted keys."""
+"""Access to nested dictionaries by dotted keys, such as ``train.batch_size``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Under this key a configuration's node holds the name of the option that was chosen: see gan_cli.config.names.
+# A configuration node stores the name of the chosen option under this key; see gan_cli.config.names.
 CHOICE = "_choice_"
+
+# The parameter `tree` below is a nested dictionary. Its type is Any, because OmegaConf's containers have a wider
+# declared type.
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of everything that is not a non-empty mapping.
+    """Yields the dotted key and the value of each leaf: of every value that is not a non-empty mapping.
 
-    A choice stands under the key of its node: ``{"loss": {"_choice_": "hinge"}}`` has the leaf ``loss``.
+    The name of a chosen option has the key of its node: ``{"loss": {"_choice_": "hinge"}}`` yields
+    ``("loss", "hinge")``.
     """
     for key, value in tree.items():
         dotted = prefix.removesuffix(".") if key == CHOICE and prefix else f"{prefix}{key}"
@@ -23,7 +27,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def put(tree: Any, key: str, value: Any) -> None:
-    """Set the option of a dotted key, whose mappings are made where there are none."""
+    """Set the value of a dotted key, and create the nested dictionaries that are missing."""
     *path, last = key.split(".")
     for part in path:
         tree = tree.setdefault(part, {})

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a process killed half-way, never sees half a file; reading arrays."""
+"""Atomic writing of files, and reading of JSON and NumPy files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 
-def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    """Let ``fill`` write a file that appears under its name only when it is whole."""
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file atomically: it has its name only once it is complete, even if the process is killed.
+
+    Args:
+        path: the file; missing folders are created.
+        fill: writes the content to the open file that it receives.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -28,37 +33,38 @@ def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to a file atomically."""
     write(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``value`` as indented JSON; a number that JSON cannot hold (infinite, not a number) becomes null."""
+    """Write ``value`` as indented JSON, atomically. Infinite numbers and NaN become null."""
     write_bytes(path, (json.dumps(jsonable(value), indent=2) + "\n").encode())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` by name; that of an ``.npy`` under the name "".
+    """The arrays of an ``.npz`` file by name, or the array of an ``.npy`` file under the name ``""``.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is neither.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the file is damaged, or is neither an ``.npz`` nor an ``.npy`` file.
     """
-    with path.open("rb") as file:  # NumPy leaves a file open that proves to be no archive
+    with path.open("rb") as file:  # opened here, because NumPy does not close a file that is not an archive
         try:
             found = np.load(file, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else dict(found)
         except OSError:
             raise
-        except Exception as error:  # whatever zipfile, zlib and NumPy make of a damaged one
+        except Exception as error:  # zipfile, zlib and NumPy raise many types of exceptions on damaged files
             raise ValueError(str(error) or type(error).__name__) from error
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The value in a JSON file.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is no JSON, or nested beyond reason.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +73,7 @@ def read_json(path: Path) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` with non-finite numbers replaced by None."""
+    """``value`` with infinite numbers and NaN replaced by None, in nested dictionaries and lists too."""
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: what a run has logged, one object a step."""
+"""``metrics.jsonl``: the logged metrics of a run, one JSON object (a record) per logged step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from gan_cli.storage import files
 
 _NAME = "metrics.jsonl"
-_TAIL = 8192  # bytes at the end of the file that hold the newest record
+_TAIL = 8192  # bytes at the end of the file in which the newest record is searched
 
 
 def read(run: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run, in the order of the file; a line that is no record, such as half a line, is skipped."""
+    """Yields the records of a run in the order of the file. Incomplete and invalid lines are skipped."""
     with contextlib.suppress(OSError), (run / _NAME).open(encoding="utf-8", errors="replace") as lines:
         yield from filter(None, map(_record, lines))
 
 
 def last(run: Path) -> dict[str, Any]:
-    """The newest record of a run, without reading the others; empty where there is none."""
+    """The newest record of a run, read without the others; empty if there is no record."""
     with contextlib.suppress(OSError), (run / _NAME).open("rb") as file:
         file.seek(max(file.seek(0, 2) - _TAIL, 0))
         for line in reversed(file.read().decode(errors="replace").splitlines()):
@@ -32,6 +32,7 @@ def last(run: Path) -> dict[str, Any]:
 
 
 def _record(line: str) -> dict[str, Any] | None:
+    """The record in a line; None if the line is not JSON or has no valid step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -41,33 +42,50 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """``metrics.jsonl``: one object a logged step, in order, none twice."""
+    """Writer of ``metrics.jsonl``, which has at most one record per step, in ascending order.
+
+    Records after ``step`` and incomplete lines are removed when the file is opened, because a run that resumes at
+    ``step`` logs the later steps again.
+
+    Args:
+        directory: directory of the run.
+        step: the step at which the run starts or resumes.
+    """
 
     def __init__(self, directory: Path, step: int):
-        """Keep the records up to ``step`` and forget the rest, a half-written last line included."""
         self.path = directory / _NAME
         self.records = [record for record in read(directory) if record["step"] <= step]
         self._rewrite()
 
     def latest(self, step: int) -> dict[str, float]:
-        """The metrics of this step, if it was logged."""
+        """The metrics of this step, the one at which the run resumed; empty if it was not logged."""
         last = self.records[-1] if self.records else {}
-        own = ("step", "steps_per_second", "time")
-        return {k: v for k, v in last.items() if k not in own} if last.get("step") == step else {}
+        added = ("step", "steps_per_second", "time")
+        return {k: v for k, v in last.items() if k not in added} if last.get("step") == step else {}
 
     def write(self, step: int, metrics: dict[str, float], rate: float | None) -> dict[str, Any]:
-        record = files.jsonable({"step": step, **metrics, "steps_per_second": rate, "time": time.time()})
+        """Append a record and return it.
+
+        Args:
+            step: the logged step.
+            metrics: values by name; infinite values and NaN are written as null.
+            rate: training speed in steps per second, or None if it was not measured.
+        """
+        record: dict[str, Any] = files.jsonable(
+            {"step": step, **metrics, "steps_per_second": rate, "time": time.time()}
+        )
         with self.path.open("a", encoding="utf-8") as file:
             file.write(self._line(record))
         return record
 
     def amend(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:
-        """Add figures to what was logged at this step, at which the run was resumed."""
+        """Add metrics to the record of the step at which the run resumed, and return the record."""
         if not self.records or self.records[-1]["step"] != step:
             return self.write(step, metrics, None)
-        self.records[-1] |= files.jsonable(metrics)
+        record = self.records[-1]
+        record |= files.jsonable(metrics)
         self._rewrite()
-        return self.records[-1]
+        return record
 
     def _rewrite(self) -> None:
         files.write(self.path, lambda file: file.write("".join(map(self._line, self.records)).encode()))

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, devices, commit."""
+"""The environment of a run: package versions, devices and the commit of the code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ import jax
 PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hydra-core", "numpy")
 
 
-def facts(devices: Sequence[Any]) -> dict[str, Any]:
-    """Python and package versions, these devices, host, and the commit of the checkout this package runs from."""
+def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """The environment as ``run.json`` stores it: versions, commit, devices, processes and host.
+
+    Args:
+        devices: the JAX devices of the run.
+    """
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -29,15 +33,15 @@ def facts(devices: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def describe(device: Any) -> str:
-    """A device in a few words: ``"CPU (2 cores)"``, ``"gpu:0 NVIDIA H100"``."""
+def describe(device: jax.Device) -> str:
+    """Short description of a device: ``"CPU (2 cores)"``, ``"gpu:0 NVIDIA H100"``."""
     if device.platform == "cpu":
         return f"CPU ({os.cpu_count()} cores)"
     return f"{device.platform}:{device.id} {device.device_kind}"
 
 
-def summary(devices: Sequence[Any]) -> str:
-    """Those of a run in a line: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
+def summary(devices: Sequence[jax.Device]) -> str:
+    """Short description of the devices of a run: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
     if len(devices) == 1:
         return describe(devices[0])
     kind = "cpu" if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
@@ -53,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit and whether the tree was clean, if the package is a checkout and not an installation."""
+    """The commit, and whether the working tree is clean; None if the package does not run from a git checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

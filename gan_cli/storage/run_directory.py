@@ -1,4 +1,4 @@
-"""What a run's directory holds, as data: nothing in it is composed, imported or executed."""
+"""Reads the directory of a run as plain data: no configuration is composed, and no code is imported or executed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from typing import Any
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 
-# Of run.json. 0 (unstated): the configuration holds Python paths. 1: it holds option names.
+# Version of the format of run.json. Format 0 (not stated in the file): the configuration contains Python paths.
+# Format 1: the configuration contains option names.
 FORMAT = 1
 _NAME = "run.json"
 
 
 def facts(run: Path) -> dict[str, Any]:
-    """What the run's ``run.json`` tells.
+    """The contents of the run's ``run.json``.
 
     Raises:
-        UserError: there is no such directory, or no run in it, or one of a newer format.
+        UserError: there is no such directory, it contains no run, its ``run.json`` is damaged, or the run was
+            written in a newer format.
     """
     if not run.is_dir():
         raise UserError(f"{run}: there is no such directory.")
     try:
-        told = files.read_json(run / _NAME)
+        found = files.read_json(run / _NAME)
     except FileNotFoundError:
-        raise UserError(f"{run}: holds no run (it has no run.json).") from None
+        raise UserError(f"{run}: the directory contains no run (there is no run.json).") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{run}: its run.json cannot be read ({error}).") from error
-    if not isinstance(told, dict) or not isinstance(told.get("config"), dict):
-        raise UserError(f"{run}: its run.json holds no configuration.")
-    if told.get("format", 0) not in range(FORMAT + 1):
+        raise UserError(f"{run}: run.json cannot be read ({error}).") from error
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        raise UserError(f"{run}: run.json contains no configuration.")
+    if found.get("format", 0) not in range(FORMAT + 1):
         raise UserError(
-            f"{run}: was written by a newer version of gan_cli (its format is {told['format']}, and this version "
-            f"reads up to {FORMAT})."
+            f"{run}: the run was written by a newer version of gan_cli (in format {found['format']}; this version "
+            f"reads formats up to {FORMAT}). Update gan_cli."
         )
-    return told
+    return found
 
 
 def facts_or_empty(run: Path) -> dict[str, Any]:
-    """What the run's ``run.json`` states, whatever its format; empty where it cannot be read."""
+    """The contents of the run's ``run.json`` in any format; empty if the file cannot be read."""
     try:
         found = files.read_json(run / _NAME)
     except (OSError, ValueError):
@@ -49,11 +51,12 @@ def facts_or_empty(run: Path) -> dict[str, Any]:
 
 
 def holds_run(directory: Path) -> bool:
+    """Whether the directory contains a run, that is, a file ``run.json``."""
     return (directory / _NAME).is_file()
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
-    """The evaluations that ``gan-eval`` has noted in the run's directory, oldest first."""
+    """The evaluations that ``gan-eval`` has stored in the run's directory, oldest first."""
     try:
         kept = files.read_json(run / "evaluations.json")
     except (OSError, ValueError):
@@ -63,11 +66,18 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 
 def in_training(run: Path) -> bool:
-    """Whether a process may be training there: as ``run.json`` says, but for one of this machine that is gone."""
-    told = facts(run)
-    if told.get("status") != "running":
+    """Whether a process may still be training this run.
+
+    This is the case if the status in ``run.json`` is ``running``, unless the process ran on this machine and has
+    ended, which its lock file shows. A process on another machine cannot be checked.
+
+    Raises:
+        UserError: as ``facts``.
+    """
+    record = facts(run)
+    if record.get("status") != "running":
         return False
-    if told.get("host") != platform.node():
+    if record.get("host") != platform.node():
         return True
     try:
         with (run / ".lock").open() as lock:
@@ -78,10 +88,13 @@ def in_training(run: Path) -> bool:
 
 
 def runs(directory: Path) -> list[Path]:
-    """The run in ``directory``, the members of an ensemble, or the jobs of a sweep and their members, by number.
+    """The directories of all runs in ``directory``.
+
+    It may be a run, an ensemble (the result is its members) or a sweep (the result is its jobs, or their members if
+    the jobs are ensembles). Members and jobs are sorted by number.
 
     Raises:
-        UserError: there is none of them.
+        UserError: the directory contains none of these.
     """
     found = _numbered(directory / "members") or _numbered(directory)
     if not found:
@@ -91,5 +104,6 @@ def runs(directory: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> list[Path]:
+    """The sub-folders that contain a run and have a number as their name, sorted by number."""
     found = [p for p in folder.glob("*") if p.name.isdecimal() and holds_run(p)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))

@@ -1,4 +1,4 @@
-"""``run.json``: what a run is and how it stands."""
+"""``run.json``: the configuration, environment, status and history of a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gan_cli.storage.run_directory import FORMAT, facts_or_empty
 
 
 class RunRecord:
-    """``run.json``: what the run is and how it stands, written whole at every change.
+    """Writer of ``run.json``, which is rewritten at every change of the run's status.
 
     Args:
-        directory: of the run.
-        facts: what it is; what ``write`` is given is added.
+        directory: directory of the run.
+        facts: contents that describe the run, such as its configuration; ``note`` and ``write`` add more.
 
     Attributes:
-        before: what an earlier start had left there.
-        written: whether this start has written anything.
+        before: contents of ``run.json`` before this start of the run; empty for a new run.
+        written: whether this start has written the file.
     """
 
     def __init__(self, directory: Path, facts: dict[str, Any]):
@@ -31,17 +31,18 @@ class RunRecord:
         self._start = time.monotonic()
 
     def note(self, **facts: Any) -> None:
-        """Add facts, to be written with the next change of status."""
+        """Add facts, which the next call of ``write`` writes."""
         self._facts |= facts
 
     def _history(self) -> list[dict[str, Any]]:
-        """The earlier starts of this run, oldest first: what each was told, and how it stood when it ended."""
+        """The earlier starts of this run, oldest first: the command, the start time and the last status of each."""
         if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
         return [*self.before.get("history", []), {name: self.before.get(name) for name in kept}]
 
     def write(self, status: str, **facts: Any) -> None:
+        """Write the file with a new status and additional facts."""
         seconds = round(time.monotonic() - self._start, 3)
         self._facts |= {"status": status, "seconds": seconds, **facts}
         files.write_json(self._path, self._facts)

@@ -1,1 +1,1 @@
-"""What is done with a trained run: restoring, sampling, evaluating, looking inside, exporting."""
+"""Operations on trained runs: restoring, sampling, evaluation, inspection and export."""

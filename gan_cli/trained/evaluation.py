@@ -1,4 +1,4 @@
-"""Evaluates checkpoints of runs, and samples of any origin: what ``gan-eval`` does."""
+"""Evaluation of the checkpoints of runs, and of samples from files (the core of ``gan-eval``)."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
 
 log = logging.getLogger(__name__)
-_NEIGHBOURS = 32  # samples whose nearest training examples are drawn
+_NEIGHBOURS = 32  # number of samples that are drawn with their nearest training examples
 
 
 class CheckpointEvaluator:
-    """Evaluates one set of samples after the other, on equal terms.
+    """Evaluates several sets of samples with the same metrics, features, sample count and seed.
 
     Args:
-        metrics: by name.
-        features: makes the extractor for a reference.
-        every: whether all the metrics must be possible; otherwise those that are not are left out.
-        num: samples of each; fewer where there are not as many.
-        seed: of the latents, and of what metrics draw.
-        raw: whether to evaluate the generator as trained, instead of its moving average.
-        reference: the data to compare with, instead of those that a run was trained on.
-        modules: further modules that a run's configuration may name.
-        draw_neighbours: ``(folder, samples, neighbours)``: draws images above their nearest training examples.
+        metrics: metrics by name.
+        features: returns the feature extractor for a reference data set.
+        every: whether a metric that cannot be computed for these features and this reference is an error; if False,
+            such metrics are left out.
+        num: number of samples to evaluate from each set; all samples of a smaller set are evaluated.
+        seed: seed of the latents and of the random numbers of the metrics.
+        raw: whether to evaluate the generator's latest parameters instead of their moving average.
+        reference: the data set to compare with; None compares the samples of a run with its training data.
+        modules: additional Python modules that the configuration of a run may refer to.
+        draw_neighbours: ``(folder, samples, neighbours)``: draws images above their nearest examples.
     """
 
     def __init__(
@@ -60,13 +61,22 @@ class CheckpointEvaluator:
         self._evaluators: dict[str, Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
         self._samplers: dict[Path, Sampler] = {}
-        self._last: Dataset | None = None  # what the last run was compared with
+        self._last: Dataset | None = None  # the reference of the run that was evaluated last
 
     def run(self, path: Path, *, best: bool = False, step: int | None = None) -> dict[str, Any]:
-        """The figures of the run's samples, and all that they depend on; its directory keeps them too.
+        """Evaluate samples of a run, and store the result in the run's directory.
+
+        Args:
+            path: directory of the run.
+            best: whether to evaluate the checkpoint with the best value of the objective.
+            step: step of the checkpoint; None takes the newest.
+
+        Returns:
+            The metrics, and all settings that they depend on (features, reference, sample count, seed, step
+            and weights).
 
         Raises:
-            UserError: there is no such run or checkpoint, or these metrics cannot evaluate it.
+            UserError: there is no such run or checkpoint, or the metrics cannot be computed for it.
         """
         run, evaluator = self._load(path, best, step)
         samples = self._sampler(run).numbered(run.state, self._seed, self._num)
@@ -75,26 +85,37 @@ class CheckpointEvaluator:
         return found
 
     def examples(self, path: Path) -> dict[str, Any]:
-        """The figures of examples in an image folder or an archive.
+        """Evaluate examples in a folder or zip file of images, or in an ``.npz`` file.
+
+        They are compared with the reference or, if there is none, with the reference of the run evaluated last.
 
         Raises:
-            UserError: there are none, or nothing to compare them with.
+            UserError: there are no examples at ``path``, or there is no reference.
         """
         reference = self._reference or self._last
         if reference is None:
-            raise UserError(f"{path}: is no run. Judged against what? --reference PATH.")
+            raise UserError(
+                f"{path}: this is not a run, so that it needs a reference to compare it with. Add --reference PATH."
+            )
         data = external_samples(path, reference.spec)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
         parts = (data.take(rows[i : i + BATCH])["examples"] for i in range(0, len(rows), BATCH))
         return self._figures(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
-        """The figures of each checkpoint that has none on these terms yet; the best is kept beside the newest.
+        """Evaluate each checkpoint of a run that has no stored evaluation with the same settings.
 
-        What a run that evaluates itself keeps as its best is left alone.
+        The checkpoint with the best value of the objective is copied to the run's folder ``best``, unless the run
+        itself computes metrics during training and therefore saves its best checkpoint there.
+
+        Yields:
+            The result for each newly evaluated checkpoint, as ``run`` returns it.
+
+        Raises:
+            UserError: there is no such run, or the metrics cannot be computed for it.
         """
         if not checkpoints.steps(checkpoints.newest_folder(path)):
-            return  # not yet
+            return  # the run has not saved a checkpoint yet
         run, evaluator = self._load(path, False, None)
         terms = {**evaluator.terms, "samples": self._num, "seed": self._seed, **self._weights}
         aim = evaluator.objective and evaluator.objective[0]
@@ -110,14 +131,14 @@ class CheckpointEvaluator:
                 except UserError:
                     if step in checkpoints.steps(run.folder.parent):
                         raise
-                    continue  # training has removed it meanwhile
+                    continue  # training has deleted the checkpoint in the meantime
                 yield known[step]
             if not run.experiment.metrics:
                 best = ObjectiveTracker(evaluator.objective, patience=0)
                 for at in sorted(known):
                     best.observe(at, {f"eval/{name}": value for name, value in known[at]["metrics"].items()})
                 if best.step == step:
-                    with contextlib.suppress(FileNotFoundError):  # as above
+                    with contextlib.suppress(FileNotFoundError):  # training has deleted the checkpoint
                         checkpoints.copy(run.folder.parent / str(step), checkpoints.best_folder(path))
 
     @property
@@ -134,11 +155,14 @@ class CheckpointEvaluator:
         assert run.experiment.game.spec is not None
         made = run.experiment.game.spec.shape
         if made != reference.spec.shape:
-            raise UserError(f"{path}: its samples are {made}, the reference's examples {reference.spec.shape}.")
+            raise UserError(
+                f"{path}: the samples have the shape {made}, but the examples of the reference have the shape "
+                f"{reference.spec.shape}. Choose a --reference of the same shape."
+            )
         return run, self._evaluator(reference)
 
     def _sampler(self, run: RestoredRun) -> Sampler:
-        """One for all checkpoints of a run, so that it is compiled once."""
+        """The sampler of a run. All checkpoints of the run share it, so that it is compiled only once."""
         return self._samplers.setdefault(run.directory, Sampler(run.experiment.game))
 
     def _evaluator(self, reference: Dataset) -> Evaluator:
@@ -157,13 +181,13 @@ class CheckpointEvaluator:
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
-        """Note the figures in the run's directory, and draw the nearest training examples of some samples."""
+        """Store the result in the run's directory, and draw some samples with their nearest training examples."""
         try:
             files.write_json(run.directory / "evaluations.json", [*run_directory.evaluations(run.directory), found])
             if (run.directory / "samples").is_symlink():
-                raise OSError("its samples are elsewhere")
+                raise OSError("the folder samples is a symbolic link")
             if evaluator.data.spec.is_image and self._reference is None:
                 samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, _NEIGHBOURS)))
                 self._draw_neighbours(run.directory / "samples", samples, evaluator.nearest(samples))
         except OSError as error:
-            log.warning("%s: the figures are not kept there (%s)", run.directory, error.strerror or error)
+            log.warning("%s: the evaluation could not be stored (%s).", run.directory, error.strerror or error)

@@ -1,10 +1,9 @@
-"""A generator on its own: a program and weights that run where this package is not."""
+"""Export of a generator as a program and weights that run without this package."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +14,10 @@ from safetensors.numpy import save
 from gan_cli.storage import files
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import averaged
+from gan_cli.types import Tree
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_EXAMPLE = '''"""Draws {n} samples; needs jax, flatbuffers, numpy and safetensors, and nothing else."""
+_EXAMPLE = '''"""Draws {n} samples. Requires only jax, flatbuffers, numpy and safetensors."""
 
 import sys
 from pathlib import Path
@@ -37,25 +37,30 @@ print(samples.shape, samples.dtype)
 
 
 def write(run: RestoredRun, folder: Path) -> list[Path]:
-    """Write the generator of ``run`` into ``folder``; returns the files.
+    """Write the generator of ``run`` into ``folder``, and return the paths of the files.
 
-    ``generator.stablehlo`` is a program for any batch size (``jax.export.deserialize``). It takes the weights by
-    name, latents ``[n, latent_dim]`` and, of a conditional run, labels ``[n]`` int32. ``generator.safetensors`` has
-    the weights, ``generator.json`` says what goes in and out, and ``example.py`` uses them.
+    The files are:
+
+    - ``generator.stablehlo``: a program for any batch size, to be read with ``jax.export.deserialize``. It takes
+      the weights by name, latents ``[n, latent_dim]`` and, if the run is conditional, labels ``[n]`` int32.
+    - ``generator.safetensors``: the weights (their moving averages).
+    - ``generator.json``: the shapes, dtypes and ranges of the inputs and outputs.
+    - ``example.py``: a script that draws samples from these files.
     """
-    game: Any = run.experiment.game
+    game = run.experiment.game
+    assert game.spec is not None
     params, net_state = averaged(run.state)
-    own = {"params": params["generator"], "state": net_state["generator"]}
-    leaves, structure = jax.tree_util.tree_flatten_with_path(own)
+    generator = {"params": params["generator"], "state": net_state["generator"]}
+    leaves, structure = jax.tree_util.tree_flatten_with_path(generator)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
     def generate(weights: dict[str, jax.Array], latents: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        own = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return game.decode({"generator": own["params"]}, {"generator": own["state"]}, latents, labels)
+        filled = jax.tree.unflatten(structure, [weights[name] for name in names])
+        return game.decode({"generator": filled["params"]}, {"generator": filled["state"]}, latents, labels)
 
     (n,) = export.symbolic_shape("n")
-    inputs = [
+    inputs: list[Tree] = [
         {name: jax.ShapeDtypeStruct(weight.shape, weight.dtype) for name, weight in weights.items()},
         jax.ShapeDtypeStruct((n, game.latent_dim), jnp.float32),
     ]

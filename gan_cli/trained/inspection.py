@@ -1,4 +1,4 @@
-"""Looking inside a trained GAN: ways through its latents, and what its discriminator looks at."""
+"""Inspection of a trained GAN: paths and directions in latent space, and maps of the discriminator."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ import numpy as np
 from gan_cli.engine.state import TrainState
 from gan_cli.trained.sampling import averaged
 
-_KEY = jax.random.key(0)  # of networks that draw nothing, as they do not train
+# Networks require a random key, but do not use it outside of training.
+_KEY = jax.random.key(0)
 
 
 def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """From ``start`` to ``end`` ``[n, d]`` at ``t`` ``[m]``: ``[n, m, d]``, along great circles (White 2016).
+    """Spherical interpolation between latents (White 2016).
 
-    The lengths go evenly from the one to the other, since those of Gaussian latents are nearly equal: between them
-    on a straight line are points that the generator has hardly seen.
+    The direction moves along a great circle, and the norm is interpolated linearly. Linear interpolation of the
+    latents would pass through points of small norm, which are very unlikely under the Gaussian distribution of the
+    latents in training.
+
+    Args:
+        start: latents ``[n, d]`` at ``t = 0``.
+        end: latents ``[n, d]`` at ``t = 1``.
+        t: positions ``[m]`` in [0, 1].
+
+    Returns:
+        Latents ``[n, m, d]``.
     """
     t = np.asarray(t, np.float32)[:, None]
     lengths = [np.linalg.norm(z, axis=-1, keepdims=True)[:, None] for z in (start, end)]
@@ -29,33 +39,58 @@ def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
     sine = np.where(nearly_straight, 1, sine)
     along_a = np.where(nearly_straight, 1 - t, np.sin((1 - t) * angle) / sine)
     along_b = np.where(nearly_straight, t, np.sin(t * angle) / sine)
-    return (along_a * a + along_b * b) * ((1 - t) * lengths[0] + t * lengths[1])
+    between: np.ndarray = (along_a * a + along_b * b) * ((1 - t) * lengths[0] + t * lengths[1])
+    return between
 
 
 def walk(latents: np.ndarray, frames: int) -> np.ndarray:
-    """A closed way through ``[points, n, d]`` latents: ``[points * frames, n, d]``, n ways beside each other."""
+    """``n`` closed paths through latents, interpolated with ``slerp``.
+
+    Args:
+        latents: the points that the paths visit, ``[points, n, d]``.
+        frames: number of latents from one point to the next.
+
+    Returns:
+        Latents ``[points * frames, n, d]``.
+    """
     t = np.arange(frames) / frames
     legs = zip(latents, np.roll(latents, -1, 0), strict=True)
     return np.concatenate([slerp(start, end, t).swapaxes(0, 1) for start, end in legs])
 
 
+# The parameter `game` of the functions below has a method `network`. Its type is Any, because the callers have a
+# `Game`, which does not declare this method.
+
+
 def sefa(game: Any, state: TrainState) -> np.ndarray:
-    """Directions ``[latent_dim, latent_dim]``, the strongest first: unit vectors along which the first layer's
-    output changes most, eigenvectors of its kernel times itself (Shen and Zhou 2021, eq. 5)."""
+    """Closed-form latent directions of the generator (SeFa; Shen and Zhou 2021, eq. 5).
+
+    The directions are the eigenvectors of ``A A^T``, where ``A`` is the kernel of the generator's first layer.
+
+    Returns:
+        Unit vectors ``[latent_dim, latent_dim]`` in descending order of their eigenvalues, that is, of the change
+        that they cause in the output of the first layer.
+    """
     kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: game.latent_dim]
     _, vectors = np.linalg.eigh(kernel @ kernel.T)
     return vectors[:, ::-1].T
 
 
 def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = None) -> np.ndarray:
-    """Directions ``[latent_dim, latent_dim]``, the strongest first, after Harkonen et al. 2020 (section 2.1).
+    """Latent directions from principal components of features (GANSpace; Harkonen et al. 2020, section 2.1).
 
-    The principal components of what the first non-linear layer makes of many latents, and for each the unit vector
-    of the latents whose regression on it is largest (their eq. 2). A linear layer's would be those of ``sefa``.
+    The principal components of the output of the first non-linear layer are computed for many latents. A linear
+    regression of the latents on the coordinates gives the direction of each component (their eq. 2). For a linear
+    layer, the directions would be the same as those of ``sefa``.
 
     Args:
-        latents: ``[n, latent_dim]``, n several times larger than ``latent_dim``.
-        labels: ``[n]``, of a conditional game.
+        game: the game.
+        state: the training state, of which the moving averages are used.
+        latents: samples of the latent distribution ``[n, latent_dim]``, with n several times ``latent_dim``.
+        labels: labels ``[n]`` for a conditional game, else None.
+
+    Returns:
+        Unit vectors ``[latent_dim, latent_dim]``, sorted by descending variance of their components.
     """
     inputs = (latents,) if game.classes is None else (latents, labels)
     early = game.network("generator", *averaged(state)).early(*map(jnp.asarray, inputs), train=False, key=_KEY)
@@ -65,23 +100,34 @@ def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = No
     coordinates = (y - y.mean(0)) @ components[:count].T
     coordinates /= coordinates.std(0).clip(1e-12)
     directions, *_ = np.linalg.lstsq(coordinates, latents - latents.mean(0), rcond=None)
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True).clip(1e-12)
+    unit: np.ndarray = directions / np.linalg.norm(directions, axis=1, keepdims=True).clip(1e-12)
+    return unit
 
 
 def activations(game: Any, state: TrainState, examples: np.ndarray, labels: Any = None) -> list[np.ndarray]:
-    """What the discriminator makes of ``[n, h, w, c]`` images: maps ``[n, h', w']``, one for each of its stages.
+    """Activation maps and the saliency map of the discriminator.
 
-    The mean size of each place's features over the channels. Last, at the image's own size, how much each pixel
-    moves the logit: the size of its gradient (Simonyan et al. 2014, section 3.1); of a fully connected network it
-    is the only one.
+    The activation map of a stage is the mean absolute activation over the channels. The saliency map is the mean
+    absolute gradient of the logit over the channels (Simonyan et al. 2014, section 3.1).
+
+    Args:
+        game: the game.
+        state: the training state.
+        examples: images ``[n, h, w, c]`` as the networks receive them.
+        labels: labels ``[n]`` for a conditional game, else None.
+
+    Returns:
+        Maps ``[n, h', w']``: one for each stage of a convolutional discriminator (none for a fully connected one),
+        then the saliency map ``[n, h, w]``.
     """
     network = game.network("discriminator", state.params, state.net_state)
     more = () if game.classes is None else (jnp.asarray(labels),)
     x = jnp.asarray(examples)
 
     def logits(x: jax.Array) -> jax.Array:
-        said = network(x, *more, train=False, key=_KEY)
-        return (said[0] if isinstance(said, tuple) else said).sum()
+        output = network(x, *more, train=False, key=_KEY)
+        summed: jax.Array = (output[0] if isinstance(output, tuple) else output).sum()
+        return summed
 
     inner = getattr(network, "network", network)
     stages = network.maps(x, *more, train=False, key=_KEY) if hasattr(inner, "maps") else []

@@ -1,4 +1,4 @@
-"""A run as its directory tells it, for whoever looks at one without training it. Nothing there is changed."""
+"""Restores a run from its directory for sampling, evaluation or export. No file of the run is changed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from gan_cli.types import Spec
 
 @dataclass(frozen=True)
 class RestoredRun:
-    """A run at one of its checkpoints.
+    """A run, restored at one of its checkpoints.
 
     Attributes:
-        directory: of the run.
-        experiment: as it was composed; its data set is None where it was not asked for.
-        folder: of the checkpoint.
-        step: of the checkpoint.
-        state: arrays of the host.
+        directory: directory of the run.
+        experiment: the experiment of the run; its data set is None if it was not loaded.
+        folder: folder of the checkpoint.
+        step: step of the checkpoint.
+        state: training state, as host arrays.
     """
 
     directory: Path
@@ -49,42 +49,50 @@ def restore_run(
     raw: bool = False,
     modules: Sequence[str] = (),
 ) -> RestoredRun:
-    """The run in ``directory``, which draws samples, at its newest checkpoint.
+    """Restore a run that can draw samples, at its newest checkpoint or at another one.
 
     Args:
-        data: whether to load its data set too.
-        best: whether to take the checkpoint with the best figure instead.
-        step: the step whose checkpoint to take; None is the newest.
-        raw: whether to leave out the moving averages.
-        modules: further modules that the run's configuration may name.
+        directory: directory of the run.
+        data: whether to load the run's data set.
+        best: whether to take the checkpoint with the best value of the objective.
+        step: step of the checkpoint to take; None takes the newest valid one.
+        raw: whether to drop the moving averages, so that samples are drawn with the latest parameters.
+        modules: additional Python modules that the run's configuration may refer to.
 
     Raises:
-        UserError: there is no run, or no checkpoint that fits it; or its game draws no samples.
+        UserError: there is no run, it has no valid checkpoint that fits its configuration, its state does not fit
+            into memory, or its game cannot draw samples.
     """
-    told = facts(directory)
-    config = stored.load(told, modules, ("dataset",) if data else ())
+    record = facts(directory)
+    config = stored.load(record, modules, ("dataset",) if data else ())
     config["train"]["ensemble"] = None
-    if not config["dataset"] or "spec" not in told:
-        raise UserError(f"{directory}: this run makes no samples.")
-    experiment = build(config, None if data else _spec(told["spec"]))
+    if not config["dataset"] or "spec" not in record:
+        raise UserError(f"{directory}: this run has no data set and cannot draw samples. Choose another run.")
+    experiment = build(config, None if data else _spec(record["spec"]))
     if not experiment.game.samples:
-        raise UserError(f"{directory}: this run's game makes no samples.")
+        raise UserError(f"{directory}: the game of this run cannot draw samples. Choose another run.")
     folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
     like = jax.eval_shape(functools.partial(init_state, experiment.setup))
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
     if needed > available_memory():
-        raise UserError(f"{directory}: its networks take {needed / 2**30:,.0f} GiB, more than this machine has.")
+        raise UserError(
+            f"{directory}: the training state takes {needed / 2**30:,.0f} GiB, more than the memory of this machine. "
+            "Use a machine with more memory."
+        )
     at, state = checkpoints.load(folder, like, step)
     return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
 
 
-def _spec(told: Any) -> Spec:
+def _spec(stated: Any) -> Spec:
+    """The Spec in ``run.json``, a JSON value that may be damaged."""
     try:
-        shape = tuple(int(side) for side in told["shape"])
-        low, high = (None if told[end] is None else float(told[end]) for end in ("low", "high"))
-        classes = None if told["num_classes"] is None else int(told["num_classes"])
+        shape = tuple(int(side) for side in stated["shape"])
+        low, high = (None if stated[end] is None else float(stated[end]) for end in ("low", "high"))
+        classes = None if stated["num_classes"] is None else int(stated["num_classes"])
     except (TypeError, KeyError, ValueError, OverflowError):
         shape, low, high, classes = (), None, None, None
     if len(shape) not in (1, 3) or min(shape) < 1 or (classes is not None and classes < 1):
-        raise UserError("run.json does not say what the run's examples are.")
+        raise UserError(
+            "run.json: the entry `spec`, which describes the examples, is damaged. Restore the file from a copy."
+        )
     return Spec(shape, low, high, classes)

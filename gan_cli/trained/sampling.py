@@ -1,8 +1,8 @@
-"""Samples by number: what a generator makes of the i-th latents of a seed, however many are asked for."""
+"""Samples that are numbered: sample ``i`` of a seed is the same, however many samples are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,10 +16,10 @@ from gan_cli.types import ByPlayer, Game
 
 
 class Sampler:
-    """Draws from the generator of a game, so many examples at a time that the device is busy, compiled once.
+    """Draws samples from the generator of a game, in batches of one fixed size, so that it is compiled once.
 
     Args:
-        game: one that draws samples.
+        game: a game that can draw samples.
     """
 
     batch = BATCH
@@ -32,65 +32,78 @@ class Sampler:
             return game.decode(*averaged(state), latents, labels)
 
         self._decode = jax.jit(decode)
-        stored = jax.jit(lambda *given: denormalise(decode(*given)))
+        stored = jax.jit(lambda *arguments: denormalise(decode(*arguments)))
         self._stored = stored if self.spec.is_image else self._decode
 
     def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
-        """The latents ``[n, latent_dim]`` of numbers ``first`` to ``first + n`` of a seed: N(0, I).
+        """Latents ``[n, latent_dim]`` from N(0, I), with the numbers ``first`` to ``first + n - 1`` of a seed.
 
-        With ``truncation`` t, values beyond t from zero are drawn again (Brock et al. 2019, section 3.1).
+        Args:
+            seed: seed of the latents.
+            first: number of the first latent.
+            n: number of latents.
+            truncation: limit on the absolute value of each component; components beyond it are drawn again (Brock
+                et al. 2019, section 3.1). None does not truncate.
         """
         return np.asarray(_latents(np.uint32(seed), np.uint32(first), n, self.game.latent_dim, truncation))
 
     def labels(self, first: int, n: int) -> np.ndarray | None:
-        """The classes of these numbers, each in turn; None of a game that knows no classes."""
+        """The classes ``[n]`` of these numbers, which cycle through all classes; None without classes."""
         classes = self.game.classes
         return None if classes is None else np.arange(first, first + n, dtype=np.int32) % classes
 
     def __call__(self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None) -> jax.Array:
-        """``[n, *spec.shape]`` examples as the networks see them (images in [-1, 1]). Waits for nothing."""
+        """Samples ``[n, *spec.shape]``, with images in [-1, 1]. The call does not wait for the device."""
         return jnp.concatenate(list(self._parts(self._decode, state, latents, labels)))
 
     def stored(
         self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None
     ) -> Iterator[jax.Array]:
-        """The same as they lie in files: images as uint8 in 0..255, points as they come; batches on the device."""
+        """Yields batches of samples on the device in the format of files: images are uint8 in 0..255.
+
+        Points are the same as from ``__call__``.
+        """
         return self._parts(self._stored, state, latents, labels)
 
     def numbered(self, state: TrainState, seed: int, n: int) -> Iterator[jax.Array]:
-        """The first ``n`` examples of a seed, as ``stored`` gives them."""
+        """Yields the first ``n`` samples of a seed, in the format of ``stored``."""
         return self.stored(state, self.latents(seed, 0, n), self.labels(0, n))
 
     def _parts(
-        self, decode: Any, state: TrainState, latents: np.ndarray, labels: np.ndarray | None
+        self,
+        decode: Callable[[TrainState, np.ndarray, np.ndarray | None], jax.Array],
+        state: TrainState,
+        latents: np.ndarray,
+        labels: np.ndarray | None,
     ) -> Iterator[jax.Array]:
         size = min(self.batch, len(latents))
         for start in range(0, len(latents), size):
-            rows = np.arange(start, start + size) % len(latents)  # filled up: another size would compile anew
+            # The last batch is filled up with repeated rows, because another size would be compiled again.
+            rows = np.arange(start, start + size) % len(latents)
             made = decode(state, latents[rows], None if labels is None else labels[rows])
             yield made[: len(latents) - start]
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
-    """Parameters and network state by player, the moving averages where there are some: what is sampled."""
+    """The parameters and network state to sample with: the moving average of each player that has one."""
     return state.params | state.average, state.net_state | state.average_state
 
 
 def raw(state: TrainState) -> TrainState:
-    """The state without its moving averages: the players as trained."""
+    """The state without its moving averages, so that samples are drawn with the latest parameters."""
     return state._replace(average={}, average_state={})
 
 
 def _draw(seed: Any, first: Any, n: int, dim: int, truncation: float | None) -> jax.Array:
     key = jax.random.key(seed)
 
-    def one(number: jax.Array) -> jax.Array:
-        own = jax.random.fold_in(key, number)
+    def latent(number: jax.Array) -> jax.Array:
+        key_of_number = jax.random.fold_in(key, number)
         if truncation is None:
-            return jax.random.normal(own, (dim,))
-        return jax.random.truncated_normal(own, -truncation, truncation, (dim,))
+            return jax.random.normal(key_of_number, (dim,))
+        return jax.random.truncated_normal(key_of_number, -truncation, truncation, (dim,))
 
-    return jax.vmap(one)(first + jnp.arange(n, dtype=jnp.uint32))
+    return jax.vmap(latent)(first + jnp.arange(n, dtype=jnp.uint32))
 
 
 _latents = jax.jit(_draw, static_argnums=(2, 3, 4))
