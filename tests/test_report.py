@@ -122,7 +122,7 @@ def test_every_run_gets_a_report(case, tmp_path):
     found = data(report.write(folder))
     assert found["alone"] and len(found["curves"]) == (0 if case == "bare" else 5)
     if case == "diverged":
-        assert found["runs"][0]["notes"] == ["Diverged: from step 7 on the generator's loss is not finite."]
+        assert found["runs"][0]["notes"] == ["Diverged at step 7: the generator's loss is not finite."]
     assert ("running" in " ".join(found["runs"][0]["notes"])) == (case in ("running", "half a line"))
 
 
@@ -407,7 +407,7 @@ def test_scatter_and_overlay(page, sweep):
 
     places = centres()
     assert len(places) == 11 and len({round(x) for x, _ in places}) == 3  # the diverged run has no figure
-    assert "1 without this figure" in first.text
+    assert "Runs without this metric: 1." in first.text
     page.choose("across", "seed")
     assert "eval/fid by seed" in first.text
     assert len({round(x) for x, _ in centres()}) == 11

@@ -1,4 +1,4 @@
 """Pictures, animations and the HTML report."""
 
-# What `gan-sample --draw` takes: each is the function of this name in gan_cli.views.drawings.
+# The choices of `gan-sample --draw`. Each is the name of a function in gan_cli.views.drawings.
 DRAWINGS = ("grid", "interpolation", "walk", "classes", "ganspace", "sefa", "activations")
