@@ -181,7 +181,7 @@ def test_command(tmp_path, capsys, monkeypatch):
         (["empty"], "empty: holds no run (it has no run.json)."),
         (["broken"], "broken: its run.json cannot be read"),
         (["a", "empty"], "empty: holds no run"),
-        (["a", "a"], "--out FILE: say where the report of several directories is to be."),
+        (["a", "a"], "--out: a report of several directories needs a path."),
         (["a", "--out", "empty"], "empty: cannot be written."),
         (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written."),
     ],

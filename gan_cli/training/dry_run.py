@@ -13,7 +13,7 @@ from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
-from gan_cli.views import pictures, sample_writer
+from gan_cli.views import POINTS, SIDE, sample_writer
 
 
 def describe(experiment: Experiment) -> list[str]:
@@ -42,7 +42,7 @@ def draw(experiment: Experiment, path: Path) -> Path:
     """Draw the examples of the first batches, as the discriminator receives them, and return ``path``."""
     data = experiment.dataset
     assert data is not None
-    count = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
+    count = SIDE**2 if data.spec.is_image else POINTS
     examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
     sample_writer.draw_samples(data, np.asarray(jnp.asarray(examples)), path)
     return path

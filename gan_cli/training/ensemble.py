@@ -1,4 +1,4 @@
-"""The parts of the training loop that only an ensemble has: the members' directories and the final table."""
+"""The parts of the training loop that only ensembles have: members' directories and the final table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_cli.training.recorder import RunRecorder
 
 
 def directories(directory: Path, members: int) -> list[Path]:
-    """The directories of the members of an ensemble; each has the same files as the directory of a single run."""
+    """The members' directories; each contains the same files as the directory of a single run."""
     return [directory / "members" / str(i) for i in range(members)]
 
 

@@ -145,7 +145,7 @@ def _untried(config: dict[str, Any]) -> list[str]:
 
 
 class Throughput:
-    """Measures the time until the first call ends, compilation included, and the steps per second after it.
+    """Measures the time until the end of the first call, which compiles, and the steps per second after.
 
     Args:
         step: the step at which the run starts.

@@ -1,4 +1,4 @@
-"""The output of a run: a progress bar on a terminal, plain lines elsewhere, and the same lines in the run's log."""
+"""The output of a run: a progress bar on a terminal or plain lines, and the lines of the run's log."""
 
 from __future__ import annotations
 

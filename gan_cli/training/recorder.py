@@ -63,7 +63,7 @@ class RunRecorder:
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
     def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
-        """Start recording at ``step``. Records of later steps are removed, because the run repeats these steps.
+        """Start recording at ``step``, and remove records of later steps, because the run repeats them.
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
@@ -91,7 +91,7 @@ class RunRecorder:
         self._open += self.loggers
 
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
-        """The settings of the evaluation, and the step since which the run has used them; None without metrics.
+        """The settings of the evaluation, and the step since which they are in use; None without metrics.
 
         Figures computed with other features, sample counts or seeds are not comparable, so the best value restarts.
         """
@@ -111,7 +111,7 @@ class RunRecorder:
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     def _restore_monitors(self, evaluator: Evaluator | None) -> None:
-        """Restore the monitors from the checkpoint, so that the run stops early where an uninterrupted run does."""
+        """Restore the monitors from the checkpoint, so that the run behaves like an uninterrupted run."""
         self.collapse.restore(self.monitors.get("collapse", {}))
         self.objective = ObjectiveTracker(
             evaluator.objective if evaluator else None, self.experiment.train.patience
@@ -190,7 +190,7 @@ class RunRecorder:
             self._best_saver.save(step, state, self._monitor_states())
 
     def evaluate_end(self, step: int, state: TrainState) -> None:
-        """Evaluate the last step if no call has, because the run was resumed there, possibly with other metrics."""
+        """Evaluate the last step if the run was resumed at it, possibly with other metrics."""
         if self._terms is None or (self._evaluated and self._evaluated[0] == step):
             return
         if self._terms["since_step"] < step and any(name.startswith("eval/") for name in self.latest):
@@ -236,7 +236,7 @@ class RunRecorder:
                 logger.picture(int(path.stem), path)
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
-        """Write the end of the run to ``run.json``, and return the last metrics, including the samples' metrics."""
+        """Write the end of the run to ``run.json``, and return the last metrics with the samples' metrics."""
         options, final = self.experiment.train, dict(self.latest)
         if self.training and "diversity" not in final:  # the run stopped between drawings, or resumed at its end
             final |= self._figures_of(self.sample_writer.samples(state))

@@ -80,7 +80,7 @@ class Run:
 
 
 def train(experiment: Experiment, directory: Path, origin: dict[str, Any], reporter: Reporter) -> Run:
-    """Train in ``directory``, from its newest checkpoint if it has one, until the run finishes, stops or diverges.
+    """Train from the newest checkpoint, if there is one, until the run finishes, stops or diverges.
 
     Args:
         origin: entries of ``run.json`` about the origin of the run: the command, and the options that differ from

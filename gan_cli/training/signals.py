@@ -1,4 +1,4 @@
-"""Stop signals: the run saves a checkpoint first, and the handlers that were installed before act afterwards."""
+"""Stop signals: the run saves a checkpoint before the earlier handlers act on the signal."""
 
 from __future__ import annotations
 

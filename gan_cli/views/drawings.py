@@ -1,4 +1,4 @@
-"""Drawings of a trained generator and discriminator, one function for each choice of ``gan-sample --draw``.
+"""Drawings of trained networks, one function for each choice of ``gan-sample --draw``.
 
 Each function takes the restored run and a request for latents, and returns a picture or the frames of an animation.
 """
@@ -16,7 +16,7 @@ from gan_cli.errors import UserError
 from gan_cli.trained import inspection
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import DRAWINGS, pictures
+from gan_cli.views import DRAWINGS, SIDE, pictures
 
 _STEPS = 9  # the number of pictures in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
@@ -70,12 +70,12 @@ class LatentRequest:
 
 def grid(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """The first samples, in a grid."""
-    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(pictures.SIDE**2))))
+    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(SIDE**2))))
 
 
 def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
     """Spherical interpolations between pairs of latents, one row for each pair."""
-    rows = asked.num or pictures.SIDE
+    rows = asked.num or SIDE
     latents, labels = asked.draw(sampler, 2 * rows)
     paths = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
     return _rows(run, sampler, paths, None if labels is None else labels[:rows])
@@ -98,19 +98,19 @@ def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.I
             "--draw classes: this run is not conditional. Train a conditional run, e.g. with "
             "model.conditional=projection."
         )
-    columns, count = asked.num or pictures.SIDE, sampler.game.classes
+    columns, count = asked.num or SIDE, sampler.game.classes
     latents, _ = asked.draw(sampler, columns)
     labels = np.repeat(np.arange(count, dtype=np.int32), columns)
     return pictures.grid(images(run, sampler, np.tile(latents, (count, 1)), labels), columns)
 
 
 def sefa(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Traversals of one latent along the directions that change the first layer's output most (SeFa), as rows."""
+    """Traversals along the directions that change the first layer's output most (SeFa), as rows."""
     return _traversals(run, sampler, asked, inspection.sefa(sampler.game, run.state))
 
 
 def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Traversals of one latent along the principal components of the first non-linear layer (GANSpace), as rows."""
+    """Traversals along the principal components of the first non-linear layer (GANSpace), as rows."""
     many = LatentRequest(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
     return _traversals(run, sampler, asked, inspection.ganspace(sampler.game, run.state, *many))
 
@@ -121,10 +121,10 @@ def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Ima
     assert data is not None
     if sampler.game.pack > 1:
         raise UserError(
-            "--draw activations: the discriminator of this run takes packs of several images, so single images have "
-            "no activations. Use a run without augment=[packing]."
+            "--draw activations: the discriminator of this run takes packs of images, so a single image has no "
+            "activations. Use a run without augment=[packing]."
         )
-    n = asked.num or pictures.SIDE
+    n = asked.num or SIDE
     latents, labels = asked.draw(sampler, n)
     rows = np.linspace(0, data.size - 1, n).astype(int)
     taken = data.take(rows)
@@ -138,7 +138,7 @@ _Drawing = Callable[[RestoredRun, Sampler, LatentRequest], Image.Image | list[Im
 
 
 def draw(name: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
-    """Make the drawing ``name``, one of ``gan_cli.views.DRAWINGS``: a picture, or the frames of an animation."""
+    """Make the drawing ``name`` of ``gan_cli.views.DRAWINGS``: a picture or the frames of an animation."""
     assert name in DRAWINGS
     drawing: _Drawing = globals()[name]
     return drawing(run, sampler, asked)
@@ -150,7 +150,7 @@ def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.n
 
 
 def _traversals(run: RestoredRun, sampler: Sampler, asked: LatentRequest, directions: np.ndarray) -> Image.Image:
-    rows = min(asked.num or pictures.SIDE, len(directions))
+    rows = min(asked.num or SIDE, len(directions))
     latents, labels = asked.draw(sampler, 1)
     along = np.linspace(-_REACH, _REACH, _STEPS, dtype=np.float32)[None, :, None] * directions[:rows, None]
     paths = latents[None] + along.astype(np.float32)

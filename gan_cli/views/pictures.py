@@ -12,9 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gan_cli.data.scaling import denormalise
 from gan_cli.storage import files
-
-SIDE = 8  # a grid shows SIDE x SIDE images
-POINTS = 2500  # a scatter plot shows this many points (Lin et al. 2018, PacGAN, count modes on the same number)
+from gan_cli.views import SIDE
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -39,7 +37,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
-    """A grid of images that shows each image of ``above`` ``[n, h, w, c]`` over the same image of ``below``."""
+    """A grid that shows each image of ``above`` ``[n, h, w, c]`` over the same image of ``below``."""
     rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
     return grid(np.concatenate(rows), columns=SIDE)
 
@@ -130,7 +128,7 @@ def write(path: Path, image: Image.Image) -> None:
 
 
 def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
-    """Write ``neighbours.png`` to ``folder``: each sample ``[n, h, w, c]`` over its nearest training example."""
+    """Write ``neighbours.png``: each of the samples ``[n, h, w, c]`` over its nearest training example."""
     write(folder / "neighbours.png", pairs(samples, neighbours))
 
 

@@ -90,13 +90,13 @@ def _part(name: str) -> str:
 
 
 def _block(name: str, value: Any) -> str:
-    """A script element with ``value`` as JSON, in which ``<`` is escaped so that no text can end the element."""
+    """A script element with ``value`` as JSON; ``<`` is escaped, so that no text can end the element."""
     text = json.dumps(files.jsonable(value), separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
-    """The runs in a directory by their names: relative paths in it, or whole paths with several directories."""
+    """The runs in a directory by name: relative paths in it, or whole paths with several directories."""
     paths = run_directory.runs(directory)
     if several or paths == [directory]:
         return {str(path): path for path in paths}
@@ -162,7 +162,7 @@ def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
-    """The training time in seconds over all starts of the run; for a running run, until its last log record."""
+    """Seconds of training over all starts of the run; for a running run, until its last log record."""
     before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
     last = _number(facts.get("seconds"))
     if facts.get("status") == "running":
@@ -173,7 +173,7 @@ def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:
-    """Sentences on the state of the run, such as its divergence, which the report displays above the metrics."""
+    """Sentences about the run, such as its divergence, which the report displays above the metrics."""
     notes = []
     if "diverged_at" in facts:
         part = facts.get("diverged_in")
@@ -215,7 +215,7 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
-    """Key, default and value of each option that differs from its default; None if the run does not store them."""
+    """Key, default and value of the options that differ from the default; None if they are not stored."""
     if not isinstance(stored, list):
         return None
     rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in stored if isinstance(one, dict)]
@@ -312,7 +312,7 @@ def _evenly(items: list[Any], most: int) -> list[Any]:
 
 
 def _picture(path: Path) -> dict[str, Any] | None:
-    """A PNG image as a data URI with its width and height; None if the file is no PNG image or is too large."""
+    """A PNG image as a data URI, with width and height; None if the file is no PNG image or is too large."""
     try:
         linked = path.is_symlink() or path.parent.is_symlink()  # a link may point outside the run's directory
         if linked or not path.is_file() or path.stat().st_size > _LARGEST:

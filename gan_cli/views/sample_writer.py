@@ -15,11 +15,11 @@ from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
 from gan_cli.storage import metrics_log
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import pictures
+from gan_cli.views import POINTS, SIDE, pictures
 
 
 class SampleWriter:
-    """Draws the real data once and samples of fixed latents repeatedly, and writes the pictures in the background.
+    """Draws the real data once and samples of fixed latents repeatedly, in the background.
 
     For a game without samples but with a known equilibrium, it draws the logged trajectory of the players.
 
@@ -48,11 +48,11 @@ class SampleWriter:
         self._augment = jax.jit(augment) if augment and experiment.config.get("augment") else None
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
-            n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
+            n = max(SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else POINTS
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def samples(self, state: TrainState) -> jax.Array | None:
-        """The samples of the fixed latents, or None where the game has no samples. Does not wait for the device."""
+        """The samples of the fixed latents, or None without samples. Does not wait for the device."""
         return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
@@ -73,7 +73,7 @@ class SampleWriter:
             job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last)
         self._pending.append((self.last, job))
         if self._augment is not None and samples is not None and self._data is not None:
-            n = min(pictures.SIDE**2 // 2 if self._data.spec.is_image else pictures.POINTS, self._data.size)
+            n = min(SIDE**2 // 2 if self._data.spec.is_image else POINTS, self._data.size)
             both = np.concatenate([self._data.spread(n), np.asarray(samples[:n])])
             key = jax.random.fold_in(jax.random.key(self._seed), step)
             seen = self._augment(both, state.net_state, key, step)
@@ -103,17 +103,17 @@ class SampleWriter:
 
 
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
-    """Draw images as a grid; or draw points over the real points, and write the points to an ``.npz`` file too."""
+    """Draw a grid of images; or draw points over real points, and write them to an ``.npz`` file too."""
     if data.spec.is_image:
-        pictures.write(path, pictures.grid(samples[: pictures.SIDE**2]))
+        pictures.write(path, pictures.grid(samples[: SIDE**2]))
     else:
-        real = data.take(np.arange(min(pictures.POINTS, data.size)))["examples"]
+        real = data.take(np.arange(min(POINTS, data.size)))["examples"]
         pictures.write(path, pictures.scatter(samples, real))
         pictures.write_points(path.with_suffix(".npz"), samples)
 
 
 def draw_seen(seen: np.ndarray, path: Path) -> None:
-    """Draw the augmented examples that the discriminator receives: the first half is real, the second generated."""
+    """Draw augmented examples that the discriminator receives: half real and half generated."""
     path.parent.mkdir(exist_ok=True)
     half = len(seen) // 2
     image = seen.ndim == 4
@@ -128,7 +128,7 @@ def draw_trajectory(run: Path, path: Path) -> None:
 
 def draw_real(data: Dataset, path: Path) -> None:
     """Draw examples from all over the data set in the same form as samples."""
-    examples = data.spread(pictures.SIDE**2 if data.spec.is_image else pictures.POINTS)
+    examples = data.spread(SIDE**2 if data.spec.is_image else POINTS)
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))
     else:
