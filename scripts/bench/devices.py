@@ -102,7 +102,7 @@ def _size(kind: str, shape: str) -> int:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    table = Table("case", "devices", "processes", "ms/step", "of one", "sums/step", "kB/step")
+    table = Table("case", "devices", "processes", "ms/step", "relative", "sums/step", "kB/step")
     for row in rows:
         one = next(r["milliseconds"] for r in rows if r["case"] == row["case"])
         ms = row["milliseconds"]

@@ -301,9 +301,8 @@ class Peer:
         """Update each player once, and return the losses of the discriminator and the generator."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.bfloat16):
             fake = self.run_generator(z)
-            if hasattr(
-                self.discriminator, "power"
-            ):  # one pass over both batches, for one power iteration per update
+            # With spectral norm, one pass over both batches, so that each update makes one power iteration.
+            if hasattr(self.discriminator, "power"):
                 self._power(True)
                 real_logits, fake_logits = self.run_discriminator(torch.cat([real, fake.detach()])).chunk(2)
                 self._power(False)
