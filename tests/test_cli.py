@@ -306,10 +306,10 @@ def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
     again = gan_train(*sweep, "resume=auto")
     assert again.returncode == 0, again.stdout + again.stderr
     assert [(place / "run.json").stat().st_mtime_ns for place in (places[0], places[2])] == before
-    assert again.stdout.count("finished before") == 2
+    assert again.stdout.count("already finished") == 2
     assert json.loads((places[1] / "run.json").read_text())["status"] == "finished"
     longer = gan_train(*sweep, "resume=auto", "train.steps=80")
-    assert longer.returncode == 0 and "finished before" not in longer.stdout
+    assert longer.returncode == 0 and "already finished" not in longer.stdout
     assert {json.loads((place / "run.json").read_text())["step"] for place in places} == {80}
     told = (tmp_path / "multirun/sweep/sweep.json").read_text()
     assert gan_train(*sweep[:-1], "resume=auto", "optim=sgd,sdg").returncode == 2

@@ -177,7 +177,7 @@ def test_resume_with_a_diverged_member():
 @pytest.mark.parametrize(
     ("asked", "match"),
     [
-        ("{optim.lrr:[1,2]}", "optim.lrr is no option.*optim.lr"),
+        ("{optim.lrr:[1,2]}", "no option optim.lrr.*optim.lr"),
         ("{optim.lr:[]}", "list of numbers"),
         ("{optim.lr:3}", "list of numbers"),
         ("{optim.lr:[1,-2]}", "optim.lr=-2.*greater than 0"),

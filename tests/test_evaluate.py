@@ -251,8 +251,8 @@ WRONG = [
     (["one.npz", *AGAINST], "cannot be read"),
     (["run"], "no checkpoint"),
     (["changed"], "another architecture"),
-    (["x.npz", "--watch"], "takes one run"),
-    (["x.npz", *AGAINST, "--metrics=none"], "none is no metric"),
+    (["x.npz", "--watch"], "Name a single run"),
+    (["x.npz", *AGAINST, "--metrics=none"], "needs a metric other than none"),
     (["empty.npz", *AGAINST], "neither images nor points"),
 ]
 

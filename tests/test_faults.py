@@ -251,6 +251,6 @@ def test_a_sweep_with_a_tenth_of_its_jobs_killed_finishes_the_others(figure):
     assert [i for i, job in enumerate(jobs) if job["status"] != "finished"] == [4, 11]
     assert said.count("killed by signal 9") >= 2
     again = call(*sweep, "resume=auto")
-    assert again.returncode == 0 and again.stdout.count("finished before") == 18
+    assert again.returncode == 0 and again.stdout.count("already finished") == 18
     assert {job["status"] for job in json.loads(Path("multirun/sweep/sweep.json").read_text())} == {"finished"}
     figure("Sweep of 20 jobs, 2 of them killed", "18 finish, 2 are reported, exit 1; resume=auto trains only the 2")

@@ -124,7 +124,7 @@ def test_every_run_gets_a_report(case, tmp_path):
     found = data(report.write(folder))
     assert found["alone"] and len(found["curves"]) == (0 if case == "bare" else 5)
     if case == "diverged":
-        assert found["runs"][0]["notes"] == ["Diverged: from step 7 on the generator's loss is not finite."]
+        assert found["runs"][0]["notes"] == ["Diverged at step 7: the generator's loss is not finite."]
     assert ("running" in " ".join(found["runs"][0]["notes"])) == (case in ("running", "half a line"))
 
 
@@ -183,7 +183,7 @@ def test_command(tmp_path, capsys, monkeypatch):
         (["empty"], "empty: the directory contains no run (there is no run.json)."),
         (["broken"], "broken: run.json cannot be read"),
         (["a", "empty"], "empty: the directory contains no run"),
-        (["a", "a"], "--out FILE: say where the report of several directories is to be."),
+        (["a", "a"], "--out: a report of several directories needs a path."),
         (["a", "--out", "empty"], "empty: cannot be written."),
         (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written."),
     ],
@@ -409,7 +409,7 @@ def test_scatter_and_overlay(page, sweep):
 
     places = centres()
     assert len(places) == 11 and len({round(x) for x, _ in places}) == 3  # the diverged run has no figure
-    assert "1 without this figure" in first.text
+    assert "Runs without this metric: 1." in first.text
     page.choose("across", "seed")
     assert "eval/fid by seed" in first.text
     assert len({round(x) for x, _ in centres()}) == 11

@@ -125,21 +125,21 @@ def test_export_runs_without_this_package(runs, kind):
 
 
 WRONG = [
-    (["--class=3"], "knows no classes"),
+    (["--class=3"], "is not conditional"),
     (["--num=0"], "at least 1"),
     (["--truncation=0"], "greater than 0"),
     (["--step=5"], "Choose from the steps 4, 8"),
     (["--best"], "there is no checkpoint"),
     (["--out=x.jpg"], "must end in"),
-    (["--out=x.gif", "--draw=sefa"], "a walk is a .gif"),
-    (["--out=x.npz", "--draw=sefa"], "drawn into a .png"),
-    (["--draw=classes"], "knows no classes"),
+    (["--out=x.gif", "--draw=sefa"], "a walk needs a .gif file"),
+    (["--out=x.npz", "--draw=sefa"], "with the ending .png"),
+    (["--draw=classes"], "is not conditional"),
     (["--latents=none.npy"], "cannot be read"),
     (["--latents=l.npy"], "[n, 4] are needed"),
     (["--out=file/x.png"], "cannot be written"),
     (["--export=file"], "cannot be written"),
-    (["--export=e", "--num=3"], "leave out --num"),
-    (["--draw=classes", "--class=3"], "leave out --class 3"),
+    (["--export=e", "--num=3"], "Leave out --num"),
+    (["--draw=classes", "--class=3"], "Leave out --class 3"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""``gan-eval``: evaluate the samples of runs, or of any other program."""
+"""``gan-eval``: evaluates the samples of runs, or of any other program."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from gan_cli.data.dataset import Dataset
     from gan_cli.trained.evaluation import CheckpointEvaluator
 
-_POLL = 5.0  # seconds between looks at a run that is being watched
-_ACROSS = 4  # runs side by side in the table; more are one below the other
+_POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
+_ACROSS = 4  # the table has a column for each run; with more runs than this, it has a row for each run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-eval", lambda: _main(options))
 
@@ -31,23 +31,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-eval",
-        description="Judge the samples of runs against the data that they were trained on; or of any origin, "
-        "an image folder or an .npz with an array `samples` ([n, h, w, c] in 0..255), against --reference.",
+        description="Evaluate the samples of runs against their training data. Also evaluates samples of other "
+        "programs, from an image folder, a zip file of images, or an .npz file with an array `samples` "
+        "([n, h, w, c] in 0..255), against --reference.",
     )
     add = parser.add_argument
-    add("subjects", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, an image folder or zip, or an .npz")
-    add("--metrics", metavar="A,B,...", help="files of the group metric; without, all that apply")
-    add("--features", default="auto", metavar="NAME", help="auto, classifier, inception, pixels or random")
-    add("--weights", metavar="FILE", help="the Inception network's, for --features inception")
-    add("--num", type=int, default=10_000, metavar="N", help="samples of each (default: 10,000)")
-    add("--seed", type=int, default=0, metavar="S", help="of the latents and of what metrics draw (default: 0)")
-    add("--reference", metavar="PATH", help="an image folder, an .npz, or a file of the group dataset")
-    add("--json", type=Path, metavar="FILE", help="write the figures there: a list of one object a run")
-    add("--raw", action="store_true", help="the generator as trained, not its moving average")
-    add("--best", action="store_true", help="the checkpoint with the best figure, not the newest")
-    add("--step", type=int, metavar="N", help="the checkpoint of this step")
-    add("--watch", action="store_true", help="judge each new checkpoint of a run that trains, and keep the best")
-    add("--modules", default="", metavar="A,B,...", help="modules of your own that a run's configuration names")
+    add(
+        "subjects",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="the directory of a run, a sweep or an ensemble; or an image folder, a zip file or an .npz file",
+    )
+    add(
+        "--metrics",
+        metavar="A,B,...",
+        help="the metrics to compute, separated by commas: names of files in configs/metric (default: all metrics "
+        "that the data and the features allow)",
+    )
+    add(
+        "--features",
+        default="auto",
+        metavar="NAME",
+        help="the feature space of the metrics: classifier, inception, pixels, random, or auto, which selects "
+        "classifier for images and pixels for points (default: auto)",
+    )
+    add(
+        "--weights",
+        metavar="FILE",
+        help="the file with the weights of the Inception network; required for --features inception",
+    )
+    add(
+        "--num",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="the number of samples to evaluate for each RUN; a folder or file with fewer samples is evaluated "
+        "completely (default: 10,000)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="the seed of the latents and of the metrics' random choices, from 0 to 2^32 - 1 (default: 0)",
+    )
+    add(
+        "--reference",
+        metavar="PATH",
+        help="the data to compare with: an image folder, a zip file, an .npz file, or the name of a file in "
+        "configs/dataset (default: the data on which the run was trained)",
+    )
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the results to this file, as a JSON list with one object for each RUN (default: no file)",
+    )
+    add(
+        "--raw",
+        action="store_true",
+        help="evaluate the generator's parameters as trained (default: their moving average)",
+    )
+    add(
+        "--best",
+        action="store_true",
+        help="evaluate the checkpoint with the best value of the run's objective (default: the newest checkpoint)",
+    )
+    add(
+        "--step",
+        type=int,
+        metavar="N",
+        help="evaluate the checkpoint of this step (default: the newest checkpoint)",
+    )
+    add(
+        "--watch",
+        action="store_true",
+        help="evaluate each new checkpoint of a single run until the run ends, and keep a copy of the best "
+        "checkpoint if the run does not evaluate itself (default: off)",
+    )
+    add(
+        "--modules",
+        default="",
+        metavar="A,B,...",
+        help="your own Python modules that the configuration of a run names, separated by commas (default: none)",
+    )
     return parser
 
 
@@ -58,39 +126,43 @@ def _main(options: argparse.Namespace) -> int:
         raise UserError(f"--seed {options.seed}: must be from 0 to 2^32 - 1.")
     chosen = options.best or options.step is not None
     if options.best and options.step is not None:
-        raise UserError("--best and --step: choose one.")
+        raise UserError("--best and --step: these options exclude each other. Choose one of them.")
     runs = [run for subject in options.subjects for run in _expand(subject)]
     if options.watch and (len(runs) != 1 or not run_directory.holds_run(runs[0]) or chosen or options.json):
-        raise UserError("--watch: takes one run, judges each of its checkpoints, and notes the figures there.")
+        raise UserError(
+            "--watch: evaluates all checkpoints of one run, and writes the results to its directory. "
+            "Name a single run, and leave out --best, --step and --json."
+        )
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
     evaluator = _checkpoint_evaluator(options)
     if options.watch:
         return _watch(runs[0], evaluator)
-    runs.sort(key=run_directory.holds_run, reverse=True)  # other examples may be judged against a run's data
-    found, wrong = [], []
+    # Runs come first, because samples of other programs may be compared with the training data of a run.
+    runs.sort(key=run_directory.holds_run, reverse=True)
+    results, errors = [], []
     for run in runs:
         try:
-            own = run_directory.holds_run(run)
-            found.append(
-                evaluator.run(run, best=options.best, step=options.step) if own else evaluator.examples(run)
-            )
-        except UserError as error:  # of several, the others are judged all the same
-            wrong.append(error)
-    if found:
-        _print(found)
+            if run_directory.holds_run(run):
+                results.append(evaluator.run(run, best=options.best, step=options.step))
+            else:
+                results.append(evaluator.examples(run))
+        except UserError as error:  # the other runs are evaluated nevertheless
+            errors.append(error)
+    if results:
+        _print(results)
         if options.json:
-            files.write_json(options.json, found)
-    if wrong:
-        raise UserError("\n".join(map(str, wrong)))
+            files.write_json(options.json, results)
+    if errors:
+        raise UserError("\n".join(map(str, errors)))
     return 0
 
 
 def _expand(path: Path) -> list[Path]:
-    """A run, or the runs of a sweep or ensemble; anything else stands for itself."""
+    """The runs in the directory of a run, a sweep or an ensemble; ``path`` itself if it contains no run."""
     if not path.exists():
-        raise UserError(f"{path}: there is no such run, folder or file.")
+        raise UserError(f"{path}: there is no such run, folder or file. Check the path.")
     try:
         return run_directory.runs(path)
     except UserError:
@@ -98,10 +170,13 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
-    asked = options.metrics or ",".join(_every_metric())
-    if "none" in asked.split(","):
-        raise UserError(f"--metrics {asked}: none is no metric here.")
-    overrides = [f"metric=[{asked}]", f"features={options.features}"]
+    metrics_option = options.metrics or ",".join(_every_metric())
+    if "none" in metrics_option.split(","):
+        raise UserError(
+            f"--metrics {metrics_option}: gan-eval needs a metric other than none. "
+            f"Choose from: {', '.join(_every_metric())}."
+        )
+    overrides = [f"metric=[{metrics_option}]", f"features={options.features}"]
     if options.weights:
         overrides.append(f"features.weights='{options.weights}'")
     config = _composed(overrides)
@@ -131,17 +206,17 @@ def _every_metric() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and name != "none.yaml")
 
 
-def _reference(named: str) -> Dataset:
-    """The data at a path, or those that a file of the group ``dataset`` describes."""
+def _reference(name: str) -> Dataset:
+    """The data at a path, or the data that a file in ``configs/dataset`` describes."""
     from gan_cli.config.build import dataset
     from gan_cli.data.external import external_samples
 
-    if Path(named).exists() or len(Path(named).parts) > 1 or Path(named).suffix:
-        return external_samples(Path(named))
-    found = dataset(_composed([f"dataset={named}"]))
-    if found is None:
-        raise UserError(f"--reference {named}: has no data.")
-    return found
+    if Path(name).exists() or len(Path(name).parts) > 1 or Path(name).suffix:
+        return external_samples(Path(name))
+    data = dataset(_composed([f"dataset={name}"]))
+    if data is None:
+        raise UserError(f"--reference {name}: has no data. Choose a data set, an image folder or an .npz file.")
+    return data
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:
@@ -152,7 +227,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def _watch(run: Path, evaluator: CheckpointEvaluator) -> int:
-    """Evaluate each checkpoint of a run as it appears, until the run is over."""
+    """Evaluate each new checkpoint of a run until the run ends."""
     while True:
         over = not run_directory.in_training(run)
         new = list(map(_say, evaluator.watch(run)))
@@ -162,36 +237,37 @@ def _watch(run: Path, evaluator: CheckpointEvaluator) -> int:
             time.sleep(_POLL)
 
 
-def _say(found: dict[str, Any]) -> None:
-    figures = "  ".join(f"{name} {_told(value)}" for name, value in found["metrics"].items())
-    print(f"step {found['step']}  {figures}", flush=True)
+def _say(result: dict[str, Any]) -> None:
+    figures = "  ".join(f"{name} {_formatted(value)}" for name, value in result["metrics"].items())
+    print(f"step {result['step']}  {figures}", flush=True)
 
 
-def _print(found: list[dict[str, Any]]) -> None:
-    """A table: figures down, runs across; the other way round where there are many runs."""
+def _print(results: list[dict[str, Any]]) -> None:
+    """Print a table with a row for each metric and a column for each run; transposed for many runs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    names = list(dict.fromkeys(name for one in found for name in one["metrics"]))
-    rows = [["", *(one["run"] for one in found)]]
-    rows += [[name, *(_told(one["metrics"].get(name)) for one in found)] for name in names]
-    if len(found) > _ACROSS:
+    names = list(dict.fromkeys(name for result in results for name in result["metrics"]))
+    rows = [["", *(result["run"] for result in results)]]
+    rows += [[name, *(_formatted(result["metrics"].get(name)) for result in results)] for name in names]
+    if len(results) > _ACROSS:
         rows = [list(row) for row in zip(*rows, strict=True)]
     table = Table(*map(escape, rows[0]))
     for row in rows[1:]:
         table.add_row(*map(escape, row))
-    # Wide enough for whole figures where the output is a file.
+    # Without a terminal, the table is wide enough to contain all figures unabridged.
     console = Console() if sys.stdout.isatty() else Console(width=max(120, 16 * len(rows[0])))
     console.print(table)
     terms = (
-        f"{one['samples']:,} samples, seed {one['seed']}, in {one['features']}, against {one['reference']}"
-        for one in found
+        f"{result['samples']:,} samples, seed {result['seed']}, in {result['features']}, "
+        f"against {result['reference']}"
+        for result in results
     )
     print("\n".join(dict.fromkeys(terms)))
 
 
-def _told(value: float | None) -> str:
+def _formatted(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 

@@ -1,7 +1,7 @@
-"""The default launcher of sweeps: a child process a job, ``hydra.launcher.n_jobs`` at a time.
+"""The default launcher of sweeps: one child process for each job, ``hydra.launcher.n_jobs`` at a time.
 
-One job that raises, exits, diverges or is killed by the system costs only itself. Hydra's basic launcher runs
-jobs in its own process: there, an exit or a kill takes the rest of the sweep along.
+A job that raises, exits, diverges or is killed by the system does not affect the other jobs. Hydra's basic launcher
+runs the jobs in its own process, so that an exit or a kill ends the whole sweep.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gan_cli.cli.sweep import Job, Sweep
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
-# What belongs to the sweep as a whole; all other settings of Hydra go on to the jobs.
+# Hydra's settings of the sweep as a whole. The launcher passes all other settings of Hydra to the jobs.
 _SWEEP_ONLY = (
     "hydra.mode",
     "hydra.sweep",
@@ -35,31 +35,37 @@ _SWEEP_ONLY = (
     "hydra/sweeper",
     "hydra.sweeper",
 )
-_POLL = 0.1  # seconds between looks at the processes
-_TELL = 1.0  # and between drawings of the table
-_MEMORY = 0.9  # the share of a GPU's memory that the jobs on it are given together
+_POLL = 0.1  # seconds between checks of the processes
+_TELL = 1.0  # seconds between updates of the table
+_MEMORY = 0.9  # the fraction of a GPU's memory that all jobs on this GPU may use together
 
 
 class ProcessLauncher(Launcher):
-    """Runs the jobs of a sweep, each as ``gan-train`` in a process of its own.
+    """Runs each job of a sweep as ``gan-train`` in a separate process.
 
     Args:
-        n_jobs: how many at a time. They share the machine's cores and GPUs evenly: a job has one GPU, or, where
-            there are more jobs than GPUs, a part of one's memory.
+        n_jobs: the number of jobs that run at the same time. They share the machine's cores and GPUs evenly: each
+            job has one GPU, or a part of the memory of one GPU if there are more jobs than GPUs.
     """
 
-    # This process's sweep, of which a sweeper gives one batch of jobs after the other.
+    # The sweep of this process. The sweeper calls ``launch`` for each batch of its jobs.
     sweep: ClassVar[Sweep | None] = None
 
     def __init__(self, n_jobs: int = 1):
         self._slots = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take the sweep's configuration from Hydra.
+
+        Raises:
+            UserError: ``n_jobs`` is no integer of at least 1.
+        """
         if not isinstance(self._slots, int) or self._slots < 1:
-            raise UserError(f"hydra.launcher.n_jobs={self._slots}: must be a whole number of at least 1.")
+            raise UserError(f"hydra.launcher.n_jobs={self._slots}: must be an integer of at least 1.")
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs to their ends, and return the objective of each."""
         if ProcessLauncher.sweep is None:
             ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
         sweep = ProcessLauncher.sweep
@@ -69,21 +75,23 @@ class ProcessLauncher(Launcher):
             batch.append(sweep.job(initial_job_idx + i, list(overrides), Path(config.hydra.sweep.dir)))
         sweep.begin(batch)
         self._run(sweep, [job for job in batch if job.exit_status is None])
-        # A failed job is told of in the table and in the exit status of the sweep. An exception here would
-        # make the sweeper leave out the batches that follow.
+        # The table and the exit status of the sweep report failed jobs. An exception here would make the sweeper
+        # skip the remaining batches.
         return [
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job.objective)
             for job in batch
         ]
 
     def _run(self, sweep: Sweep, batch: Sequence[Job]) -> None:
-        """Run all of these jobs to their ends.
+        """Run these jobs until all have ended.
 
         Raises:
-            SweepStopped: a stop signal came; the jobs that were running got it too and have ended, no others began.
+            SweepStopped: the process received a stop signal. It has passed the signal to the running jobs, which
+                have ended, and has started no further jobs.
         """
-        waiting, running = list(batch), {}  # type: list[Job], dict[int, tuple[Job, subprocess.Popen]]
-        told = 0.0
+        waiting = list(batch)
+        running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
+        updated = 0.0
         with StopSignal() as stop:
             while (waiting and not stop.received) or running:
                 for slot in range(self._slots):
@@ -99,7 +107,7 @@ class ProcessLauncher(Launcher):
                             process.send_signal(stop.received)
                         for _, process in running.values():
                             process.wait()
-                except KeyboardInterrupt:  # a second one: at once
+                except KeyboardInterrupt:  # a second SIGINT terminates the jobs at once
                     for _, process in running.values():
                         process.terminate()
                         process.wait()
@@ -109,13 +117,13 @@ class ProcessLauncher(Launcher):
                         del running[slot]
                         sweep.say(f"job {job.number}: {job.status}{job.complaint()}")
                         sweep.write()
-                if time.monotonic() - told > _TELL:
-                    told = time.monotonic()
+                if time.monotonic() - updated > _TELL:
+                    updated = time.monotonic()
                     sweep.tell()
         if stop.received:
             raise SweepStopped(stop.received)
 
-    def _start(self, job: Job, slot: int) -> subprocess.Popen:
+    def _start(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
         hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
         command = [sys.executable, "-m", "gan_cli.cli.train", *job.overrides, *hydra]
         command += [f"hydra.run.dir='{job.directory}'", f"hydra.job.num={job.number}"]
@@ -123,7 +131,8 @@ class ProcessLauncher(Launcher):
         job.directory.mkdir(parents=True, exist_ok=True)
         job.started = True
         with job.output.open("ab") as output:
-            # In a session of its own, so that the terminal's SIGINT reaches it once, from here, and it can save.
+            # The job has a session of its own, so that the terminal's SIGINT does not reach it directly. It
+            # receives the signal once, from this launcher, and can save.
             process = subprocess.Popen(
                 command,
                 env=environment | _part_of_the_gpus(slot, self._slots),
@@ -136,29 +145,32 @@ class ProcessLauncher(Launcher):
 
 
 class SweepStopped(BaseException):
-    """A signal stopped the sweep; its jobs have saved and ended. Not an Exception: no sweeper should catch it."""
+    """A signal stopped the sweep, and its jobs have saved and ended.
+
+    It derives from BaseException, so that sweepers, which catch Exception, do not catch it.
+    """
 
 
 def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
-    """What the environment of a job in this slot says of the GPU that it may use."""
+    """The environment variables that assign a GPU, or a part of its memory, to the job in this slot."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [name for name in visible.split(",") if name] if visible is not None else _gpus()
     if slots == 1 or not gpus:
         return {}
-    found = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
-    together = len(range(slot % len(gpus), slots, len(gpus)))
-    if together > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
-        found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_MEMORY / together:.3f}"
-    return found
+    variables = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
+    sharing = len(range(slot % len(gpus), slots, len(gpus)))
+    if sharing > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_MEMORY / sharing:.3f}"
+    return variables
 
 
 def _gpus() -> list[str]:
-    """The numbers of this machine's NVIDIA GPUs. (Asking JAX would start it in the launcher as well.)"""
+    """The numbers of this machine's NVIDIA GPUs, found without JAX, which would occupy the GPUs."""
     return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _give_cores(process: int, slot: int, slots: int) -> None:
-    """Let a process run on its part of the cores only: XLA makes a thread for each that it may use."""
+    """Restrict a process to its part of the cores, because XLA creates a thread for each core."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if 1 < slots <= len(cores):
@@ -166,10 +178,11 @@ def _give_cores(process: int, slot: int, slots: int) -> None:
 
 
 def register() -> None:
-    """Make the launcher known to Hydra, which takes plugins whose module is in ``hydra_plugins`` only.
+    """Register the launcher with Hydra, which accepts only plugins whose module is in ``hydra_plugins``.
 
-    The class has such a name while it is registered. Nothing is installed there, so no other Hydra program sees it,
-    and a pickle of Hydra's state, as submitit makes, names the module where the class really is.
+    The class has a module name of this form only during its registration. The package installs no module in
+    ``hydra_plugins``, so that other Hydra programs do not load the launcher. Pickles of Hydra's state, which
+    submitit writes, contain the real module of the class.
     """
     own = ProcessLauncher.__module__
     ProcessLauncher.__module__ = "hydra_plugins.gan_cli"

@@ -1,4 +1,4 @@
-"""``gan-report``: a run, or several beside each other, as one HTML file."""
+"""``gan-report``: writes a run, or a comparison of several runs, as one HTML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gan_cli.views import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-report", lambda: _main(options))
 
@@ -22,20 +22,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-report",
-        description="Write a run, or the runs of a sweep or an ensemble beside each other, as one HTML file with "
-        "curves, pictures and configuration, that opens without a network.",
+        description="Write one HTML file with the curves, pictures and configuration of a run, or with a "
+        "comparison of the runs of a sweep, an ensemble or several directories. A browser opens the file without a "
+        "network.",
     )
-    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run, a sweep or an ensemble")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="without, report.html in the directory")
+    parser.add_argument(
+        "directories",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="the directory of a run, a sweep or an ensemble; several directories are compared in one report",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to write the report; required for several directories (default: report.html in DIR)",
+    )
     return parser
 
 
 def _main(options: argparse.Namespace) -> int:
     directories = options.directories
-    for one in directories:
-        run_directory.runs(one)
+    for directory in directories:
+        run_directory.runs(directory)  # raises if the directory contains no run
     if len(directories) > 1 and not options.out:
-        raise UserError("--out FILE: say where the report of several directories is to be.")
+        raise UserError("--out: a report of several directories needs a path. Name a file, e.g. --out report.html.")
     out = options.out or directories[0] / "report.html"
     check_target(out)
     print(report.compare(directories, out))

@@ -1,9 +1,9 @@
-"""Where a run starts from: a new directory, or one that holds a run to go on with."""
+"""Resuming a run: reads its stored configuration and merges the options that may change."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from gan_cli.storage.run_directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """What a run's directory tells of it, as data: nothing in it is composed or executed.
+    """The contents of ``run.json`` in a run's directory, as data: nothing in it is composed or executed.
 
     Raises:
-        UserError: the directory is missing, or holds no run.
+        UserError: the directory does not exist, or contains no run.
     """
     try:
         return facts(directory)
@@ -27,20 +27,23 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def merge(
-    stored: dict[str, Any], composed: dict[str, Any], overrides: Sequence[Override], is_group: Any
+    stored: dict[str, Any],
+    composed: dict[str, Any],
+    overrides: Sequence[Override],
+    is_group: Callable[[Override], bool],
 ) -> dict[str, Any]:
-    """The stored configuration, with what the command line may change taken from ``composed``.
+    """The stored configuration of a run, updated with the options that a resumed run may change.
 
     Args:
-        stored: what the run's directory holds.
-        composed: today's configuration, composed with the command line's overrides.
-        overrides: those overrides.
-        is_group: whether an override chooses a file of a group.
+        stored: the configuration from the run's directory.
+        composed: the configuration that the current YAML files and the command line give.
+        overrides: the overrides on the command line.
+        is_group: returns whether an override chooses a file of a group.
 
     Raises:
-        UserError: an override would change the run's past.
+        UserError: an override changes an option that must stay as in the stored configuration.
     """
-    merged = json.loads(json.dumps(stored))
+    merged: dict[str, Any] = json.loads(json.dumps(stored))
     past, now = identity.determining(stored), identity.determining(composed)
     for override in overrides:
         key = override.key_or_group
@@ -50,7 +53,7 @@ def merge(
         if identity.is_free(key) or (group and identity.is_free(group)):
             _copy(composed, merged, group or key)
         else:
-            # An experiment sets values anywhere; what it says of the past must be what it was.
+            # An experiment file sets options of all groups, so all fixed options are compared for it.
             under = "" if key == "experiment" else group or key
             _compare(past, now, under, override)
             if group is not None or key == "experiment":
@@ -64,14 +67,16 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
     def under(key: str) -> bool:
         return not prefix or key == prefix or key.startswith(f"{prefix}.")
 
-    # Where a value hangs on the number of steps (decay_steps), the first start has fixed it.
+    # decay_steps depends on train.steps by default, and the first start of the run fixed its value.
     for key in sorted(filter(under, past.keys() | now.keys())):
         if key.endswith("decay_steps") and now.get(key) is None:
             continue
         if past.get(key) != now.get(key):
             raise UserError(
-                f"{override.input_line}: {key} was {past.get(key, 'not set')}, which a resumed run cannot change.\n"
-                f"What can: {', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
+                f"{override.input_line}: the run was started with {key}={past.get(key, '(not set)')}, "
+                "which a resumed run cannot change. Leave out this override, or start a new run.\n"
+                "A resumed run can change: "
+                f"{', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
 
 
@@ -80,5 +85,5 @@ def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
     for part in path:
         source, target = source.get(part, {}), target.setdefault(part, {})
     if last not in source:
-        raise UserError(f"{key}: cannot be taken away from a run that is resumed.")
+        raise UserError(f"{key}: a resumed run cannot remove an option. Leave out this override.")
     target[last] = source[last]

@@ -1,26 +1,28 @@
-"""``gan-sample``: what a trained generator makes, as pictures, arrays or a program of its own."""
+"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_cli.cli.shell import check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.views import DRAWINGS
+from gan_cli.views import DRAWINGS, POINTS, SIDE
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.sampling import Sampler
     from gan_cli.views.drawings import LatentRequest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-sample", lambda: _main(options))
 
@@ -28,31 +30,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-sample",
-        description="Sample the generator of a run, by its averaged weights. Sample i of a seed is the "
-        "same however many are asked for.",
+        description="Draw samples from the generator of a run, with the moving average of its parameters. "
+        "Sample i of a seed is the same for every --num.",
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the directory of a run, or of a member of an ensemble")
-    add("--num", type=int, metavar="N", help="how many samples, or rows of a drawing (default: a picture full)")
-    add("--seed", type=int, default=0, metavar="S", help="of the latents (default: 0)")
-    add("--class", type=int, dest="label", metavar="K", help="the class to draw, of a conditional run")
-    add("--out", type=Path, default=Path("samples.png"), metavar="FILE|DIR",
-        help=".png: one picture; .npz: the array `samples`; .gif: a walk; else a folder of PNG files "
-        "(default: samples.png)")  # fmt: skip
-    add("--draw", choices=DRAWINGS, metavar="WHAT",
-        help=f"what the picture shows: {', '.join(DRAWINGS)} (default: grid, of a .gif walk)")  # fmt: skip
-    add("--latents", type=Path, metavar="FILE", help="an .npy, or an .npz with `latents`, [n, latent_dim]")
+    add(
+        "--num",
+        type=int,
+        metavar="N",
+        help=f"the number of samples; with --draw, of rows, columns or walks (default: {SIDE**2} images or "
+        f"{POINTS:,} points; all rows of --latents; {SIDE} rows or columns, 16 walks)",
+    )
+    add("--seed", type=int, default=0, metavar="S", help="the seed of the latents, from 0 to 2^32 - 1 (default: 0)")
+    add(
+        "--class",
+        type=int,
+        dest="label",
+        metavar="K",
+        help="the class of all samples of a conditional run, counted from 0 (default: all classes in turn)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("samples.png"),
+        metavar="FILE|DIR",
+        help="where to write: a .png file with one picture, an .npz file with the array `samples`, a .gif file "
+        "with a walk through latent space, or a folder of PNG files (default: samples.png)",
+    )
+    add(
+        "--draw",
+        choices=DRAWINGS,
+        metavar="DRAWING",
+        help=f"the content of the picture: {', '.join(DRAWINGS)} (default: grid; walk for a .gif file)",
+    )
+    add(
+        "--latents",
+        type=Path,
+        metavar="FILE",
+        help="use these latents: an .npy file, or an .npz file with an array `latents`, of shape [n, latent_dim] "
+        "(default: random latents)",
+    )
     add(
         "--truncation",
         type=float,
         metavar="T",
-        help="draw latents anew whose values are not all within T of 0",
+        help="draw each value of the latents from a normal distribution truncated to [-T, T] (default: no limit)",
     )
-    add("--raw", action="store_true", help="the generator as trained, not its moving average")
-    add("--best", action="store_true", help="the checkpoint with the best figure, not the newest")
-    add("--step", type=int, metavar="N", help="the checkpoint of this step")
-    add("--export", type=Path, metavar="DIR", help="write the generator as StableHLO and safetensors instead")
-    add("--modules", default="", metavar="A,B,...", help="modules of your own that a run's configuration names")
+    add(
+        "--raw",
+        action="store_true",
+        help="use the generator's parameters as trained (default: their moving average)",
+    )
+    add(
+        "--best",
+        action="store_true",
+        help="use the checkpoint with the best value of the run's objective (default: the newest checkpoint)",
+    )
+    add("--step", type=int, metavar="N", help="use the checkpoint of this step (default: the newest checkpoint)")
+    add(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="write the generator to this folder as StableHLO and safetensors, and draw no samples (default: off)",
+    )
+    add(
+        "--modules",
+        default="",
+        metavar="A,B,...",
+        help="your own Python modules that the configuration of a run names, separated by commas (default: none)",
+    )
     return parser
 
 
@@ -75,18 +122,18 @@ def _main(options: argparse.Namespace) -> int:
             print(path)
         return 0
     sampler = Sampler(run.experiment.game)
-    asked = _asked(options, sampler)
+    request = _request(options, sampler)
     suffix = options.out.suffix
     if suffix == ".npz" or suffix == "":
-        told = _arrays(options, run, sampler, asked)
+        content = _arrays(options, run, sampler, request)
     else:
-        told = _picture(options, run, sampler, asked)
-    print(f"{told} of step {run.step}: {options.out}")
+        content = _picture(options, run, sampler, request)
+    print(f"{content} of step {run.step}: {options.out}")
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what no run could make right, before one is loaded."""
+    """Check the options that are wrong for every run, before the run is loaded."""
     if options.num is not None and options.num < 1:
         raise UserError(f"--num {options.num}: must be at least 1.")
     if not 0 <= options.seed < 2**32:
@@ -94,9 +141,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.truncation is not None and not options.truncation > 0:
         raise UserError(f"--truncation {options.truncation}: must be greater than 0.")
     if options.truncation is not None and options.latents is not None:
-        raise UserError("--truncation: is of latents that are drawn here; leave out --latents.")
+        raise UserError("--truncation: applies to random latents only. Leave out --latents or --truncation.")
     if options.best and options.step is not None:
-        raise UserError("--best and --step: choose one.")
+        raise UserError("--best and --step: these options exclude each other. Choose one of them.")
     if options.export:
         drawn = {
             "--draw": options.draw,
@@ -106,65 +153,79 @@ def _check(options: argparse.Namespace) -> None:
         }
         for name, value in (drawn | {"--truncation": options.truncation}).items():
             if value is not None:
-                raise UserError(f"--export {options.export}: draws nothing; leave out {name}.")
+                raise UserError(f"--export {options.export}: draws no samples. Leave out {name}.")
         check_target(options.export / "generator.json")
         return
     if options.draw == "classes" and options.label is not None:
-        raise UserError(f"--draw classes: draws them all; leave out --class {options.label}.")
+        raise UserError(f"--draw classes: draws all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", ""):
         raise UserError(f"--out {options.out}: must end in .png, .npz or .gif, or name a folder.")
     if options.draw not in (None, "grid") and suffix in (".npz", ""):
-        raise UserError(f"--draw {options.draw}: is drawn into a {'.gif' if options.draw == 'walk' else '.png'}.")
+        needed = ".gif" if options.draw == "walk" else ".png"
+        raise UserError(f"--draw {options.draw}: needs --out with the ending {needed}.")
     if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):
-        raise UserError(f"--out {options.out}: a walk is a .gif, everything else that is drawn a .png.")
+        raise UserError(f"--out {options.out}: a walk needs a .gif file, and every other drawing a .png file.")
     if suffix == "" and options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out}: is a file, not a folder.")
+        raise UserError(f"--out {options.out}: is a file. Name a folder, or a .png, .npz or .gif file.")
     check_target(options.out if suffix else options.out / "0.png")
 
 
-def _asked(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
+def _request(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
+    """The latents and labels that the options request, checked against the game of the run."""
     from gan_cli.views.drawings import LatentRequest
 
     classes = sampler.game.classes
     if options.label is not None and classes is None:
-        raise UserError(f"--class {options.label}: this run knows no classes; model.conditional=projection does.")
+        raise UserError(
+            f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional run, "
+            "e.g. with model.conditional=projection."
+        )
     if options.label is not None and classes is not None and not 0 <= options.label < classes:
-        raise UserError(f"--class {options.label}: there are classes 0 to {classes - 1}.")
+        raise UserError(
+            f"--class {options.label}: this run has the classes 0 to {classes - 1}. Choose one of them."
+        )
     latents = None if options.latents is None else _latents(options.latents, sampler.game.latent_dim)
     return LatentRequest(options.seed, options.num, options.label, options.truncation, latents)
 
 
-def _latents(path: Path, dim: int) -> Any:
+def _latents(path: Path, dim: int) -> np.ndarray:
+    """The latents ``[n, dim]`` in a file."""
     import numpy as np
 
     try:
         arrays = files.read_arrays(path)
         latents = np.asarray(arrays["latents" if "latents" in arrays else ""], np.float32)
     except KeyError as error:
-        raise UserError(f"--latents {path}: holds no array `latents`.") from error
+        raise UserError(
+            f"--latents {path}: contains no array `latents`. Save the latents under this name, or as an .npy file."
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"--latents {path}: cannot be read ({error}).") from error
     if latents.ndim != 2 or latents.shape[1] != dim or not len(latents) or not np.isfinite(latents).all():
-        raise UserError(f"--latents {path}: is {latents.shape}, and finite numbers [n, {dim}] are needed.")
+        shape = list(latents.shape)
+        raise UserError(f"--latents {path}: has the shape {shape}, and finite numbers [n, {dim}] are needed.")
     return latents
 
 
-def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> str:
-    """Write samples as one array, or as a folder of pictures; says what."""
+def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
+    """Write samples as one array or as a folder of pictures, and return a description of the content."""
     import numpy as np
 
     from gan_cli.views import pictures
 
-    n = asked.number(pictures.SIDE**2)
-    latents, labels = asked.draw(sampler, n)
+    n = request.number(SIDE**2)
+    latents, labels = request.draw(sampler, n)
     if options.out.suffix == ".npz":
         samples = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
         arrays = {"samples": samples, "latents": latents} | ({} if labels is None else {"labels": labels})
         files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
         return f"{n:,} samples {samples.shape[1:]} {samples.dtype}"
     if not sampler.spec.is_image:
-        raise UserError(f"--out {options.out}: points are no pictures: --out FILE.npz, or FILE.png.")
+        raise UserError(
+            f"--out {options.out}: the samples of this run are points, which cannot be written as a folder of "
+            "pictures. Use --out FILE.npz for an array, or --out FILE.png for a scatter plot."
+        )
     from PIL import Image
 
     number, digits = 0, max(len(str(n - 1)), 5)
@@ -176,26 +237,29 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, ask
     return f"{n:,} pictures"
 
 
-def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> str:
-    """Draw what was asked for; says what."""
+def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
+    """Draw and write a picture or an animation, and return a description of the content."""
     from gan_cli.views import drawings, pictures
 
-    what = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
+    name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
     if not sampler.spec.is_image:
-        if what != "grid":
-            raise UserError(f"--draw {what}: is of images, and this run makes points.")
+        if name != "grid":
+            raise UserError(
+                f"--draw {name}: needs images, and the samples of this run are points. "
+                "Leave out --draw and use --out FILE.png."
+            )
         import numpy as np
 
-        latents, labels = asked.draw(sampler, asked.number(pictures.POINTS))
+        latents, labels = request.draw(sampler, request.number(POINTS))
         points = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
         pictures.write(options.out, pictures.scatter(points, points))
         return "points"
-    drawn = drawings.draw(what, run, sampler, asked)
-    if isinstance(drawn, list):
-        files.write_bytes(options.out, pictures.animate(drawn))
-        return what
-    pictures.write(options.out, drawn)
-    return what
+    drawing = drawings.draw(name, run, sampler, request)
+    if isinstance(drawing, list):
+        files.write_bytes(options.out, pictures.animate(drawing))
+        return name
+    pictures.write(options.out, drawing)
+    return name
 
 
 if __name__ == "__main__":

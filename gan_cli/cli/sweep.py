@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a sweep: a table while they run, ``sweep.json`` and ``sweep.csv`` beside them."""
+"""The jobs of a sweep: their status, the table on the terminal, ``sweep.json`` and ``sweep.csv``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class Job:
     """One job of a sweep.
 
     Attributes:
-        overrides: what its command line says beside what all jobs' do.
-        exit_status: of its process, negative for a signal that killed it; None while there is none.
+        number: the number of the job in the sweep.
+        overrides: the overrides that belong to this job.
+        directory: the directory of the job's run.
+        exit_status: the exit status of its process, negative if a signal killed it; None until it ends.
+        started: whether its process has started.
     """
 
     number: int
@@ -38,6 +41,7 @@ class Job:
 
     @property
     def status(self) -> str:
+        """The status in words: waiting, running, finished, refused (wrong input), failed, ..."""
         if self.exit_status is None:
             return "running" if self.started else "waiting"
         if self.exit_status < 0:
@@ -46,67 +50,79 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its ``run.json`` states."""
+        """The contents of its ``run.json``; empty where it cannot be read."""
         return facts_or_empty(self.directory)
 
     @property
     def objective(self) -> float | None:
+        """The best value of its objective so far, or None without an evaluation."""
         return _objective(self.facts)
 
     @property
     def output(self) -> Path:
-        """What its process printed."""
+        """The path of the file with the output of its process."""
         return self.directory / "output.txt"
 
     def record(self) -> dict[str, Any]:
-        """Its line of ``sweep.json``."""
-        told = self.facts
+        """The entry of the job in ``sweep.json``."""
+        facts = self.facts
         return {
             "job": self.number,
             "overrides": self.overrides,
             "status": self.status,
             "dir": str(self.directory),
-            "objective": _objective(told),
-            "final": told.get("final", {}),
+            "objective": _objective(facts),
+            "final": facts.get("final", {}),
         }
 
     def complaint(self) -> str:
-        """The last thing that a process printed which did not end well."""
+        """The error message that the process printed; empty if it has not ended or has finished."""
         if self.exit_status in (0, None):
             return ""
         try:
             lines = [line for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             return ""
-        told = next((i for i, line in enumerate(lines) if line.startswith("gan-train: ")), len(lines) - 1)
-        return "".join(f"\n  {line}" for line in lines[told:][:5])
+        first = next((i for i, line in enumerate(lines) if line.startswith("gan-train: ")), len(lines) - 1)
+        return "".join(f"\n  {line}" for line in lines[first:][:5])
 
 
 class Sweep:
-    """The jobs of a sweep in its directory, of all batches that a sweeper has given so far."""
+    """The jobs that a sweeper has submitted so far, and the records in the sweep's directory.
+
+    Args:
+        directory: the directory of the sweep.
+
+    Attributes:
+        jobs: the jobs in the order of their submission.
+    """
 
     def __init__(self, directory: Path):
-        self.directory, self.jobs = directory, []  # type: Path, list[Job]
+        self.directory = directory
+        self.jobs: list[Job] = []
         self._before = _read(directory / "sweep.json")
         self._live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
 
     @classmethod
     def of_directory(cls, directory: Path) -> Sweep:
-        """The jobs that another launcher has run, as their directories tell."""
+        """The sweep of another launcher, reconstructed from the directories of its jobs."""
         sweep = cls(directory)
         places = (path for path in directory.glob("*") if path.name.isdecimal() and holds_run(path))
         for place in sorted(places, key=lambda path: int(path.name)):
             job = Job(int(place.name), [], place, started=True)
-            told = job.facts
-            job.overrides = [o for o in told.get("command", ())[1:] if not o.startswith(("hydra", "resume="))]
-            job.exit_status = {name: status for status, name in _STATUS.items()}.get(told.get("status", ""))
+            facts = job.facts
+            job.overrides = [o for o in facts.get("command", ())[1:] if not o.startswith(("hydra", "resume="))]
+            job.exit_status = {name: status for status, name in _STATUS.items()}.get(facts.get("status", ""))
             sweep.jobs.append(job)
         return sweep
 
     def job(self, number: int, overrides: list[str], folder: Path) -> Job:
-        """A job under this number, or, where an earlier start had another there, under the next that is free.
+        """Add a job with this number, or the next free number if an earlier start used it for another job.
 
-        A grid gives the same jobs the same numbers again; a search asks for others.
+        A grid search gives the same jobs the same numbers at every start. An adaptive search submits other jobs.
+
+        Args:
+            folder: the folder that contains the directories of the jobs.
         """
         taken = {job.number for job in self.jobs}
         while number in taken or _past(self._before.get(number, {}).get("overrides", overrides)) != _past(
@@ -118,36 +134,36 @@ class Sweep:
         return job
 
     def begin(self, batch: Sequence[Job]) -> None:
-        """Take note of jobs to come; what an earlier start of this sweep has finished is finished."""
+        """Record the jobs of a batch, and mark the jobs that an earlier start of this sweep has finished."""
         for job in batch:
             before = self._before.get(job.number, {})
-            same = _asked(before.get("overrides", ())) == _asked(job.overrides)
+            same = _without_resume(before.get("overrides", ())) == _without_resume(job.overrides)
             if same and before.get("status") == "finished" and holds_run(job.directory):
                 job.exit_status = 0
-                self.say(f"job {job.number}: finished before")
+                self.say(f"job {job.number}: already finished")
         self.write()
 
     def say(self, line: str) -> None:
-        """A line of what has happened, where no table is shown meanwhile."""
+        """Print a line, if the output is no terminal and therefore shows no table."""
         if not self._live:
             print(line, flush=True)
 
     def tell(self) -> None:
-        """Show where the jobs are."""
+        """Update the table on the terminal."""
         if self._live:
             if not self._live.is_started:
                 self._live.start()
             self._live.update(sweep_table.table(self.jobs), refresh=True)
 
     def write(self) -> None:
-        """``sweep.json`` and ``sweep.csv``, whole at any moment."""
-        found = self._before | {job.number: job.record() for job in self.jobs}
-        records = [found[number] for number in sorted(found)]
+        """Write ``sweep.json`` and ``sweep.csv``; an interrupted write leaves no partial file."""
+        by_number = self._before | {job.number: job.record() for job in self.jobs}
+        records = [by_number[number] for number in sorted(by_number)]
         files.write_json(self.directory / "sweep.json", records)
         files.write_bytes(self.directory / "sweep.csv", sweep_table.csv_text(records).encode())
 
     def end(self) -> None:
-        """Leave the table behind."""
+        """Print the final table, and on a terminal the error messages of the jobs."""
         if self._live and self._live.is_started:
             self._live.update(sweep_table.table(self.jobs), refresh=True)
             self._live.stop()
@@ -155,16 +171,16 @@ class Sweep:
                 if complaint := job.complaint():
                     print(f"job {job.number}: {job.status}{complaint}")
         elif self.jobs:
-            # Wide enough for whole paths where the output is a file.
+            # Without a terminal, the table is wide enough to contain whole paths.
             Console(width=160).print(sweep_table.table(self.jobs))
 
 
 @contextlib.contextmanager
 def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
-    """Within it, the records of a sweep that another launcher runs follow what its jobs' directories tell.
+    """Update the records of another launcher's sweep from its jobs' directories, as a context manager.
 
     Args:
-        every: so many seconds.
+        every: the time between updates, in seconds.
     """
     over = threading.Event()
 
@@ -184,24 +200,27 @@ def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
 
 
 def _objective(facts: dict[str, Any]) -> float | None:
-    return (facts.get("objective") or {}).get("value")
+    value: float | None = (facts.get("objective") or {}).get("value")
+    return value
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
-    """What an earlier start has noted, by number."""
+    """The entries of the ``sweep.json`` of an earlier start, by the number of the job."""
     try:
-        found = files.read_json(path)
+        entries = files.read_json(path)
         return {
-            one["job"]: one for one in found if isinstance(one["overrides"], list) and isinstance(one["job"], int)
+            entry["job"]: entry
+            for entry in entries
+            if isinstance(entry["overrides"], list) and isinstance(entry["job"], int)
         }
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
-def _asked(overrides: Sequence[str]) -> set[str]:
+def _without_resume(overrides: Sequence[str]) -> set[str]:
     return set(overrides) - {"resume=auto"}
 
 
 def _past(overrides: Sequence[str]) -> set[str]:
-    """Those that may not change when a run goes on."""
+    """The overrides of options that a resumed run cannot change."""
     return {override for override in overrides if not is_free(override.lstrip("+~").split("=")[0])}

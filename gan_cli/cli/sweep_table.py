@@ -1,4 +1,4 @@
-"""The table of a sweep: on the terminal while it runs, and as ``sweep.csv``."""
+"""The table of a sweep, for the terminal and for ``sweep.csv``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def table(jobs: Sequence[Job]) -> Table:
-    """What sets each job apart, its status, newest figures and directory."""
+    """A table with one row for each job: its distinct overrides, status, newest figures and directory."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    shown = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
+    rows = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
     for job in jobs:
-        shown.add_row(
+        rows.add_row(
             str(job.number),
             escape(" ".join(override for override in job.overrides if override not in common)),
             job.status,
             "\n".join(_figures(job)),
             str(job.directory),
         )
-    return shown
+    return rows
 
 
 def _figures(job: Job) -> list[str]:
@@ -36,23 +36,25 @@ def _figures(job: Job) -> list[str]:
         return []
     facts = job.facts
     final = metrics_log.last(job.directory) if job.exit_status is None else facts.get("final", {})
-    told = [f"step {final['step']:,}"] if "step" in final else []
-    told += [f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None]
-    told += [
+    lines = [f"step {final['step']:,}"] if "step" in final else []
+    lines += [
+        f"{name} {value:.4g}" for name, value in final.items() if name.endswith("/loss") and value is not None
+    ]
+    lines += [
         f"{name} {final[name]:.4g}" for name in ("distance", "modes", "quality") if final.get(name) is not None
     ]
     if objective := facts.get("objective"):
-        told.append(f"best {objective['name']} {objective['value']:.4g}")
-    return told
+        lines.append(f"best {objective['name']} {objective['value']:.4g}")
+    return lines
 
 
 def csv_text(records: Sequence[dict[str, Any]]) -> str:
-    """A line a job: what was varied and each final figure in a column of its own."""
+    """The text of ``sweep.csv``: a line for each job, a column for each varied option and final figure."""
     lines = []
     for record in records:
         varied = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)
-        apart = {key: record[key] for key in ("status", "dir", "objective")}
-        lines.append({"job": record["job"]} | varied | apart | record["final"])
+        outcome = {key: record[key] for key in ("status", "dir", "objective")}
+        lines.append({"job": record["job"]} | varied | outcome | record["final"])
     columns = dict.fromkeys(column for line in lines for column in line)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The one place where a checked configuration becomes objects, which from then on do not change."""
+"""Builds the objects of an experiment from a checked configuration; this happens nowhere else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
+from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.features import Extractor
@@ -31,55 +33,61 @@ from gan_cli.types import Game, Spec, Strategy
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that a run needs.
+    """The objects that a run consists of.
 
     Attributes:
         config: the checked configuration.
-        setup: what the compiled steps are made of.
-        dataset: the training data, or None where the game takes none.
-        train: how long to train and how often to report.
-        loggers: by name, ``(directory, records) -> Logger``.
-        metrics: by name, what samples are evaluated with.
-        features: ``(dataset) -> Extractor``: the features that they are evaluated in.
-        ensemble: the members that are trained at once, or None for a single run.
+        setup: the game, the strategy and the optimisers.
+        dataset: the training data, or None if the game uses no data or the data were not loaded.
+        train: the options of the group ``train``.
+        loggers: by name, a function ``(directory, records) -> Logger`` that opens the logger of a run.
+        metrics: the metrics of the samples, by name.
+        features: ``(dataset) -> Extractor``: makes the feature extractor for the metrics.
+        ensemble: the members that are trained together, or None for a single run.
     """
 
     config: dict[str, Any]
     setup: TrainSetup
     dataset: Dataset | None
     train: Train
-    loggers: dict[str, Any]
+    loggers: dict[str, Callable[[Path, list[Record]], Logger]]
     metrics: dict[str, Metric]
     features: Callable[[Dataset], Extractor]
     ensemble: Ensemble | None = None
 
     @property
     def game(self) -> Game:
+        """The game of the setup."""
         return self.setup.game
 
     @property
     def strategy(self) -> Strategy:
+        """The strategy of the setup."""
         return self.setup.strategy
 
     @property
-    def optimisers(self) -> dict[str, Any]:
+    def optimisers(self) -> dict[str, Optimiser]:
+        """The optimisers of the setup, by player."""
         return self.setup.optimisers
 
     @property
     def seed(self) -> int:
-        return self.setup.seed
+        """The seed of the run."""
+        seed: int = self.setup.seed  # in an experiment, the seed is not traced
+        return seed
 
     @property
     def fingerprint(self) -> str:
+        """The fingerprint of the configuration (``gan_cli.config.identity.fingerprint``)."""
         return identity.fingerprint(self.config)
 
     @functools.cached_property
     def devices(self) -> Devices:
-        """Those that the run computes on."""
+        """The devices on which the run computes."""
         return Devices(self.train.devices)
 
     def compile(self) -> CompiledSteps:
-        """The compiled steps, of all members where this is an ensemble."""
+        """The compiled steps of the run, or of all members of an ensemble."""
         options, many = self.train, self.ensemble
         length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
         if many is None:
@@ -93,10 +101,10 @@ class Experiment:
 
 
 def experiment(overrides: Sequence[str] = ()) -> Experiment:
-    """The objects that a command line describes, checked and built, nothing trained.
+    """Compose, check and build the experiment that command-line overrides describe.
 
     Raises:
-        UserError: wrong input.
+        UserError: an override is wrong.
     """
     from gan_cli.config import compose
 
@@ -107,13 +115,14 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 
 
 def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
-    """The objects that a checked configuration describes, the data set loaded. Compiles nothing.
+    """Build the experiment that a checked configuration describes, and load its data. Compiles nothing.
 
     Args:
-        spec: of the data, where that is known and the data themselves are not needed: then none are loaded.
+        spec: the shape, range and classes of the examples, if they are known and the data are not needed. The
+            function then loads no data. None loads the data.
 
     Raises:
-        UserError: options that contradict each other or the data, or a data set that cannot be had.
+        UserError: options contradict each other or the data, or the data set is not available.
     """
     filled = check.from_environment(config)
     data = dataset(config) if spec is None else None
@@ -122,7 +131,8 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
     if data and data.size < whole.train.batch_size:
         raise UserError(
-            f"train.batch_size={whole.train.batch_size}: larger than the data set, which has {data.size} examples."
+            f"train.batch_size={whole.train.batch_size}: is larger than the data set, which has {data.size} "
+            "examples. Choose a smaller train.batch_size."
         )
     pack = whole.game.pack
     if whole.train.batch_size % pack:
@@ -132,25 +142,33 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     if data and whole.train.batch_size % (number := len(whole.devices)):
         raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
     if whole.metrics and not whole.game.samples:
-        raise UserError(f"metric={list(whole.metrics)}: this game draws no samples: metric=none.")
+        raise UserError(f"metric={list(whole.metrics)}: this game has no samples to evaluate. Choose metric=none.")
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
-    """The metrics of a checked configuration by name, and what makes the features that they are computed in."""
+    """The metrics of a checked configuration by name, and the function that makes their feature extractor."""
     filled = check.from_environment(config)
     return _make(filled["metric"]) or {}, _make(filled["features"])
 
 
 def dataset(config: dict[str, Any]) -> Dataset | None:
-    """The data set of a checked configuration."""
+    """The data set of a checked configuration, or None if it has none."""
     return _make(check.from_environment(config)["dataset"]) or None
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
-    """Game, strategy and optimisers of a configuration; its numbers may be traced ones."""
+    """Build the game, the strategy and the optimisers.
+
+    Args:
+        filled: a checked configuration with environment variables filled in. Its numbers may be traced.
+        spec: the shape, range and classes of the examples, or None without data.
+
+    Raises:
+        UserError: an option names no player, or an object refuses its options.
+    """
     needs = options_of(filled["game"]["_target_"], filled["modules"]).positional
     available = {
         "spec": spec,
@@ -167,12 +185,14 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     for player in named:
         if player not in game.players:
             near = nearest(player, game.players)
-            raise UserError(f"optim.{player}: no such player or option.{near} Players: {', '.join(game.players)}.")
+            raise UserError(
+                f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
+            )
     strategy = _make(filled["strategy"])(game)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
-            # Schedules are given in steps; a player with several updates a step counts that many times faster.
+            # The user gives the lengths of schedules in steps, and an optimiser counts its player's updates.
             node[length] = node[length] * strategy.updates[player]
     optimisers = {player: _optimiser(_make(node, f"optim, of the {player}")) for player, node in optim.items()}
     strategy.check(optimisers)
@@ -180,14 +200,18 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
 
 
 def _optimiser(made: Any) -> Optimiser:
-    """An optimiser of this package; or any other of Optax, of which nothing more is known."""
+    """An optimiser of this package as it is; an Optax transformation as an optimiser without declarations."""
     return made if isinstance(made, Optimiser) else Optimiser(made.init, made.update)
 
 
 def _make(node: Any, label: str = "") -> Any:
-    """What a checked node of ``_target_`` and options describes, nested ones first.
+    """The object that a checked node of ``_target_`` and options describes. Nested nodes are built first.
 
-    Not Hydra's ``instantiate``, which accepts no traced number, and would act on more than was checked.
+    Hydra's ``instantiate`` is not suitable: it accepts no traced numbers, and interprets keys that ``check`` does
+    not check. The result has no static type, because it depends on the configuration.
+
+    Args:
+        label: the beginning of the error message; empty for the name of the target.
 
     Raises:
         UserError: the target refuses its options.
@@ -212,11 +236,12 @@ def _make(node: Any, label: str = "") -> Any:
 
 
 def _check_eigenvalues(whole: Experiment) -> None:
-    """Refuse more than there is memory for."""
+    """Raise a UserError if the eigenvalues of the Jacobian need more memory than the machine has."""
     params = jax.eval_shape(lambda: init_state(whole.setup)).params
     needed = bytes_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
     if needed > available_memory():
         raise UserError(
-            f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB where there are "
-            f"{available_memory() / 2**30:.0f}; a few, e.g. 4, say what the game does."
+            f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB of memory, and "
+            f"{available_memory() / 2**30:.0f} GiB are available. Choose a smaller number: a few eigenvalues, "
+            "e.g. 4, show whether the game converges."
         )

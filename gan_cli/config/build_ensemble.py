@@ -1,4 +1,4 @@
-"""Builds the members of an ensemble, and checks that one program can train them all."""
+"""Builds the members of an ensemble, and checks that one compiled program can train them all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gan_cli.data.capacity import available_memory
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError
 from gan_cli.storage import dotted
-from gan_cli.types import Batch, Spec
+from gan_cli.types import Batch, Spec, Tree
 
 if TYPE_CHECKING:
     from gan_cli.config.build import Experiment
@@ -29,13 +29,13 @@ BuildSetup = Callable[[dict[str, Any], Spec | None], TrainSetup]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several runs that differ in a few numbers, trained by one program.
+    """Several runs that differ in a few numbers, and that one compiled program trains together.
 
     Attributes:
-        members: each as the run that it replaces.
-        overrides: the values that set each apart, by dotted key.
-        varied: the same by key, arrays ``[members]``: the program's arguments.
-        make: what the program is made of, given one member's values, which may be traced.
+        members: for each member, the experiment of the equivalent single run.
+        overrides: for each member, the values of the varied options, by dotted key.
+        varied: the values of each varied option as an array ``[members]``: the arguments of the program.
+        make: builds the setup of a member from its values, which may be traced.
     """
 
     members: tuple[Experiment, ...]
@@ -47,16 +47,16 @@ class Ensemble:
 def build_ensemble(
     whole: Experiment, filled: dict[str, Any], spec: Spec | None, build_setup: BuildSetup
 ) -> Ensemble | None:
-    """The members of ``train.ensemble``, or None of a single run.
+    """Build the members of ``train.ensemble``; None for a single run.
 
     Args:
         whole: the experiment whose options the members share.
-        filled: its configuration, with environment variables filled in.
-        spec: of the data.
-        build_setup: from a configuration, whose numbers may be traced.
+        filled: the configuration of ``whole``, with environment variables filled in.
+        spec: the shape, range and classes of the examples, or None without data.
+        build_setup: builds a setup from a configuration, whose numbers may be traced.
 
     Raises:
-        UserError: the members do not fit in memory, or differ in an option that decides what is compiled.
+        UserError: the members do not fit in memory, or they differ in an option that changes the compiled program.
     """
     found = members(whole.config)
     if not found:
@@ -90,28 +90,32 @@ def _stacked(key: str, values: list[Any]) -> np.ndarray:
 
 
 def _check_memory(whole: Experiment, members: int) -> None:
-    """Refuse an ensemble whose states alone, with their gradients and one copy, would not fit."""
+    """Raise a UserError if the members' states, gradients and one copy of the states exceed the memory."""
     state = jax.eval_shape(lambda: init_state(whole.setup))
     needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     if needed > available_memory():
         raise UserError(
-            f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB where there are "
-            f"{available_memory() / 2**30:.0f}: fewer members, a smaller model, or --multirun."
+            f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB of memory, and "
+            f"{available_memory() / 2**30:.0f} GiB are available. Choose fewer members or a smaller model, or "
+            "train the members one after the other with --multirun."
         )
 
 
 def _check_variable(
     make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, np.ndarray], whole: Experiment
 ) -> None:
-    """Refuse options whose value decides what is compiled: they cannot be an argument of one program."""
+    """Raise a UserError if the program cannot take a varied option as an argument.
+
+    A step is traced abstractly with each option as an argument. Tracing fails if Python code needs its value.
+    """
     data, size = whole.dataset, whole.train.batch_size
-    batch: Any = None
+    batch: Batch | None = None
     if data is not None:
         labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
         batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
     for key, values in varied.items():
 
-        def one_step(value: Any, key: str = key) -> Any:
+        def one_step(value: jax.Array, key: str = key) -> Tree:
             parts = make({key: value})
             state = init_state(parts)
             return parts.step(state, [batch] * parts.strategy.batches, jax.random.key(0))
@@ -120,6 +124,6 @@ def _check_variable(
             jax.eval_shape(one_step, jnp.asarray(values[0]))
         except jax.errors.JAXTypeError:
             raise UserError(
-                f"train.ensemble: {key} decides what is compiled, so that its values need a program each: "
-                f"--multirun {key}={','.join(map(str, values.tolist()))}"
+                f"train.ensemble: {key} changes the compiled program, so each value needs a program of its own. "
+                f"Use --multirun {key}={','.join(map(str, values.tolist()))} instead."
             ) from None

@@ -1,4 +1,4 @@
-"""The members of ``train.ensemble``: which configurations one program trains."""
+"""The members of ``train.ensemble``: the configurations that one compiled program trains together."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ from typing import Any
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 
-# What an ensemble's members may differ in: numbers that the compiled program can take as arguments.
+# Groups with options in which the members may differ, apart from the seed. The options must be numbers, because the
+# compiled program takes them as arguments.
 _VARIED = ("optim", "penalty", "loss", "strategy")
 
 
 def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The members of ``train.ensemble``, none where there is none: its overrides and its configuration.
+    """The overrides and the configuration of each member of ``train.ensemble``; empty without an ensemble.
 
     Raises:
-        UserError: a name that is no option, or none that may vary, or values that are not a list of numbers.
+        UserError: a key is no option or an option that cannot vary, or its values are no list of numbers.
     """
     asked = config["train"]["ensemble"]
     if asked is None:
         return []
     if asked == {}:
-        raise UserError("train.ensemble={}: name what to vary, e.g. {seed:[1,2]}, or a number of seeds.")
+        raise UserError(
+            "train.ensemble={}: is empty. Give a number of seeds, or options to vary, e.g. {seed:[1,2]}."
+        )
     if isinstance(asked, int):
         asked = {"seed": [config["seed"] + i for i in range(asked)]}
     known = {key for key, _ in leaves(config) if not key.startswith("train.ensemble")}
     for key, values in asked.items():
         path = key.split(".")
-        # A player's own option may be one that it shares so far: optim.discriminator.lr.
+        # An option of one player (optim.discriminator.lr) may override an option of all players (optim.lr).
         of_player = len(path) == 3 and path[0] == "optim" and f"optim.{path[2]}" in known
         if key not in known and not of_player:
-            raise UserError(f"train.ensemble: {key} is no option of this configuration.{nearest(key, known)}")
+            raise UserError(f"train.ensemble: this configuration has no option {key}.{nearest(key, known)}")
         if key != "seed" and key.split(".")[0] not in _VARIED:
-            raise UserError(f"train.ensemble: {key} cannot vary; seed and numbers of {', '.join(_VARIED)} can.")
+            raise UserError(
+                f"train.ensemble: {key} cannot vary within an ensemble. Only the seed and numbers of these groups "
+                f"can: {', '.join(_VARIED)}. Use --multirun to vary {key}."
+            )
         if not isinstance(values, list) or not values or not all(type(v) in (int, float) for v in values):
             raise UserError(f"train.ensemble: {key} needs a list of numbers, e.g. {{{key}:[1,2]}}.")
     found = []

@@ -1,4 +1,8 @@
-"""What identifies a run: the options that determine its past, and their fingerprint."""
+"""The identity of a run: the options that a resumed run cannot change, and their fingerprint.
+
+An option is free if a resumed run may change it (``gan_cli.config.schema.FREE``). All other options determine the
+steps that the run has made.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +17,39 @@ from gan_cli.storage.dotted import leaves
 
 
 def determining(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that determine a run's past, flat, by dotted key, with option names where there are targets."""
+    """The options that are not free, by dotted key, with option names instead of targets."""
     return {key: value for key, value in leaves(encode(config)) if not is_free(key)}
 
 
 def free_leaves(config: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of ``config`` that may differ when a run is resumed."""
+    """The dotted keys of the free options of ``config``."""
     return [key for key, _ in leaves(config) if is_free(key)]
 
 
 def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options of ``config`` that are not as in ``default``: ``key``, ``default`` (or None) and ``value``."""
-    usual = dict(leaves(encode(default)))
-    apart = [
+    """The options that differ from ``default``: records of ``key``, ``default`` and ``value``.
+
+    The default is None for an option that ``default`` does not have.
+    """
+    defaults = dict(leaves(encode(default)))
+    different = [
         (key, value)
         for key, value in leaves(encode(config))
-        if not key.endswith("._partial_") and (key not in usual or usual[key] != value)
+        if not key.endswith("._partial_") and (key not in defaults or defaults[key] != value)
     ]
-    return [{"key": key, "default": usual.get(key), "value": value} for key, value in apart]
+    return [{"key": key, "default": defaults.get(key), "value": value} for key, value in different]
 
 
 def is_free(key: str, free: Collection[str] = FREE) -> bool:
-    """Whether ``key`` (or its group) may differ when a run is resumed."""
-    return any(key == one or key.startswith(f"{one}.") for one in free)
+    """Whether the option ``key``, or a group that contains it, is in ``free``."""
+    return any(key == name or key.startswith(f"{name}.") for name in free)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """A SHA-256 of the options that determine a run's past."""
+    """The SHA-256 hash of the options that are not free."""
     return digest(determining(config))
 
 
 def digest(options: Mapping[str, Any]) -> str:
-    """A SHA-256 of flat options, whatever their order."""
+    """The SHA-256 hash of options by dotted key; it does not depend on their order."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

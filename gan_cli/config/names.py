@@ -1,8 +1,9 @@
-"""Option names in place of Python paths: what a run's directory stores of a configuration.
+"""Translates a configuration between Python paths and the option names that a run's directory stores.
 
-A composed node names the function that it configures (``_target_: gan_cli.losses.hinge``). Functions move; the
-names that users type do not. A stored node therefore names its YAML file (``_choice_: hinge``), and the file of
-today says which function that is. Nodes that no shipped file describes, such as a user's own, keep their path.
+A node of a composed configuration contains the Python path of a function (``_target_: gan_cli.losses.hinge``).
+Paths may change between versions, and the names that users type do not change. A stored node therefore contains the
+name of its YAML file (``_choice_: hinge``), and the file of the current version gives the path of the function.
+Nodes without a shipped file, such as nodes for a user's function, keep their path.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SPECIAL = ("_target_", "_partial_")
 
 @functools.cache
 def _files(group: str) -> dict[str, dict[str, Any]]:
-    """The shipped YAML files of a group by name, not composed."""
+    """The contents of the shipped YAML files of a group, by name, without composition."""
     folder = resources.files("gan_cli.configs").joinpath(group)
     found = {}
     for entry in folder.iterdir() if folder.is_dir() else ():
@@ -34,9 +35,11 @@ def _files(group: str) -> dict[str, dict[str, Any]]:
 
 
 def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The nodes that may stand at a place of a group, with their files' names: a file's node there, or its root.
+    """The names of a group's files, each with the node that it describes at ``path`` in the group.
 
-    ``model.generator`` is the node ``generator`` of a file of ``model``; ``optim.discriminator`` is all of one.
+    The node is the file's node at ``path`` if there is one, and otherwise the whole file. For example, a file of
+    ``model`` describes ``model.generator`` with its node ``generator``, and a file of ``optim`` describes
+    ``optim.discriminator`` as a whole.
     """
     for name, file in _files(group).items():
         inner: Any = file
@@ -48,7 +51,7 @@ def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[st
 
 
 def encode(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` with option names where it has targets of this package."""
+    """A configuration with option names instead of the targets that shipped files describe."""
     return {key: _encode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 
 
@@ -65,21 +68,21 @@ def _encode(node: Any, group: str, path: tuple[str, ...]) -> Any:
 
 
 def _name(node: Mapping[str, Any], group: str, path: tuple[str, ...]) -> str | None:
-    """The file that describes a node; of several with its target, the one that has most of its values."""
+    """The name of the file that describes a node; of several files with its target, the closest in values."""
     values = dict(leaves(node))
-    found = [
+    matches = [
         (sum(values.get(key) == value for key, value in leaves(described)), name)
         for name, described in _described(group, path)
         if described["_target_"] == node.get("_target_")
     ]
-    return max(found, key=lambda one: one[0])[1] if found else None
+    return max(matches, key=lambda match: match[0])[1] if matches else None
 
 
 def decode(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``encode``, by the files of today.
+    """The inverse of ``encode``, with the targets of the current version's files.
 
     Raises:
-        UserError: an option is named that this version does not have.
+        UserError: the current version has no option of a stored name.
     """
     return {key: _decode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 

@@ -1,8 +1,8 @@
-"""Configurations from run directories, of this version of the program and of earlier ones.
+"""Reads configurations from run directories of this version and of earlier versions of the program.
 
-``run.json`` states its format. Format 1 stores option names; format 0 (it states none) stored Python paths, which
-``_named`` translates. Options that an older run lacks take their defaults, which reproduce what it did: see
-``gan_cli.config.schema`` and the signatures of what is configured.
+``run.json`` contains the number of its format. Format 1 stores option names. Format 0, which has no number, stores
+Python paths, which ``_named`` translates. An option that an older run lacks takes the default of its signature (or
+of ``gan_cli.config.schema``), which reproduces the behaviour of the program without the option.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from gan_cli.config import check, identity, names
 from gan_cli.config.schema import FREE, GROUP_MODULES, GROUPS
 from gan_cli.storage.dotted import CHOICE, leaves, put
 
-# What determined a run's past in each format. Where FREE changes, today's becomes that of the format so far.
+# The free options of each format. A change of FREE needs a new format, and copies the old value here.
 _FREE = {0: FREE, 1: FREE}
-# Format 0: names that are not the last part of the path, which is the name of all other targets.
+# Format 0: the names of targets whose name is not the last part of the path.
 _RENAMED = {
     "gan_cli.games.gan.GAN": "gan",
     "gan_cli.games.known.Quadratic": "quadratic",
     "gan_cli.metrics.modes.known_modes": "modes",
     "gan_cli.logger.csv_table": "csv",
 }
-# Groups that runs of format 0 may lack.
+# Groups that runs of format 0 may lack, and their values in such runs.
 _LACKED = {"penalty": {}, "augment": {}, "metric": {}, "features": {CHOICE: "auto"}, "logger": {}}
 
 
 def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration that ``run.json`` holds, with option names, whatever its format."""
-    config = facts["config"]
+    """The configuration in the contents of a ``run.json`` of any format, with option names."""
+    config: dict[str, Any] = facts["config"]
     if config and facts.get("format", 0) == 0:
         named = {key: _named(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
         config = named | {key: value for key, value in _LACKED.items() if key not in named}
@@ -40,13 +40,18 @@ def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 def load(
     facts: Mapping[str, Any], modules: Sequence[str], needed: Sequence[str] = (*GROUPS, "logger")
 ) -> dict[str, Any]:
-    """The configuration that ``run.json`` holds, checked.
+    """The checked configuration in the contents of a ``run.json``.
 
-    It is data that may come from anywhere: nothing in it is composed or imported, and it interpolates nothing
-    but environment variables where those are allowed.
+    The file may come from an untrusted source. Nothing in it is composed or imported, and the only interpolations
+    are environment variables in the options that allow them.
 
     Args:
-        needed: the groups that will be built; others need not find their environment variables.
+        facts: the contents of ``run.json``.
+        modules: the user's modules, from which targets may come.
+        needed: the groups that the caller builds. In other groups, undefined environment variables are no error.
+
+    Raises:
+        UserError: the configuration is not valid.
     """
     config = names.decode(copy.deepcopy(config_of(facts)))
     for key, value in list(leaves(config)):
@@ -57,14 +62,15 @@ def load(
 
 
 def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fingerprints that checkpoints of a run may carry beside today's, since another version saved them.
+    """Fingerprints of the same configuration in earlier versions, which checkpoints may also have.
 
     Args:
-        facts: the run's ``run.json`` as it was found; empty of a new run.
-        config: the checked configuration with which the run goes on.
+        facts: the contents of ``run.json`` before this start; empty for a new run.
+        config: the checked configuration with which the run resumes.
 
     Returns:
-        Nothing where ``run.json`` is not what its version wrote, or its run has another past than ``config``.
+        The fingerprints. Empty if ``run.json`` does not match its own fingerprint, or if its options that are not
+        free differ from ``config``.
     """
     if not isinstance(facts.get("config"), dict):
         return ()
@@ -77,12 +83,12 @@ def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) ->
     if identity.determining(load(facts, modules, ())) != identity.determining(config):
         return ()
     earlier = facts.get("earlier_fingerprints")
-    known = [one for one in earlier if isinstance(one, str)] if isinstance(earlier, list) else []
-    return (*known, facts["fingerprint"])
+    texts = [text for text in earlier if isinstance(text, str)] if isinstance(earlier, list) else []
+    return (*texts, facts["fingerprint"])
 
 
 def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
-    """A node of format 0 with option names in place of this package's paths."""
+    """A node of format 0, with option names instead of the Python paths of this package."""
     if not isinstance(node, dict):
         return node
     inner = {key: _named(value, group, (*path, key)) for key, value in node.items() if key != "_partial_"}
@@ -91,9 +97,10 @@ def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
         return inner | ({"_partial_": node["_partial_"]} if "_partial_" in node else {})
     del inner["_target_"]
     name = _RENAMED.get(target, target.rpartition(".")[2])
-    if group == "model":  # gan_cli.models.Model of gan_cli.models.mlp.Generator
+    if group == "model":  # a gan_cli.models.Model with e.g. a gan_cli.models.mlp.Generator has the name mlp
         generator = node.get("generator")
         network = target if path else str(generator.get("_target_", "") if isinstance(generator, dict) else "")
-        # A generator of the user's own has no file here; all files of the group share their root's target.
+        # A user's generator has no file in the group. All files of the group have the same target at their root,
+        # so any file serves.
         name = network.split(".")[-2] if network.startswith("gan_cli.models.") else "mlp"
     return {CHOICE: name} | inner

@@ -1,1 +1,1 @@
-"""The run loop, and what records, watches and stops a run."""
+"""The training loop, and the parts that record, monitor and stop a run."""

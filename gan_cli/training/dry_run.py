@@ -1,4 +1,4 @@
-"""A dry run: what a run would be, said and drawn, without training."""
+"""A dry run: describes the run and draws its first batches, without training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
-from gan_cli.views import pictures, sample_writer
+from gan_cli.views import POINTS, SIDE, sample_writer
 
 
 def describe(experiment: Experiment) -> list[str]:
-    """One line each for the device, the data, the players and the steps."""
+    """Lines of text that describe the device, the data, the players, the state and the steps."""
     state = jax.eval_shape(functools.partial(init_state, experiment.setup))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
@@ -27,22 +27,22 @@ def describe(experiment: Experiment) -> list[str]:
         lines.append(f"data      {data.name}: {data.size:,} examples of {data.spec.shape}, {epochs:,.1f} epochs")
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
-    lines.append(f"state     {bytes_ / 2**20:.1f} MiB, of which {options.keep} checkpoints are kept")
+    lines.append(f"state     {bytes_ / 2**20:.1f} MiB; the newest {options.keep} checkpoints are kept")
     if experiment.ensemble is not None:
         varied = ", ".join(experiment.ensemble.varied)
         lines.append(f"ensemble  {len(experiment.ensemble.members)} members that differ in {varied}")
     lines.append(
         f"steps     {options.steps:,} of {experiment.strategy.batches} x {options.batch_size} examples, "
-        f"{options.steps_per_call} in one call"
+        f"{options.steps_per_call} per call"
     )
     return lines
 
 
 def draw(experiment: Experiment, path: Path) -> Path:
-    """The examples of the first batches, as the discriminator sees them, as one picture."""
+    """Draw the examples of the first batches, as the discriminator receives them, and return ``path``."""
     data = experiment.dataset
     assert data is not None
-    wanted = pictures.SIDE**2 if data.spec.is_image else pictures.POINTS
-    seen = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, wanted)
-    sample_writer.draw_samples(data, np.asarray(jnp.asarray(seen)), path)
+    count = SIDE**2 if data.spec.is_image else POINTS
+    examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
+    sample_writer.draw_samples(data, np.asarray(jnp.asarray(examples)), path)
     return path

@@ -1,4 +1,4 @@
-"""What a run of several members does beside a single run: its members' directories, and the table at its end."""
+"""The parts of the training loop that only ensembles have: members' directories and the final table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_cli.training.recorder import RunRecorder
 
 
 def directories(directory: Path, members: int) -> list[Path]:
-    """The members' directories, each as complete as a single run's."""
+    """The members' directories; each contains the same files as the directory of a single run."""
     return [directory / "members" / str(i) for i in range(members)]
 
 
@@ -21,25 +21,30 @@ def report(
     overrides: Sequence[Mapping[str, Any]],
     results: Sequence[tuple[str, dict[str, float]]],
 ) -> list[dict[str, Any]]:
-    """Print a line for each member, from its ``(status, last metrics)``; returns the table of ``run.json``."""
+    """Print one line for each member, and return the list of members for the ensemble's ``run.json``.
+
+    Args:
+        overrides: for each member, the options in which it differs from the others.
+        results: for each member, its status and its last metrics.
+    """
     table = []
-    for member, own, (status, final) in zip(members, overrides, results, strict=True):
+    for member, options, (status, final) in zip(members, overrides, results, strict=True):
         directory = str(member.directory)
-        table.append({"directory": directory, "status": status, "overrides": dict(own), "final": final})
-        named = " ".join(f"{key}={value}" for key, value in own.items())
-        reporter.say(f"{status:9} {directory}  {named}  {_figures(final, member)}")
+        table.append({"directory": directory, "status": status, "overrides": dict(options), "final": final})
+        varied = " ".join(f"{key}={value}" for key, value in options.items())
+        reporter.say(f"{status:9} {directory}  {varied}  {_figures(final, member)}")
     return table
 
 
 def _figures(final: dict[str, float], member: RunRecorder) -> str:
     losses = {player: final.get(f"{player}/loss") for player in member.experiment.game.players}
-    shown = [f"{player} {loss:.4g}" for player, loss in losses.items() if loss is not None]
+    figures = [f"{player} {loss:.4g}" for player, loss in losses.items() if loss is not None]
     if "distance" in final:
-        shown.append(f"distance {final['distance']:.4g}")
+        figures.append(f"distance {final['distance']:.4g}")
     if member.collapse.facts:
-        shown.append("collapse suspected")
+        figures.append("mode collapse suspected")
     if member.eigenvalues:
-        shown.append(member.eigenvalues["verdict"])
+        figures.append(member.eigenvalues["verdict"])
     if "modes" in final:
-        shown.append(f"modes {final['modes']:.0f} of {final['modes_total']:.0f}, quality {final['quality']:.1%}")
-    return "  ".join(shown)
+        figures.append(f"modes {final['modes']:.0f} of {final['modes_total']:.0f}, quality {final['quality']:.1%}")
+    return "  ".join(figures)

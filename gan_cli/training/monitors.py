@@ -1,28 +1,41 @@
-"""What is monitored while a run trains: divergence, mode collapse, speed, and where the time goes."""
+"""Monitors of a run in training: divergence, mode collapse, throughput, and a profiler."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from gan_cli.types import Tree
+
+# JAX does not annotate these functions.
+_block_until_ready: Callable[[Tree], Tree] = jax.block_until_ready
+_stop_trace: Callable[[], None] = jax.profiler.stop_trace
+
 _METRIC = {"loss": "loss", "gradient": "grad_norm"}
-# A share of the data's effective number of different examples. Generators that work here have 0.7 and more.
+# Mode collapse is suspected below this ratio of the samples' diversity to the data's diversity. Generators that
+# train well here reach 0.7 or more.
 _COLLAPSED = 0.5
 
 
 class DivergenceMonitor:
     """Finds the first step at which a loss, a gradient or a player's parameters are not finite.
 
-    The gradient's norm counts because clipping hides it: a norm that overflows scales its gradient to zero, and the
-    player stands still for the rest of a run whose losses look sound.
+    The gradient norm is checked because clipping hides its overflow: clipping scales a gradient of infinite norm to
+    zero. The player's parameters then stay constant for the rest of the run, while the losses look normal.
+
+    Args:
+        players: the names of the players.
+        stops: whether the run stops when it diverges (``train.on_nan=stop``).
 
     Attributes:
         finite: whether all parameters were finite at the end of the last call.
-        facts: what ``run.json`` states: ``diverged_at``, ``diverged_player``, ``diverged_in``; empty until then.
+        facts: the entries of ``run.json``: ``diverged_at``, ``diverged_player`` and ``diverged_in``. Empty as long
+            as the run has not diverged.
     """
 
     def __init__(self, players: tuple[str, ...], stops: bool):
@@ -31,7 +44,13 @@ class DivergenceMonitor:
         self.facts: dict[str, Any] = {}
 
     def observe(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
-        """The metrics ``[length]`` of a call that ended at step ``at``, and which parameters are finite."""
+        """Check the results of one call.
+
+        Args:
+            at: the last step of the call.
+            metrics: the metrics of each step of the call, arrays ``[length]``.
+            finite: by player, whether all parameters are finite at the end of the call.
+        """
         self.finite = all(bool(ok) for ok in finite.values())
         if self.facts:
             return
@@ -45,26 +64,27 @@ class DivergenceMonitor:
             if not finite[player]:
                 found.append((at, player, "parameters"))
         if found:
-            step, player, what = min(found, key=lambda one: one[0])
+            step, player, what = min(found, key=lambda place: place[0])
             self.facts = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        """Take the divergence from an earlier start's ``run.json``."""
+        """Restore the divergence that an earlier start of the run wrote to ``run.json``."""
         self.facts = {name: value for name, value in facts.items() if name.startswith("diverged_")}
 
     @property
     def stopped(self) -> bool:
-        """Whether the run stops because it has diverged."""
+        """Whether the run has diverged and stops because of it."""
         return self._stops and bool(self.facts)
 
 
 class CollapseMonitor:
-    """Suspects mode collapse where the samples are much less varied than the data twice in a row.
+    """Suspects mode collapse when the samples are much less diverse than the data.
 
-    Once is not enough: every generator starts by making one thing only. At the end of a run, once is enough.
+    During training, two consecutive low values are needed, because the samples of every generator have a low
+    diversity at first. At the end of a run, one low value is enough.
 
     Attributes:
-        suspected_at: the step since which it is suspected, or None.
+        suspected_at: the step since which a mode collapse is suspected, or None.
     """
 
     def __init__(self) -> None:
@@ -72,7 +92,7 @@ class CollapseMonitor:
         self._was_low = False
 
     def observe(self, at: int, figures: dict[str, float]) -> None:
-        """The figures of the samples at step ``at``."""
+        """Take the metrics of the samples at step ``at``; only ``diversity`` is used."""
         low = figures.get("diversity", 1.0) < _COLLAPSED
         if not low:
             self.suspected_at = None
@@ -81,51 +101,58 @@ class CollapseMonitor:
         self._was_low = low
 
     def observe_end(self, at: int, figures: dict[str, float]) -> None:
-        """The figures of the last samples of a run."""
+        """Take the metrics of the last samples of a run."""
         if figures.get("diversity", 1.0) < _COLLAPSED and self.suspected_at is None:
             self.suspected_at = at
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a resumed run decides as one that never stopped."""
+        """The monitor's state for a checkpoint, so that a resumed run behaves like an uninterrupted run."""
         return {"suspected_at": self.suspected_at, "was_low": self._was_low}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``; of a checkpoint without one, nothing."""
+        """Restore the state that ``state`` returned; an empty dictionary resets the monitor."""
         self.suspected_at, self._was_low = state.get("suspected_at"), bool(state.get("was_low"))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` states."""
+        """The entries of ``run.json``; empty where no collapse is suspected."""
         return {} if self.suspected_at is None else {"collapse_suspected_at": self.suspected_at}
 
     def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
-        """The warning, and options to try that the run has not; nothing where no collapse is suspected."""
+        """Lines with a warning and with options to try that the run does not use; empty without a suspicion."""
         if self.suspected_at is None:
             return []
-        share = figures.get("diversity", 0.0)
+        ratio = figures.get("diversity", 0.0)
         return [
-            f"step {self.suspected_at}: collapse suspected. "
-            f"At the end the samples are {share:.0%} as varied as the data.",
+            f"step {self.suspected_at}: mode collapse suspected. "
+            f"The diversity of the last samples is {ratio:.0%} of the data's diversity.",
             f"Try one of: {', '.join([*_untried(config), 'a smaller optim.generator.lr'])}.",
         ]
 
 
 def _untried(config: dict[str, Any]) -> list[str]:
-    """Options against collapse that this configuration may take and has not."""
+    """Options against mode collapse that this configuration supports and does not use."""
     lists = [
         f"{group}=[{name}]"
         for group, name in (("penalty", "r1"), ("augment", "packing"))
         if name not in config[group]
     ]
-    own = (config["model"] or {}).get("discriminator", {})
+    options = (config["model"] or {}).get("discriminator", {})
     values = {"dropout": (0.0, 0.3), "minibatch": ("none", "std")}
     return lists + [
-        f"model.discriminator.{name}={value}" for name, (unset, value) in values.items() if own.get(name) == unset
+        f"model.discriminator.{name}={value}" for name, (off, value) in values.items() if options.get(name) == off
     ]
 
 
 class Throughput:
-    """Time to the end of the first call, compilation included, and the rate of steps after it."""
+    """Measures the time until the end of the first call, which compiles, and the steps per second after.
+
+    Args:
+        step: the step at which the run starts.
+
+    Attributes:
+        first: seconds from the creation of this object to the end of the first call, or None before it.
+    """
 
     def __init__(self, step: int):
         self._began = time.monotonic()
@@ -133,7 +160,7 @@ class Throughput:
         self._step = self._first_step = step
 
     def tick(self, step: int) -> None:
-        """Note that the calls up to ``step`` have finished."""
+        """Record that all calls up to ``step`` have finished."""
         self._now = time.monotonic()
         if self.first is None:
             self.first = self._now - self._began
@@ -142,18 +169,28 @@ class Throughput:
 
     @property
     def rate(self) -> float | None:
-        """Steps a second since the first call, or None before there are any."""
+        """Steps per second since the end of the first call, or None as long as no other call has finished."""
         made = self._step - self._first_step
         return made / (self._now - self._since) if made else None
 
     def left(self, steps: int) -> float | None:
+        """The expected seconds until step ``steps``, or None as long as the rate is not known."""
         return (steps - self._step) / self.rate if self.rate else None
 
 
 class Profiler:
-    """A profile of two calls, the first, which compiles, left out where there are others.
+    """Records a profile of two calls with JAX's profiler.
 
-    TensorBoard opens the directory (with its profile plug-in), Perfetto the ``perfetto_trace.json.gz`` in it.
+    The first call compiles, so the profile skips it if the run has several calls. TensorBoard (with its profile
+    plug-in) opens the directory, and Perfetto opens the file ``perfetto_trace.json.gz`` in it.
+
+    Args:
+        directory: the directory of the run. The profile is written to ``profile/`` in it.
+        wanted: whether to record a profile.
+        several: whether the run has more than one call.
+
+    Attributes:
+        path: the directory of the profile once it is written, else None.
     """
 
     _CALLS = 2
@@ -164,21 +201,22 @@ class Profiler:
         self._running = 0
         self.path: Path | None = None
 
-    def before_call(self, state: Any) -> None:
+    def before_call(self, state: Tree) -> None:
+        """Start the profile if the next call is the first to be profiled, and write it after the last one."""
         if self._running:
             self._running += 1
             if self._running > self._CALLS:
                 self.close(state)
         elif self._wait == 0:
-            jax.block_until_ready(state)
+            _block_until_ready(state)
             jax.profiler.start_trace(str(self._directory), create_perfetto_trace=True)
             self._running = 1
         if self._wait is not None:
             self._wait -= 1
 
-    def close(self, state: Any) -> None:
-        """Wait for what is being traced, and write it."""
+    def close(self, state: Tree) -> None:
+        """Wait until ``state`` is computed, and write the profile if one is being recorded."""
         if self._running:
-            jax.block_until_ready(state)
-            jax.profiler.stop_trace()
+            _block_until_ready(state)
+            _stop_trace()
             self.path, self._running, self._wait = self._directory, 0, None

@@ -1,15 +1,15 @@
-"""What a run says: a progress bar on a terminal, plain lines elsewhere, the same lines in the run's log."""
+"""The output of a run: a progress bar on a terminal or plain lines, and the lines of the run's log."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -19,24 +19,29 @@ log = logging.getLogger("gan_cli")
 
 
 class Reporter:
-    """Prints lines and progress; ``quiet`` leaves only warnings, which go through ``logging`` to stderr."""
+    """Prints lines and the progress of a run.
+
+    Args:
+        quiet: print warnings only. Warnings go to stderr through ``logging``.
+    """
 
     def __init__(self, quiet: bool = False):
         self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self._progress: Progress | None = None
-        self._task: Any = None
+        self._progress: tuple[Progress, TaskID] | None = None
 
     def say(self, line: str) -> None:
+        """Print a line, and write it to the run's log."""
         self._console.print(line, markup=False)
         log.info(line)
 
     def warn(self, line: str) -> None:
+        """Log a warning."""
         log.warning(line)
 
     def start(self, step: int, steps: int) -> None:
-        """Show progress from here on."""
+        """Start the progress bar at ``step`` of ``steps``, if the output is a terminal."""
         if self._console.is_terminal and not self._console.quiet:
-            self._progress = Progress(
+            progress = Progress(
                 TextColumn("step"),
                 MofNCompleteColumn(),
                 BarColumn(),
@@ -47,21 +52,28 @@ class Reporter:
                 console=self._console,
                 transient=True,
             )
-            self._task = self._progress.add_task("", total=steps, completed=step, text="compiling")
-            self._progress.start()
+            self._progress = progress, progress.add_task("", total=steps, completed=step, text="compiling")
+            progress.start()
 
     def update(self, step: int, text: str) -> None:
-        """Move the bar, where there is one."""
+        """Advance the progress bar, if there is one."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, text=text)
+            progress, task = self._progress
+            progress.update(task, completed=step, text=text)
 
     def logged(self, step: int, steps: int, text: str, left: float | None) -> None:
-        """One logged step: a line, where there is no bar."""
+        """Print one line for a logged step, if there is no progress bar.
+
+        Args:
+            text: the losses and the speed.
+            left: the expected seconds until the end of the run, or None if they are not known.
+        """
         if self._progress is None:
             remaining = f"  {left:.0f} s left" if left is not None else ""
             self._console.print(f"step {step}/{steps}  {text}{remaining}", markup=False)
 
     def stop(self) -> None:
+        """Remove the progress bar."""
         if self._progress is not None:
-            self._progress.stop()
+            self._progress[0].stop()
             self._progress = None

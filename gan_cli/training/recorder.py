@@ -1,14 +1,15 @@
-"""Records one run: what is logged, evaluated, drawn and saved of it, and the decisions that follow from that.
+"""Records one run: logs, evaluates, draws and saves it, and decides whether it stops early.
 
-A single run has one recorder, whose directory is the run's. Each member of an ensemble has one too, and a directory
-under ``members/`` that is as complete as a single run's.
+A single run has one recorder, which writes to the directory of the run. In an ensemble, each member has a recorder,
+which writes to a directory of its own under ``members/`` with the same files.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from gan_cli.config import stored
@@ -31,33 +32,44 @@ from gan_cli.views.sample_writer import SampleWriter, remove_later_pictures
 Arrays = dict[str, np.ndarray]
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class RunRecorder:
-    """The records of one run.
+    """Writes the records of one run: its log, metrics, pictures, checkpoints and ``run.json``.
 
     Args:
-        experiment: the run's own, without an ensemble.
-        directory: of the run.
-        record: its ``run.json``.
-        identity: what must be equal where its checkpoints are used.
+        experiment: the experiment of this run; for a member of an ensemble, the member's experiment.
+        directory: the directory of the run.
+        record: the run's ``run.json``.
+        identity: the fingerprints that the run stores in its checkpoints and requires of them.
 
     Attributes:
-        latest: the metrics of the newest call that has been recorded.
+        latest: the metrics of the last recorded call.
         objective: the best value of the objective so far.
-        eigenvalues: of the game's Jacobian at the end, where ``train.eigenvalues`` asks for them.
+        eigenvalues: the eigenvalues of the game's Jacobian at the end, if ``train.eigenvalues`` is not 0.
+        monitors: the monitors' states in the checkpoint from which the run resumes.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, record: RunRecord, identity: Identity):
         self.experiment, self.directory, self.record, self.identity = experiment, directory, record, identity
         self.divergence = DivergenceMonitor(experiment.game.players, experiment.train.on_nan == "stop")
         self.collapse = CollapseMonitor()
-        self.monitors: dict[str, Any] = {}  # of the checkpoint that the run goes on from
+        self.monitors: dict[str, Any] = {}
         self.eigenvalues: dict[str, Any] = {}
-        self._open: list[Any] = []
-        self._samples: tuple[int, Any] | None = None  # of the fixed latents, with their step
+        self._open: list[_Closable] = []
+        self._samples: tuple[int, jax.Array | None] | None = None  # a step, and the samples of the fixed latents
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
     def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
-        """Start recording at ``step``: records of later steps are removed, since those steps are made again."""
+        """Start recording at ``step``, and remove records of later steps, because the run repeats them.
+
+        Args:
+            restored: whether the state at ``step`` comes from a checkpoint.
+            sampler: draws from the generator; None where the game has no samples.
+            evaluator: computes the metrics of the samples; None without metrics.
+        """
         self._sampler, self._evaluator = sampler, evaluator
         options, data = self.experiment.train, self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
@@ -79,7 +91,7 @@ class RunRecorder:
         self._open += self.loggers
 
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
-        """What the figures depend on, and the step since which they have been computed on these terms.
+        """The settings of the evaluation, and the step since which they are in use; None without metrics.
 
         Figures computed with other features, sample counts or seeds are not comparable, so the best value restarts.
         """
@@ -99,7 +111,7 @@ class RunRecorder:
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     def _restore_monitors(self, evaluator: Evaluator | None) -> None:
-        """Take up what the run had observed by its checkpoint, so that it decides as if it had never stopped."""
+        """Restore the monitors from the checkpoint, so that the run behaves like an uninterrupted run."""
         self.collapse.restore(self.monitors.get("collapse", {}))
         self.objective = ObjectiveTracker(
             evaluator.objective if evaluator else None, self.experiment.train.patience
@@ -109,7 +121,8 @@ class RunRecorder:
         if self.monitors.get("objective", {}).get("since_step") == self._terms["since_step"]:
             self.objective.restore(self.monitors["objective"])
             return
-        for record in self.metrics_log.records:  # a checkpoint of format 0, or on other terms
+        # The checkpoint stores no best value (format 0), or a best value with other settings of the evaluation.
+        for record in self.metrics_log.records:
             if record["step"] > self._terms["since_step"]:
                 self.objective.observe(record["step"], record)
 
@@ -121,7 +134,7 @@ class RunRecorder:
 
     @property
     def training(self) -> bool:
-        """Whether the run still trains: it has not diverged, or goes on in spite of that."""
+        """Whether the run still trains: it has not diverged, or it continues after divergence."""
         return not self.divergence.stopped
 
     @property
@@ -130,7 +143,14 @@ class RunRecorder:
         return not self.objective.stale
 
     def record_call(self, at: int, metrics: Arrays, finite: Arrays, rate: float | None) -> None:
-        """Record the call that ended at step ``at``: its metrics ``[length]``, and which parameters are finite."""
+        """Record the metrics of one call.
+
+        Args:
+            at: the last step of the call.
+            metrics: the metrics of each step of the call, arrays ``[length]``.
+            finite: by player, whether all parameters are finite at the end of the call.
+            rate: steps per second, or None as long as the rate is not known.
+        """
         if not self.training:
             return
         options = self.experiment.train
@@ -148,15 +168,15 @@ class RunRecorder:
             for logger in self.loggers:
                 logger.log(record)
 
-    def _figures_of(self, samples: Any) -> dict[str, float]:
+    def _figures_of(self, samples: jax.Array | None) -> dict[str, float]:
         return {} if samples is None or self._sample_figures is None else self._sample_figures(np.asarray(samples))
 
     def sample(self, step: int, state: TrainState) -> None:
-        """Generate from the fixed latents, for ``record_call`` and ``draw``. Waits for nothing."""
+        """Start to generate samples from the fixed latents, for ``record_call`` and ``draw``. Does not wait."""
         self._samples = step, self.sample_writer.samples(state)
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """Compute the metrics of this step, for ``record_call``. Waits for the device."""
+        """Compute the metrics of the samples at this step, for ``record_call``. Waits for the device."""
         assert self._evaluator is not None and self._sampler is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
         figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
@@ -170,7 +190,7 @@ class RunRecorder:
             self._best_saver.save(step, state, self._monitor_states())
 
     def evaluate_end(self, step: int, state: TrainState) -> None:
-        """Evaluate the last step where no call has: of a run that was resumed there, perhaps with other metrics."""
+        """Evaluate the last step if the run was resumed at it, possibly with other metrics."""
         if self._terms is None or (self._evaluated and self._evaluated[0] == step):
             return
         if self._terms["since_step"] < step and any(name.startswith("eval/") for name in self.latest):
@@ -184,27 +204,28 @@ class RunRecorder:
         self.save_best(step, state)
 
     def draw(self, step: int, state: TrainState) -> None:
-        """Draw the samples of this step."""
+        """Draw the samples of this step in the background."""
         if self._samples is None or self._samples[0] != step:
             self.sample(step, state)
         assert self._samples is not None
         self.sample_writer.draw(*self._samples, state)
 
     def save(self, step: int, state: TrainState) -> None:
-        """Save in the background; never a state that is not finite."""
-        self._best_saver.wait()  # a resumed run relies on the best checkpoint that its monitors name
-        self.saver.wait()  # the pending save may be of this very step
+        """Save a checkpoint in the background, unless a parameter is not finite."""
+        # The monitors' state names the best step, so the checkpoint of that step must be complete first.
+        self._best_saver.wait()
+        self.saver.wait()  # the pending save may be a save of this step
         if self.divergence.finite and self.saver.newest != step:
             self.saver.save(step, state, self._monitor_states())
 
     def check(self) -> None:
-        """Raise errors of background work, and pass finished pictures to the loggers; never waits."""
+        """Raise the errors of background work, and pass finished pictures to the loggers. Does not wait."""
         self.saver.check()
         self._best_saver.check()
         self._log_pictures(wait=False)
 
     def finish(self) -> None:
-        """Wait for checkpoints and pictures that are being written."""
+        """Wait until all checkpoints and pictures are written."""
         self.saver.wait()
         self._best_saver.wait()
         self._log_pictures(wait=True)
@@ -215,9 +236,9 @@ class RunRecorder:
                 logger.picture(int(path.stem), path)
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
-        """Write how the run ended; returns the last metrics, with those of its samples."""
+        """Write the end of the run to ``run.json``, and return the last metrics with the samples' metrics."""
         options, final = self.experiment.train, dict(self.latest)
-        if self.training and "diversity" not in final:  # stopped, or resumed, at the end
+        if self.training and "diversity" not in final:  # the run stopped between drawings, or resumed at its end
             final |= self._figures_of(self.sample_writer.samples(state))
         if not self.divergence.facts:
             self.collapse.observe_end(step, final)
@@ -230,10 +251,15 @@ class RunRecorder:
         return final
 
     def report(self, reporter: Reporter, final: dict[str, float]) -> None:
-        """Print how the run ended, and where its files are."""
+        """Print the end of the run, and the paths of its files.
+
+        Args:
+            final: the metrics that ``end`` returned.
+        """
         if self.divergence.facts:
             at, player, what = (self.divergence.facts[f"diverged_{part}"] for part in ("at", "player", "in"))
-            reporter.warn(f"step {at}: the {player}'s {what} is not finite.")
+            verb = "are" if what == "parameters" else "is"
+            reporter.warn(f"step {at}: the {player}'s {what} {verb} not finite.")
             newest = self.saver.newest
             kept = "none was saved" if newest is None else f"checkpoint of step {newest}"
             reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
@@ -241,14 +267,14 @@ class RunRecorder:
             reporter.warn(line)
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
-            reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of one")
+            reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of a mode")
         for line in self.objective.summary():
             reporter.say(line)
         if self.eigenvalues:
             values = ", ".join(
                 f"{real:.3g}{imaginary:+.3g}i" for real, imaginary in self.eigenvalues["eigenvalues"]
             )
-            reporter.say(f"game      {self.eigenvalues['verdict']}: eigenvalues of its Jacobian {values}")
+            reporter.say(f"game      {self.eigenvalues['verdict']}; eigenvalues of its Jacobian: {values}")
         if self.sample_writer.last is not None:
             reporter.say(f"grid      {self.sample_writer.last}")
         if self.saver.newest is not None:
@@ -256,5 +282,6 @@ class RunRecorder:
         reporter.say(f"log       {self.metrics_log.path}")
 
     def close(self) -> None:
+        """Close the savers, the pictures' thread and the loggers."""
         for opened in self._open:
             opened.close()

@@ -1,7 +1,8 @@
-"""A run's life: where it starts from, its steps, what it writes, and how it ends.
+"""The training loop: restores or initialises a run, makes its steps, records them and ends the run.
 
-``train`` reads from top to bottom as the story of a run, of one GAN or of an ensemble. Everything lies in the run's
-directory, and from there it can be resumed: see the README for what is in it.
+``train`` starts and ends a run of one GAN or of an ensemble, and ``_train`` contains the loop. Both read from top
+to bottom in the order of execution. The directory of the run holds everything that a resumed run needs; the README
+lists its files.
 """
 
 from __future__ import annotations
@@ -43,16 +44,16 @@ EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
 
 @dataclass
 class Run:
-    """What a run has come to.
+    """The result of a run.
 
     Attributes:
-        directory: where everything is.
+        directory: the directory of the run.
         status: finished, stopped, diverged or failed.
-        step: the last step made.
-        metrics: the last logged metrics, with those of the final samples.
-        exit_status: what the process that trained it ends with.
-        members: the runs of an ensemble; of a single run, none.
-        objective: the best value of the figure that a sweep optimises, or None where nothing was evaluated.
+        step: the last step of the run.
+        metrics: the last logged metrics, including the metrics of the last samples.
+        exit_status: the exit status of a process that trains the run.
+        members: the results of the members of an ensemble; empty for a single run.
+        objective: the best value of the figure that a sweep optimises, or None without an evaluation.
     """
 
     directory: Path
@@ -62,26 +63,32 @@ class Run:
     exit_status: int
     members: list[Run] = field(default_factory=list)
     objective: float | None = None
-    _draw: Any = field(default=None, repr=False)
+    _draw: Callable[[int, int], np.ndarray] | None = field(default=None, repr=False)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """The first ``n`` examples of a seed, from the averaged generator, as the networks see data (images in
-        [-1, 1])."""
+        """Draw the first ``n`` samples of a seed from the moving average of the generator.
+
+        Returns:
+            ``[n, *shape]`` in the range of the networks' output: images are in [-1, 1].
+
+        Raises:
+            ValueError: the game has no samples, or this run is an ensemble.
+        """
         if self._draw is None:
-            raise ValueError("this game draws no samples, or this is an ensemble: its members do")
+            raise ValueError("This run has no samples. Call sample() of a member of an ensemble (run.members).")
         return self._draw(n, seed)
 
 
 def train(experiment: Experiment, directory: Path, origin: dict[str, Any], reporter: Reporter) -> Run:
-    """Train in ``directory``, from its newest checkpoint if it has one, until done, stopped or diverged.
+    """Train from the newest checkpoint, if there is one, until the run finishes, stops or diverges.
 
     Args:
-        origin: what ``run.json`` is to tell of where the run comes from: the command, and how it differs from the
-            default.
+        origin: entries of ``run.json`` about the origin of the run: the command, and the options that differ from
+            the default.
 
     Raises:
-        UserError: the directory's checkpoints are of another configuration, data set or architecture.
-        RunFailed: something outside the run went wrong, such as a full disk; the directory says ``failed``.
+        UserError: the checkpoints in the directory have another configuration, data set or architecture.
+        RunFailed: an error from outside the run, such as a full disk; the status in ``run.json`` is ``failed``.
     """
     ensemble = experiment.ensemble
     places = ensembles.directories(directory, len(ensemble.members)) if ensemble else []
@@ -91,38 +98,41 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
         record, identity = _record(directory, experiment, origin, data)
         if ensemble:
             members = [
-                RunRecorder(own, place, *_record(place, own, origin, data))
-                for own, place in zip(ensemble.members, places, strict=True)
+                RunRecorder(member, place, *_record(place, member, origin, data))
+                for member, place in zip(ensemble.members, places, strict=True)
             ]
         else:
             members = [RunRecorder(experiment, directory, record, identity)]
         try:
             run = _train(experiment, directory, record, members, reporter, stop)
         except BaseException as error:
-            told = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            facts = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
             for failed in {id(one): one for one in (record, *(m.record for m in members))}.values():
-                # What the user got wrong is no failure of the run that lies there, unless it had begun.
+                # An error of the user before this start wrote anything must not change the status of the run that
+                # the directory already holds.
                 if failed.written or not isinstance(error, UserError):
-                    with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
-                        failed.write("failed", **told)
+                    with contextlib.suppress(OSError):  # a full disk must not hide the first error
+                        failed.write("failed", **facts)
             if isinstance(error, UserError | RunFailed) or not isinstance(error, Exception):
                 raise
             raise RunFailed(_explain(error, directory)) from error
-    # The handlers that were there before ours now see the signal: the run is saved.
+    # The run is saved, so the handlers that were installed before can act on the signal now.
     stop.pass_on()
     return run
 
 
 def follow(experiment: Experiment, directory: Path) -> Run:
-    """What the other processes of a run do while the first trains: the same calls, and nothing else.
+    """Make the same compiled calls as the first process of the run, which alone writes records.
+
+    The processes of a run other than the first call this function instead of ``train``.
 
     Raises:
-        UserError, RunFailed: what kept the first from starting; or the first, or another, was lost.
+        UserError, RunFailed: the first process could not start, or another process ended during the run.
     """
     options = experiment.train
     with StopSignal() as stop:
         try:
-            processes.run_on_all(lambda: None)  # the first may not have the directory
+            processes.run_on_all(lambda: None)  # raises if the first process could not lock the directory
             _fingerprint(experiment)
             steps = experiment.compile()
             try:
@@ -145,7 +155,7 @@ def follow(experiment: Experiment, directory: Path) -> Run:
 
 
 def _fingerprint(experiment: Experiment) -> str | None:
-    """The fingerprint of the data, which must be the same in all processes."""
+    """The fingerprint of the data, or None without data. All processes must have the same fingerprint."""
     data = experiment.dataset.fingerprint() if experiment.dataset else None
     processes.check_same("data", data or "none")
     return data
@@ -154,7 +164,7 @@ def _fingerprint(experiment: Experiment) -> str | None:
 def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
-    """The run's ``run.json``, and what its checkpoints must carry."""
+    """The ``run.json`` of the run, and the fingerprints that its checkpoints must have."""
     record = RunRecord(
         directory,
         origin
@@ -163,7 +173,7 @@ def _record(
             **provenance.facts(experiment.devices.used),
             "fingerprint": experiment.fingerprint,
             "config": names.encode(experiment.config),
-            # What the networks are built for: a run can be sampled where its data are not.
+            # The shape and the classes of the data, so that gan-sample can build the networks without the data.
             "spec": dataclasses.asdict(experiment.dataset.spec) if experiment.dataset else None,
         },
     )
@@ -174,14 +184,15 @@ def _record(
 
 
 def _explain(error: Exception, directory: Path) -> str:
-    """What went wrong, where, and what to try."""
+    """A message with the error, its place in the code, and a remedy if one is known."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or directory}"
     first = (str(error).strip() or "no message").splitlines()[0][:300]
     frame = traceback.extract_tb(error.__traceback__)[-1]
     advice = "\nTry a smaller train.batch_size, model or data set." if "RESOURCE_EXHAUSTED" in first else ""
     if jax.process_count() > 1:
-        advice += f"\nThis is process {jax.process_index()} of {jax.process_count()}: another may have been lost."
+        number, count = jax.process_index(), jax.process_count()
+        advice += f"\nThis is process {number} of {count}. Another process may have ended before."
     return (
         f"{type(error).__name__}: {first}\n"
         f"at {frame.filename}:{frame.lineno}; the traceback is in {directory / 'run.json'}.{advice}"
@@ -200,7 +211,7 @@ def _train(
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
 
-    # 1. Where the run starts from: the newest checkpoint that verifies, else the seed. Nothing is compiled yet.
+    # 1. Start from the newest checkpoint that verifies, or initialise from the seed. This compiles no steps yet.
     steps = experiment.compile()
     step, state, restored = _start(steps, members)
     if restored:
@@ -214,7 +225,8 @@ def _train(
     sampler = Sampler(experiment.game) if data and experiment.game.samples else None
     evaluator = _evaluator(experiment, reporter)
 
-    # 2. History up to here is kept, what lies after the checkpoint is cut off: it will be written again.
+    # 2. Prepare the records. Each member's recorder keeps the records up to this step and removes later records,
+    # because the run repeats the steps after the checkpoint.
     record.write("running", step=step)
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
@@ -222,7 +234,7 @@ def _train(
     agree_to_stop = processes.Agreement()
 
     def settle(pending: int) -> None:
-        """Record finished calls until ``pending`` are in flight; the device works on meanwhile."""
+        """Record finished calls until ``pending`` calls are in flight, which the device computes meanwhile."""
         while len(in_flight) > pending:
             at, metrics, finite = in_flight.pop(0)
             metrics, finite = jax.device_get((metrics, finite))
@@ -235,7 +247,7 @@ def _train(
                 reporter.logged(at, options.steps, text, throughput.left(options.steps))
 
     def each(act: Callable[[RunRecorder, int, TrainState], None]) -> None:
-        """``act`` on every member that still trains."""
+        """Call ``act`` for every member that still trains."""
         for i, member in enumerate(members):
             if member.training:
                 act(member, step, steps.member(state, i))
@@ -246,7 +258,8 @@ def _train(
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
-    # 3. The steps. Order of effects: compute, evaluate, record, draw, save. A checkpoint is only of a finite state.
+    # 3. Make the steps. The order of effects is: compute, evaluate, record, draw, save. Only states without NaN or
+    # infinity are saved.
     try:
         for member in members:
             member.begin(step, restored, sampler, evaluator)
@@ -273,7 +286,8 @@ def _train(
             for member in members:
                 member.check()
         settle(0)
-        # 4. The end, whatever it is, leaves a checkpoint that was waited for and a grid, and figures of its own.
+        # 4. End the run. Finished and stopped runs alike end with a complete checkpoint and a picture; a finished
+        # run also has the metrics of its last step.
         profiler.close(state)
         if step == options.steps:
             each(RunRecorder.evaluate_end)
@@ -292,10 +306,10 @@ def _train(
     timing = {"seconds_to_first_call": throughput.first, "steps_per_second": throughput.rate}
     runs = []
     for i, member in enumerate(members):
-        status, own = over if member.training else "diverged", steps.member(state, i)
-        final = member.end(status, step, own, **timing)
+        status, member_state = over if member.training else "diverged", steps.member(state, i)
+        final = member.end(status, step, member_state, **timing)
         exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
-        drawer = functools.partial(_samples, sampler, own) if sampler else None
+        drawer = functools.partial(_samples, sampler, member_state) if sampler else None
         runs.append(
             Run(member.directory, status, step, final, exit_status, objective=member.objective.value, _draw=drawer)
         )
@@ -317,11 +331,11 @@ def _train(
     return Run(directory, status, step, {}, exit_status, runs)
 
 
-# -------------------------------------------------------------------------------------- parts of the story
+# --------------------------------------------------------------------------------- parts of the training loop
 
 
-def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Any, bool]:
-    """The step and state to start from, and whether they come from checkpoints."""
+def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Tree, bool]:
+    """The step and the state from which the run starts, and whether they come from checkpoints."""
     alive = [True] * len(members)
     states = processes.broadcast_state_from_primary(
         lambda: _restore(steps, members, alive), [steps.abstract] * len(members)
@@ -332,10 +346,10 @@ def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Any, 
 
 
 def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]) -> list[TrainState] | None:
-    """The members' states in the newest checkpoints that they can go on from together.
+    """The members' states at the newest step at which all members that still train have a checkpoint.
 
-    A member that had diverged by then stays as it was: diverged, no longer ``alive``, and without a part in the
-    steps to come. Where all had, each is tried again.
+    A member that diverged before this step remains diverged: its entry in ``alive`` becomes False, and it takes no
+    part in further steps. If all members diverged, the function restores them all, so that they can train again.
     """
     diverged = [member for member in members if member.record.before.get("status") == "diverged"]
     live = [member for member in members if member not in diverged] or members
@@ -343,33 +357,36 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     if found is None:
         return None
     step, restored = found
-    own = dict(zip(map(id, live), restored, strict=True))
+    by_member = dict(zip(map(id, live), restored, strict=True))
     states = []
     for i, member in enumerate(members):
-        if id(member) not in own:
-            # A checkpoint of this very step is from before it diverged, as it then will again.
+        if id(member) not in by_member:
+            # A member with a checkpoint of this step diverged after it, so it trains from there and diverges again.
             again = checkpoints.restore([(member.directory, member.identity)], steps.abstract, only=step)
             if again is None:
                 alive[i] = False
                 member.divergence.restore(member.record.before)
                 states.append(restored[0].state)
                 continue
-            own[id(member)] = again[1][0]
-        member.monitors = own[id(member)].monitors
-        states.append(own[id(member)].state)
+            by_member[id(member)] = again[1][0]
+        member.monitors = by_member[id(member)].monitors
+        states.append(by_member[id(member)].state)
     return states
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
-    """Evaluates samples while the run trains. Its needs are checked, and the features of the data computed, now."""
+    """The evaluator of the run's samples, or None without metrics.
+
+    Its construction checks the needs of the metrics and computes the features of the data.
+    """
     data, options = experiment.dataset, experiment.train
     if not experiment.metrics:
         return None
     assert data is not None
     extractor = experiment.features(data)
     evaluator = Evaluator(experiment.metrics, extractor, data, options.eval_samples, options.objective)
-    named = ", ".join(experiment.metrics)
-    reporter.say(f"evaluates {options.eval_samples:,} samples by {named} in {evaluator.features}")
+    metrics = ", ".join(experiment.metrics)
+    reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
     return evaluator
 
 
@@ -384,9 +401,12 @@ def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarr
 
 @contextlib.contextmanager
 def _alone(directories: Sequence[Path]) -> Iterator[None]:
-    """Hold the run's directories: two processes in one directory would corrupt it.
+    """Lock the run's directories, because two processes that train in one directory would corrupt it.
 
-    The locks are the kernel's: they go with the process, however that ends.
+    The kernel holds the locks and releases them when the process ends, even if it is killed.
+
+    Raises:
+        UserError: another process holds a lock.
     """
     with contextlib.ExitStack() as stack:
         for directory in directories:
@@ -395,19 +415,22 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"{directory}: another process is training in it.") from None
+                raise UserError(
+                    f"{directory}: another process is training in it. "
+                    "Wait until it ends, or train in another directory (name=...)."
+                ) from None
         yield
 
 
 def _summary(members: list[RunRecorder], throughput: Throughput) -> str:
-    """The players' losses, of an ensemble their means over the members that go on, and the speed."""
+    """The players' losses and the speed; for an ensemble, the mean losses of the members that still train."""
     training = [member for member in members if member.training] or members
     means = {
         player: float(np.mean([member.latest[f"{player}/loss"] for member in training]))
         for player in members[0].experiment.game.players
     }
     losses = "  ".join(f"{player} {mean:.4g}" for player, mean in means.items())
-    if all("distance" in member.latest for member in training):  # to a known equilibrium
+    if all("distance" in member.latest for member in training):  # the distance to a known equilibrium
         losses += f"  distance {np.mean([member.latest['distance'] for member in training]):.4g}"
     many = f"{len(training)} of {len(members)} members  " if len(members) > 1 else ""
     return many + (f"{losses}  {_speed(throughput.rate)}" if throughput.rate else losses)

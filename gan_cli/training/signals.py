@@ -1,26 +1,28 @@
-"""Stop signals: the run is told, saves, and only then do the handlers that were there before act."""
+"""Stop signals: the run saves a checkpoint before the earlier handlers act on the signal."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# The types of handler that signal.signal returns. Python ignores the result of a handler function.
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 class StopSignal:
-    """Within it, the first of ``CAUGHT`` sets ``received``; a second SIGINT interrupts at once.
+    """A context manager that records stop signals, so that the run can end in order.
 
-    A batch system may send several: each one's earlier handler is called in the end.
-
-    Handlers can only be installed in the main thread of a process; elsewhere this does nothing.
+    The first signal of ``CAUGHT`` sets ``received``. A second SIGINT raises ``KeyboardInterrupt`` at once. Python
+    installs handlers in the main thread of a process only; in other threads, this context manager does nothing.
     """
 
     def __init__(self) -> None:
         self._all: list[signal.Signals] = []
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[signal.Signals, _Handler] = {}
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
@@ -34,6 +36,7 @@ class StopSignal:
 
     @property
     def received(self) -> signal.Signals | None:
+        """The first stop signal that the process received, or None."""
         return self._all[0] if self._all else None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -42,9 +45,10 @@ class StopSignal:
             raise KeyboardInterrupt
 
     def pass_on(self) -> None:
-        """Call the handlers that were installed before, as a batch system's may want to requeue the job.
+        """Call the earlier handler of each received signal, because a batch system may requeue the job in it.
 
-        Python's own answer to SIGINT and the system's default actions are left out: the run has stopped.
+        Python's default SIGINT handler and the default actions of the operating system are not called: they would
+        end the process, and the run has already stopped.
         """
         for number in dict.fromkeys(self._all):
             handler = self._before.get(number)
@@ -53,5 +57,5 @@ class StopSignal:
 
     @property
     def exit_status(self) -> int:
-        """130 after SIGINT, 143 after any other."""
+        """The exit status of a stopped run: 130 after SIGINT, 143 after any other signal."""
         return 130 if self.received == signal.SIGINT else 143

@@ -1,10 +1,11 @@
-"""What can be drawn of a trained generator and discriminator; each drawing one function.
+"""Drawings of trained networks, one function for each choice of ``gan-sample --draw``.
 
-A drawing takes the run and what was asked for, and gives a picture, or the frames of an animation.
+Each function takes the restored run and a request for latents, and returns a picture or the frames of an animation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +16,25 @@ from gan_cli.errors import UserError
 from gan_cli.trained import inspection
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import DRAWINGS, pictures
+from gan_cli.views import DRAWINGS, SIDE, pictures
 
-_STEPS = 9  # pictures in a row, of an interpolation or a traversal
-_REACH = 4.0  # how far a traversal goes each way, in standard deviations of the latents
-_STOPS, _FRAMES = 6, 12  # of a walk: latents that it comes by, and pictures from one to the next
-_MANY = 5000  # latents whose principal components are taken
+_STEPS = 9  # the number of pictures in a row of an interpolation or a traversal
+_REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
+_STOPS, _FRAMES = 6, 12  # the number of random latents of a walk, and of frames from each of them to the next
+_MANY = 5000  # the number of latents for the principal components
 
 
 @dataclass(frozen=True)
 class LatentRequest:
-    """Which latents: given ones, or those of a seed; of which class, and how far from zero."""
+    """The latents and labels that a user requests from ``gan-sample``.
+
+    Attributes:
+        seed: the seed of the latents.
+        num: the number of samples, or of rows or columns of a drawing; None for the default of the drawing.
+        label: the class of all samples; None for all classes in turn.
+        truncation: the largest absolute value of the latents; None for no limit.
+        latents: ``[n, latent_dim]`` to use instead of random latents; None for random latents.
+    """
 
     seed: int
     num: int | None
@@ -33,15 +42,18 @@ class LatentRequest:
     truncation: float | None
     latents: np.ndarray | None
 
-    def number(self, usual: int) -> int:
-        """How many samples: as asked for, or all latents that were given, or as many as is usual."""
-        return self.num or (usual if self.latents is None else len(self.latents))
+    def number(self, default: int) -> int:
+        """The number of samples: ``num``, else the number of ``latents``, else ``default``."""
+        return self.num or (default if self.latents is None else len(self.latents))
 
     def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-        """``n`` latents from number ``first`` on, and labels where the run is conditional.
+        """The latents and labels of the samples with the numbers ``first`` to ``first + n``.
+
+        Returns:
+            The latents ``[n, latent_dim]``, and the labels ``[n]`` or None if the run is not conditional.
 
         Raises:
-            UserError: fewer latents were given.
+            UserError: ``latents`` has too few rows.
         """
         labels = sampler.labels(first, n)
         if labels is not None and self.label is not None:
@@ -49,90 +61,104 @@ class LatentRequest:
         if self.latents is None:
             return sampler.latents(self.seed, first, n, self.truncation), labels
         if first + n > len(self.latents):
-            raise UserError(f"--latents: {first + n} are needed, and there are {len(self.latents)}.")
+            raise UserError(
+                f"--latents: the file has {len(self.latents)} latents, and {first + n} are needed. "
+                "Choose a smaller --num."
+            )
         return self.latents[first : first + n], labels
 
 
 def grid(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Samples by number."""
-    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(pictures.SIDE**2))))
+    """The first samples, in a grid."""
+    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(SIDE**2))))
 
 
 def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """A row for each pair of latents: from the one to the other on a great circle."""
-    rows = asked.num or pictures.SIDE
+    """Spherical interpolations between pairs of latents, one row for each pair."""
+    rows = asked.num or SIDE
     latents, labels = asked.draw(sampler, 2 * rows)
-    ways = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
-    return _rows(run, sampler, ways, None if labels is None else labels[:rows])
+    paths = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
+    return _rows(run, sampler, paths, None if labels is None else labels[:rows])
 
 
 def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image.Image]:
-    """Frames of closed walks through latents, side by side."""
-    ways = asked.num or 16
-    latents, labels = asked.draw(sampler, ways * _STOPS)
-    path = inspection.walk(latents.reshape(_STOPS, ways, -1), _FRAMES)
-    labels = None if labels is None else np.tile(labels[:ways], len(path))
-    made = images(run, sampler, path.reshape(-1, path.shape[-1]), labels)
-    return [pictures.grid(frame) for frame in made.reshape(len(path), ways, *made.shape[1:])]
+    """The frames of closed walks through latent space, several walks side by side."""
+    walks = asked.num or 16
+    latents, labels = asked.draw(sampler, walks * _STOPS)
+    path = inspection.walk(latents.reshape(_STOPS, walks, -1), _FRAMES)
+    labels = None if labels is None else np.tile(labels[:walks], len(path))
+    samples = images(run, sampler, path.reshape(-1, path.shape[-1]), labels)
+    return [pictures.grid(frame) for frame in samples.reshape(len(path), walks, *samples.shape[1:])]
 
 
 def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """A row for each class, a column for each latent."""
+    """Samples of each class from the same latents: one row for each class, one column for each latent."""
     if sampler.game.classes is None:
-        raise UserError("--draw classes: this run knows no classes: train one with model.conditional=projection.")
-    columns, count = asked.num or pictures.SIDE, sampler.game.classes
+        raise UserError(
+            "--draw classes: this run is not conditional. Train a conditional run, e.g. with "
+            "model.conditional=projection."
+        )
+    columns, count = asked.num or SIDE, sampler.game.classes
     latents, _ = asked.draw(sampler, columns)
     labels = np.repeat(np.arange(count, dtype=np.int32), columns)
     return pictures.grid(images(run, sampler, np.tile(latents, (count, 1)), labels), columns)
 
 
 def sefa(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """One latent moved along the directions that change the first layer's output most, a row for each."""
+    """Traversals along the directions that change the first layer's output most (SeFa), as rows."""
     return _traversals(run, sampler, asked, inspection.sefa(sampler.game, run.state))
 
 
 def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """One latent moved along the principal components of the first non-linear layer, a row for each."""
+    """Traversals along the principal components of the first non-linear layer (GANSpace), as rows."""
     many = LatentRequest(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
     return _traversals(run, sampler, asked, inspection.ganspace(sampler.game, run.state, *many))
 
 
 def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Real images and then as many samples; below each what the stages of the discriminator make of it."""
+    """Real images and as many samples, and below each image its activations in the discriminator's stages."""
     data = run.experiment.dataset
     assert data is not None
     if sampler.game.pack > 1:
-        raise UserError("--draw activations: this run's discriminator looks at packs of images, not at one.")
-    n = asked.num or pictures.SIDE
+        raise UserError(
+            "--draw activations: the discriminator of this run takes packs of images, so a single image has no "
+            "activations. Use a run without augment=[packing]."
+        )
+    n = asked.num or SIDE
     latents, labels = asked.draw(sampler, n)
     rows = np.linspace(0, data.size - 1, n).astype(int)
     taken = data.take(rows)
-    shown = np.concatenate([taken["examples"], images(run, sampler, latents, labels)])
-    both = None if labels is None else np.concatenate([taken["labels"], labels])
-    return pictures.maps(shown, inspection.activations(sampler.game, run.state, np.asarray(normalise(shown)), both))
+    both = np.concatenate([taken["examples"], images(run, sampler, latents, labels)])
+    all_labels = None if labels is None else np.concatenate([taken["labels"], labels])
+    maps = inspection.activations(sampler.game, run.state, np.asarray(normalise(both)), all_labels)
+    return pictures.maps(both, maps)
 
 
-def draw(what: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
-    """The drawing of this name: one of ``gan_cli.views.DRAWINGS``."""
-    assert what in DRAWINGS
-    return globals()[what](run, sampler, asked)
+_Drawing = Callable[[RestoredRun, Sampler, LatentRequest], Image.Image | list[Image.Image]]
+
+
+def draw(name: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
+    """Make the drawing ``name`` of ``gan_cli.views.DRAWINGS``: a picture or the frames of an animation."""
+    assert name in DRAWINGS
+    drawing: _Drawing = globals()[name]
+    return drawing(run, sampler, asked)
 
 
 def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """``[n, h, w, c]`` uint8."""
+    """The samples of ``latents`` ``[n, latent_dim]`` as images ``[n, h, w, c]`` in uint8."""
     return np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
 
 
 def _traversals(run: RestoredRun, sampler: Sampler, asked: LatentRequest, directions: np.ndarray) -> Image.Image:
-    rows = min(asked.num or pictures.SIDE, len(directions))
+    rows = min(asked.num or SIDE, len(directions))
     latents, labels = asked.draw(sampler, 1)
     along = np.linspace(-_REACH, _REACH, _STEPS, dtype=np.float32)[None, :, None] * directions[:rows, None]
-    ways = latents[None] + along.astype(np.float32)
-    return _rows(run, sampler, ways, None if labels is None else np.repeat(labels, rows))
+    paths = latents[None] + along.astype(np.float32)
+    return _rows(run, sampler, paths, None if labels is None else np.repeat(labels, rows))
 
 
-def _rows(run: RestoredRun, sampler: Sampler, ways: np.ndarray, labels: np.ndarray | None) -> Image.Image:
-    """Rows of samples of ``[rows, steps, d]`` latents, a row of one class."""
-    rows, steps, _ = ways.shape
+def _rows(run: RestoredRun, sampler: Sampler, paths: np.ndarray, labels: np.ndarray | None) -> Image.Image:
+    """Rows of samples of latents ``[rows, steps, latent_dim]``, with the classes ``labels`` ``[rows]``."""
+    rows, steps, _ = paths.shape
     each = None if labels is None else np.repeat(labels, steps)
-    return pictures.grid(images(run, sampler, ways.reshape(rows * steps, -1), each), steps)
+    return pictures.grid(images(run, sampler, paths.reshape(rows * steps, -1), each), steps)

@@ -1,4 +1,4 @@
-"""Pictures of samples: a grid of images, or points in the plane over the real ones."""
+"""Pictures of samples: grids of images, scatter plots of points, and trajectories in the plane."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gan_cli.data.scaling import denormalise
 from gan_cli.storage import files
-
-SIDE = 8  # a grid shows SIDE x SIDE images
-POINTS = 2500  # a scatter plot shows this many points (Lin et al. 2018, PacGAN, count modes on as many)
+from gan_cli.views import SIDE
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """``[n, h, w, c]`` images, uint8 or in [-1, 1], as a mosaic, small ones magnified by whole pixels.
+    """A grid of images; small images are magnified by an integer factor.
 
     Args:
-        columns: how many side by side; near-square without.
+        images: ``[n, h, w, c]``, in uint8 or in [-1, 1].
+        columns: the number of images in a row; None for a nearly square grid.
     """
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -38,19 +37,23 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
-    """Rows of images in turn: of ``above`` ``[n, h, w, c]``, and under each its partner of ``below``."""
+    """A grid that shows each image of ``above`` ``[n, h, w, c]`` over the same image of ``below``."""
     rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
     return grid(np.concatenate(rows), columns=SIDE)
 
 
-def maps(examples: np.ndarray, found: list[np.ndarray]) -> Image.Image:
-    """Examples ``[n, h, w, c]`` side by side, uint8; below each its maps ``[n, h', w']``, from dark to bright.
+def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
+    """A row of images, and below it one row of activation maps for each stage, from dark to bright.
 
-    A map's brightness says the same for all examples: the brightest is the largest value of the row.
+    The brightness is scaled to the largest value of each row, so that the maps of a row are comparable.
+
+    Args:
+        examples: images ``[n, h, w, c]`` in uint8.
+        activations: for each stage, non-negative maps ``[n, h', w']``.
     """
     n, height, width, _ = examples.shape
     rows = [np.broadcast_to(examples, (n, height, width, 3))]
-    for values in found:
+    for values in activations:
         shares = values / max(float(values.max()), 1e-12)
         down = np.arange(height) * shares.shape[1] // height
         across = np.arange(width) * shares.shape[2] // width
@@ -59,13 +62,13 @@ def maps(examples: np.ndarray, found: list[np.ndarray]) -> Image.Image:
 
 
 def _heat(shares: np.ndarray) -> np.ndarray:
-    """Numbers in 0..1 as colours from black over red and yellow to white, uint8."""
+    """Colours in uint8 for numbers in [0, 1]: from black over red and yellow to white."""
     ramps = np.clip(3 * shares[..., None] - np.arange(3), 0, 1)
     return np.rint(ramps * 255).astype(np.uint8)
 
 
 def animate(frames: list[Image.Image]) -> bytes:
-    """A GIF of pictures that goes on for ever, 20 a second."""
+    """An endless GIF animation with 20 frames per second."""
     file = io.BytesIO()
     first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames)
     first.save(file, format="GIF", save_all=True, append_images=others, duration=50, loop=0)
@@ -73,9 +76,11 @@ def animate(frames: list[Image.Image]) -> bytes:
 
 
 def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
-    """The first two coordinates of ``points`` ``[n, features]`` in colour, over those of ``real`` in grey.
+    """A scatter plot of ``points`` in colour over the points of ``real`` in grey.
 
-    Where there is one coordinate only, they lie on a line.
+    Args:
+        points: ``[n, features]``. The plot shows the first two features, or the points on a line if there is one.
+        real: ``[m, features]``. The plot covers a square around these points.
     """
     size, oversampling = 512, 2
     side = size * oversampling
@@ -92,9 +97,9 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
 
 
 def trajectory(points: np.ndarray) -> Image.Image:
-    """The trajectory of ``points`` ``[n, 2]`` in the plane, from light to dark, about the origin, which is marked.
+    """A line through ``points`` ``[n, 2]`` in order, from light to dark, with the axes through the origin.
 
-    The picture reaches as far as the outermost point; how far that is stands in its corner.
+    The picture extends to the largest absolute coordinate of the points, and shows this number in a corner.
     """
     size, oversampling = 512, 2
     side = size * oversampling
@@ -113,20 +118,20 @@ def trajectory(points: np.ndarray) -> Image.Image:
     for (x, y), colour in ((places[0], blue), (places[-1], tuple(dark))) if len(places) else ():
         draw.ellipse((x - 9, y - 9, x + 9, y + 9), fill=colour)
     font = ImageFont.load_default(28)
-    draw.text((12, 10), f"to {reach:.3g} each way; blue: start", fill=(90, 90, 90), font=font)
+    draw.text((12, 10), f"largest coordinate {reach:.3g}; blue: start", fill=(90, 90, 90), font=font)
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def write(path: Path, image: Image.Image) -> None:
-    """Save as PNG; the file appears whole or not at all."""
+    """Write ``image`` to ``path`` as PNG; an interrupted write leaves no partial file."""
     files.write(path, lambda file: image.save(file, format="PNG"))
 
 
 def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
-    """Save ``neighbours.png``: images ``[n, h, w, c]``, and under each its nearest training example."""
+    """Write ``neighbours.png``: each of the samples ``[n, h, w, c]`` over its nearest training example."""
     write(folder / "neighbours.png", pairs(samples, neighbours))
 
 
 def write_points(path: Path, points: np.ndarray) -> None:
-    """Save as ``.npz`` under the name ``samples``."""
+    """Write ``points`` to ``path``, an ``.npz`` file, as the array ``samples``."""
     files.write(path, lambda file: np.savez(file, samples=points))

@@ -1,7 +1,7 @@
-"""``report.html``: a run, or several beside each other, as one file that a browser opens without a network.
+"""Writes ``report.html``: a run, or a comparison of several runs, as one file that needs no network.
 
-What a run's directory holds is not trusted: it goes into the page as JSON that the page's script shows as text, and
-as PNGs. The page itself is in ``report/``: a template, its style and its scripts.
+The contents of a run's directory are not trusted. They enter the page only as JSON, which the page's script
+displays as text, and as PNG images. The folder ``report/`` contains the page's template, style and scripts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gan_cli.errors import UserError
 from gan_cli.storage import files, metrics_log, run_directory
 from gan_cli.storage.dotted import leaves
 
-_POINTS, _POINTS_EACH = 3000, 300  # of a curve: of a run alone, and of each of several
-_PICTURES = 100  # of a run alone
-_LARGEST, _ALL = 16 << 20, 64 << 20  # bytes of a picture, and of all in a report
-_PIXELS = 1 << 26  # of a picture: a small file can hold more than a browser has memory for
+_POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve: of a single run, and in a comparison
+_PICTURES = 100  # the largest number of pictures of a single run
+_LARGEST, _ALL = 16 << 20, 64 << 20  # the largest size of a picture, and of all pictures in a report, in bytes
+_PIXELS = 1 << 26  # the largest picture in pixels, because a small file can exhaust the memory of a browser
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Endings of the names of logged figures, and the chart that they are drawn in, in this order.
+# Endings of the names of logged metrics, and the title of the chart for each, in the order of the charts.
 _TOGETHER = {
     "loss": "Losses",
     "_logits": "Logits",
@@ -41,37 +41,38 @@ _TOGETHER = {
 
 
 def write(directory: Path, out: Path | None = None) -> Path:
-    """Write the report of a run, or of the runs of a sweep or an ensemble; returns where it is.
+    """Write the report of a run, or of the runs of a sweep or an ensemble, and return its path.
 
     Args:
-        out: the file; without, ``report.html`` in the directory.
+        out: the path of the report; None for ``report.html`` in ``directory``.
 
     Raises:
-        UserError: there is no run.
+        UserError: ``directory`` contains no run.
     """
     return compare([directory], out or directory / "report.html")
 
 
-def compare(given: Sequence[Path], out: Path) -> Path:
-    """Write one report of all runs in some directories; returns where it is.
+def compare(directories: Sequence[Path], out: Path) -> Path:
+    """Write one report of all runs in ``directories``, and return its path.
 
     Raises:
-        UserError: there is no run in one of them.
+        UserError: one of the directories contains no run.
     """
-    found = {name: path for directory in given for name, path in _runs(directory, len(given) > 1).items()}
+    several = len(directories) > 1
+    found = {name: path for directory in directories for name, path in _runs(directory, several).items()}
     alone = len(found) == 1
     runs = [_run(name, path) if alone else _one_of(name, path, len(found)) for name, path in found.items()]
     curves = [_curves(path, _POINTS if alone else _POINTS_EACH) for path in found.values()]
     names = sorted({name for of_run in curves for name in of_run}, key=lambda name: (_place(name)[:2], name))
     report = {
-        "name": ", ".join(map(str, given)),
+        "name": ", ".join(map(str, directories)),
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "alone": alone,
         "runs": runs,
         "curves": [dict(zip(("name", "chart", "label"), (name, *_place(name)[1:]), strict=True)) for name in names],
         "varied": [] if alone else _varied(runs),
     }
-    # A block for each figure, so that the browser reads only those that are looked at.
+    # Each metric has a block of its own, so that the browser parses only the curves that it displays.
     blocks = {"report": report} | {
         f"curve-{i}": [of_run.get(name) for of_run in curves] for i, name in enumerate(names)
     }
@@ -89,13 +90,13 @@ def _part(name: str) -> str:
 
 
 def _block(name: str, value: Any) -> str:
-    """JSON in a script element, which nothing in it can end."""
+    """A script element with ``value`` as JSON; ``<`` is escaped, so that no text can end the element."""
     text = json.dumps(files.jsonable(value), separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
-    """The runs in a directory by what tells them apart: their paths in it, or from here where there are more."""
+    """The runs in a directory by name: relative paths in it, or whole paths with several directories."""
     paths = run_directory.runs(directory)
     if several or paths == [directory]:
         return {str(path): path for path in paths}
@@ -104,12 +105,12 @@ def _runs(directory: Path, several: bool) -> dict[str, Path]:
 
 
 def _run(name: str, path: Path) -> dict[str, Any]:
-    """All there is to tell of a run."""
+    """The data of the report of a single run."""
     facts = run_directory.facts(path)
     steps = _pictures(path / "samples")
     largest = max((size for _, _, size in steps), default=1)
-    shown = _evenly(steps, min(_PICTURES, max(1, _ALL // max(largest, 1))))
-    pictures = [(step, _picture(picture)) for step, picture, _ in shown]
+    chosen = _evenly(steps, min(_PICTURES, max(1, _ALL // max(largest, 1))))
+    pictures = [(step, _picture(picture)) for step, picture, _ in chosen]
     return {
         **_summary(name, path, facts),
         "config": _options(facts),
@@ -128,7 +129,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
 
 
 def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
-    """What a comparison tells of a run; one that cannot be read takes its row all the same."""
+    """The data of one run in a comparison. An unreadable run also has a row in the table."""
     try:
         facts = run_directory.facts(path)
     except UserError:
@@ -161,7 +162,7 @@ def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
-    """How long it has trained, over all its starts; while it runs, up to its last record."""
+    """Seconds of training over all starts of the run; for a running run, until its last log record."""
     before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
     last = _number(facts.get("seconds"))
     if facts.get("status") == "running":
@@ -172,30 +173,33 @@ def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:
-    """What a reader should know before the figures, in sentences."""
-    told = []
+    """Sentences about the run, such as its divergence, which the report displays above the metrics."""
+    notes = []
     if "diverged_at" in facts:
-        what = f"the {facts.get('diverged_player')}'s {facts.get('diverged_in')}"
-        told.append(f"Diverged: from step {facts['diverged_at']} on {what} is not finite.")
+        part = facts.get("diverged_in")
+        what = f"the {facts.get('diverged_player')}'s {part} {'are' if part == 'parameters' else 'is'}"
+        notes.append(f"Diverged at step {facts['diverged_at']}: {what} not finite.")
     if "collapse_suspected_at" in facts:
-        told.append(
-            f"Collapse suspected from step {facts['collapse_suspected_at']} on: the samples are much alike."
-        )
+        since = facts["collapse_suspected_at"]
+        notes.append(f"Mode collapse suspected since step {since}: the diversity of the samples is low.")
     if "stopped_early_at" in facts:
-        told.append(f"Stopped early at step {facts['stopped_early_at']}: the objective got no better.")
+        notes.append(f"Stopped early at step {facts['stopped_early_at']}: the objective no longer improved.")
     if "verdict" in facts:
         pairs = [pair for pair in _list(facts.get("eigenvalues")) if isinstance(pair, list) and len(pair) == 2]
         values = ", ".join(f"{_number(real) or 0:.3g}{_number(imaginary) or 0:+.3g}i" for real, imaginary in pairs)
-        told.append(f"The game at the end is {facts['verdict']}; eigenvalues of its Jacobian: {values}.")
+        notes.append(f"The game at the end is {facts['verdict']}; eigenvalues of its Jacobian: {values}.")
     if facts.get("status") == "running":
-        told.append("Still running, or cut off, when this report was written.")
-    return told
+        notes.append("When this report was written, the run was running or had been interrupted.")
+    return notes
 
 
 def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values of the facts about the program, the machine and the speed."""
     command, git, versions = (facts.get(name) for name in ("command", "git", "versions"))
-    commit = f"{git.get('commit')}{'' if git.get('clean') else ', with changes'}" if isinstance(git, dict) else None
-    told = {
+    commit = None
+    if isinstance(git, dict):
+        commit = f"{git.get('commit')}{'' if git.get('clean') else ', with uncommitted changes'}"
+    rows = {
         "Command": shlex.join(map(str, command)) if isinstance(command, list) else command,
         "Seed": facts.get("seed"),
         "Devices": ", ".join(map(str, _list(facts.get("devices")))),
@@ -204,28 +208,28 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         "Python": facts.get("python"),
         **(versions if isinstance(versions, dict) else {}),
         "Seconds to the first call": facts.get("seconds_to_first_call"),
-        "Steps a second": facts.get("steps_per_second"),
+        "Steps per second": facts.get("steps_per_second"),
         "Newest checkpoint": facts.get("checkpoint"),
     }
-    return [(name, value) for name, value in told.items() if value not in (None, "")]
+    return [(name, value) for name, value in rows.items() if value not in (None, "")]
 
 
-def _differences(told: Any) -> list[tuple[str, Any, Any]] | None:
-    """Key, default and value of what differs from the default; None of a run that does not tell."""
-    if not isinstance(told, list):
+def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
+    """Key, default and value of the options that differ from the default; None if they are not stored."""
+    if not isinstance(stored, list):
         return None
-    rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in told if isinstance(one, dict)]
+    rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in stored if isinstance(one, dict)]
     return [row for row in rows if row[0] != "name" and not row[0].endswith("_partial_")]
 
 
 def _options(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The options of a run by dotted key; groups of which nothing was chosen are left out."""
+    """The dotted keys and values of a run's options; groups without a choice are left out."""
     found = leaves(config_of(facts))
     return [(key, value) for key, value in found if value != {} and not key.endswith("_partial_")]
 
 
 def _varied(runs: list[dict[str, Any]]) -> list[str]:
-    """The configuration's keys that have more than one value among the runs; keeps those alone in them."""
+    """The keys of the options that vary among the runs; removes all other options from ``runs``."""
     configs = [dict(run["config"]) for run in runs]
     read = [config for config in configs if config]
     keys = dict.fromkeys(key for config in read for key in config if key not in ("name", "resume"))
@@ -236,7 +240,10 @@ def _varied(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _curves(run: Path, most: int) -> dict[str, dict[str, Any]]:
-    """Each logged figure: values ``y``, None where not finite, at steps ``x``, or from one on, evenly apart."""
+    """The curve of each logged metric, by name, as JSON.
+
+    ``y`` are the values, None where not finite. The steps are either ``x``, or ``from``, ``from + by``, ...
+    """
     found: dict[str, list[tuple[float, float | None]]] = {}
     for record in sorted(metrics_log.read(run), key=lambda record: record["step"]):
         for name, value in record.items():
@@ -254,7 +261,11 @@ def _packed(points: list[tuple[float, float | None]]) -> dict[str, Any]:
 
 
 def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[float, float | None]]:
-    """At most ``most`` of the points ``(step, value)``: the ends, and the extremes and a gap of each stretch."""
+    """Reduce points ``(step, value)`` to at most ``most`` points.
+
+    The first and the last point remain. The others are divided into equal stretches; of each stretch, the least and
+    the greatest value remain, and one gap (a value of None) if there is any.
+    """
     if len(points) <= most:
         return points
     stretches = (most - 2) // 3
@@ -268,7 +279,7 @@ def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[floa
 
 
 def _place(name: str) -> tuple[int, str, str]:
-    """Where a logged figure is drawn: the chart's rank and title, and the curve's label in it."""
+    """The place of a logged metric in the report: rank and title of its chart, and the label of its curve."""
     if name.startswith("eval/"):
         return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
     if name in ("modes", "modes_total"):
@@ -279,13 +290,13 @@ def _place(name: str) -> tuple[int, str, str]:
         if name.endswith(ending) and "/" in name:
             return rank, title, name.removesuffix(ending).rstrip("/").removeprefix("discriminator/") or name
     if name == "steps_per_second":
-        return 99, "Steps a second", name
+        return 99, "Steps per second", name
     player, _, what = name.rpartition("/")
     return (50, what, player) if player else (1, name, name)
 
 
 def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
-    """Step, path and bytes of the pictures of samples, by step."""
+    """Step, path and size in bytes of each picture of samples, in the order of the steps."""
     found = []
     for path in folder.glob("*.png"):
         with contextlib.suppress(OSError):
@@ -295,15 +306,15 @@ def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:
-    """At most so many of the items, from all over them, the last one in any case."""
+    """At most ``most`` evenly spaced items, always including the last."""
     n = min(len(items), most)
     return [items[(i + 1) * len(items) // n - 1] for i in range(n)]
 
 
 def _picture(path: Path) -> dict[str, Any] | None:
-    """A PNG as a data URI, and its size; of anything else, nothing."""
+    """A PNG image as a data URI, with width and height; None if the file is no PNG image or is too large."""
     try:
-        linked = path.is_symlink() or path.parent.is_symlink()  # to a picture that is none of the run's
+        linked = path.is_symlink() or path.parent.is_symlink()  # a link may point outside the run's directory
         if linked or not path.is_file() or path.stat().st_size > _LARGEST:
             return None
         data = path.read_bytes()
@@ -322,7 +333,7 @@ def _picture(path: Path) -> dict[str, Any] | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; None for anything else."""
+    """``value`` if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if abs(value) < 1e308 and math.isfinite(value) else None

@@ -1,26 +1,36 @@
-"""Draws what a run's generator makes while it trains."""
+"""Draws the samples of a run while it trains."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from gan_cli.config.build import Experiment
+from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
 from gan_cli.storage import metrics_log
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import pictures
+from gan_cli.views import POINTS, SIDE, pictures
 
 
 class SampleWriter:
-    """Draws the first samples of the run's seed, and the real data once; pictures are written in the background.
+    """Draws the real data once and samples of fixed latents repeatedly, in the background.
 
-    Of a game without samples but with an equilibrium, the players' trajectory is drawn, as it was logged.
+    For a game without samples but with a known equilibrium, it draws the logged trajectory of the players.
+
+    Args:
+        experiment: the experiment of the run, whose seed determines the fixed latents.
+        directory: the directory of the run. The pictures are written to ``samples/`` in it.
+        sampler: draws from the generator; None where the game has no samples.
+
+    Attributes:
+        last: the path of the last picture, or None before the first.
+        can_draw: whether the game has samples.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
@@ -28,23 +38,30 @@ class SampleWriter:
         self._run = directory if sampler is None and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        self._pending: list[tuple[Path | None, Future]] = []  # and what is told of as written
+        # Pictures that are being written. The path is None where ``finished`` does not report the picture.
+        self._pending: list[tuple[Path | None, Future[None]]] = []
         self._drawn: set[int] = set()
         self.last: Path | None = None
         self.can_draw = sampler is not None
-        # What the discriminator is shown is drawn where it is not what the data and the generator give.
-        self._shown = jax.jit(experiment.game.shown) if experiment.config.get("augment") else None  # type: ignore
+        # With an augmentation, the discriminator's input differs from the examples, so it is drawn too.
+        augment: Callable[..., jax.Array] | None = getattr(experiment.game, "shown", None)
+        self._augment = jax.jit(augment) if augment and experiment.config.get("augment") else None
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
-            n = max(pictures.SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else pictures.POINTS
+            n = max(SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else POINTS
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def samples(self, state: TrainState) -> jax.Array | None:
-        """What the generator makes of the fixed latents, not waited for; None of a game without samples."""
+        """The samples of the fixed latents, or None without samples. Does not wait for the device."""
         return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
-        """Draw what ``samples`` gave at this step, and what the discriminator is shown of it."""
+        """Draw the samples of this step; with an augmentation, also draw the discriminator's input.
+
+        Args:
+            samples: the result of ``samples`` at this step.
+            state: the training state, whose network state holds the strength of an adaptive augmentation.
+        """
         if (not self.can_draw and not self._run) or step in self._drawn:
             return
         self._drawn.add(step)
@@ -52,21 +69,25 @@ class SampleWriter:
         if self._run:
             job = self._thread.submit(draw_trajectory, self._run, self.last)
         else:
+            assert self._data is not None
             job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last)
         self._pending.append((self.last, job))
-        if self._shown is not None and samples is not None and self._data is not None:
-            n = min(pictures.SIDE**2 // 2 if self._data.spec.is_image else pictures.POINTS, self._data.size)
+        if self._augment is not None and samples is not None and self._data is not None:
+            n = min(SIDE**2 // 2 if self._data.spec.is_image else POINTS, self._data.size)
             both = np.concatenate([self._data.spread(n), np.asarray(samples[:n])])
             key = jax.random.fold_in(jax.random.key(self._seed), step)
-            seen = self._shown(both, state.net_state, key, step)
+            seen = self._augment(both, state.net_state, key, step)
             job = self._thread.submit(draw_seen, np.asarray(seen), self._folder / "seen" / self.last.name)
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
-        """Grids and trajectories that have been written since the last call; with ``wait``, all that were drawn.
+        """The paths of the pictures of samples or trajectories that have been written since the last call.
+
+        Args:
+            wait: whether to wait until all pictures are written.
 
         Raises:
-            OSError: one could not be written.
+            OSError: a picture could not be written.
         """
         done = []
         while self._pending and (wait or self._pending[0][1].done()):
@@ -77,21 +98,22 @@ class SampleWriter:
         return done
 
     def close(self) -> None:
+        """Wait for the pictures that are being written, and end the background thread."""
         self._thread.shutdown(wait=True)
 
 
-def draw_samples(data: Any, samples: np.ndarray, path: Path) -> None:
-    """A grid of images; or points over the real ones, and the points themselves beside it."""
+def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
+    """Draw a grid of images; or draw points over real points, and write them to an ``.npz`` file too."""
     if data.spec.is_image:
-        pictures.write(path, pictures.grid(samples[: pictures.SIDE**2]))
+        pictures.write(path, pictures.grid(samples[: SIDE**2]))
     else:
-        real = data.take(np.arange(min(pictures.POINTS, data.size)))["examples"]
+        real = data.take(np.arange(min(POINTS, data.size)))["examples"]
         pictures.write(path, pictures.scatter(samples, real))
         pictures.write_points(path.with_suffix(".npz"), samples)
 
 
 def draw_seen(seen: np.ndarray, path: Path) -> None:
-    """Real examples and then as many generated ones, both as the discriminator is shown them."""
+    """Draw augmented examples that the discriminator receives: half real and half generated."""
     path.parent.mkdir(exist_ok=True)
     half = len(seen) // 2
     image = seen.ndim == 4
@@ -99,14 +121,14 @@ def draw_seen(seen: np.ndarray, path: Path) -> None:
 
 
 def draw_trajectory(run: Path, path: Path) -> None:
-    """The players' positions at each logged step."""
+    """Draw the trajectory of the players through all logged steps of the run."""
     points = np.array([(record["x"], record["y"]) for record in metrics_log.read(run)], float)
     pictures.write(path, pictures.trajectory(points))
 
 
-def draw_real(data: Any, path: Path) -> None:
-    """The real data as the samples are drawn: the first examples of each class in turn, where there are classes."""
-    examples = data.spread(pictures.SIDE**2 if data.spec.is_image else pictures.POINTS)
+def draw_real(data: Dataset, path: Path) -> None:
+    """Draw examples from all over the data set in the same form as samples."""
+    examples = data.spread(SIDE**2 if data.spec.is_image else POINTS)
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))
     else:
@@ -114,7 +136,7 @@ def draw_real(data: Any, path: Path) -> None:
 
 
 def remove_later_pictures(directory: Path, step: int) -> None:
-    """Remove the pictures of later steps, which a resumed run will draw again."""
+    """Remove the pictures of the steps after ``step``, because the resumed run draws them again."""
     for picture in (directory / "samples").glob("**/[0-9]*"):
         if int(picture.stem) > step:
             picture.unlink()

@@ -1,19 +1,24 @@
-"""Steps a second, here and in PyTorch, in one run, in turn, at equal work.
+"""Compare the steps per second of gan_cli and PyTorch at equal work.
 
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--json outputs/bench.json]
 
-For each case it checks that both sides' losses agree over the first 20 steps from the same weights and batches, and
-then times, in turn: our compiled step; the same networks, batch, optimiser and work in PyTorch as people write it,
-with a DataLoader (loader), with its data in one tensor (resident), with torch.compile, and on a GPU as a CUDA graph
-and in bfloat16; and a large matrix product, which is taken for this machine's peak. Medians over the repeats count,
-ratios are medians of the ratios of neighbours. FLOPs are two a multiply-add of the matrix products and convolutions
-that our step executes (flops.py); `alone` is the time that these take one by one, each in a loop, as a share of the
-step's: what no change of anything else can go below. Below the table stands what a CPU has missed of each case's
-goals (cases.py).
+For each case, the script first checks that the losses of both sides agree over 20 steps from the same weights and
+batches. It then times the following in turn:
 
-`--around` measures what is around the step instead (around.py), `--devices` how the step grows when its batch is
-split (devices.py), and `--features` the Inception network's features beside torch-fidelity's (features.py).
+- the compiled step of gan_cli (`ours`);
+- the same networks, batch size, optimiser and work in PyTorch: with a DataLoader (`loader`), with the data in one
+  tensor (`resident`), with torch.compile (`compiled`), and on a GPU as a CUDA graph and in bfloat16;
+- a large matrix product, whose speed counts as the peak of the machine.
+
+The table contains medians over the repeats, and ratios are medians of the ratios of successive measurements. FLOPs
+are two for each multiply-add of the matrix products and convolutions that the step executes (flops.py).
+`alone` is the time of these operations, each timed in a loop, as a fraction of the step's time; a step cannot be
+faster than these operations. Below the table, the script lists the goals (cases.py) that a CPU has missed.
+
+`--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
+time of a step whose batch is split over devices (devices.py), and `--features` the speed of the Inception features
+in gan_cli and in torch-fidelity (features.py).
 """
 
 from __future__ import annotations
@@ -43,11 +48,11 @@ from gan_cli.engine.state import init_state
 from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
-_GPU_STEPS = 200  # of one measurement on a GPU, at least: a few take less time than the clock can tell apart
+_GPU_STEPS = 200  # the least number of steps in a measurement on a GPU, where a few steps are too short to time
 
 
 def ours(experiment: Experiment) -> Callable[[int], None]:
-    """A function that makes steps of the shipped program."""
+    """A function that makes steps with the compiled program of gan_cli."""
     e = experiment
     assert e.dataset is not None
     program = steps.compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
@@ -68,17 +73,20 @@ def by_name(tree: Any) -> dict[str, np.ndarray]:
 
 
 def check(case: Case, e: Experiment) -> float:
-    """The largest relative difference of the two sides' losses over the first steps, from the same start.
+    """The largest relative difference between the losses of both sides, from the same weights.
 
-    Our compiled program tells its losses; its batches and random draws are read off the same steps made one by one.
+    The compiled program returns its losses. The peer needs the same batches and random draws, which the function
+    obtains by making the same steps one by one. Both sides compute in full float32 here, although measurements on a
+    GPU use TF32 on both sides.
 
-    Both sides compute in full float32 here, though a GPU is timed with TF32 on both.
+    Args:
+        e: the experiment with a tenth of the usual learning rate. The first updates of Adam depend on the signs of
+            the gradient, so that rounding errors grow fast where batch normalisation makes gradients nearly zero.
+            At the full learning rate, the losses of the ResNet differ after ten steps.
 
     Raises:
-        SystemExit: they differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any: then the
-            work is not equal, and no ratio would mean anything. (Adam's first moves are the gradient's signs, so
-            that rounding grows fast where batch normalisation leaves gradients near zero: at the full learning
-            rate, ResNet's losses part after ten steps. ``e`` has a tenth of it.)
+        SystemExit: the losses differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any step.
+            The work of the two sides is then not equal, and their ratio has no meaning.
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
@@ -104,12 +112,12 @@ def check(case: Case, e: Experiment) -> float:
     differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
     difference = float(differences.max())
     if not (differences[:3].max() < 1e-3 and difference < 5e-2):
-        sys.exit(f"the losses of the two sides differ by {difference:.2g}:\n{np.c_[own, theirs]}")
+        sys.exit(f"the losses of gan_cli and PyTorch differ by {difference:.2g}:\n{np.c_[own, theirs]}")
     return difference
 
 
 def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The latents of a step, and the mixing weights of WGAN-GP where it draws some."""
+    """The latents of a step, and the mixing weights of WGAN-GP; None without this penalty."""
     drawn: dict[str, np.ndarray] = {}
 
     def recording(name: str) -> Any:
@@ -135,7 +143,7 @@ def _peer(case: Case, e: Experiment, **options: Any) -> Peer:
 
 
 def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
-    """What is timed, by name; each makes the number of steps it is given."""
+    """The functions to time, by name. Each takes a number of steps, and makes these steps."""
     assert e.dataset is not None
     batch = e.train.batch_size
     data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
@@ -145,7 +153,7 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
         "eager_loader": loader(_peer(case, e), data, batch),
         "eager_resident": resident(_peer(case, e), data, batch),
     }
-    if case.penalty == "none":  # torch.compile has no second derivatives
+    if case.penalty == "none":  # torch.compile does not support second derivatives
         found["compiled"] = resident(_peer(case, e).compile(), data, batch)
     if DEVICE.type == "cuda":
         found["cuda_graph"] = graph(_peer(case, e), data, batch)
@@ -156,7 +164,7 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
 
 
 def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
-    """One line of the table."""
+    """Check and time one case; returns a row of the table."""
     e, steps = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
     slow = Case(
         (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
@@ -166,11 +174,11 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
     running = sides(case, e)
     for side, run in list(running.items()):
         try:
-            run(steps)  # compile, warm up
+            run(steps)  # compiles and warms up
         except Exception as error:
             if side in ("ours", "eager_loader", "eager_resident"):
                 raise
-            print(f"{name}: {side} cannot run here: {str(error).strip().splitlines()[0][:100]}")
+            print(f"{name}: {side} does not run on this machine: {str(error).strip().splitlines()[0][:100]}")
             del running[side]
     rates: dict[str, list[float]] = {side: [] for side in running}
     peaks = []
@@ -206,7 +214,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         "flops_per_s": work * median["ours"],
         "peak_flops_per_s": statistics.median(peaks),
         "peak_fraction": round(statistics.median(fractions), 3),
-        # Of a CPU only, whose goals it explains: on a GPU each operation would be compiled for longer than all run.
+        # Only on a CPU, because only CPUs have goals, and on a GPU compiling each operation takes too long.
         "alone_fraction": round(seconds_alone(found) * median["ours"], 3) if DEVICE.type == "cpu" else None,
         "loss_difference": difference,
     }
@@ -240,28 +248,45 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def missed(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each goal that a case has not reached, with its floor."""
+    """A line for each goal that a case has missed, with the value that its operations alone would reach."""
     lines = []
     for row in rows:
         for what, goal in CASES[row["case"]].goal.items():
             reached = row["ratio"].get(what, row.get(what))
             if DEVICE.type == "cpu" and reached < goal:
                 lines.append(
-                    f"{row['case']}: {what} {reached:.2f} of {goal:.2f}; its products and convolutions alone would "
-                    f"reach {reached / row['alone_fraction']:.2f}"
+                    f"{row['case']}: {what} is {reached:.2f}, and the goal is {goal:.2f}. The matrix products and "
+                    f"convolutions alone would reach {reached / row['alone_fraction']:.2f}."
                 )
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, default=None, help="default: outputs/bench.json")
-    parser.add_argument("--around", action="store_true", help="what is around the step: start, memory, growth, ...")
-    parser.add_argument("--devices", action="store_true", help="a step on 1 to 8 devices, and on two processes")
-    parser.add_argument("--features", action="store_true", help="Inception features and their Frechet distance")
-    parser.add_argument("--images", type=int, default=256, help="how many those are of")
+    parser.add_argument(
+        "--cases", nargs="+", choices=list(CASES), default=list(CASES), help="the cases to measure (default: all)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="the number of measurements of each side (default: 7)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=None,
+        help="the file for the results (default: outputs/bench.json, or outputs/bench_KIND.json)",
+    )
+    parser.add_argument(
+        "--around", action="store_true", help="measure start-up, memory, logging and other costs outside the step"
+    )
+    parser.add_argument(
+        "--devices", action="store_true", help="measure a step on 1 to 8 devices and on two processes"
+    )
+    parser.add_argument(
+        "--features", action="store_true", help="measure the Inception features and their Frechet distance"
+    )
+    parser.add_argument(
+        "--images", type=int, default=256, help="the number of images for --features (default: 256)"
+    )
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
@@ -293,7 +318,7 @@ def main() -> None:
                 print(f"{name} ...", flush=True)
                 try:
                     rows.append(measure(name, CASES[name], Path(folder), arguments.repeats, top))
-                except (Exception, SystemExit) as error:  # the other cases are measured all the same
+                except (Exception, SystemExit) as error:  # the other cases are measured nevertheless
                     failed.append(f"{name}: {str(error).strip() or type(error).__name__}")
                     print(failed[-1], flush=True)
                 write(rows)
@@ -302,7 +327,7 @@ def main() -> None:
         if failed:
             sys.exit("\n".join(failed))
     write(rows)
-    print(f"written to {path}")
+    print(f"Written to {path}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What is around the step: start-up, memory, the cost of logging, drawing and saving, streaming, ensembles, growth.
+"""Costs outside the step: start-up, memory, logging, drawing, saving, streaming, ensembles, scaling.
 
-Whole processes of ``gan-train``, told apart by what their directory says. Where two are compared they run in turn.
+Each measurement is a whole process of ``gan-train``, whose ``run.json`` contains the timings. Two setups in a
+comparison run in turn.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ QUIET = ["train.log_every=100000000", "train.sample_every=0", "train.checkpoint_
 
 @dataclass(frozen=True)
 class Outcome:
-    """One process: seconds from its start to the end of its first call and to its end, steps/s, peak memory."""
+    """The measurements of one process.
+
+    Attributes:
+        first_call: seconds from the start of the process to the end of its first call.
+        whole: seconds from the start of the process to its end.
+        rate: steps per second.
+        peak_mebibytes: the peak of the resident memory, in MiB.
+    """
 
     first_call: float
     whole: float
@@ -38,7 +46,11 @@ class Outcome:
 
 
 def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
-    """Train in a process of its own, in ``folder``."""
+    """Train in a new process in ``folder``, with a compilation cache in ``cache`` if it is given.
+
+    Raises:
+        SystemExit: the process failed.
+    """
     name = f"bench-{time.monotonic_ns()}"
     environment = os.environ | ({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})
     began = time.time()
@@ -50,15 +62,18 @@ def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
         time.sleep(0.05)
     ended = time.time()
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
+        raise SystemExit(f"{' '.join(command)}: failed with status {process.returncode}")
     facts = json.loads((folder / "outputs" / name / "run.json").read_text())
-    # The first call ends this long before the end: `seconds` count from where the directory is made.
+    # `seconds` and `seconds_to_first_call` exclude the time before the run's directory exists.
     before = ended - began - facts["seconds"]
     return Outcome(before + facts["seconds_to_first_call"], ended - began, facts["steps_per_second"], memory)
 
 
 def _peak_mebibytes(pid: int) -> float:
-    """The largest resident set so far. (``wait4`` would count the parent's, from before the exec, as well.)"""
+    """The peak of the resident memory so far, in MiB.
+
+    ``wait4`` is not suitable, because it includes the memory of the parent before the exec.
+    """
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -68,12 +83,12 @@ def _peak_mebibytes(pid: int) -> float:
 
 
 def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> float:
-    """The median ratio of the steps a second of two command lines, the second over the first."""
+    """The median ratio of the steps per second with the overrides ``second`` and with ``first``."""
     return statistics.median(run(folder, *second).rate / run(folder, *first).rate for _ in range(repeats))
 
 
 def measure() -> list[dict[str, Any]]:
-    """All lines, printed as a table."""
+    """Make all measurements, print them as a table, and return its rows."""
     rows: list[dict[str, Any]] = []
 
     def row(what: str, value: float, unit: str) -> None:
@@ -127,7 +142,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _digits(folder: Path) -> None:
-    """The default digits as files."""
+    """Write the digits of dataset=mnist5k as PNG files."""
     folder.mkdir()
     examples = mnist5k().examples
     assert isinstance(examples, np.ndarray)

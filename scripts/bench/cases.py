@@ -1,4 +1,4 @@
-"""The cases: what is trained, here and by the peers."""
+"""The cases of the benchmark: the setups that gan_cli and its PyTorch peers train."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _COLOUR = ["dataset=folder", "dataset.path={colour}", "dataset.resolution=32"]
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        overrides: of the shipped defaults, as on the command line.
-        network: which of the peers' networks it is.
-        penalty: none, r1 or wgan_gp.
-        steps: how many steps one measurement makes.
-        goal: what the case should reach on a CPU: ratios by peer, and the fraction of the peak. Those that a run
-            misses are said below its table.
+        overrides: the overrides of ``gan-train``.
+        network: the name of the peers' network.
+        steps: the number of steps in one measurement.
+        penalty: the penalty of the peers: none, r1 or wgan_gp.
+        goal: the goals on a CPU: the ratio to a peer by its name, and the fraction of the machine's peak. The
+            benchmark lists missed goals below the table.
     """
 
     overrides: tuple[str, ...]
@@ -35,11 +35,11 @@ class Case:
     goal: Mapping[str, float] = field(default_factory=dict)
 
     def experiment(self, folder: Path) -> Experiment:
-        """The objects that our side trains."""
+        """The experiment that gan_cli trains; ``folder`` contains the colour images."""
         return experiment([override.format(colour=folder) for override in self.overrides])
 
 
-# Dropout draws random bits of each side's own, so that losses could not be compared.
+# Without dropout, because the two sides would draw different random bits, so that their losses would differ.
 _MLP = ("model=mlp", "model.discriminator.dropout=0.0")
 _PLAIN = ("model=dcgan", "model.discriminator.norm=none")
 
@@ -66,7 +66,7 @@ CASES = {
 
 
 def colour_images() -> tempfile.TemporaryDirectory[str]:
-    """A folder of 1,000 random 32x32 colour images: what they show does not matter to a clock."""
+    """A temporary folder of 1,000 random 32x32 colour images; their contents do not affect the speed."""
     folder = tempfile.TemporaryDirectory()
     rng = np.random.default_rng(0)
     for i in range(1000):

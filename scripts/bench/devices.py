@@ -1,7 +1,8 @@
-"""How a step grows with the devices that its batch is split over, and what they send each other in it.
+"""The time of a step whose batch is split over devices, and the amount of data that they exchange.
 
-The batch is the same for all, so that on the simulated devices of one CPU the work is too, and what is left is the
-cost of splitting it. Each number of devices is a process of its own; the last line is two processes of one each.
+The batch size is the same for all numbers of devices. On the simulated devices of one CPU, the total work is then
+the same too, so that the differences are the cost of splitting the batch. Each number of devices is measured in a
+new process, and the last row of each case in two processes with one device each.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds a step of each case on each number of devices, in turn, ``repeats`` times; medians."""
+    """Measure each case on each number of devices, in turn, ``repeats`` times; the rows contain medians."""
     rows = []
     for name, (overrides, length) in CASES.items():
         ways = [(count, 1) for count in COUNTS] + [(2, 2)]
@@ -53,25 +54,26 @@ def measure(repeats: int) -> list[dict[str, Any]]:
 
 
 def _in_processes(overrides: list[str], length: int, devices: int, number: int) -> dict[str, Any] | None:
-    """One measurement in fresh processes; None where there are not as many devices."""
+    """One measurement in ``number`` new processes; None if they fail, e.g. because devices are missing."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environments = [os.environ | {"JAX_NUM_CPU_DEVICES": str(devices // number)} for _ in range(number)]
-    if number > 1:  # of one machine: each with an accelerator of its own, or a part of its CPU
+    if number > 1:  # each process on this machine has an accelerator of its own, or a part of the CPU
         together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(number)}
-        for i, own in enumerate(environments):
-            own |= together | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}
+        for i, environment in enumerate(environments):
+            environment |= together | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}
     command = [sys.executable, __file__, str(devices), str(length), *overrides]
     started = [
-        subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for own in environments
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for environment in environments
     ]
-    said = [process.communicate()[0] for process in started]
-    return json.loads(said[0].splitlines()[-1]) if not any(process.returncode for process in started) else None
+    outputs = [process.communicate()[0] for process in started]
+    return json.loads(outputs[0].splitlines()[-1]) if not any(process.returncode for process in started) else None
 
 
 def _child(devices: int, length: int, overrides: list[str]) -> None:
+    """Measure in this process, and print the result as one line of JSON."""
     if one_of_several():
         processes.join()
     cadence = [
@@ -86,8 +88,8 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
         began = time.perf_counter()
         state, _, _ = jax.block_until_ready(program.run(state, call * length))
         times.append((time.perf_counter() - began) / length)
-    sums = re.findall(r"= (.*) all-reduce(?:-start)?\(", text)  # each of one array or of several
-    sent = sum(_size(kind, shape) for told in sums for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", told))
+    sums = re.findall(r"= (.*) all-reduce(?:-start)?\(", text)  # an all-reduce sums one array or several
+    sent = sum(_size(kind, shape) for result in sums for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", result))
     print(
         json.dumps({"milliseconds": 1000 * min(times[1:]), "sums": len(sums), "kilobytes": sent / 1000}), flush=True
     )
@@ -95,12 +97,12 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
 
 
 def _size(kind: str, shape: str) -> int:
-    """Bytes of an array as the compiled program writes it."""
+    """The size in bytes of an array, from its type and its shape in the text of a compiled program."""
     return _BYTES[kind] * math.prod(int(side) for side in shape.split(",") if side)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    table = Table("case", "devices", "processes", "ms a step", "of one", "sums a step", "kB a step")
+    table = Table("case", "devices", "processes", "ms/step", "relative", "sums/step", "kB/step")
     for row in rows:
         one = next(r["milliseconds"] for r in rows if r["case"] == row["case"])
         ms = row["milliseconds"]

@@ -1,7 +1,8 @@
-"""The Inception network's features and the Frechet distance, here and in torch-fidelity.
+"""The speed of the Inception features and of the Frechet distance, in gan_cli and in torch-fidelity.
 
-The same random weights and the same uint8 images of 32x32 in colour for both sides, in turn. torch-fidelity takes
-64 images at a time, its default. Medians over the repeats count; ratios are medians of neighbours' ratios.
+Both sides use the same random weights and the same uint8 colour images of 32x32, and are timed in turn.
+torch-fidelity takes batches of 64 images, its default. The table contains medians over the repeats, and ratios are
+medians of the ratios of successive measurements.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ THEIR_BATCH = 64
 
 
 def measure(count: int, repeats: int) -> list[dict[str, Any]]:
-    """A line each for the features of ``count`` images, the distance of theirs to as many others', and the whole.
+    """Rows for the features of ``count`` images, their distance to ``count`` others, and both together.
 
     Raises:
-        SystemExit: the two sides' features differ by more than 1e-3 of their spread.
+        SystemExit: the features of the two sides differ by more than 1e-3 of their standard deviation.
     """
     ours, theirs = _sides()
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
     found, expected = ours(images[: inception.BATCH]), theirs(images[: inception.BATCH])
     difference = float(np.abs(found - expected).max() / expected.std())
     if not difference < 1e-3:
-        sys.exit(f"the features of the two sides differ by {difference:.2g} of their spread")
+        sys.exit(f"the features of the two sides differ by {difference:.2g} of their standard deviation")
     theirs(images[:THEIR_BATCH])
     reference = np.maximum(np.random.default_rng(1).standard_normal((count, expected.shape[1]), np.float32), 0)
     seconds: dict[str, dict[str, list[float]]] = {

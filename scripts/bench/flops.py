@@ -1,4 +1,4 @@
-"""What a step multiplies: its matrix products and convolutions, counted, and timed alone."""
+"""Counts the FLOPs of a step's matrix products and convolutions, and times these operations alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
-# A matrix product's or convolution's primitive, its operands' shapes and types, and its parameters.
+# A matrix product or convolution: the primitive, the shapes and types of its operands, and its parameters.
 Operation = tuple[Any, tuple, tuple]
 
 
 def operations(function: Callable, *arguments: Any) -> Counter[Operation]:
-    """The matrix products and convolutions that ``function`` really executes, with how often each.
+    """The matrix products and convolutions that ``function`` executes, with their numbers.
 
-    Those whose result nobody uses, which the compiler drops, are left out.
+    Operations with unused results are left out, because the compiler removes them.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     used, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -42,10 +42,10 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def flops(operation: Operation) -> float:
-    """Two a multiply-add.
+    """The FLOPs of an operation, two for each multiply-add.
 
-    A matrix product: 2 * batch * rows * columns * contracted. A convolution: 2 * every output value * the kernel's
-    places * its input channels (of a group).
+    A matrix product has 2 * batch * rows * columns * contracted FLOPs. A convolution has 2 * output values * kernel
+    positions * input channels of a group FLOPs.
     """
     primitive, ((left, _), (right, _)), parameters = operation
     options = dict(parameters)
@@ -55,13 +55,13 @@ def flops(operation: Operation) -> float:
         shared = math.prod(left[i] for i in batch)
         return 2.0 * math.prod(left) * math.prod(right) / (contracted * shared)
     numbers = options["dimension_numbers"]
-    kernel = [right[i] for i in numbers.rhs_spec]  # outputs, inputs, places
+    kernel = [right[i] for i in numbers.rhs_spec]  # output channels, input channels, positions
     output = jax.eval_shape(lambda a, b: primitive.bind(a, b, **options), jnp.zeros(left), jnp.zeros(right))
     return 2.0 * math.prod(output.shape) * math.prod(kernel[1:])
 
 
 def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
-    """How long these operations take with nothing else between them: the floor of a step made of them."""
+    """The time in seconds of these operations alone; a step that executes them cannot be faster."""
     return sum(count * _alone(operation, repeats) for operation, count in found.items())
 
 
@@ -69,14 +69,14 @@ def _alone(operation: Operation, repeats: int) -> float:
     primitive, ((left, left_type), (right, right_type)), parameters = operation
     key = jax.random.key(0)
     operand, kernel = jax.random.normal(key, left, left_type), jax.random.normal(key, right, right_type)
-    # As many, in a loop as in a step, as make launching the loop a small part of the time.
+    # The loop is long enough that the time to launch it is a small part of the measurement.
     length = max(3, min(200, int(1e9 / max(flops(operation), 1.0))))
 
     def seconds(apply: Callable[[jax.Array], jax.Array]) -> float:
         @jax.jit
         def several(operand: jax.Array) -> jax.Array:
             def body(operand: jax.Array, _: None) -> tuple[jax.Array, None]:
-                # Each waits for the one before, and all of its result must be made.
+                # Each iteration depends on the result of the last, and the barrier prevents partial computation.
                 result = jax.lax.optimization_barrier(apply(operand))
                 return operand.at[(0,) * operand.ndim].add(1e-9 * result.ravel()[0].astype(operand.dtype)), None
 
@@ -95,7 +95,7 @@ def _alone(operation: Operation, repeats: int) -> float:
 
 
 def peak() -> Callable[[], float]:
-    """A function that measures this machine's FLOP/s on a large matrix product."""
+    """A function that measures the peak FLOP/s of this machine with a large matrix product."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (side, side))
     product = jax.jit(jnp.matmul)

@@ -1,4 +1,4 @@
-"""The same GANs in PyTorch: the networks, the step as people write it, and its faster forms."""
+"""The peers: the same GANs in PyTorch, with the usual training step and with faster variants of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 Tensor = torch.Tensor
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# As JAX does by default: on a GPU, float32 products and convolutions take TF32's ten bits of their operands.
+# The default of JAX: on a GPU, float32 matrix products and convolutions use TF32, with ten bits of mantissa.
 torch.backends.cuda.matmul.allow_tf32 = True
 
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Within it, PyTorch uses no TF32."""
+    """A context manager in which PyTorch computes in full float32, without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
@@ -29,13 +29,14 @@ def full_float32() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------- networks
-# Layers have the names that they have on our side, so that weights can be copied by name.
+# Layers have the same names as in gan_cli, so that weights can be copied by name.
 
 
 class Spectral(nn.Module):
-    """A layer whose weight is divided by its spectral norm, after a power iteration where ``power[0]`` says so.
+    """A layer whose weight is divided by its spectral norm; ``power[0]`` enables the power iteration.
 
-    Not PyTorch's own, which iterates in another order: then the losses of the two sides could not be compared.
+    PyTorch's spectral norm is not used, because it iterates in a different order, so that the losses of the two
+    sides would differ.
     """
 
     def __init__(self, layer: Any, power: list[bool]):
@@ -119,7 +120,7 @@ class DCGANGenerator(nn.Module):
         self.out = nn.ConvTranspose2d(widths[0], spec[2], 4, 2, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        # Our side's order of the values, so that the weights can be the same.
+        # The order of the values is as in gan_cli, so that the weights can be the same.
         x = F.relu(self.finish(self.first(z).view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)))
         for block in self.blocks:
             x = block(x)
@@ -213,7 +214,7 @@ NETWORKS: dict[str, Callable[[Sequence[int]], tuple[nn.Module, nn.Module]]] = {
 
 
 def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
-    """Give a peer our weights, by name, in PyTorch's layouts. Each of its weights must find one."""
+    """Copy the weights of gan_cli to a peer, by name, in PyTorch's layouts. All names must match."""
     renamed = {}
     for name, array in ours.items():
         name = (
@@ -221,7 +222,8 @@ def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
         )
         weight = torch.from_numpy(np.array(array))
         if weight.ndim == 4:
-            # [height, width, in, out], and of a transposed convolution [height, width, out, in]: the same order.
+            # From [height, width, in, out], or [height, width, out, in] for a transposed convolution. PyTorch swaps
+            # the channels of transposed convolutions too, so one permutation serves both.
             weight = weight.permute(3, 2, 0, 1)
         elif weight.ndim == 2:
             weight = weight.T
@@ -249,14 +251,14 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], T
 
 
 def r1(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: Tensor | None) -> Tensor:
-    """R1 with gamma 1."""
+    """The R1 penalty with gamma 1."""
     real = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return 0.5 * slope.flatten(1).square().sum(1).mean()
 
 
 def wgan_gp(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: Tensor | None) -> Tensor:
-    """WGAN-GP with weight 10."""
+    """The gradient penalty of WGAN-GP with weight 10."""
     e = torch.rand(len(real), 1, 1, 1, device=real.device) if mix is None else mix
     middle = (e * real + (1 - e) * fake).detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(middle).sum(), middle, create_graph=True)
@@ -267,9 +269,9 @@ PENALTIES = {"none": None, "r1": r1, "wgan_gp": wgan_gp}
 
 
 class Peer:
-    """One GAN in PyTorch, with the shipped defaults: Adam with beta1 0.5, moving average 0.999.
+    """A GAN in PyTorch with the defaults of gan_cli: Adam with beta1 0.5, moving average 0.999.
 
-    A step makes the same work as ours: one fake batch and one pass of the generator serve both moves.
+    A step does the same work as in gan_cli: the updates of both players use the same batch of generated examples.
     """
 
     def __init__(
@@ -279,7 +281,7 @@ class Peer:
         self.losses, self.penalty, self.bfloat16 = LOSSES[loss], PENALTIES[penalty], bfloat16
         self.parameters = list(self.generator.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
-        # A captured graph cannot change Python's count of steps.
+        # A captured CUDA graph cannot update a step count in Python, so Adam keeps its count on the device.
         options = {"lr": lr, "betas": (0.5, 0.999), "capturable": DEVICE.type == "cuda"}
         self.g_optimiser = torch.optim.Adam(self.parameters, **options)
         self.d_optimiser = torch.optim.Adam(self.discriminator.parameters(), **options)
@@ -296,10 +298,11 @@ class Peer:
             self.discriminator.power[0] = on
 
     def step(self, real: Tensor, z: Tensor, mix: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One move of each player; returns the losses of the discriminator and the generator."""
+        """Update each player once, and return the losses of the discriminator and the generator."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.bfloat16):
             fake = self.run_generator(z)
-            if hasattr(self.discriminator, "power"):  # one power iteration a move: one pass over both batches
+            # With spectral norm, one pass over both batches, so that each update makes one power iteration.
+            if hasattr(self.discriminator, "power"):
                 self._power(True)
                 real_logits, fake_logits = self.run_discriminator(torch.cat([real, fake.detach()])).chunk(2)
                 self._power(False)
@@ -325,12 +328,12 @@ class Peer:
 
 
 def tensor(examples: np.ndarray) -> Tensor:
-    """``[n, h, w, c]`` uint8 as PyTorch has images, float32 in [-1, 1]."""
+    """Images ``[n, h, w, c]`` in uint8 as a tensor ``[n, c, h, w]`` in float32, in [-1, 1]."""
     return torch.from_numpy(examples).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def loader(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that makes steps on batches of a DataLoader, as the tutorials do."""
+    """A function that makes steps with batches from a DataLoader, as in PyTorch's tutorials."""
 
     def batches() -> Iterator[Tensor]:
         while True:
@@ -348,7 +351,7 @@ def loader(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
 
 
 def resident(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that makes steps on batches gathered from one tensor on the device."""
+    """A function that makes steps with batches from one tensor on the device."""
     data = data.to(DEVICE)
     order, at = torch.randperm(len(data), device=DEVICE), 0
 
@@ -365,7 +368,7 @@ def resident(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
 
 
 def graph(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that replays one step, captured as a CUDA graph (on a GPU only)."""
+    """A function that replays one step as a captured CUDA graph; it needs a GPU."""
     data = data.to(DEVICE)
     real, z = data[:batch].clone(), peer.latents(batch)
     stream = torch.cuda.Stream()

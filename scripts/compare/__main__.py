@@ -1,11 +1,12 @@
-"""Whether two commits compile the same programs: equal text is equal numerics and equal speed.
+"""Check whether two commits compile the same programs, which then have equal numerics and speed.
 
-    python scripts/compare OLD [NEW]                  # NEW without: the checkout as it stands
+    python scripts/compare OLD [NEW]                  # without NEW: the current checkout
 
-Each side is a worktree of its own, in which ``lower.py`` lowers some thirty configurations and samples the run
-directories of ``tests/earlier_runs``. StableHLO texts are compared with their symbols renamed in order of
-appearance. Where the texts of a configuration differ, both sides train it for 20 steps and their arrays are
-compared: equal, or within 1e-6 of the largest value of each array. Ends with status 1 where neither holds.
+Each commit is checked out into a worktree. In each worktree, ``lower.py`` lowers about thirty configurations and
+samples the run directories of ``tests/earlier_runs``. The script compares the StableHLO texts after renaming their
+symbols in the order of appearance. Where the texts of a configuration differ, both commits train it for 20 steps,
+and the arrays may differ by at most 1e-6 of the largest value of each array. Otherwise, and where samples differ,
+the exit status is 1.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STEPS, TOLERANCE = 20, 1e-6
 
 
 def worktree(commit: str | None, place: Path) -> Path:
-    """A checkout of the commit, importable; without a commit, this checkout."""
+    """An importable checkout of the commit at ``place``; None returns the current checkout."""
     if commit is not None:
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", place, commit], check=True)
         (place / "gan_cli" / "configs").symlink_to("../configs")
@@ -37,9 +38,13 @@ def worktree(commit: str | None, place: Path) -> Path:
 
 
 def run(tree: Path, out: Path, *arguments: str) -> None:
-    """``lower.py`` in a tree: its own, or, of a commit that has none, ours."""
-    own = tree / "scripts" / "compare" / "lower.py"
-    script = own if own.exists() else ROOT / "scripts" / "compare" / "lower.py"
+    """Run ``lower.py`` with the package in ``tree``.
+
+    A commit without ``lower.py`` is lowered by the script of the current checkout.
+    """
+    script = tree / "scripts" / "compare" / "lower.py"
+    if not script.exists():
+        script = ROOT / "scripts" / "compare" / "lower.py"
     out.mkdir(exist_ok=True)
     command = [sys.executable, str(script), str(out), str(ROOT / "tests" / "earlier_runs"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(tree), "JAX_COMPILATION_CACHE_DIR": str(out / "xla")}
@@ -49,7 +54,7 @@ def run(tree: Path, out: Path, *arguments: str) -> None:
 
 
 def difference(old: Path, new: Path) -> float:
-    """The largest difference of two files of arrays, each array's relative to its largest value."""
+    """The largest difference between the arrays of two files, relative to the largest value of each array."""
     a, b = np.load(old), np.load(new)
     if [x.shape for x in a.values()] != [x.shape for x in b.values()]:
         return float("inf")
@@ -58,7 +63,7 @@ def difference(old: Path, new: Path) -> float:
 
 
 def compare(trees: Sequence[Path], place: Path) -> int:
-    """Print a line for each configuration and fixture that is not equal; the exit status."""
+    """Print a line for each configuration and each fixture that differs, and return the exit status."""
     outs = [place / side for side in ("old", "new")]
     for tree, out in zip(trees, outs, strict=True):
         print(f"lowering {tree}", flush=True)
@@ -68,28 +73,28 @@ def compare(trees: Sequence[Path], place: Path) -> int:
     status = 0
     for name in names:
         if name not in new["programs"]:
-            print(f"{name}: missing")
+            print(f"{name}: missing in the new commit")
             status = 1
             continue
         for tree, out in zip(trees, outs, strict=True):
             run(tree, out, "--steps", str(STEPS), name)
         found = difference(*(out / f"{name}.npz" for out in outs))
-        verdict = "arrays equal" if found == 0 else f"arrays differ by {found:.1e}"
-        print(f"{name}: texts differ; after {STEPS} steps {verdict}\n{excerpt(old, new, name)}")
+        verdict = "the arrays are equal" if found == 0 else f"the arrays differ by {found:.1e}"
+        print(f"{name}: the texts differ; after {STEPS} steps, {verdict}\n{excerpt(old, new, name)}")
         status |= found > TOLERANCE
     drawn = {name for name in old["samples"] if old["samples"][name] != new["samples"].get(name)}
     for name in sorted(drawn):
-        print(f"{name}: gan-sample writes other bytes")
+        print(f"{name}: the samples of gan-sample differ")
         status = 1
     equal = len(old["programs"]) - len(names)
     fixtures = len(old["samples"]) - len(drawn)
-    print(f"{equal} of {len(old['programs'])} configurations: texts equal; {fixtures} of {len(old['samples'])} "
-          f"fixtures: samples equal (Python {sys.version.split()[0]})")  # fmt: skip
+    print(f"{equal} of {len(old['programs'])} configurations have equal texts; {fixtures} of {len(old['samples'])} "
+          f"fixtures have equal samples (Python {sys.version.split()[0]})")  # fmt: skip
     return int(status)
 
 
 def excerpt(old: dict[str, Any], new: dict[str, Any], name: str, lines: int = 12) -> str:
-    """The first lines that differ."""
+    """The first lines in which the texts of a configuration differ."""
     for part, text in old["programs"][name].items():
         other = new["programs"][name][part]
         if text != other:
@@ -100,8 +105,8 @@ def excerpt(old: dict[str, Any], new: dict[str, Any], name: str, lines: int = 12
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("old", metavar="OLD")
-    parser.add_argument("new", metavar="NEW", nargs="?")
+    parser.add_argument("old", metavar="OLD", help="the first commit")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the second commit (default: the current checkout)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

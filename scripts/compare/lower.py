@@ -1,10 +1,11 @@
-"""Lowers the programs of many configurations with the package that Python finds first, and samples fixtures.
+"""Lower the programs of many configurations, and sample the run directories of the fixtures.
 
     python scripts/compare/lower.py OUT FIXTURES [--steps 20] [NAME ...]
 
-Writes ``OUT/programs.json``: by configuration, the normalised StableHLO of the compiled steps and of the
-initialisation, and by fixture the SHA-256 of what ``gan-sample`` draws. With ``--steps``, trains the named
-configurations for so many steps instead and writes their arrays to ``OUT/NAME.npz``.
+The script uses the package ``gan_cli`` that Python finds first. It writes ``OUT/programs.json``, which contains for
+each configuration the normalised StableHLO of the compiled steps and of the initialisation, and for each fixture
+the SHA-256 hash of the samples that ``gan-sample`` draws. With ``--steps``, it instead trains the named
+configurations for this number of steps and writes their arrays to ``OUT/NAME.npz``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from PIL import Image
 
 try:
     from gan_cli.config.build import experiment
-except ImportError:  # before the package had rooms
+except ImportError:  # the path of the function in early commits
     from gan_cli.cli.train import experiment  # type: ignore[no-redef]
 
 _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "train.log_every=5",
@@ -34,7 +35,7 @@ _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "tra
 _TINY = ("model.latent_dim=4", "model.generator.width=8", "model.discriminator.width=8")
 _PLAIN = ("model.discriminator.dropout=0.0",)
 
-# Every strategy, optimiser, model and loss at least once; every penalty and augmentation; both kinds of ensemble.
+# Covers every strategy, optimiser, model, loss, penalty and augmentation, and both kinds of ensemble.
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "default": _TINY,
     "dcgan": (*_TINY, "model=dcgan", "optim=sgd", "optim.schedule=cosine", "optim.warmup_steps=4"),
@@ -74,7 +75,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
 
 
 def normalised(text: str) -> str:
-    """StableHLO with its symbols renamed in order of appearance, and without the names of Python's arguments."""
+    """StableHLO without the names of Python's arguments, and with symbols renamed in order of appearance."""
     text = re.sub(r'jax\.(result_info|arg_info) = "(?:[^"\\]|\\.)*"', r"\1", text)
     names: dict[str, str] = {}
 
@@ -86,7 +87,7 @@ def normalised(text: str) -> str:
 
 
 def compiled(overrides: list[str]) -> Any:
-    """The compiled steps of a configuration."""
+    """The compiled steps of a configuration (``CompiledSteps``, or ``Program`` in early commits)."""
     made = experiment(overrides)
     if hasattr(made, "compile"):
         return made.compile()
@@ -98,14 +99,14 @@ def compiled(overrides: list[str]) -> Any:
 
 
 def lowered(program: Any) -> dict[str, str]:
-    """The compiled steps and the initialisation of a program, as normalised text."""
+    """The compiled steps and the initialisation of a program, as normalised texts."""
     init = jax.jit(program.init)
     steps = program.lower(jax.eval_shape(init), 5)
     return {"steps": normalised(steps.as_text()), "init": normalised(init.lower().as_text())}
 
 
 def trained(program: Any, steps: int) -> dict[str, np.ndarray]:
-    """The arrays of the state after so many steps."""
+    """The arrays of the training state after ``steps`` steps."""
     state, step = program.init(), 0
     while step < steps:
         length = program.next_length(step)
@@ -115,7 +116,7 @@ def trained(program: Any, steps: int) -> dict[str, np.ndarray]:
 
 
 def sampled(run: Path) -> str:
-    """A SHA-256 of the arrays that ``gan-sample`` writes for a run."""
+    """The SHA-256 hash of the arrays that ``gan-sample`` writes for a run."""
     from gan_cli.cli.sample import main as gan_sample
 
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
@@ -130,7 +131,7 @@ def sampled(run: Path) -> str:
 
 
 def images(folder: Path) -> None:
-    """A few images to stream."""
+    """Write 24 random colour images to ``folder``, for the configuration that streams its data."""
     rng = np.random.default_rng(0)
     for i in range(24):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i:02}.png")
@@ -138,10 +139,10 @@ def images(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("fixtures", type=Path)
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("out", type=Path, help="the folder for the results")
+    parser.add_argument("fixtures", type=Path, help="the folder with run directories of earlier versions")
+    parser.add_argument("names", nargs="*", help="the configurations to lower or train (default: all)")
+    parser.add_argument("--steps", type=int, help="train for this number of steps (default: lower, do not train)")
     options = parser.parse_intermixed_args()
     out = options.out.resolve()
     found: dict[str, Any] = {"programs": {}, "samples": {}}

@@ -1,9 +1,10 @@
-"""Rerun a table of results: the papers' figures beside ours, with mean and standard deviation over seeds.
+"""Rerun a table of results, and compare the means over seeds with the figures of the papers.
 
     python scripts/reproduce article|ring|grid|stacked_mnist|precision [--size quick|full] [--rows adam ...]
 
-Each row is one ensemble of seeds, trained as `gan-train` would. Writes outputs/reproduce/TABLE-SIZE.json and a
-Markdown table beside it. Ours are reported as they come; a seed that diverged counts as one, and in no mean.
+Each row is an ensemble of seeds, trained as by `gan-train`. The script writes outputs/reproduce/TABLE-SIZE.json and
+a Markdown table, TABLE-SIZE.md. It repeats no run and selects no seeds. A diverged seed counts in the column
+`diverged`, and the means exclude it.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from tables import TABLES, Judge, Row, Size, Table
+from tables import TABLES, Evaluation, Row, Size, Table
 
 import gan_cli
 from gan_cli.storage import provenance
 
 
-def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> dict[str, Any]:
-    """Train all seeds of one row, and judge each."""
+def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: str) -> dict[str, Any]:
+    """Train all seeds of one row, and evaluate the samples of each seed."""
     began = time.monotonic()
     quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
     length = () if row.own_length else size.overrides
-    own = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
-    run = gan_cli.train([*own, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
+    overrides = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
+    run = gan_cli.train([*overrides, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
     if any(member.status == "stopped" for member in run.members):
         raise SystemExit(run.exit_status)
     finished = [member for member in run.members if member.status == "finished"]
-    found = [judge(member.sample(samples)) for member in finished]
+    found = [evaluation.figures(member.sample(samples)) for member in finished]
     return {
         "row": row.name,
         "overrides": list(row.overrides),
@@ -50,8 +51,12 @@ def measure(row: Row, size: Size, judge: Judge, samples: int, folder: str) -> di
     }
 
 
-def markdown(table: Table, lines: list[dict[str, Any]], note: str) -> str:
-    """The table as the README shows it: ours, with the paper's figure in brackets where there is one."""
+def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
+    """The table in Markdown: our figures, and in brackets the figures of the paper, if there are any.
+
+    Args:
+        method: the method of the evaluation, for the caption.
+    """
     head = ["", *table.columns, "diverged", "steps", "seconds"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for line in lines:
@@ -71,24 +76,34 @@ def markdown(table: Table, lines: list[dict[str, Any]], note: str) -> str:
         ]
         rows.append([*cells, f"{line['seconds']:.0f}" if trained else ""])
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
-    return f"{table.title}. Judged by {note}, on {table.samples:,} samples.\n\n{body}\n"
+    return f"{table.title}. Evaluated with {method}, on {table.samples:,} samples.\n\n{body}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", choices=list(TABLES))
-    parser.add_argument("--size", choices=["quick", "full"], default="quick")
-    parser.add_argument("--rows", nargs="+", default=None, help="only rows whose name contains one of these")
+    parser.add_argument("table", choices=list(TABLES), help="the table to rerun")
+    parser.add_argument(
+        "--size",
+        choices=["quick", "full"],
+        default="quick",
+        help="quick takes minutes on a CPU; full has the published number of steps and seeds (default: quick)",
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=None,
+        help="only the rows whose name contains one of these texts (default: all)",
+    )
     arguments = parser.parse_args()
     table = TABLES[arguments.table]
     size = table.sizes[arguments.size]
-    judge, note = table.judge()
+    evaluation = table.evaluation()
     lines: list[dict[str, Any]] = [
         {
             "row": name,
             "paper": {},
             "seeds": 0,
-            "ours": {k: {"mean": v, "std": 0.0} for k, v in judge(samples).items()},
+            "ours": {k: {"mean": v, "std": 0.0} for k, v in evaluation.figures(samples).items()},
         }
         for name, samples in table.references(table.samples).items()
     ]
@@ -97,15 +112,15 @@ def main() -> None:
     path = Path("outputs/reproduce") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     hardware = f"{provenance.describe(jax.devices()[0])}, JAX {jax.__version__}"
-    facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "judge": note}
+    facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "evaluation": evaluation.method}
     for row in table.rows:
         if arguments.rows is None or any(part in row.name for part in arguments.rows):
-            lines.append(measure(row, size, judge, table.samples, folder))
+            lines.append(measure(row, size, evaluation, table.samples, folder))
             path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
-            text = markdown(table, lines, note)
+            text = markdown(table, lines, evaluation.method)
             path.with_suffix(".md").write_text(f"{text}\n{hardware}.\n")
-    print(markdown(table, lines, note))
-    print(f"{hardware}; written to {path} and {path.with_suffix('.md')}")
+    print(markdown(table, lines, evaluation.method))
+    print(f"{hardware}. Written to {path} and {path.with_suffix('.md')}.")
 
 
 if __name__ == "__main__":

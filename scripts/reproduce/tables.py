@@ -1,4 +1,4 @@
-"""The tables: what is trained, how it is judged, and what the papers report."""
+"""The tables of results: the runs of each table, their evaluation, and the figures of the papers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,29 @@ from gan_cli.metrics import modes
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.fid import distance, moments
 
-Judge = Callable[[np.ndarray], dict[str, float]]
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Computes the figures of a table from the samples of a run.
+
+    Attributes:
+        method: the classifier or the modes with which samples are evaluated, as text for the caption.
+        figures: returns the figures, by column, of samples ``[n, *shape]`` in the range of the networks' output.
+    """
+
+    method: str
+    figures: Callable[[np.ndarray], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: its name, overrides of the command line, and what a paper reports for it, by metric.
+    """One row of a table.
 
-    ``own_length`` says that it trains as long as its experiment does, whatever the table's size.
+    Attributes:
+        name: the name of the row in the table.
+        overrides: the overrides of ``gan-train`` for this row.
+        paper: the figures that a paper reports for the same setup, by column.
+        own_length: whether the row trains for the number of steps of its experiment, for every size of the table.
     """
 
     name: str
@@ -34,7 +49,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How long, and with how many seeds."""
+    """The size of a table.
+
+    Attributes:
+        overrides: the overrides that set the number of steps or the size of the data.
+        seeds: the number of seeds for each row.
+    """
 
     overrides: tuple[str, ...]
     seeds: int
@@ -42,35 +62,36 @@ class Size:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are trained and judged alike.
+    """Rows that are trained and evaluated in the same way.
 
     Attributes:
-        title: what it is, with the papers' sources.
-        columns: the metrics shown, in order.
-        samples: how many samples a run is judged on.
-        judge: makes the function from samples to metrics.
-        references: samples that need no training, by name: the real data, and noise.
-        sizes: quick, for a CPU in minutes, and full, as published.
+        title: the title of the table, with its sources.
+        columns: the figures in the table, in order.
+        samples: the number of samples for the evaluation of a run.
+        evaluation: makes the evaluation of the samples.
+        references: ``(number of samples) -> samples by name``: rows without training, such as real data and noise.
+        sizes: the sizes by name: quick takes minutes on a CPU, and full is the published setup.
     """
 
     title: str
     rows: Sequence[Row]
     columns: Sequence[str]
     samples: int
-    judge: Callable[[], tuple[Judge, str]]
+    evaluation: Callable[[], Evaluation]
     references: Callable[[int], Mapping[str, np.ndarray]]
     sizes: Mapping[str, Size]
 
 
-# ------------------------------------------------------------------------------------- the article's
+# ------------------------------------------------------------------------------- the table of the article
 
 
-def _digits() -> tuple[Judge, str]:
+def _digits() -> Evaluation:
+    """Evaluates digits with a classifier: classes, their evenness, and the Frechet distance to real data."""
     data = mnist5k()
     classifier = Classifier(data)
     real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))[0])
 
-    def judge(samples: np.ndarray) -> dict[str, float]:
+    def figures(samples: np.ndarray) -> dict[str, float]:
         features, probabilities = classifier(samples)
         shares = np.bincount(probabilities.argmax(1), minlength=10) / len(samples)
         seen = shares[shares > 0]
@@ -80,7 +101,11 @@ def _digits() -> tuple[Judge, str]:
             "distance": distance(moments(features), real),
         }
 
-    return judge, f"a classifier that names {classifier.accuracy:.1%} of 500 held-out digits right"
+    return Evaluation(_accuracy(classifier), figures)
+
+
+def _accuracy(classifier: Classifier) -> str:
+    return f"a classifier with an accuracy of {classifier.accuracy:.1%} on 500 held-out digits"
 
 
 def _digit_references(n: int) -> dict[str, np.ndarray]:
@@ -90,7 +115,7 @@ def _digit_references(n: int) -> dict[str, np.ndarray]:
     return {"500 held-out digits": np.asarray(normalise(data.held_out)), "uniform noise": noise}
 
 
-# As experiment=seed_mlp, whose optimiser is Adam's, but that the moving average is judged.
+# The setup of experiment=seed_mlp, whose optimiser is Adam. Here the moving average of the generator is evaluated.
 _ARTICLE = ("model=mlp", "model.latent_dim=100", "model.discriminator.dropout=0", "strategy=simultaneous")
 _OPTIMISERS = {"sgd": ("optim.lr=0.05",), "momentum": ("optim.lr=0.02", "optim.momentum=0.5"), "adam": ()}
 _HELP = {
@@ -121,13 +146,12 @@ ARTICLE = Table(
 # ------------------------------------------------------------------------------ modes in the plane
 
 
-def _planar(
-    data: Dataset,
-) -> tuple[Callable[[], tuple[Judge, str]], Callable[[int], dict[str, np.ndarray]]]:
+def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.ndarray]]]:
+    """The evaluation with the known modes of a data set of points, and the references."""
     assert data.modes is not None
     known, points = data.modes, np.asarray(data.examples)
 
-    def judge(samples: np.ndarray) -> dict[str, float]:
+    def figures(samples: np.ndarray) -> dict[str, float]:
         return modes.coverage(samples, known)
 
     def references(n: int) -> dict[str, np.ndarray]:
@@ -138,14 +162,20 @@ def _planar(
             "uniform noise": rng.uniform(low, high, (n, 2)).astype(np.float32),
         }
 
-    return lambda: (judge, "the known modes"), references
+    return Evaluation("the known modes", figures), references
 
 
-Figures = tuple[str, str]  # modes, and the share of high quality
+Figures = tuple[str, str]  # the number of modes, and the fraction of samples of high quality
 
 
 def _plane(name: str, data: Dataset, plain: Figures, packed: dict[int, Figures]) -> Table:
-    judge, references = _planar(data)
+    """The table of a mixture of Gaussians in the plane.
+
+    Args:
+        plain: the paper's figures for the GAN without packing.
+        packed: the paper's figures for PacGAN, by the size of the packs.
+    """
+    evaluation, references = _planar(data)
     protocol = (f"experiment=pacgan_{name}",)
     rows = [Row("GAN (PacGAN's protocol)", (*protocol, "augment=none", "train.batch_size=100"), _reported(plain))]
     rows += [
@@ -162,7 +192,7 @@ def _plane(name: str, data: Dataset, plain: Figures, packed: dict[int, Figures])
         rows,
         ("modes_hit", "modes", "quality", "divergence"),
         2500,
-        judge,
+        lambda: evaluation,
         references,
         {"quick": Size(("train.steps=20000",), 2), "full": Size((), 10)},
     )
@@ -175,16 +205,17 @@ def _reported(figures: Figures) -> dict[str, str]:
 # ------------------------------------------------------------------------------------ a thousand modes
 
 
-def _stacked() -> tuple[Judge, str]:
+def _stacked() -> Evaluation:
+    """Evaluates stacked digits with a classifier of each channel: modes, and KL divergence to even modes."""
     classifier = Classifier(mnist5k())
 
-    def judge(samples: np.ndarray) -> dict[str, float]:
-        named = [classifier(samples[..., colour : colour + 1])[1].argmax(1) for colour in range(3)]
-        counts = np.bincount(np.stack(named, 1) @ (100, 10, 1), minlength=1000)
+    def figures(samples: np.ndarray) -> dict[str, float]:
+        digits = [classifier(samples[..., colour : colour + 1])[1].argmax(1) for colour in range(3)]
+        counts = np.bincount(np.stack(digits, 1) @ (100, 10, 1), minlength=1000)
         shares = counts[counts > 0] / len(samples)
         return {"modes": float((counts > 0).sum()), "kl": float((shares * np.log(1000 * shares)).sum())}
 
-    return judge, f"a classifier that names {classifier.accuracy:.1%} of 500 held-out digits right"
+    return Evaluation(_accuracy(classifier), figures)
 
 
 def _stacked_references(n: int) -> dict[str, np.ndarray]:
@@ -198,7 +229,8 @@ _PACKED = ("experiment=stacked_mnist", "augment=[packing]")
 STACKED = Table(
     "Stacked MNIST (the protocol of Srivastava et al. 2017; the figures of Lin et al. 2018, table 2)",
     [
-        Row("DCGAN", ("experiment=stacked_mnist",), {"modes": "78.9", "kl": "4.50"}),  # VEEGAN's paper: 99, 3.40
+        # The paper of VEEGAN (Srivastava et al. 2017) reports 99 modes and a KL divergence of 3.40.
+        Row("DCGAN", ("experiment=stacked_mnist",), {"modes": "78.9", "kl": "4.50"}),
         Row("PacDCGAN2", (*_PACKED, "train.batch_size=128"), {"modes": "1000", "kl": "0.06"}),
     ],
     ("modes", "kl"),
@@ -209,7 +241,7 @@ STACKED = Table(
 )
 
 
-# ------------------------------------------------------------------------- what precision costs in quality
+# ----------------------------------------------------------------------- the effect of the precision on quality
 
 PRECISION = Table(
     "The default GAN in either precision",

@@ -1,6 +1,6 @@
-// Elements, words and numbers: what the other scripts make a page of.
+// Functions that make elements of a page and format values.
 
-// ---- Elements. Text of a run goes in as text nodes and attribute values, never as markup.
+// ---- Elements. Text from a run becomes text nodes and attribute values, never markup.
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,29 +13,29 @@ const el = (tag, attributes = {}, ...children) => fill(document.createElement(ta
 const SVG = "http://www.w3.org/2000/svg";
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-// ---- Words and numbers.
+// ---- Values as text.
 
-/** A name that may be broken where its parts meet. */
+/** A name with possible line breaks after "/", "_" and ".". */
 const breakable = (name) => name.split(/(?<=[/_.])/).flatMap((part) => [part, el("wbr")]);
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-/** Any value of a configuration, as it would be written. */
-function told(value) {
+/** A value of a configuration as text; a dash for a missing value. */
+function asText(value) {
   if (value === null || value === undefined) return "\u2013";
   return typeof value === "string" ? value : JSON.stringify(value);
 }
-/** So many digits, without needless zeros. */
+/** A number with this many significant digits, without trailing zeros. */
 function rounded(value, digits) {
   const size = Math.abs(value);
-  const text =
+  const written =
     size >= 1e15 || (size > 0 && size < 1e-4)
       ? value.toExponential(digits - 1).replace(/\.?0*e\+?/, "e")
       : String(Number(value.toPrecision(digits)));
-  return text.replaceAll("-", "\u2212");
+  return written.replaceAll("-", "\u2212");
 }
-/** A figure in four digits; anything else as it is. */
+/** A number with four significant digits; an integer in full; any other value as text. */
 function short(value) {
-  if (!isNumber(value)) return told(value);
+  if (!isNumber(value)) return asText(value);
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
   return rounded(value, 4);
 }
@@ -51,12 +51,13 @@ function duration(seconds) {
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
-const moment = (time) => told(time).replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*/, "$1 $2");
-/** Numbers before words, and what is missing last, whichever way they are sorted. */
+/** The date and the minutes of a time in ISO 8601. */
+const moment = (time) => asText(time).replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*/, "$1 $2");
+/** Compares values for sorting. Numbers precede other values, and missing values are last in both directions. */
 function order(a, b, sign) {
   const missing = (value) => value === null || value === undefined;
   if (missing(a) || missing(b)) return missing(a) - missing(b);
   if (isNumber(a) && isNumber(b)) return sign * (a - b);
   if (isNumber(a) !== isNumber(b)) return sign * (isNumber(a) ? -1 : 1);
-  return sign * told(a).localeCompare(told(b), "en", { numeric: true });
+  return sign * asText(a).localeCompare(asText(b), "en", { numeric: true });
 }

@@ -1,8 +1,9 @@
-// Charts.
+// Charts of curves and of points.
 
 const COLOURS = 8;
 const STEP = "step";
 
+/** About `count` round values between low and high; for a logarithmic axis, low and high are exponents of ten. */
 function ticks(low, high, log, count) {
   if (log && high - low >= 1) {
     const stride = [1, 2, 5, 10, 20, 50].find((n) => n * count >= high - low) ?? 100;
@@ -26,13 +27,14 @@ function ticks(low, high, log, count) {
 let charts = 0;
 
 /**
- * Curves, or points, in a frame that can be moved and zoomed with the mouse, the keyboard and buttons.
+ * A chart that readers pan and zoom with the mouse, the keyboard and buttons.
  *
- * Axes are kept in the units that they are drawn in: of a logarithmic one, the exponents. The vertical axis fits
- * what is in view until it is zoomed itself.
+ * The limits of the axes are in drawn units: for a logarithmic axis, they are exponents of ten. The vertical axis
+ * fits the visible part of the curves until the reader zooms it.
  *
- * options: dots (points, each of its own name), categories (names of the places 0, 1, ... across), across and up
- * (names of the axes), tall, hint (what is said where nothing is pointed at).
+ * options: dots (whether each series is a single point instead of a curve), categories (names of the positions
+ * 0, 1, ... of the horizontal axis), across and up (names of the horizontal and the vertical axis), tall (whether the
+ * chart is tall), hint (the text of the legend while the pointer is outside the chart).
  */
 class Plot {
   constructor(title, series, options = {}) {
@@ -59,12 +61,12 @@ class Plot {
         tabindex: "0",
         role: "application",
         "aria-roledescription": "chart",
-        "aria-label": `${title}. Left and right read the values, with Shift they move; plus and minus zoom, 0 shows all.`,
+        "aria-label": `${title}. Press Left or Right to read the values, Shift with an arrow key to pan, plus or minus to zoom, and 0 to show everything.`,
       },
       svg(
         "title",
         {},
-        "Drag to move. Click, then scroll to zoom; over the left axis, up and down. Double-click: all.",
+        "Drag to pan. Click, then scroll to zoom; scroll over the left axis to zoom it. Double-click to show everything.",
       ),
     );
     this.legend = el("ul", { class: "legend", "aria-live": "polite" });
@@ -98,6 +100,7 @@ class Plot {
     return el("label", {}, box, ` ${label}`);
   }
 
+  /** A value in drawn units. */
   to(axis, value) {
     return this.log[axis] ? Math.log10(value) : value;
   }
@@ -107,7 +110,10 @@ class Plot {
     this.draw();
   }
 
-  /** From the least to the greatest value of a coordinate, in drawn units, with a margin where nothing is cut. */
+  /**
+   * The least and the greatest value of a coordinate (0: horizontal, 1: vertical), in drawn units, with a margin. The
+   * horizontal axis of curves has no margin. `within` limits the points to an interval of the horizontal axis.
+   */
   extent(which, within = null) {
     let [low, high] = [Infinity, -Infinity];
     for (const { points } of this.series) {
@@ -125,6 +131,7 @@ class Plot {
     return [low - spare, high + spare];
   }
 
+  /** Scales the limits of an axis by `factor` around the point at this share of the axis. */
   zoom(axis, factor, share = 0.5) {
     const [low, high] = this.shown[axis];
     const [from, to] = axis === "x" ? this.extent(0) : [-Infinity, Infinity];
@@ -135,7 +142,7 @@ class Plot {
     this.draw();
   }
 
-  /** Move by shares of what is in view; the vertical axis only where it does not fit by itself. */
+  /** Pans by shares of the visible part. The vertical axis moves only if the reader has zoomed it. */
   pan(across, up) {
     const [low, high] = this.shown.x;
     const [from, to] = this.extent(0);
@@ -151,7 +158,7 @@ class Plot {
   draw() {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return;
-    // As it is drawn on the screen, so that a printer, whose page is narrower, makes it smaller.
+    // The view box has the size on the screen, so that a printer scales the chart down to its narrower page.
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.shown = { x: this.view.x, y: this.view.y ?? this.extent(1, this.view.x) };
     const { x, y } = this.shown;
@@ -235,14 +242,15 @@ class Plot {
     ].filter((mark) => mark !== null);
   }
 
+  /** At most about `count` evenly spaced items. */
   some(items, count) {
     const stride = Math.ceil(items.length / count);
     return items.filter((_, i) => i % stride === 0);
   }
 
   /**
-   * What is in view and the points next to it, towards which the curve leaves the frame. A point between gaps is a
-   * path of no length, which its round end makes a dot.
+   * The visible part of a curve, and one more point on each side, so that the curve continues to the edge of the
+   * frame. A point between two gaps becomes a path of length 0, which its round line cap draws as a dot.
    */
   curve({ points, colour }) {
     const [low, high] = this.shown.x;
@@ -275,7 +283,7 @@ class Plot {
     );
   }
 
-  /** All points that can be read, by where they are across: [x, y, series]. */
+  /** All points with values, from left to right: [x, y, series]. */
   readable() {
     const found = this.series.flatMap((one) =>
       one.points
@@ -285,6 +293,7 @@ class Plot {
     return found.sort((a, b) => a[0] - b[0]);
   }
 
+  /** The point nearest to a position in pixels: [x, y, series], or null without points. */
   nearest(px, py) {
     let [best, least] = [null, Infinity];
     for (const one of this.series) {
@@ -298,7 +307,7 @@ class Plot {
     return best;
   }
 
-  /** The read-out: of a step every curve's value, or what the nearest point is. */
+  /** Updates the legend: the value of each curve at the cursor, or the name and the values of the nearest point. */
   tell() {
     this.marks.replaceChildren();
     const cursor = this.cursor;
@@ -306,7 +315,7 @@ class Plot {
     if (this.byPoint) {
       if (!cursor) {
         this.legend.replaceChildren(
-          el("li", { class: "muted" }, this.options.hint ?? "Point at a curve to read it."),
+          el("li", { class: "muted" }, this.options.hint ?? "Point at a curve to see its values."),
         );
         return;
       }
@@ -346,6 +355,7 @@ class Plot {
     this.legend.replaceChildren(...items);
   }
 
+  /** Adds the handlers of the pointer, the wheel and the keyboard. */
   listen() {
     const target = this.svg;
     const place = (event) => {
@@ -374,7 +384,7 @@ class Plot {
       this.tell();
     });
     target.addEventListener("dblclick", () => this.reset());
-    // Only of a chart that was clicked: the page itself is to scroll past charts.
+    // The wheel zooms a chart only after a click on it, so that readers can scroll the page past the charts.
     target.addEventListener(
       "wheel",
       (event) => {
@@ -405,7 +415,7 @@ class Plot {
     });
   }
 
-  /** Go to the next point across, or the one before. */
+  /** Moves the cursor to the next point on the right (way 1) or on the left (way -1). */
   read(way) {
     const all = this.readable();
     const here = (a) => this.cursor && a[0] === this.cursor[0] && (!this.byPoint || a[2] === this.cursor[2]);

@@ -1,11 +1,12 @@
-// The page: of a run, or of several beside each other.
+// The page: the report of a run, or the comparison of several runs.
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const report = read("report");
 
 const colour = (i) => `var(--c${i % COLOURS})`;
-/** Of many runs, from the first to the last; readable on light and dark. */
+/** The colour of run i of n. With many runs, it is a gradient that is readable on light and dark pages. */
 const shade = (i, n) => (n <= COLOURS ? colour(i) : `hsl(${Math.round(215 + (175 * i) / (n - 1))} 60% 52%)`);
+/** The points [step, value] of a curve. */
 const points = (curve) =>
   curve ? curve.y.map((y, i) => [curve.x ? curve.x[i] : curve.from + i * curve.by, y]) : [];
 
@@ -26,7 +27,7 @@ function image(picture, alt) {
   });
 }
 
-/** Rows of a name and a value. */
+/** A table of names and values; rows of changed values are bold. */
 const pairs = (rows) =>
   el(
     "table",
@@ -39,7 +40,7 @@ const pairs = (rows) =>
           "tr",
           { class: changed ? "changed" : null },
           el("th", { scope: "row" }, breakable(name)),
-          el("td", { class: "mono" }, breakable(told(value))),
+          el("td", { class: "mono" }, breakable(asText(value))),
         ),
       ),
     ),
@@ -61,7 +62,7 @@ const figureList = (figures, label) =>
 
 function grid(head, rows, label) {
   const cell = (value) =>
-    el("td", { class: isNumber(value) ? "number" : null }, isNumber(value) ? short(value) : breakable(told(value)));
+    el("td", { class: isNumber(value) ? "number" : null }, isNumber(value) ? short(value) : breakable(asText(value)));
   const number = (i) =>
     rows.some((row) => isNumber(row[i])) &&
     rows.every((row) => isNumber(row[i]) || row[i] === null || row[i] === undefined);
@@ -100,10 +101,10 @@ function aboutRun(run) {
   ];
   const figures = run.figures.map(([name, value]) => [name, value, name.startsWith("eval/")]);
   const best = run.objective;
-  if (best) figures.unshift([`best ${told(best.name)}, at step ${short(best.step)}`, best.value, true]);
+  if (best) figures.unshift([`best ${asText(best.name)}, at step ${short(best.step)}`, best.value, true]);
   const of =
     run.evaluation && ["samples", "features", "reference"].every((name) => name in run.evaluation)
-      ? `Of ${short(run.evaluation.samples)} samples in ${told(run.evaluation.features)}, against ${told(run.evaluation.reference)}.`
+      ? `Metrics computed from ${short(run.evaluation.samples)} samples in ${asText(run.evaluation.features)}, against ${asText(run.evaluation.reference)}.`
       : null;
   return [
     el("div", { class: "head" }, el("h1", {}, report.name), status(run)),
@@ -113,11 +114,11 @@ function aboutRun(run) {
       ? el(
           "details",
           { open: true, class: "note" },
-          el("summary", {}, "What went wrong"),
-          el("pre", {}, told(run.error)),
+          el("summary", {}, "Error"),
+          el("pre", {}, asText(run.error)),
         )
       : null,
-    figures.length ? figureList(figures, "final figures") : null,
+    figures.length ? figureList(figures, "final metrics") : null,
     of ? el("p", { class: "muted" }, of) : null,
   ].flat();
 }
@@ -128,14 +129,16 @@ function samples(run) {
   if (run.pictures.length) parts.push(filmstrip(run));
   if (run.real) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
   const few =
-    run.drawn > run.pictures.length ? `${run.pictures.length} of ${run.drawn} pictures are in this report.` : null;
+    run.drawn > run.pictures.length
+      ? `This report contains ${run.pictures.length} of the ${run.drawn} pictures.`
+      : null;
   if (run.neighbours) {
     parts.push(
       el(
         "figure",
         {},
         image(run.neighbours, "samples and their nearest training examples"),
-        el("figcaption", {}, "rows in turn: samples, and under each the training example nearest to it"),
+        el("figcaption", {}, "samples, and below each sample its nearest training example"),
       ),
     );
   }
@@ -154,7 +157,7 @@ function samples(run) {
 function filmstrip(run) {
   const last = run.pictures.at(-1);
   const shown = image(last, `samples at step ${last.step}`);
-  shown.decoding = "sync"; // no flicker while it plays
+  shown.decoding = "sync"; // avoids flicker while the pictures play
   shown.id = "samples";
   return el("figure", {}, shown, el("figcaption"));
 }
@@ -246,14 +249,16 @@ function configuration(run) {
   const different =
     run.differences && run.differences.length
       ? grid(
-          ["changed from the default", "default", "here"],
-          run.differences.map(([key, from, to]) => [key, told(from), told(to)]),
-          "what differs from the default",
+          ["changed option", "default", "this run"],
+          run.differences.map(([key, from, to]) => [key, asText(from), asText(to)]),
+          "options that differ from the default",
         )
       : el(
           "p",
           { class: "muted" },
-          run.differences ? "As by default." : "This run does not tell how it differs from the default.",
+          run.differences
+            ? "All options have their default values."
+            : "This run does not record which options differ from their defaults.",
         );
   return section(
     "Configuration",
@@ -261,7 +266,7 @@ function configuration(run) {
     el(
       "details",
       {},
-      el("summary", {}, "All of it"),
+      el("summary", {}, "All options"),
       el(
         "div",
         { class: "columns" },
@@ -271,24 +276,24 @@ function configuration(run) {
   );
 }
 
-/** On equal terms together: the figures of one, or a row for each step. */
+/** Evaluations with the same settings form a group: a list for a single evaluation, or a table with a row per step. */
 function evaluations(run) {
   if (!run.evaluations.length) return null;
   const groups = new Map();
   for (const one of run.evaluations) {
     const terms = [
       `${short(one.samples)} samples`,
-      `seed ${told(one.seed)}`,
-      one.weights ? `${told(one.weights)} weights` : null,
-      `in ${told(one.features)}`,
-      `against ${told(one.reference)}`,
+      `seed ${asText(one.seed)}`,
+      one.weights ? `${asText(one.weights)} weights` : null,
+      `in ${asText(one.features)}`,
+      `against ${asText(one.reference)}`,
     ]
       .filter((term) => term)
       .join(", ");
     groups.set(terms, [...(groups.get(terms) ?? []), one]);
   }
   return section(
-    "Evaluations afterwards",
+    "Evaluations by gan-eval",
     [...groups]
       .map(([terms, found]) => {
         const names = [...new Set(found.flatMap((one) => Object.keys(one.metrics)))];
@@ -334,7 +339,7 @@ function environment(run) {
 
 // ---- Several runs.
 
-/** What the table and the scatter choose from: {name, number: whether it is one, value(run)}. */
+/** The columns of the table, and the axes of the scatter plot: lists of {name, value(run)}. */
 function columns() {
   const runs = report.runs;
   const config = report.varied.map((key, i) => ({
@@ -346,12 +351,12 @@ function columns() {
   const rows = new Map(runs.map((run, i) => [run, by[i]]));
   const figures = names.map((name) => ({ name, value: (run) => rows.get(run).get(name) }));
   const best = runs.find((run) => run.objective);
-  if (best) figures.unshift({ name: `best ${told(best.objective.name)}`, value: (run) => run.objective?.value });
+  if (best) figures.unshift({ name: `best ${asText(best.objective.name)}`, value: (run) => run.objective?.value });
   figures.push({ name: "seconds", value: (run) => run.seconds });
   return { config, figures };
 }
 
-/** A value of a configuration where there is little room. */
+/** A value of a configuration in a short form for a table cell. */
 function brief(value) {
   if (isNumber(value)) return Number(value.toPrecision(6));
   return typeof value === "string" ? value.replace(/^gan_cli\./, "") : value;
@@ -386,7 +391,7 @@ function runTable({ config, figures }) {
         if (i === 0) return el("th", { scope: "row" }, run.name);
         if (i === 1) return el("td", {}, status(run));
         const configured = i >= 2 && i < 2 + config.length;
-        const text = configured ? told(value(run)) : short(value(run));
+        const text = configured ? asText(value(run)) : short(value(run));
         return el("td", { class: numeric[i] ? "number" : null, title: configured ? text : null }, text);
       }),
     ),
@@ -428,29 +433,30 @@ function scatter({ config, figures }) {
   const usable = figures.filter(({ value }) => report.runs.some((run) => isNumber(value(run))));
   if (!config.length || !usable.length) return null;
   let [across, up] = [0, 0];
-  /** Whether values are such as people choose by factors: learning rates, for one. */
+  /** Whether values vary by large factors, as learning rates do, so that a logarithmic axis suits them. */
   const spread = (values) => Math.min(...values) > 0 && Math.max(...values) >= 50 * Math.min(...values);
   const plot = new Plot("", [], { dots: true, tall: true });
   const update = (moved) => {
     const [key, figure] = [config[across], usable[up]];
     const values = report.runs.map(key.value);
     const number = values.every((value) => isNumber(value));
-    const kinds = [...new Set(values.map(told))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const kinds = [...new Set(values.map(asText))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     const series = report.runs.map((run, i) => {
       const y = figure.value(run);
-      const x = number ? values[i] : kinds.indexOf(told(values[i]));
+      const x = number ? values[i] : kinds.indexOf(asText(values[i]));
       return { name: run.name, colour: "var(--c0)", points: isNumber(y) ? [[x, y]] : [] };
     });
     const without = series.filter((one) => !one.points.length).length;
     plot.options.categories = number ? null : kinds;
     Object.assign(plot.options, { across: key.name, up: figure.name });
-    plot.options.hint = `Point at a run to read it.${without ? ` ${without} without this figure.` : ""}`;
+    const missing = without ? ` Runs without this metric: ${without}.` : "";
+    plot.options.hint = `Point at a run to see its values.${missing}`;
     logs.x.firstChild.disabled = !number;
     if (moved) plot.log.x = logs.x.firstChild.checked = number && spread(values);
     plot.heading.textContent = `${figure.name} by ${key.name}`;
     plot.svg.setAttribute(
       "aria-label",
-      `${figure.name} by ${key.name}: a point for each run. Left and right read them.`,
+      `${figure.name} by ${key.name}, one point for each run. Press Left or Right to read the points.`,
     );
     plot.show(series);
   };
@@ -467,7 +473,7 @@ function scatter({ config, figures }) {
   );
   update(true);
   return section(
-    "Figure by hyperparameter",
+    "Metric by hyperparameter",
     el("div", { class: "controls" }, acrossLabel, logs.x, upLabel, logs.y),
     plot.element,
   );
@@ -505,7 +511,7 @@ function gallery({ config }) {
       "div",
       { class: "gallery" },
       report.runs.map((run) => {
-        const values = config.slice(0, 4).map(({ name, value }) => `${name.split(".").pop()} ${told(value(run))}`);
+        const values = config.slice(0, 4).map(({ name, value }) => `${name.split(".").pop()} ${asText(value(run))}`);
         const drawn = isNumber(run.drawn_at) ? [`step ${short(run.drawn_at)}`] : [];
         return el(
           "figure",
