@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 NUMERICS := contract earlier_runs engine losses penalties augment optim strategies games metrics models conv ensemble
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-comparisons run test test-comparisons test-numerics test-slow faults lint format bench reproduce clean
+.PHONY: help setup setup-comparisons run test test-comparisons test-numerics test-slow faults lint format bench reference reproduce clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -63,6 +63,9 @@ format: setup ## rewrite the sources as ruff formats them
 bench: setup ## steps a second beside PyTorch, which it installs into .venv; writes outputs/bench.json
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/python scripts/bench
+
+reference: setup ## write configs/README.md, the page of all options, anew
+	$(BIN)/python scripts/reference
 
 TABLE ?= article
 SIZE ?= quick

@@ -177,9 +177,7 @@ def test_wrong_input_is_answered_without_jax(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["adabelief, adam, adamw", "seed_mlp", "--multirun"]),
         (["--hydra-help"], ["--config-dir"]),
-        (["--cfg", "job", "optim=sgd"], ["gan_cli.optim.sgd", "batch_size"]),
         (["--info", "defaults"], ["optim/adam"]),
         (["--shell-completion", "install=bash"], ["complete"]),
     ],

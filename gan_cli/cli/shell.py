@@ -1,4 +1,4 @@
-"""What the console scripts share: how they end, what they warn of, and how they prepare JAX."""
+"""Shared by the console scripts: exit statuses, warnings, the version, and the set-up of JAX."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gan_cli import __version__
 from gan_cli.errors import RunFailed, UserError
 
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
-    """The exit status of ``act``; what the user should know of its failure goes to stderr, without a traceback."""
+    """The exit status of ``act``. An expected error is printed to stderr in a few lines, without a traceback."""
     try:
         return act()
     except UserError as error:
@@ -20,6 +21,9 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
         return 2
     except RunFailed as error:
         print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         print(f"{program}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
@@ -29,30 +33,35 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
         return 130
 
 
+def version_text(program: str) -> str:
+    """The line that ``--version`` prints."""
+    return f"{program} (gan_cli) {__version__}"
+
+
 def show_warnings(program: str) -> None:
-    """Warnings of this package, a line each, to stderr."""
+    """Print the warnings of this package to stderr, one line each."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
     logger = logging.getLogger("gan_cli")
     logger.addHandler(handler)
-    logger.propagate = False  # libraries give the root logger handlers of their own
+    logger.propagate = False  # libraries add handlers to the root logger, which would print a warning twice
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it; makes nothing."""
+    """Raise a UserError if a file cannot be written at ``path``, before its content is computed."""
     there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written.")
 
 
 def one_of_several() -> bool:
-    """Whether this process was started together with others: by ``srun``, or by hand as the README says."""
+    """Whether this process is one of several of a run: started by ``srun``, or with JAX_COORDINATOR_ADDRESS set."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
 
 
 def prepare_jax() -> None:
-    """The persistent compilation cache, on unless the user has set one: a second start compiles nothing."""
+    """Enable the persistent compilation cache, so that a second start compiles nothing. The user's setting wins."""
     import jax
 
     from gan_cli.storage import cache

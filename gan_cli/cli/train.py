@@ -1,7 +1,7 @@
 """``gan-train``: compose a configuration, check it, and train, resume or sweep.
 
-The order matters. Everything that can be wrong with the input is found before a directory is made and before
-anything is compiled; what needs no data is found before JAX is even imported.
+All errors in the input are reported before a directory is made and before anything is compiled. Errors that can be
+detected without the data are reported before JAX is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import exit_code, one_of_several, prepare_jax
+from gan_cli.cli.shell import exit_code, one_of_several, prepare_jax, version_text
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage.run_directory import holds_run
 
@@ -61,15 +61,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
-    flags = get_args_parser().parse_intermixed_args(arguments)  # flags may stand anywhere
-    if flags.help or flags.hydra_help or flags.cfg or flags.info is not None or flags.shell_completion:
-        asked = [argument for argument in arguments if argument not in flags.overrides]
-        return _ask_hydra([*asked, *flags.overrides])
+    if "--version" in arguments:  # Hydra's parser would print Hydra's version
+        print(version_text("gan-train"))
+        return 0
+    flags = get_args_parser().parse_intermixed_args(arguments)  # accepts flags before and after overrides
+    if flags.help:
+        from gan_cli.cli.help import print_help
+
+        print_help(flags.overrides, flags.config_dir)
+        return 0
+    if flags.hydra_help or flags.info is not None or flags.shell_completion:
+        hydra_flags = [argument for argument in arguments if argument not in flags.overrides]
+        return _ask_hydra([*hydra_flags, *flags.overrides])
     if flags.config_path or flags.config_name:
         raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
     from gan_cli.config import compose
 
     overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
+    if flags.cfg:
+        _print_configuration(overrides, flags.cfg, flags.package, flags.resolve, flags.multirun)
+        return 0
     if flags.multirun:
         return _sweep(overrides)
     run = _single(overrides)
@@ -77,14 +88,13 @@ def _main(arguments: list[str]) -> int:
 
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
-    """One run, from overrides to its end; None after a dry run."""
+    """Train one run from its overrides to its end; returns None after a dry run."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
     from hydra.types import HydraContext
     from omegaconf import open_dict
 
-    from gan_cli.cli import resume
-    from gan_cli.config import check, compose, identity, stored
+    from gan_cli.config import check, compose, identity
 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
@@ -92,11 +102,8 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         modules = compose.modules(parsed, composed)
         directory, continues = _directory(composed, parsed)
         if continues:
-            earlier = stored.load(resume.read(directory), modules)
-            now = check.with_defaults(check.resolve(compose.ours(composed)), modules)
-            merged = resume.merge(earlier, now, parsed, lambda o: compose.is_group(hydra, o))
-            checked = check.check(merged | {"modules": modules}, modules)
-            # The run's own .hydra stays what its first start wrote.
+            checked = check.check(_merged(hydra, composed, parsed, directory, modules), modules)
+            # .hydra/ keeps the files that the first start of the run wrote.
             with open_dict(composed):
                 composed.hydra.output_subdir = None
         else:
@@ -108,7 +115,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 
         if checked["train"]["devices"] != 1 and one_of_several():
             processes.join()
-        # A directory named by the time, and what lies in it, is as the first process sees it.
+        # All processes use the directory of the first one, because each would name it by its own time.
         named, continues, checked = processes.broadcast_from_primary(lambda: (str(directory), continues, checked))
         directory = Path(named)
         experiment = processes.run_on_all(lambda: build(checked))
@@ -153,58 +160,99 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
                 configure_logging=log,
             )
         except ValueError as error:
-            if isinstance(error.__cause__, OSError):  # the log's file cannot be written
+            if isinstance(error.__cause__, OSError):  # the log file cannot be written
                 raise error.__cause__ from None
             raise
-        if raised:  # Hydra's own way of raising it prints advice about its internals first
+        if raised:  # Hydra would print advice about its internals before it raises the error
             raise raised[0]
         return job.return_value
 
 
+def _merged(
+    hydra: Any, composed: Any, parsed: Sequence[Any], directory: Path, modules: Sequence[str]
+) -> dict[str, Any]:
+    """The configuration of a resumed run: the stored one, with the changes that the command line may make."""
+    from gan_cli.cli import resume
+    from gan_cli.config import check, compose, stored
+
+    earlier = stored.load(resume.read(directory), modules)
+    now = check.with_defaults(check.resolve(compose.ours(composed)), modules)
+    merged = resume.merge(earlier, now, parsed, lambda override: compose.is_group(hydra, override))
+    return merged | {"modules": list(modules)}
+
+
+def _print_configuration(
+    overrides: list[str], part: str, package: str | None, resolve: bool, multirun: bool
+) -> None:
+    """Print the configuration that these overrides would run (``part`` is job, hydra or all), as YAML."""
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from gan_cli.config import compose
+
+    with compose.session() as hydra:
+        composed = compose.compose(hydra, overrides, RunMode.MULTIRUN if multirun else RunMode.RUN)
+        parsed = compose.parse(hydra, overrides)
+        parts = {"job": compose.ours(composed), "hydra": OmegaConf.masked_copy(composed, ["hydra"])}
+        config = parts.get(part, composed)
+        directory, continues = _directory(composed, parsed) if part == "job" and not multirun else (None, False)
+        if directory is not None and continues:
+            config = OmegaConf.create(
+                _merged(hydra, composed, parsed, directory, compose.modules(parsed, composed))
+            )
+        with compose.translated(hydra):
+            if resolve:
+                OmegaConf.resolve(config)
+            if package is not None:
+                selected = OmegaConf.select(config, package)
+                if selected is None:
+                    raise UserError(f"--package {package}: the configuration has no such key.")
+                config = selected
+    print(OmegaConf.to_yaml(config).rstrip() if OmegaConf.is_config(config) else config)
+
+
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
-    """The run's directory, and whether there is a run in it to go on with."""
+    """The run's directory, and whether it holds a run to continue."""
     asked, name = composed.resume, composed.name
     for key, value in (("resume", asked), ("name", name)):
         if value is not None and not isinstance(value, str | int):
             raise UserError(f"{key}={value}: must be text.")
     asked, name = (None if value is None else str(value) for value in (asked, name))
     if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts or not name.strip("/. ")):
-        raise UserError(f"name={name}: must be a plain name; a run's directory is outputs/<name>.")
+        raise UserError(f"name={name}: must be a plain name. The run's directory is outputs/<name>.")
     if asked not in (None, "auto"):
         if name is not None:
-            raise UserError(f"resume={asked}: already says which run; leave out name={name}.")
+            raise UserError(f"resume={asked}: already selects the run. Leave out name={name}.")
         return Path(asked), True
     directory = Path(str(composed.hydra.run.dir))
     if asked == "auto":
         if not _is_fixed(name, parsed):
             raise UserError(
-                "resume=auto: needs name=NAME. A directory named by the time would be a new one at each start."
+                "resume=auto: needs name=NAME, because a directory named by the time is new at each start."
             )
         return directory, holds_run(directory)
     return directory, False
 
 
 def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
-    """Whether the user chose the run's directory; otherwise it is named by the time."""
+    """Whether the user chose the run's directory, which is otherwise named by the time."""
     return name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
 
 
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
-    """A directory for a new run, made exclusively: two runs of the same second do not share one."""
+    """Make a directory for a new run. Two runs that start in the same second get different directories."""
     from gan_cli.config import compose
 
     if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
     if holds_run(directory):
-        raise UserError(
-            f"{directory}: there is a run already. resume=auto goes on with it; or choose another name."
-        )
+        raise UserError(f"{directory}: holds a run already. Continue it with resume=auto, or choose another name.")
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
 def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
-    """Say what would run, and draw the data as the networks will see it."""
+    """Describe the run, and draw the data as the networks receive them."""
     from gan_cli.training import dry_run
 
     for line in dry_run.describe(experiment):
@@ -215,7 +263,7 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
 
 
 def _sweep(overrides: list[str]) -> int:
-    """All jobs of a sweep, and a table of what became of them."""
+    """Run all jobs of a sweep, and print a table of their results."""
     from hydra.types import RunMode
 
     from gan_cli.cli import launcher
@@ -224,27 +272,27 @@ def _sweep(overrides: list[str]) -> int:
     from gan_cli.config import compose
 
     if one_of_several():
-        raise UserError("--multirun: start it once; each of several processes would run the whole sweep.")
+        raise UserError("--multirun: start a sweep in one process, because each process would run the whole sweep.")
     launcher.register()
     with compose.session() as hydra:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
         named = {override.key_or_group: override for override in compose.parse(hydra, overrides)}
         if "resume" in named and named["resume"].value() != "auto":
-            raise UserError("resume=DIR: continues one run. A sweep goes on with name=NAME resume=auto.")
+            raise UserError("resume=DIR: continues one run. To continue a sweep, use name=NAME resume=auto.")
         fixed = "name" in named or "hydra.sweep.dir" in named
         if "resume" in named and not fixed:
-            raise UserError("resume=auto: a sweep needs name=NAME to be found again.")
+            raise UserError("resume=auto: a sweep needs name=NAME, so that its directory can be found.")
         directory = Path(str(composed.hydra.sweep.dir))
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
             directory = compose.claim(directory)
         elif "resume" not in named and directory.exists() and any(directory.iterdir()):
             raise UserError(
-                f"{directory}: there is a sweep already. resume=auto goes on with it; or choose another name."
+                f"{directory}: holds a sweep already. Continue it with resume=auto, or choose another name."
             )
         ours = not fixed or directory in missing
-        directory.mkdir(parents=True, exist_ok=True)  # a sweeper may keep its own records there
+        directory.mkdir(parents=True, exist_ok=True)  # a sweeper may store its records there
         ProcessLauncher.sweep = None
         stopped: int | None = None
         ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
@@ -256,7 +304,7 @@ def _sweep(overrides: list[str]) -> int:
             stopped = stop.args[0]
         except UserError:
             if not ProcessLauncher.sweep:
-                ProcessLauncher.sweep = Sweep(directory)  # without a job: what an earlier start has noted stays
+                ProcessLauncher.sweep = Sweep(directory)  # has no job, so the records of an earlier start stay
                 if ours:
                     _unmake(directory, missing)
             raise
@@ -271,21 +319,21 @@ def _sweep(overrides: list[str]) -> int:
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
-    """Remove a sweep's directory that no job was started in, and those of its parents that were made for it."""
+    """Remove the directory of a sweep that started no job, and the parents that were made for it."""
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:
-        with contextlib.suppress(OSError):  # another sweep is in it by now
+        with contextlib.suppress(OSError):  # the parent holds another sweep by now
             parent.rmdir()
 
 
 def _task(config: Any) -> float | None:
-    """One job of a sweep whose launcher runs it in its own process (basic, joblib, submitit)."""
+    """Run one job of a sweep in the process that Hydra's launcher gives it (basic, joblib, submitit)."""
     from hydra.core.hydra_config import HydraConfig
 
     settings = HydraConfig.get()
     more = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
     if not any(override.startswith("resume=") for override in settings.overrides.task):
-        more.append("resume=auto")  # where it was cut off, and its launcher starts it again
+        more.append("resume=auto")  # so that a job that its launcher starts again continues
     run = train([*settings.overrides.task, *more, f"hydra.run.dir='{settings.runtime.output_dir}'"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: {run.status}")
@@ -293,7 +341,7 @@ def _task(config: Any) -> float | None:
 
 
 def _ask_hydra(arguments: list[str]) -> int:
-    """Help, --cfg, --info and completion: Hydra's own, with our exit statuses."""
+    """Let Hydra answer --hydra-help, --info and --shell-completion, with the exit statuses of this program."""
     import hydra
 
     from gan_cli.cli import launcher
@@ -302,7 +350,7 @@ def _ask_hydra(arguments: list[str]) -> int:
     compose.register()
     launcher.register()
     sys.argv = ["gan-train", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of ending the process
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of ending the process
     with compose.session() as own:
         pass
     with compose.translated(own):

@@ -1,6 +1,8 @@
-"""Checks a composed configuration: every key, type and range, against the schema and the signature of each target.
+"""Checks every key, type and range of a composed configuration against the schema and the signatures of its
+targets.
 
-Hydra composes YAML; what passed here becomes objects in ``gan_cli.config.build``. Checking imports no JAX.
+Hydra composes the configuration, this module checks it, and ``gan_cli.config.build`` turns it into objects.
+Checking imports no JAX.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ from gan_cli.types import Range
 
 
 def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any]:
-    """The configuration as a plain dictionary, complete, with every value of its declared type.
+    """The configuration as a plain dictionary, with defaults filled in and every value of its declared type.
 
     Args:
-        tree: the composed configuration, without Hydra's own node.
+        tree: the composed configuration, without the ``hydra`` node.
         modules: further modules that ``_target_`` may name, from the command line.
 
     Raises:
-        UserError: an unknown key, a missing value, a wrong type or range, a combination that cannot run.
+        UserError: an unknown key, a missing value, a wrong type or range, or a combination that cannot run.
     """
     config = _section(resolve(tree), Schema, "", modules)
     for group in ("game", "optim", "strategy", "features"):
         if not config[group]:
-            raise UserError(f"{group} is empty: choose one, e.g. {group}=...")
+            raise UserError(f"{group} is empty: choose a file of this group, {group}=CHOICE.")
     config["train"] = _section(config["train"], Train, "train", modules)
     for group in (*GROUPS, "logger"):
         if config[group]:
@@ -49,7 +51,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     _check_evaluation(config)
     if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
         raise UserError(
-            "train.ensemble: is one program on one device; leave out train.devices, or train each member as a job "
+            "train.ensemble: an ensemble runs on one device. Leave out train.devices, or train the members as jobs "
             "of a sweep (--multirun)."
         )
     for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
@@ -61,7 +63,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
 
 
 def resolve(tree: Any) -> dict[str, Any]:
-    """``tree`` without interpolations, except ``${oc.env:...}`` where that is allowed."""
+    """``tree`` with interpolations resolved; ``${oc.env:...}`` stays unresolved in the options that may contain it."""
     node = tree if OmegaConf.is_config(tree) else OmegaConf.create(dict(tree))
     raw = OmegaConf.to_container(node, resolve=False)
     try:
@@ -79,6 +81,7 @@ def resolve(tree: Any) -> dict[str, Any]:
 
 
 def check_interpolation(key: str, value: Any) -> None:
+    """Raise a UserError if ``value`` contains an interpolation other than an allowed ``${oc.env:...}``."""
     text = json.dumps(value)
     if "${" in text:
         resolvers = set(re.findall(r"\$\{([^:}]*)", text))
@@ -87,10 +90,9 @@ def check_interpolation(key: str, value: Any) -> None:
 
 
 def from_environment(config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` with its ``${oc.env:...}`` filled in; any other interpolation is refused.
+    """``config`` with ``${oc.env:...}`` replaced by the values of environment variables.
 
-    A stored configuration is data from a directory that may come from anywhere: only the places that may name
-    an environment variable are read as more than text.
+    Any other interpolation is refused, because a stored configuration is untrusted data.
     """
     filled = copy.deepcopy(config)
     for key, value in leaves(config):
@@ -115,12 +117,12 @@ def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequen
 
 
 def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: str) -> dict[str, Any]:
-    """``tree`` with every value converted to the annotation of the option of its name."""
+    """``tree`` with every value converted to the type of its option, and with defaults filled in."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
         if key not in options:
             choices = ", ".join(sorted(options)) or "none"
-            raise UserError(f"{dot}{key}: no such option.{nearest(str(key), options)}\nOptions here: {choices}.")
+            raise UserError(f"{dot}{key}: no such option.{nearest(str(key), options)}\nOptions: {choices}.")
     checked = {}
     for key, option in options.items():
         if key in tree:
@@ -133,7 +135,7 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: 
 
 
 def with_defaults(node: Any, modules: Sequence[str] = ()) -> Any:
-    """``node`` with the options that it leaves out at their defaults, as ``check`` fills them in; not checked."""
+    """``node`` with the defaults that ``check`` would fill in, without checking its values."""
     if not isinstance(node, Mapping):
         return node
     filled = {key: with_defaults(value, modules) for key, value in node.items()}
@@ -151,8 +153,8 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
     if typing.get_origin(annotation) is Callable and not (isinstance(value, Mapping) and "_target_" in value):
         group = key.split(".")[0]
         raise UserError(
-            f"{key}={'null' if value is None else value}: is no value but a choice with options of its own: "
-            f"{group}@{key}=..., or another {group}=..."
+            f"{key}={'null' if value is None else value}: this option takes a choice of the group {group}, not a "
+            f"value: {group}@{key}=..., or another {group}=..."
         )
     try:
         return convert(value, annotation)
@@ -162,10 +164,10 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """``value`` as what ``annotation`` asks for (1e4 is a whole number; 1 is a float; "1" is neither).
+    """``value`` converted to ``annotation``: 1e4 is a whole number, 1 is also a float, and "1" is neither.
 
     Raises:
-        ValueError: it is not; the message says what it must be.
+        ValueError: the value does not fit; the message begins with "must be".
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
@@ -218,20 +220,20 @@ def _convert_scalar(value: Any, kind: Any) -> Any:
 
 
 def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, Any]:
-    """A checked copy of a group's node: itself a ``_target_``, or a mapping of names to such nodes."""
+    """A checked copy of a group's node, which has a ``_target_`` or maps names to nodes that have one."""
     target = node.get("_target_")
     if target is None:
         for name, child in node.items():
             if not isinstance(child, dict) or "_target_" not in child:
-                raise UserError(f"{key}.{name}: is not among the choices made. Choose it first: {key}=[{name}]")
+                raise UserError(f"{key}.{name}: {name} is not chosen. Choose it first: {key}=[{name}]")
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
     home = GROUP_MODULES[key.split(".")[0]]
     if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
-        raise UserError(f"{key}._target_={target}: a target of this group is defined in {home}.")
+        raise UserError(f"{key}._target_={target}: not allowed. {home} defines the targets of this group.")
     options = options_of(str(target), modules).options
     special = {name: node[name] for name in ("_target_", "_partial_") if name in node}
     rest = {name: value for name, value in node.items() if name not in special}
-    # A player's own options stand beside the common ones: optim.discriminator.lr beside optim.lr.
+    # The options of one player (optim.discriminator.lr) are siblings of the common options (optim.lr).
     players = {name: rest.pop(name) for name in list(rest) if key == "optim" and isinstance(rest[name], dict)}
     checked = special | _options(rest, options, key)
     for name, value in checked.items():
@@ -243,7 +245,7 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
 
 
 def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
-    """A checked copy of an option's value: wherever in it, Hydra would act on a ``_target_``."""
+    """A checked copy of an option's value, because Hydra instantiates a ``_target_`` at any depth."""
     if isinstance(value, list):
         return [_nested(item, key, modules) for item in value]
     if not isinstance(value, dict):
@@ -257,9 +259,9 @@ def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
 
 
 def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
-    """The optimiser of one player: the common options with the player's own laid over them.
+    """The optimiser node of one player: the common options, overridden by the options of the player.
 
-    A player whose own options name another ``_target_`` takes nothing from the common ones.
+    If the player has another ``_target_``, the common options do not apply.
     """
     own = optim.get(player) or {}
     if "_target_" in own:
@@ -268,7 +270,7 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
 
 
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
-    """A game gets what it takes, and nothing is given that would be ignored."""
+    """Every group that the game takes is set, and no group is set that the game would ignore."""
     needs = options_of(config["game"]["_target_"], modules).positional
     for group, part in GAME_PARTS.items():
         several = group in ("penalty", "augment")
@@ -276,7 +278,7 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
             raise UserError(f"{group} is missing: game={config['game']['_target_']} needs one.")
         if part not in needs and config[group]:
             empty = "none" if several else f"none (or `override /{group}: none` in an experiment)"
-            raise UserError(f"{group} is set, but this game takes none: {group}={empty}.")
+            raise UserError(f"{group} is set, but this game takes none. Set {group}={empty}.")
     if "precision" not in needs and config["train"]["precision"] != "float32":
         raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")
 
@@ -287,14 +289,14 @@ def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
         if train[cadence] % train["steps_per_call"]:
             raise UserError(
                 f"train.{cadence}={train[cadence]}: must be a multiple of train.steps_per_call="
-                f"{train['steps_per_call']}, the steps that one call of the compiled program makes."
+                f"{train['steps_per_call']}, the number of steps in one call of the compiled program."
             )
 
 
 def _check_evaluation(config: Mapping[str, Any]) -> None:
-    """Samples are judged against data, and what hangs on a metric has one."""
+    """A metric has data to compare samples with, and ``objective`` and ``patience`` have a metric."""
     if config["metric"] and not config["dataset"]:
-        raise UserError("metric is set, but there are no data to compare samples with: metric=none.")
+        raise UserError("metric is set, but there are no data to compare samples with. Set metric=none.")
     for key, unset in (("objective", None), ("patience", 0)):
         if config["train"][key] != unset and not config["metric"]:
             raise UserError(f"train.{key}={config['train'][key]}: needs a metric, e.g. metric=[fid].")

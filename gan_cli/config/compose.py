@@ -1,7 +1,8 @@
-"""Hydra, as this program uses it: composing, and turning Hydra's complaints into ours.
+"""Composes configurations with Hydra, and translates Hydra's errors into messages of a few lines.
 
-Composition, help, completion, sweeps and a run's ``.hydra`` folder are Hydra's own. What Hydra leaves to the
-application is here: a directory that no two runs share, and errors of a few lines.
+Hydra composes the YAML files, completes shell commands, runs sweeps and writes the ``.hydra`` folder of a run. This
+module adds the schema, the precedence of the command line over an experiment, and directories that no two runs
+share.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
 
 
 def register() -> None:
-    """Tell Hydra our schema and resolver; called before Hydra is."""
+    """Register the schema and the resolver of run names; Hydra needs both before it composes."""
     started = datetime.now()
     OmegaConf.register_new_resolver(
         "gan_cli.run_id", lambda name: name or started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
     )
-    # The groups' nodes are open: their keys are checked, with the near miss named, by gan_cli.config, against
-    # the signatures of what they configure. Hydra itself would refuse `optim.discriminator.lr=...`.
+    # The nodes of the groups accept any key. gan_cli.config.check compares the keys with signatures, and its
+    # messages name the nearest option. Hydra's own check would refuse `optim.discriminator.lr=...`.
     root = OmegaConf.create({group: {} for group in (*GROUPS, "train", "logger")})
     for group in root:
         root[group]._set_flag("struct", False)
@@ -47,7 +48,9 @@ def register() -> None:
 
 @contextlib.contextmanager
 def session() -> Iterator[Any]:
-    """Hydra, initialised with our configurations; within another Hydra program, that one's is put aside."""
+    """Hydra, initialised with the shipped configurations. The state of an outer Hydra program is restored at the
+    end.
+    """
     register()
     state = GlobalHydra.instance()
     outer = state.hydra
@@ -63,22 +66,22 @@ def session() -> Iterator[Any]:
 
 
 def search_path(config_dir: str | None) -> list[str]:
-    """The override that lets Hydra find a user's own configurations, beside ours."""
+    """The override that adds the user's configuration folder to Hydra's search path."""
     if config_dir is None:
         return []
     if not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+        raise UserError(f"--config-dir {config_dir}: this folder does not exist.")
     return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
 
 
 def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-    """The composed configuration, Hydra's own node included.
+    """The composed configuration, including the ``hydra`` node.
 
-    Where another file of a group is chosen than the experiment's, what the experiment sets in that group goes with
-    the file that it was meant for: Adam's moments and rate are not for ``experiment=ring optim=sgd``.
+    If the overrides replace a choice of an experiment, the options that the experiment sets in that group do not
+    apply: in ``experiment=ring optim=sgd``, the experiment's learning rate and moments of Adam are dropped.
 
     Raises:
-        UserError: an override that cannot be parsed, an unknown option or key, a file that cannot be read.
+        UserError: an override that cannot be parsed, an unknown choice or key, or a file that cannot be read.
     """
 
     def composed(overrides: Sequence[str]) -> DictConfig:
@@ -96,7 +99,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         its = composed([text for text, key in keys.items() if key in ("experiment", "hydra.searchpath")])
         bare = None
         for group, chosen in _chosen(hydra, parsed).items():
-            if group not in its:  # one of Hydra's own
+            if group not in its:  # a group of Hydra, such as hydra/launcher
                 continue
             if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:  # a list of files
                 for name in its[group].keys() - chosen:
@@ -109,7 +112,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
 
 
 def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:
-    """The files that the command line chooses of each group but ``experiment``."""
+    """The choices that the command line makes in each group except ``experiment``."""
     found = {}
     for override in parsed:
         if override.package is None and override.key_or_group != "experiment" and is_group(hydra, override):
@@ -119,7 +122,7 @@ def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:
 
 
 def ours(composed: DictConfig) -> DictConfig:
-    """The composed configuration without Hydra's node."""
+    """The composed configuration without the ``hydra`` node."""
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
@@ -130,25 +133,25 @@ def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
 
 
 def is_group(hydra: Any, override: Override) -> bool:
-    """Whether the override chooses a file of a group (``optim=sgd``), rather than setting a value."""
+    """Whether the override chooses a file of a group (``optim=sgd``) instead of setting an option."""
     return hydra.config_loader.repository.group_exists(override.key_or_group)
 
 
 def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
-    """The further modules that ``_target_`` may name.
+    """The further modules that ``_target_`` may name, made importable.
 
     Raises:
-        UserError: a configuration file names them, and not the command line.
+        UserError: ``modules`` is set in a configuration file instead of on the command line.
     """
     if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
-        raise UserError(f"modules={composed.modules}: may be named on the command line only, never in a file.")
+        raise UserError(f"modules={composed.modules}: can be set on the command line only, not in a file.")
     named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
     return import_user_modules(named)
 
 
 @contextlib.contextmanager
 def translated(hydra: Any = None) -> Iterator[None]:
-    """Within it, what Hydra and OmegaConf raise about the user's input becomes a UserError."""
+    """Convert errors of Hydra and OmegaConf about the user's input into a UserError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -164,20 +167,22 @@ def _explain(message: str, hydra: Any) -> str:
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
         group, option = match.groups()
         choices = _options(hydra, group)
-        more = "\npip install 'gan_cli[sweep]' has optuna and submitit_slurm." if group.startswith("hydra/") else ""
+        more = (
+            "\noptuna and submitit_slurm need: pip install 'gan_cli[sweep]'" if group.startswith("hydra/") else ""
+        )
         return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}.{more}"
     if match := re.search(r"Could not override '([^']+)'", message):
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
     if "Config group override must be" in message:
-        return "a group is set to null: choose a file of the group, or none where the group has it."
+        return "a group is set to null: choose a file of the group; many groups have the choice none."
     if match := re.search(
         r"mismatched input|no viable alternative|Error parsing override|token recognition", message
     ):
         quoted = re.search(r"override '([^']*)'", message)
         what = quoted.group(1) if quoted else lines[0]
-        return f"{what}: cannot be read. An override is KEY=VALUE; quote what the shell would change."
+        return f"{what}: cannot be parsed. An override is KEY=VALUE; quote characters that the shell interprets."
     return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
 
 
@@ -189,7 +194,7 @@ def _options(hydra: Any, group: str) -> list[str]:
 
 
 def claim(directory: Path) -> Path:
-    """Make ``directory``, or the first of directory-1, directory-2, ... that did not exist: it is ours alone."""
+    """Make ``directory``, or the first of directory-1, directory-2, ... that does not exist yet, exclusively."""
     for number in range(1000):
         candidate = directory if number == 0 else directory.with_name(f"{directory.name}-{number}")
         try:
@@ -197,4 +202,4 @@ def claim(directory: Path) -> Path:
             return candidate
         except FileExistsError:
             continue
-    raise UserError(f"{directory}: a thousand directories of this name exist already.")
+    raise UserError(f"{directory}: a thousand directories of this name exist already. Choose another name.")

