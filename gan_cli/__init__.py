@@ -1,8 +1,8 @@
 """gan_cli: experiments with generative adversarial networks, composed from YAML and compiled with JAX.
 
-``gan_cli.train(["model=mlp", "optim=adam"])`` does from Python what ``gan-train model=mlp optim=adam`` does
-from a shell; ``gan_cli.experiment`` builds the same objects and trains nothing. Importing this package imports
-neither JAX nor Hydra, so that the command line answers at once.
+In Python, ``gan_cli.train(["model=mlp", "optim=adam"])`` is equivalent to the shell command
+``gan-train model=mlp optim=adam``. ``gan_cli.experiment`` builds the same objects without training. Importing this
+package imports neither JAX nor Hydra, so that the command line responds without delay.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What is done to examples, real and generated alike, before the discriminator sees them.
+"""Augmentations of real and generated examples before they enter the discriminator.
 
-Each option is one ``Augment``; several act in the order in which they are chosen, packing last. All are
-differentiable in the examples: the generator learns through them. The penalties see what the discriminator sees:
-R1 is of the gradient by the augmented examples, as in Zhao et al.'s code for CIFAR; Karras et al. (2020) take it by
-the images before.
+Each choice is one ``Augment``. Several augmentations apply in the order of the list, and packing applies last. All
+of them are differentiable with respect to the examples, so that gradients reach the generator. Penalties also
+receive augmented examples: R1 differentiates with respect to the augmented example, as in the code of Zhao et al.
+for CIFAR. Karras et al. (2020) differentiate with respect to the image before augmentation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,35 +19,37 @@ from gan_cli.errors import UserError
 from gan_cli.types import NonNegativeFloat, PackSize, PositiveInt, Tree, UnitFloat
 
 Array = jax.Array
+Step = int | jax.Array
 
 
 class Augment(NamedTuple):
-    """One change of what the discriminator is shown.
+    """An augmentation of the discriminator's input.
 
     Attributes:
         apply: ``(x [batch, ...], key, step, state) -> x``.
-        start: the state before the first step; () where nothing adapts.
-        adapt: ``(state, real_logits) -> state``, after each of the discriminator's evaluations, with a logit for
-            each real example, be it that of its pack, counted from where the loss draws its boundary.
-        pack: how many examples the discriminator sees at once.
+        start: the state before the first step; () for an augmentation that does not adapt.
+        adapt: ``(state, real_logits [batch]) -> state``, called after each evaluation of the discriminator's loss.
+            The logits are relative to ``Loss.boundary``. With packing, each example receives the logit of its pack.
+        pack: number of examples that form one input of the discriminator.
     """
 
-    apply: Callable[[Array, Array, Any, Tree], Array]
+    apply: Callable[[Array, Array, Step, Tree], Array]
     start: Tree = ()
     adapt: Callable[[Tree, Array], Tree] = lambda state, real_logits: state
     pack: int = 1
 
 
 def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = None) -> Augment:
-    """Instance noise: x + s N(0, I), so that the two distributions overlap (Sonderby et al. 2017, section 3.2;
-    Arjovsky and Bottou 2017, section 3).
+    """Instance noise: x + s N(0, I), so that the real and the generated distribution overlap.
+
+    Sonderby et al. 2017, section 3.2; Arjovsky and Bottou 2017, section 3.
 
     Args:
-        std: s at the start.
-        anneal_steps: steps in which s falls linearly to zero; None keeps it.
+        std: initial standard deviation s of the noise. Image values range from -1 to 1.
+        anneal_steps: number of steps in which s decreases linearly to zero. null: s is constant.
     """
 
-    def apply(x: Array, key: Array, step: Any, state: Tree) -> Array:
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
         left = 1.0 if anneal_steps is None else jnp.maximum(0.0, 1.0 - step / anneal_steps)
         return x + std * left * jax.random.normal(key, x.shape)
 
@@ -55,15 +57,18 @@ def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = Non
 
 
 def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = True) -> Augment:
-    """Differentiable augmentation of images (Zhao et al. 2020, section 3.2, with the ranges of their code).
+    """DiffAugment: random colour changes, shifts and cutouts of images, at every step.
+
+    Zhao et al. 2020, section 3.2, with the ranges of their code.
 
     Args:
-        color: brightness by up to 0.5, saturation by a factor of 0 to 2, contrast by one of 0.5 to 1.5.
-        translation: shifts by up to an eighth of each side, zeros coming in.
-        cutout: a square of half of each side set to zero.
+        color: whether to change brightness by up to 0.5, saturation by a factor from 0 to 2, and contrast by a
+            factor from 0.5 to 1.5.
+        translation: whether to shift by up to one eighth of each side, filling with zeros.
+        cutout: whether to set a rectangle with half the image's sides to zero.
     """
 
-    def apply(x: Array, key: Array, step: Any, state: Tree) -> Array:
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
         _needs_images("diffaugment", x)
         keys = jax.random.split(key, 5)
         if color:
@@ -80,19 +85,20 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
 
 
 def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Augment:
-    """Adaptive discriminator augmentation of images: each of a chain of changes is made with probability p, and p
-    follows how sure the discriminator is of the real ones (Karras et al. 2020, ADA, section 3).
+    """Adaptive discriminator augmentation (ADA): image changes whose probability p follows r_t.
 
-    p grows while E sign D(x) is above ``target`` and falls while it is below, from 0, within [0, 1]. The chain is
-    that part of theirs which needs no interpolation: flips, quarter turns, whole-pixel shifts by up to an eighth,
-    brightness, contrast and saturation, with the strengths of their table of transformations.
+    Karras et al. 2020, ADA, section 3. r_t = E sign D(x) on real examples measures the discriminator's overfitting.
+    p starts at 0, increases while r_t is above ``target``, decreases while r_t is below, and stays within [0, 1].
+    Each transformation of a chain applies to each image with probability p. The chain is the subset of the paper's
+    chain that needs no interpolation: flips, quarter turns, whole-pixel shifts by up to one eighth of each side,
+    brightness, contrast and saturation, with the strengths of the paper's table of transformations.
 
     Args:
-        target: of their r_t.
-        examples: real examples in which p can rise from 0 to 1.
+        target: the value of r_t that p is adjusted to reach.
+        examples: number of real examples in which p can increase from 0 to 1.
     """
 
-    def apply(x: Array, key: Array, step: Any, state: Tree) -> Array:
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
         _needs_images("adaptive", x)
         n = len(x)
         for i, change in enumerate(_ADAPTIVE):
@@ -120,12 +126,15 @@ _ADAPTIVE: list[Callable[[Array, Array], Array]] = [
 
 
 def packing(*, size: PackSize = 2) -> Augment:
-    """PacGAN: the discriminator sees ``size`` examples at once, side by side in its channels (Lin et al. 2018).
+    """PacGAN: the discriminator receives several examples at once, concatenated along the channels.
 
-    A batch of ``train.batch_size`` examples is ``train.batch_size / size`` packed ones.
+    Lin et al. 2018. A batch of ``train.batch_size`` examples becomes ``train.batch_size / size`` packs.
+
+    Args:
+        size: number of examples in one pack. ``train.batch_size`` must be a multiple of it.
     """
 
-    def apply(x: Array, key: Array, step: Any, state: Tree) -> Array:
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
         packed = x.reshape(len(x) // size, size, *x.shape[1:])
         packed = jnp.moveaxis(packed, 1, -2)
         return packed.reshape(*packed.shape[:-2], -1)
@@ -135,4 +144,6 @@ def packing(*, size: PackSize = 2) -> Augment:
 
 def _needs_images(name: str, x: Array) -> None:
     if x.ndim != 4:
-        raise UserError(f"augment={name}: changes images, and the data's examples are points. Use augment=[noise].")
+        raise UserError(
+            f"augment={name}: changes images, but the examples of this data set are points. Use augment=[noise]."
+        )

@@ -1,8 +1,9 @@
 """Adversarial losses: functions of logits, one for each player.
 
-Each is ``(real_logits [batch], fake_logits [batch]) -> [batch]``, to be minimised; the game takes the mean.
-Write d for the discriminator's logit, sigma for the logistic function: D(x) = sigma(d(x)) is the probability
-of "real". log sigma(d) = -softplus(-d) and log(1 - sigma(d)) = -softplus(d) are exact for any finite logit.
+Each function maps ``(real_logits [batch], fake_logits [batch])`` to a loss ``[batch]``. Each player minimises the
+mean of its loss over the batch. In the formulas, d is the discriminator's logit, sigma is the logistic function,
+and D(x) = sigma(d(x)) is the probability that x is real. The code uses log sigma(d) = -softplus(-d) and log(1 -
+sigma(d)) = -softplus(d) because these forms do not overflow for any finite logit.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ Array = jax.Array
 
 
 class Loss(NamedTuple):
-    """One function of (real_logits, fake_logits) for each player.
+    """An adversarial loss: one function of (real_logits, fake_logits) for each player.
 
-    ``boundary`` is the logit that is best where an example is as likely real as generated: the discriminator takes
-    for real what lies above it. None says that only differences of logits count, so that there is none.
+    Attributes:
+        discriminator: ``(real_logits [batch], fake_logits [batch]) -> [batch]``, the discriminator's loss.
+        generator: the same for the generator.
+        boundary: the optimal discriminator's logit at a point where the real and the generated density are equal.
+            The discriminator classifies an example as real if its logit is above the boundary. None: the loss
+            depends on differences of logits only, so it defines no boundary.
     """
 
     discriminator: Callable[[Array, Array], Array]
@@ -31,40 +36,59 @@ class Loss(NamedTuple):
     boundary: float | Array | None = 0.0
 
     def above_boundary(self, real: Array, fake: Array) -> tuple[Array, Array]:
-        """Both less the boundary; where there is none, less the middle of their means."""
+        """Real and fake logits minus the boundary, so that positive means "classified as real".
+
+        If the loss defines no boundary, the midpoint between the mean real and the mean fake logit replaces it.
+        """
         boundary = (real.mean() + fake.mean()) / 2 if self.boundary is None else self.boundary
         return real - boundary, fake - boundary
 
 
 def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
-    """-(1 - s) log D(x) - s log(1 - D(x)) - log(1 - D(G(z))): s is the target's distance from 1 on real examples
-    (one-sided label smoothing, Salimans et al. 2016, section 3.4).
+    """The discriminator's cross-entropy, with target 1 - s for real and 0 for generated examples.
+
+        -(1 - s) log D(x) - s log(1 - D(x)) - log(1 - D(G(z)))
+
+    s is the one-sided label smoothing (Salimans et al. 2016, section 3.4).
     """
     return lambda real, fake: (1 - smoothing) * softplus(-real) + smoothing * softplus(real) + softplus(fake)
 
 
 def _smoothed_boundary(smoothing: float) -> Array:
-    # Where the densities are equal the best D is (1 - s) / 2.
+    # The optimal D is (1 - s) / 2 where the real and the generated density are equal.
     return jnp.log1p(-smoothing) - jnp.log1p(smoothing)
 
 
 def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
-    """The zero-sum game min_G max_D E log D(x) + E log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1).
+    """Minimax loss, a zero-sum game: min_G max_D E log D(x) + E log(1 - D(G(z))).
 
-    The generator minimises the discriminator's value, real term included, so that the two losses sum to zero
-    exactly; the real term has no gradient in the generator's parameters.
+    Goodfellow et al. 2014, eq. 1. The generator's loss is the negative of the discriminator's loss. It includes the
+    real term so that the two losses sum to exactly zero. The real term has no gradient with respect to the
+    generator's parameters.
+
+    Args:
+        smoothing: one-sided label smoothing: the discriminator's target for real examples is 1 - smoothing.
     """
     value = _cross_entropy(smoothing)
     return Loss(value, lambda real, fake: -value(real, fake), _smoothed_boundary(smoothing))
 
 
 def nonsaturating(*, smoothing: Smoothing = 0.0) -> Loss:
-    """The generator maximises log D(G(z)) instead (Goodfellow et al. 2014, section 3)."""
+    """Non-saturating loss: G maximises E log D(G(z)), and D maximises the same value as in minimax.
+
+    Goodfellow et al. 2014, section 3.
+
+    Args:
+        smoothing: one-sided label smoothing: the discriminator's target for real examples is 1 - smoothing.
+    """
     return Loss(_cross_entropy(smoothing), lambda real, fake: softplus(-fake), _smoothed_boundary(smoothing))
 
 
 def lsgan() -> Loss:
-    """Least squares with targets 1 for real and 0 for fake (Mao et al. 2017, eq. 9: a = 0, b = c = 1)."""
+    """Least-squares loss: D minimises ((d(x) - 1)^2 + d(G(z))^2) / 2, G (d(G(z)) - 1)^2 / 2.
+
+    The targets are 1 for real and 0 for generated examples (Mao et al. 2017, eq. 9 with a = 0, b = c = 1).
+    """
     return Loss(
         lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
         lambda real, fake: 0.5 * (fake - 1) ** 2,
@@ -73,27 +97,40 @@ def lsgan() -> Loss:
 
 
 def wgan() -> Loss:
-    """The Wasserstein distance's dual (Arjovsky et al. 2017, eq. 3); the critic must be kept Lipschitz."""
+    """Wasserstein loss: the critic maximises E d(x) - E d(G(z)), and the generator minimises it.
+
+    This is the dual form of the Wasserstein-1 distance (Arjovsky et al. 2017, eq. 3). The dual form requires a
+    Lipschitz critic: add a gradient penalty, ``optim.weight_clip`` or spectral normalisation.
+    """
     return Loss(lambda real, fake: fake - real, lambda real, fake: -fake, None)
 
 
 def hinge() -> Loss:
-    """Hinge loss (Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17)."""
+    """Hinge loss: D minimises max(0, 1 - d(x)) + max(0, 1 + d(G(z))), and G minimises -d(G(z)).
+
+    Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
+    """
     return Loss(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake)
 
 
 def relativistic() -> Loss:
-    """Relativistic paired loss: real against fake, example by example (Jolicoeur-Martineau 2019, eq. 7 and 8).
+    """Relativistic loss of pairs: D minimises softplus(d(G(z)) - d(x)), G softplus(d(x) - d(G(z))).
 
-    With R1 and R2 it is the loss of R3GAN (Huang et al. 2024, eq. 2).
+    The loss compares each real example with one generated example (Jolicoeur-Martineau 2019, eq. 7 and 8).
+    Combined with the penalties R1 and R2, it is the loss of R3GAN (Huang et al. 2024, eq. 2).
     """
     return Loss(lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), None)
 
 
 def relativistic_average() -> Loss:
-    """Each side against the other's mean logit (Jolicoeur-Martineau 2019, RaSGAN, eq. 13 and 14).
+    """Relativistic average loss: compares each logit with the mean logit of the opposite kind of examples.
 
-    Her code halves both players' losses, so that a penalty weighs twice as much there.
+        D minimises softplus(E d(G(z)) - d(x)) + softplus(d(G(z)) - E d(x)),
+
+        G minimises softplus(E d(x) - d(G(z))) + softplus(d(x) - E d(G(z))).
+
+    RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players, so a
+    penalty with the same weight has twice the effect there.
     """
     return Loss(
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
@@ -103,12 +140,16 @@ def relativistic_average() -> Loss:
 
 
 def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False) -> Loss:
-    """An f-divergence's variational bound: the discriminator maximises E T(x) - E f*(T(G(z))), with T = g(d), the
-    logit put into the domain of f's conjugate f* (Nowozin et al. 2016, eq. 6, tables 2 and 6).
+    """f-GAN loss: D maximises a lower bound of an f-divergence, E T(x) - E f*(T(G(z))), with T = g(d).
+
+    f* is the convex conjugate of f. The output activation g maps the logit d to the domain of f*
+    (Nowozin et al. 2016, eq. 6, tables 2 and 6).
 
     Args:
-        divergence: which f: of the data to the generator's distribution.
-        saturating: whether the generator minimises the bound itself; else it maximises E T(G(z)) (section 3.2).
+        divergence: the f-divergence from the data distribution to the generator's distribution: ``kl``,
+            ``reverse_kl``, ``pearson`` (chi-squared), ``squared_hellinger`` or ``jensen_shannon``.
+        saturating: true: the generator minimises the bound; false: the generator maximises E T(G(z))
+            (Nowozin et al. 2016, section 3.2).
     """
     activation, conjugate, boundary = _DIVERGENCES[divergence]
 
@@ -120,7 +161,7 @@ def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False)
     return Loss(discriminator, lambda real, fake: -activation(fake), boundary)
 
 
-# The output activation g, the conjugate f*, and where g is f'(1), by divergence.
+# By divergence: the output activation g, the conjugate f*, and the logit d for which g(d) = f'(1).
 _DIVERGENCES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], float]] = {
     "kl": (lambda d: d, lambda t: jnp.exp(t - 1), 1.0),
     "reverse_kl": (lambda d: -jnp.exp(-d), lambda t: -1 - jnp.log(-t), 0.0),

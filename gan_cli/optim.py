@@ -1,9 +1,9 @@
-"""Optimisers: one function a method, each an Optax chain with the same clipping and schedule options."""
+"""Optimisers: one function per method, each an Optax chain with the same options for clipping and schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypeAlias, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -19,39 +19,46 @@ from gan_cli.types import (
     PositiveFloat,
     PositiveInt,
     Schedule,
+    Tree,
 )
+
+Rate: TypeAlias = float | optax.Schedule  # a learning rate, or a function of the optimiser's number of updates
 
 
 class Optimiser(NamedTuple):
-    """Turns the gradients of one player into updates, and declares what a strategy may rely on.
+    """An optimiser of one player: it turns gradients into updates and declares properties for strategies.
 
     Attributes:
-        init: parameters -> state.
+        init: ``params -> state``.
         update: ``(gradients, state, params) -> (updates, state)``.
-        evaluation_params: ``(state, params) -> params``: the parameters to sample with, of an optimiser that takes
-            gradients at other points; None: those that it updates.
-        constant_lr: the learning rate where the update is exactly ``-constant_lr`` times the gradient, else None.
+        evaluation_params: ``(state, params) -> params``: the parameters for sampling and evaluation, if they differ
+            from the parameters that the optimiser updates. None: they are the same.
+        constant_lr: the learning rate if every update equals ``-constant_lr`` times the gradient, else None.
         projects: whether updates keep the parameters within bounds.
     """
 
-    init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any]]
-    evaluation_params: Callable[[Any, Any], Any] | None = None
-    constant_lr: Any = None
+    init: Callable[[Tree], Tree]
+    update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
+    evaluation_params: Callable[[Tree, Tree], Tree] | None = None
+    constant_lr: float | jax.Array | None = None
     projects: bool = False
 
 
 class Options(TypedDict, total=False):
-    """What every optimiser takes.
+    """The options that all optimisers share.
 
-    lr: learning rate (its peak, where a schedule changes it).
-    schedule: constant, or from lr to lr_end over ``decay_steps``: linear, or cosine (Loshchilov and Hutter 2017).
-    lr_end: the rate at the schedule's end and after; null is zero.
-    decay_steps: steps until the schedule's end; null is train.steps as a run first starts.
-    warmup_steps: steps in which the rate first rises linearly from zero.
-    clip_value: bound of each gradient entry, applied before clip_norm; null is none.
-    clip_norm: bound of the norm of a player's whole gradient (Pascanu et al. 2013); null is none.
-    weight_clip: bound of each parameter after the move (Arjovsky et al. 2017, algorithm 1); null is none.
+    Args:
+        lr: learning rate; its peak value if a schedule changes it.
+        schedule: ``constant``: the learning rate stays at lr. ``linear`` and ``cosine``: the learning rate changes
+            from lr to lr_end, along a line or half a cosine (Loshchilov and Hutter 2017).
+        lr_end: learning rate at the end of the schedule and after it. null: zero.
+        decay_steps: number of steps until the schedule ends, including warmup_steps. null: train.steps of the run's
+            first start.
+        warmup_steps: number of steps in which the learning rate first increases linearly from zero to lr.
+        clip_value: bound of the absolute value of each gradient entry, applied before clip_norm. null: no bound.
+        clip_norm: bound of the norm of a player's whole gradient (Pascanu et al. 2013). null: no bound.
+        weight_clip: bound of the absolute value of each parameter, applied after each update (Arjovsky et al. 2017,
+            algorithm 1). null: no bound.
     """
 
     lr: PositiveFloat
@@ -64,13 +71,13 @@ class Options(TypedDict, total=False):
     weight_clip: PositiveFloat | None
 
 
-# What Adam's root is taken of is never zero: else differentiating through a move (strategy=unrolled) gives NaN for
-# every parameter that has had no gradient yet. Far below eps, it changes no move.
+# Added under Adam's square root, because differentiating through an update (strategy=unrolled) would otherwise give
+# NaN for every parameter whose gradients have all been zero. The value is too small to change an update.
 _EPS_ROOT = 1e-30
 
 
 def sgd(**options: Unpack[Options]) -> Optimiser:
-    """Gradient descent: x - lr * g."""
+    """Gradient descent: x' = x - lr * g."""
     optimiser = _chain(optax.identity(), **options)
     unclipped = all(options.get(name) is None for name in ("clip_value", "clip_norm", "weight_clip"))
     plain = unclipped and options.get("schedule", "constant") == "constant" and not options.get("warmup_steps")
@@ -78,9 +85,15 @@ def sgd(**options: Unpack[Options]) -> Optimiser:
 
 
 def momentum(*, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]) -> Optimiser:
-    """Heavy ball: m' = momentum * m + g; x - lr * m' (Polyak 1964; Nesterov 1983 with ``nesterov``).
+    """Gradient descent with momentum: m' = momentum * m + g, x' = x - lr * m'.
 
-    A negative momentum damps the rotation of a game (Gidel et al. 2019, negative momentum).
+    The heavy-ball method (Polyak 1964), or with ``nesterov`` Nesterov's method (1983):
+    x' = x - lr * (g + momentum * m').
+
+    Args:
+        momentum: factor of the previous m. A negative value damps the rotation of a game (Gidel et al. 2019,
+            negative momentum).
+        nesterov: whether to use Nesterov's method.
     """
     return _chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
 
@@ -93,10 +106,17 @@ def adam(
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Adam (Kingma and Ba 2015, algorithm 1).
+    """Adam: x' = x - lr * m / (sqrt(v) + eps), with bias-corrected running moments m and v.
 
-    With ``b2_start`` the second moment's decay changes from it to b2 over ``decay_steps``, by half a cosine: while
-    a game still changes fast, old gradients count less (Huang et al. 2024, R3GAN's code).
+    Kingma and Ba 2015, algorithm 1.
+
+    Args:
+        b1: decay rate of the first moment, the running mean of the gradient.
+        b2: decay rate of the second moment, the running mean of the squared gradient.
+        b2_start: initial value of b2, which reaches b2 after decay_steps along half a cosine. A smaller value gives
+            old gradients less weight while the game still changes fast (Huang et al. 2024, R3GAN's code). null: b2
+            is constant.
+        eps: constant added to the denominator for numerical stability.
     """
 
     def method(b2: float | jax.Array) -> optax.GradientTransformation:
@@ -117,7 +137,15 @@ def adam(
 def amsgrad(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
 ) -> Optimiser:
-    """Adam whose second moment never falls (Reddi et al. 2018, algorithm 2)."""
+    """AMSGrad: Adam with the maximum of all second moments so far in the denominator.
+
+    Reddi et al. 2018, algorithm 2.
+
+    Args:
+        b1: decay rate of the first moment, the running mean of the gradient.
+        b2: decay rate of the second moment, the running mean of the squared gradient.
+        eps: constant added to the denominator for numerical stability.
+    """
     return _chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
 
 
@@ -129,14 +157,31 @@ def adabelief(
     eps_root: NonNegativeFloat = 1e-16,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Adam whose second moment is that of the gradient about its own mean (Zhuang et al. 2020, algorithm 2)."""
+    """AdaBelief: Adam with the squared deviation of the gradient from its running mean as second moment.
+
+    Zhuang et al. 2020, algorithm 2.
+
+    Args:
+        b1: decay rate of the first moment, the running mean of the gradient.
+        b2: decay rate of the second moment, the running mean of the squared deviation.
+        eps: constant added to the denominator for numerical stability.
+        eps_root: constant added to the second moment at every update for numerical stability.
+    """
     return _chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
 
 
 def optimistic_adam(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
 ) -> Optimiser:
-    """Twice Adam's direction less the one before (Daskalakis et al. 2018, algorithm 1)."""
+    """Optimistic Adam: x' = x - lr * (2 u - u_before), where u is the direction of Adam.
+
+    Daskalakis et al. 2018, algorithm 1.
+
+    Args:
+        b1: decay rate of the first moment, the running mean of the gradient.
+        b2: decay rate of the second moment, the running mean of the squared gradient.
+        eps: constant added to the denominator for numerical stability.
+    """
     adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
     return _chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
 
@@ -149,7 +194,16 @@ def adamw(
     weight_decay: NonNegativeFloat = 1e-4,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
+    """AdamW: Adam with decoupled weight decay, x' = x - lr * (m / (sqrt(v) + eps) + weight_decay * x).
+
+    m and v are the bias-corrected running moments of Adam. Loshchilov and Hutter 2019, algorithm 2.
+
+    Args:
+        b1: decay rate of the first moment, the running mean of the gradient.
+        b2: decay rate of the second moment, the running mean of the squared gradient.
+        eps: constant added to the denominator for numerical stability.
+        weight_decay: factor of the decay term weight_decay * x, which is multiplied by lr.
+    """
     return _chain(
         optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), optax.add_decayed_weights(weight_decay)
@@ -159,23 +213,41 @@ def adamw(
 
 
 def rmsprop(*, decay: Decay = 0.9, eps: PositiveFloat = 1e-8, **options: Unpack[Options]) -> Optimiser:
-    """Divide by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
+    """RMSProp: x' = x - lr * g / sqrt(v + eps), where v is the running mean of the squared gradient.
+
+    Tieleman and Hinton 2012.
+
+    Args:
+        decay: decay rate of the second moment, the running mean of the squared gradient.
+        eps: constant added under the square root for numerical stability.
+    """
     return _chain(optax.scale_by_rms(decay=decay, eps=eps), **options)
 
 
 def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Optimiser:
-    """The sign of a momentum (Chen et al. 2023, algorithm 2); rates are a third to a tenth of Adam's."""
+    """Lion: x' = x - lr * sign(b1 * m + (1 - b1) * g), m' = b2 * m + (1 - b2) * g.
+
+    Chen et al. 2023, algorithm 2. Suitable learning rates are a third to a tenth of Adam's.
+
+    Args:
+        b1: weight of the momentum m in the sign.
+        b2: decay rate of the momentum m.
+    """
     return _chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
 
 
 def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
-    """Momentum whose matrices are made orthogonal (Jordan et al. 2024); Adam for what is no matrix.
+    """Muon: orthogonalised momentum for matrices, Adam for all other parameters.
 
-    A convolution's kernel counts as a matrix with a column for each of its last channels. Matrices move with the
-    root mean square 0.2 of Adam's moves, so that one rate fits both (Liu et al. 2025, eq. 4).
+    Jordan et al. 2024. The kernel of a convolution is a matrix with one column per output channel. The updates of
+    matrices are scaled to the root mean square 0.2 that is typical of Adam, so that one learning rate fits both
+    (Liu et al. 2025, eq. 4).
+
+    Args:
+        beta: decay rate of the momentum of matrices.
     """
     method = optax.contrib.muon(
-        -1.0,  # its own rate's sign is undone: ours comes after
+        -1.0,  # cancels the sign that optax.contrib.muon applies, because _chain applies the learning rate
         beta=beta,
         consistent_rms=0.2,
         adam_eps_root=_EPS_ROOT,
@@ -196,20 +268,29 @@ def schedule_free(
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Adam with an average of all its points in momentum's place (Defazio et al. 2024, algorithm 1).
+    """Schedule-free Adam: Adam without momentum updates z, and samples use x, the average of all z.
 
-    The averaged point is the one that is sampled, after ``train.ema``.
+    Defazio et al. 2024, algorithm 1. Gradients are evaluated at y = (1 - b1) z + b1 x. Sampling and evaluation use
+    the averaged point x, to which ``train.ema`` then applies its moving average.
+
+    Args:
+        b1: weight of the average x in the point y at which gradients are evaluated.
+        b2: decay rate of the second moment, the running mean of the squared gradient.
+        eps: constant added to the denominator for numerical stability.
 
     Raises:
-        ValueError: ``weight_clip``, which would bound neither that point nor what it is the average of.
+        ValueError: ``weight_clip`` is set: it would bound y, but neither x nor z.
     """
     if options.get("weight_clip") is not None:
-        raise ValueError("weight_clip: is of the points where gradients are taken, not of those that are sampled")
+        raise ValueError(
+            "weight_clip: bounds the point at which gradients are evaluated, but not the averaged point that is "
+            "sampled. Set weight_clip=null, or choose another optimiser."
+        )
 
-    def wrap(updates: optax.GradientTransformation, rate: Any) -> optax.GradientTransformation:
+    def wrap(updates: optax.GradientTransformation, rate: Rate) -> optax.GradientTransformation:
         return optax.contrib.schedule_free(updates, rate, b1=b1)
 
-    def evaluation_params(state: Any, params: Any) -> Any:
+    def evaluation_params(state: Tree, params: Tree) -> Tree:
         free = optax.contrib.ScheduleFreeState
         (own,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, free)) if isinstance(s, free))
         return optax.contrib.schedule_free_eval_params(own, params)
@@ -220,7 +301,7 @@ def schedule_free(
 
 def _chain(
     method: optax.GradientTransformation,
-    wrap: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] = lambda updates, rate: (
+    wrap: Callable[[optax.GradientTransformation, Rate], optax.GradientTransformation] = lambda updates, rate: (
         updates
     ),
     *,
@@ -233,7 +314,7 @@ def _chain(
     clip_norm: float | None = None,
     weight_clip: float | None = None,
 ) -> Optimiser:
-    """Clip the gradient, apply the method, scale by the rate, ``wrap`` what that moves, project the parameters."""
+    """Chain: clip the gradient, apply the method, scale by the learning rate, ``wrap``, project the parameters."""
     rate = _rate(lr, schedule, lr_end, decay_steps, warmup_steps)
     parts = [
         optax.clip(clip_value) if clip_value is not None else None,
@@ -245,18 +326,22 @@ def _chain(
     return Optimiser(chain.init, chain.update, projects=weight_clip is not None)
 
 
-def _rate(
-    lr: float, schedule: str, lr_end: float | None, decay_steps: int | None, warmup_steps: int
-) -> float | optax.Schedule:
+def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | None, warmup_steps: int) -> Rate:
     if schedule == "constant":
         if lr_end is not None:
-            raise ValueError("lr_end: the rate does not change; choose schedule=linear or cosine")
+            raise ValueError(
+                "lr_end: has no effect with schedule=constant. Choose schedule=linear or cosine, "
+                "or set lr_end=null."
+            )
         main = optax.constant_schedule(lr)
     else:
         if decay_steps is None:
-            raise ValueError(f"schedule={schedule} needs decay_steps")
+            raise ValueError(f"schedule={schedule}: needs a number of steps. Set decay_steps.")
         if warmup_steps >= decay_steps:
-            raise ValueError(f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}")
+            raise ValueError(
+                f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}. Reduce warmup_steps or "
+                "increase decay_steps."
+            )
         length = decay_steps - warmup_steps
         make = optax.linear_schedule if schedule == "linear" else cosine
         main = make(lr, 0.0 if lr_end is None else lr_end, length)
@@ -265,10 +350,12 @@ def _rate(
     return lr if schedule == "constant" else main
 
 
-def project_to_box(bound: float) -> Optimiser:
-    """Replace the update u by clip(x + u, -bound, bound) - x: the parameters stay in a box."""
+def project_to_box(bound: float) -> optax.GradientTransformation:
+    """Projection of the parameters to [-bound, bound]: u' = clip(x + u, -bound, bound) - x."""
 
-    def update(updates, state, params=None):
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         return jax.tree.map(lambda u, x: jnp.clip(x + u, -bound, bound) - x, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

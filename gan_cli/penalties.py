@@ -1,15 +1,15 @@
-"""Penalties: what a discriminator pays beside its loss, most of them for being steep.
+"""Penalties: terms that are added to the discriminator's loss, most of them to bound its gradient.
 
-A penalty's function is ``(critic, params, real, fake, key) -> scalar`` where ``critic(params, x)`` gives logits
-``[batch]`` for examples ``[batch, ...]``. Its weight and its lazy interval go with it: with an interval k it is
-evaluated every k-th step with k times its weight (Karras et al. 2020, StyleGAN2, section 3.1), in the same move as
-the loss, where theirs makes a move of its own.
+A penalty is a function ``(critic, params, real, fake, key) -> scalar``, where ``critic(params, x)`` returns logits
+``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step with k
+times its weight (Karras et al. 2020, StyleGAN2, section 3.1). Here, the penalty and the loss share one update,
+whereas StyleGAN2 applies the penalty in a separate update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,29 +17,34 @@ import optax
 
 from gan_cli import transforms
 from gan_cli.schedules import cosine
-from gan_cli.types import NonNegativeFloat, PositiveInt
+from gan_cli.types import NonNegativeFloat, PositiveInt, Tree
 
-Critic = Callable[[Any, jax.Array], jax.Array]
+Critic = Callable[[Tree, jax.Array], jax.Array]
 
 
 class Penalty(NamedTuple):
-    """``weight * function`` is added to the discriminator's loss every ``interval`` steps.
+    """A term of the discriminator's loss: every ``interval`` steps, ``interval * weight * function``.
 
-    ``weight`` may be a function of the step. ``per_example`` says that it is defined by each example's own gradient
-    only, which a critic that normalises over its batch does not have.
+    Attributes:
+        function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``.
+        weight: a number, or a function of the step that returns it.
+        interval: the penalty is evaluated at every interval-th step.
+        per_example: whether the penalty is only defined if the critic's logit for an example is independent of the
+            rest of the batch. Batch normalisation breaks this condition.
     """
 
-    function: Callable[[Critic, Any, jax.Array, jax.Array, jax.Array], jax.Array]
+    function: Callable[[Critic, Tree, jax.Array, jax.Array, jax.Array], jax.Array]
     weight: float | optax.Schedule
     interval: int
     per_example: bool = False
 
 
-def _squared_gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Array:
-    """||d critic(x) / dx||^2 for each example, ``[batch]``.
+def _squared_gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:
+    """Squared norm of the critic's gradient at each example, ||d critic(x) / dx||^2, ``[batch]``.
 
-    The gradient of the sum is each example's own gradient where the critic treats examples apart; under batch
-    normalisation the examples' gradients mix, as they do in every implementation of these penalties.
+    The function differentiates the sum of the logits. If the critic processes each example independently, this
+    yields the gradient of each logit with respect to its example. Batch normalisation mixes the gradients of the
+    examples, here and in every other implementation of these penalties.
     """
     gradient = jax.grad(lambda x: critic(params, x).sum())(x)
     return jnp.sum(gradient.reshape(len(x), -1) ** 2, axis=1)
@@ -52,9 +57,17 @@ def r1(
     decay_steps: PositiveInt | None = None,
     interval: PositiveInt = 1,
 ) -> Penalty:
-    """R1 = gamma/2 E ||grad D(x)||^2 on real examples (Mescheder et al. 2018, eq. 9).
+    """R1 gradient penalty on real examples: gamma/2 E ||grad D(x)||^2.
 
-    ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
+    Mescheder et al. 2018, eq. 9.
+
+    Args:
+        gamma: factor of the penalty; its initial value if gamma_end is set.
+        gamma_end: final value of gamma, reached along half a cosine (Huang et al. 2024, R3GAN's code). null: gamma
+            is constant.
+        decay_steps: number of steps from gamma to gamma_end. null: train.steps of the run's first start.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
     return _zero_centred(lambda real, fake: real, gamma, gamma_end, decay_steps, interval)
 
@@ -66,9 +79,17 @@ def r2(
     decay_steps: PositiveInt | None = None,
     interval: PositiveInt = 1,
 ) -> Penalty:
-    """R2 = gamma/2 E ||grad D(G(z))||^2 on generated examples (Mescheder et al. 2018, eq. 10).
+    """R2 gradient penalty on generated examples: gamma/2 E ||grad D(G(z))||^2.
 
-    ``gamma_end`` is what gamma changes to over ``decay_steps``, by half a cosine (Huang et al. 2024, R3GAN's code).
+    Mescheder et al. 2018, eq. 10.
+
+    Args:
+        gamma: factor of the penalty; its initial value if gamma_end is set.
+        gamma_end: final value of gamma, reached along half a cosine (Huang et al. 2024, R3GAN's code). null: gamma
+            is constant.
+        decay_steps: number of steps from gamma to gamma_end. null: train.steps of the run's first start.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
     return _zero_centred(lambda real, fake: fake, gamma, gamma_end, decay_steps, interval)
 
@@ -80,30 +101,41 @@ def _zero_centred(
     decay_steps: int | None,
     interval: int,
 ) -> Penalty:
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         return 0.5 * _squared_gradient_norm(critic, params, side(real, fake)).mean()
 
     return Penalty(function, gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps), interval)
 
 
 def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """weight * E (||grad D(x)|| - 1)^2 between a real and a generated example (Gulrajani et al. 2017, eq. 3).
+    """WGAN-GP, between real and generated examples: weight * E (||grad D(x)|| - 1)^2.
 
-    x = e x_real + (1 - e) x_fake, with e uniform in [0, 1] for each pair.
+    x = e x_real + (1 - e) x_fake, with e uniform in [0, 1] for each pair (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        weight: factor of the penalty.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
 
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         return jnp.mean((_gradient_norm(critic, params, _between(real, fake, key)) - 1) ** 2)
 
     return Penalty(function, weight, interval, per_example=True)
 
 
 def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """weight * E max(0, ||grad D(x)|| - 1)^2 where ``wgan_gp`` looks: a flat critic pays nothing (Petzka et al.
-    2018, WGAN-LP, eq. 8).
+    """One-sided WGAN-GP, for gradient norms above 1 only: weight * E max(0, ||grad D(x)|| - 1)^2.
+
+    x is drawn as in ``wgan_gp``, but gradient norms below 1 are not penalised (Petzka et al. 2018, WGAN-LP, eq. 8).
+
+    Args:
+        weight: factor of the penalty.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
 
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         norm = _gradient_norm(critic, params, _between(real, fake, key))
         return jnp.mean(jax.nn.relu(norm - 1) ** 2)
 
@@ -111,13 +143,18 @@ def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) 
 
 
 def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """weight * E (||grad D(x + e noise)|| - 1)^2 about real examples (Kodali et al. 2017, section 2.3).
+    """DRAGAN, near real examples: weight * E (||grad D(x + e noise)|| - 1)^2.
 
-    The noise is that of their code: half a standard deviation of all the batch's values, times uniform in [0, 1);
-    and e, one for each example, is uniform too.
+    Kodali et al. 2017, section 2.3. As in the authors' code, the noise is uniform in [0, 1), scaled by half the
+    standard deviation of all values in the batch. e is uniform in [0, 1] for each example.
+
+    Args:
+        weight: factor of the penalty.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
 
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         noise_key, key = jax.random.split(key)
         noise = 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)
         near = _between(real + noise, real, key)
@@ -127,13 +164,19 @@ def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pen
 
 
 def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) -> Penalty:
-    """weight * sum ||W^T W (1 - I)||_F^2 over the discriminator's kernels W, as matrices with a column for each
-    output: columns are kept at right angles, of whatever length (Brock et al. 2019, BigGAN, eq. 3).
+    """Orthogonal regularisation of the discriminator's kernels W: weight * sum ||W^T W (1 - I)||_F^2.
 
-    BigGAN asks it of the generator. Their code adds half of this function's gradient.
+    Each kernel is reshaped to a matrix with one column per output. The product with 1 - I is elementwise, so the
+    penalty drives the columns towards orthogonality and leaves their norms free (Brock et al. 2019, BigGAN, eq. 3).
+    BigGAN applies the penalty to the generator, and its code adds half of this function's gradient.
+
+    Args:
+        weight: factor of the penalty.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
 
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         total = jnp.zeros(())
         for kernel in jax.tree.leaves(params):
             if kernel.ndim > 1:
@@ -146,13 +189,19 @@ def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) ->
 
 
 def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """weight * E (D(x) - D(T(x)))^2 on real examples (Zhang et al. 2020, CR-GAN, eq. 5).
+    """Consistency regularisation on real examples, under a random change T: weight * E (D(x) - D(T(x)))^2.
 
-    T is theirs for images: a flip with probability one half, and a shift by up to 4 pixels of 32. For points it is
-    Gaussian noise of a twentieth of the batch's standard deviation.
+    Zhang et al. 2020, CR-GAN, eq. 5. For images, T is the paper's transformation: a horizontal flip with
+    probability 1/2, then a shift by up to one eighth of each side (4 pixels of 32). For points, T adds Gaussian
+    noise with one twentieth of the batch's standard deviation.
+
+    Args:
+        weight: factor of the penalty.
+        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
+            (lazy regularisation).
     """
 
-    def function(critic: Critic, params: Any, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+    def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         if real.ndim == 4:
             flip_key, shift_key = jax.random.split(key)
             other = transforms.shift(transforms.flip(real, flip_key), shift_key, 1 / 8, "reflect")
@@ -164,11 +213,12 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
 
 
 def _between(a: jax.Array, b: jax.Array, key: jax.Array) -> jax.Array:
-    """A uniformly random point between each example of ``a`` and its partner in ``b``."""
+    """A uniformly random point on the line between each example of ``a`` and the same row of ``b``."""
     e = jax.random.uniform(key, (len(a),) + (1,) * (a.ndim - 1))
     return e * a + (1 - e) * b
 
 
-def _gradient_norm(critic: Critic, params: Any, x: jax.Array) -> jax.Array:
-    # The root's own derivative at zero is infinite: a critic that starts flat would turn to NaN.
+def _gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:
+    # The derivative of the square root is infinite at zero. Without the constant, a critic whose gradient is zero
+    # would receive NaN.
     return jnp.sqrt(_squared_gradient_norm(critic, params, x) + 1e-12)

@@ -1,6 +1,7 @@
-"""Random changes of images, each example's its own, and each differentiable in the image.
+"""Random transformations of images, differentiable with respect to the pixels.
 
-All take ``[batch, height, width, channels]`` and a key, and draw for every example by itself.
+All functions map images ``[batch, height, width, channels]`` to images of the same shape. Functions with a ``key``
+draw independent random numbers for each example; the others take one amount or factor per example.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ Array = jax.Array
 
 
 def flip(x: Array, key: Array) -> Array:
-    """Mirror left to right with probability one half."""
+    """Mirror left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key, 0.5, (len(x), 1, 1, 1)), x[:, :, ::-1], x)
 
 
 def quarter_turns(x: Array, key: Array) -> Array:
-    """Turn by 0, 90, 180 or 270 degrees. Images must be square."""
+    """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4. Images must be square."""
     turned = jnp.stack([jnp.rot90(x, k, (1, 2)) for k in range(4)])
     return turned[jax.random.randint(key, (len(x),), 0, 4), jnp.arange(len(x))]
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
-    """Shift by whole pixels, uniform up to ``ratio`` of each side; what comes in is zero, or as ``edge`` says."""
+    """Shift each axis by a whole number of pixels, uniformly drawn up to ``ratio`` of the side.
+
+    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels; "constant" fills with zeros.
+    """
     sides = x.shape[1:3]
     most = [int(side * ratio + 0.5) for side in sides]
     padded = jnp.pad(x, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), mode=edge)
@@ -37,8 +41,11 @@ def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
 
 
 def cut_out(x: Array, key: Array, ratio: float) -> Array:
-    """Set a square of ``ratio`` of each side to zero, its centre anywhere (DeVries and Taylor 2017)."""
-    outside: Any = False
+    """Set a rectangle to zero: its sides are ``ratio`` of the image's, its centre is uniformly random.
+
+    DeVries and Taylor 2017.
+    """
+    outside: Any = False  # an array after the first axis
     for axis, side in enumerate(x.shape[1:3]):
         size = int(side * ratio + 0.5)
         centre = jax.random.randint(jax.random.fold_in(key, axis), (len(x), 1), 0, side + 1 - size % 2)
@@ -49,23 +56,23 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
 
 
 def brightness(x: Array, amount: Array) -> Array:
-    """Add ``amount`` ``[batch]``."""
+    """Add ``amount`` ``[batch]`` to all values of an image."""
     return x + _of_image(amount)
 
 
 def scale(x: Array, factor: Array) -> Array:
-    """Multiply by ``factor`` ``[batch]``."""
+    """Multiply all values of an image by ``factor`` ``[batch]``."""
     return x * _of_image(factor)
 
 
 def contrast(x: Array, factor: Array) -> Array:
-    """Stretch about the image's mean by ``factor`` ``[batch]``."""
+    """Scale the deviation of each value from the image's mean by ``factor`` ``[batch]``."""
     mean = x.mean((1, 2, 3), keepdims=True)
     return (x - mean) * _of_image(factor) + mean
 
 
 def saturation(x: Array, factor: Array) -> Array:
-    """Stretch each pixel about the mean of its channels by ``factor`` ``[batch]``."""
+    """Scale the deviation of each value from its pixel's mean over channels by ``factor`` ``[batch]``."""
     mean = x.mean(3, keepdims=True)
     return (x - mean) * _of_image(factor) + mean
 

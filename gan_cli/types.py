@@ -1,18 +1,21 @@
-"""The central types: what one example is, and the annotations that say which values an option takes.
+"""The central types: the shape and range of an example, and annotations for the values of options.
 
-The keyword-only parameters of a configurable function are a user's options. Their annotations, built from the
-names below, are what ``gan_cli.config`` checks a composed configuration against, so an option's type and range
-stand in one place: the signature of the function that uses it. This module imports no JAX.
+The keyword-only parameters of a configurable function are the user's options. ``gan_cli.config`` checks a composed
+configuration against the annotations of these parameters, so the type and range of an option are defined in one
+place: the signature of the function that uses it. This module does not import JAX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import jax
+
+    from gan_cli.engine.state import TrainState
+    from gan_cli.optim import Optimiser
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Range:
     lt: float | None = None
 
     def problem(self, value: float) -> str | None:
-        """What is wrong with ``value``, in words, or None."""
+        """The requirement that ``value`` violates, as text for an error message, or None."""
         if self.ge is not None and not value >= self.ge:
             return f"must be at least {self.ge:g}"
         if self.gt is not None and not value > self.gt:
@@ -46,7 +49,7 @@ NonNegativeFloat = Annotated[float, Range(ge=0)]
 UnitFloat = Annotated[float, Range(ge=0, le=1)]
 OpenUnitFloat = Annotated[float, Range(gt=0, lt=1)]
 Smoothing = Annotated[float, Range(ge=0, lt=0.5)]
-Decay = Annotated[float, Range(ge=0, lt=1)]  # a moving average's memory, a moment's decay, a dropout rate
+Decay = Annotated[float, Range(ge=0, lt=1)]  # the decay rate of a moving average, or a dropout rate
 Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
 Conditional = Literal["none", "concat", "projection", "acgan"]
@@ -61,13 +64,13 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Spec:
-    """What one example of a data set is; models are built from it.
+    """Shape, range and classes of the examples of a data set; models are built from it.
 
     Attributes:
-        shape: shape of one example as the networks see it: ``(height, width, channels)`` or ``(features,)``.
-        low: smallest value, or None where values are unbounded.
-        high: largest value, or None where values are unbounded.
-        num_classes: number of labels, or None where examples have none.
+        shape: shape of one example as input of the networks: ``(height, width, channels)`` or ``(features,)``.
+        low: smallest value, or None if values are unbounded.
+        high: largest value, or None if values are unbounded.
+        num_classes: number of classes, or None if examples have no labels.
     """
 
     shape: tuple[int, ...]
@@ -77,6 +80,7 @@ class Spec:
 
     @property
     def is_image(self) -> bool:
+        """Whether examples are images rather than points."""
         return len(self.shape) == 3
 
     @property
@@ -89,33 +93,34 @@ class Spec:
 
 
 class Batch(NamedTuple):
-    """What every player of a step sees: examples ``[batch, *spec.shape]`` and labels ``[batch]`` or None."""
+    """The data of one update: examples ``[batch, *spec.shape]``, and labels ``[batch]`` or None."""
 
     examples: jax.Array
     labels: jax.Array | None = None
 
 
-Tree = Any  # a pytree of arrays
-ByPlayer = dict[str, Any]  # a pytree for each player's name
-Metrics = dict[str, Any]  # scalars by name, "<player>/loss" and so on
+Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
+ByPlayer = dict[str, Tree]  # a pytree for each player, by the player's name
+Metrics: TypeAlias = "dict[str, jax.Array]"  # scalars by name, e.g. "<player>/loss"
 
 
 class Game:
-    """Several players, each with a loss that it minimises, all played on the same batch.
+    """A game: several players, each of which minimises its loss on the same batch.
 
-    A game implements ``init`` and ``loss``, and declares in these attributes what else it can do. The engine, the
-    strategies and the views rely on nothing else.
+    A game implements ``init`` and ``loss``, and declares its further abilities in the attributes below. The engine,
+    the strategies and the views rely on these declarations only.
 
     Attributes:
-        players: the order in which the players move when they move in turn.
-        averaged: the players whose exponential moving average is kept.
-        spec: what one example is; None of a game without data.
-        samples: whether ``decode`` turns latents into examples.
+        players: names of the players, in the order in which a strategy updates them if it updates them in turn.
+        averaged: players for which an exponential moving average of the parameters is maintained.
+        spec: shape, range and classes of the examples; None for a game without data.
+        samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent.
-        classes: number of classes that ``decode`` can be asked for, or None.
-        pack: how many examples are judged together; ``train.batch_size`` must be a multiple of it.
-        shares_fakes: whether ``fake`` gives a generated batch that serves the losses of all players.
-        has_equilibrium: whether ``distance`` tells how far the parameters are from a known equilibrium.
+        classes: number of classes for a conditional ``decode``, or None.
+        pack: number of examples that form one input of the discriminator; ``train.batch_size`` must be a multiple
+            of it.
+        shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
+        has_equilibrium: whether the game implements ``distance``, the distance to a known equilibrium.
     """
 
     players: tuple[str, ...]
@@ -129,52 +134,57 @@ class Game:
     has_equilibrium: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """Parameters and network state (batch statistics, spectral vectors) by player."""
+        """Initial parameters and network state (batch statistics, spectral-norm vectors) by player."""
         raise NotImplementedError
 
     def loss(
         self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The player's scalar loss, and the network state and metrics of its evaluation.
+        """The player's scalar loss, the network state after the evaluation, and metrics.
 
-        Where ``shares_fakes``, it also takes ``fake``: the batch that ``fake`` generates from the same arguments.
+        If ``shares_fakes``, the method also accepts a keyword argument ``fake``: the batch that ``self.fake``
+        generates from the same arguments.
         """
         raise NotImplementedError
 
     def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
-        """A generated batch, and the network state that the generator's pass leaves; where ``shares_fakes``."""
+        """A generated batch, and the network state after its forward pass; only if ``shares_fakes``."""
         raise NotImplementedError
 
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """``[n, latent_dim]`` latents, and labels ``[n]`` where there are ``classes``, -> ``[n, *spec.shape]``
-        examples; where ``samples``."""
+        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``; only if ``samples``.
+
+        If ``classes`` is not None, labels ``[n]`` are required.
+        """
         raise NotImplementedError
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """``distance`` to the equilibrium, and the positions ``x`` and ``y``; where ``has_equilibrium``."""
+        """``distance`` to the equilibrium, and the coordinates ``x`` and ``y``; only if ``has_equilibrium``."""
         raise NotImplementedError
 
     def with_eager_penalties(self) -> Game:
-        """The same game with every lazy penalty applied at every step: the average of its steps."""
+        """The same game with every penalty applied at every step: the average over the steps of an interval."""
         return self
 
 
 class Strategy(NamedTuple):
-    """How the players' updates are combined into a step.
+    """A strategy: the rule that combines the players' updates into a step.
 
     Attributes:
         batches: number of batches that one step uses.
-        updates: how often a step calls each player's optimiser, by player.
-        init: parameters by player -> the strategy's own state (a past gradient, slow weights).
-        step: ``(optimisers, state, batches, key) -> (state, metrics)``, pure; ``batches`` is a list of ``batches``
-            batches. The engine advances the step count and the moving average.
-        check: raises a UserError where these optimisers do not fit the strategy.
+        updates: number of calls of each player's optimiser in one step, by player.
+        init: ``params -> state``: the initial state of the strategy (a past update, slow weights), from the
+            parameters by player.
+        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. ``batches`` is a list with
+            as many batches as the attribute ``batches`` says. The engine updates the step count and the moving
+            average.
+        check: ``(optimisers) -> None``: raises a UserError if the strategy does not support an optimiser.
     """
 
     batches: int
     updates: dict[str, int]
     init: Callable[[ByPlayer], Tree]
-    step: Callable[[Any, Any, list[Any], Any], tuple[Any, Metrics]]
-    check: Callable[[Any], None] = lambda optimisers: None
+    step: Callable[[dict[str, Optimiser], TrainState, list[Batch], jax.Array], tuple[TrainState, Metrics]]
+    check: Callable[[dict[str, Optimiser]], None] = lambda optimisers: None

@@ -1,4 +1,4 @@
-"""What the tests share: how to call the program from a shell, and how to build experiments in this process."""
+"""Shared helpers: they run gan-train in a subprocess, and build experiments in this process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Programs run for a moment here and are compiled by the dozen: optimising them would take most of the time.
-# Results differ from an optimised program's by rounding only.
+# The tests compile dozens of programs and run each only briefly, so optimisation would take most of the time.
+# Without optimisation, results differ only by rounding.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
@@ -25,9 +25,9 @@ from gan_cli.engine import steps
 from gan_cli.engine.state import init_state
 
 HERE = Path(__file__).parent
-# A game of two numbers that lies beside the tests (toy.py, configs/).
+# Options that select the game with two scalar parameters in toy.py and configs/.
 TOY = ["--config-dir", str(HERE / "configs"), "modules=[toy]", "experiment=toy"]
-# Small enough that compiling takes most of the time.
+# Options for networks so small that compilation takes most of a test's time.
 TINY = [
     "train.batch_size=8",
     "train.steps=8",
@@ -43,7 +43,7 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests compile the same programs in many processes, so they share a cache, and leave the user's alone."""
+    """Make all test processes share one compilation cache, separate from the user's."""
     root = Path(os.environ.get("GAN_CLI_TEST_CACHE") or tmp_path_factory.getbasetemp().parent / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root)
     jax.config.update("jax_compilation_cache_dir", str(root))
@@ -52,32 +52,36 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def _cache_everything() -> None:
-    """By default what compiles within a second is not cached, which here is most; a test may have set a limit."""
+    """Make JAX cache every program; by default it skips programs that compile within a second.
+
+    This runs before each test because a test may have changed the limit.
+    """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def forget_programs() -> None:
-    """Compiled programs leave this process; what is needed again comes from the shared cache.
+def free_programs() -> None:
+    """Free this process's compiled programs; a later test reloads them from the shared cache.
 
-    The compiler has hundreds of megabytes for a deep network, which the C library keeps unless it is told.
+    A deep network's compilation takes hundreds of megabytes. The C library keeps freed memory until ``malloc_trim``
+    returns it to the system.
     """
     jax.clear_caches()
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # exists in glibc only
     if trim is not None:
         trim(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forgets_programs() -> Iterator[None]:
-    """A process that runs many files does not grow with them."""
+def _free_programs() -> Iterator[None]:
+    """Keep the memory of a process bounded while it runs many test files."""
     yield
-    forget_programs()
+    free_programs()
 
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """No handler of one test may be left to the next."""
+    """Remove the log handlers of each test, so that they do not affect the next test."""
     yield
     logger = logging.getLogger("gan_cli")
     for handler in list(logger.handlers):
@@ -86,14 +90,15 @@ def _logging() -> Iterator[None]:
     logger.propagate = True
 
 
-def compared(module: str) -> Any:
-    """A module of PyTorch or torch-fidelity, for tests marked ``comparison``: these are no dependencies.
+def import_reference(module: str) -> Any:
+    """Import a module that needs PyTorch or torch-fidelity, for a test marked ``comparison``.
 
-    Where it is missing the test is skipped; with ``GAN_CLI_REQUIRE_COMPARISONS`` set, as in CI, it fails.
+    These packages are not dependencies. If the import fails, the test is skipped; with
+    ``GAN_CLI_REQUIRE_COMPARISONS`` set, as in CI, the test fails.
     """
     if os.environ.get("GAN_CLI_REQUIRE_COMPARISONS"):
         return importlib.import_module(module)
-    return pytest.importorskip(module, reason="make test-comparisons installs what is compared with")
+    return pytest.importorskip(module, reason="make test-comparisons installs the reference packages")
 
 
 _FIGURES: list[tuple[str, str]] = []
@@ -101,20 +106,20 @@ _FIGURES: list[tuple[str, str]] = []
 
 @pytest.fixture
 def figure() -> Callable[[str, str], None]:
-    """Note a figure that is printed when all tests are through: ``figure(what, found)``."""
-    return lambda what, found: _FIGURES.append((what, found))
+    """Record a figure, which is printed after all tests: ``figure(name, value)``."""
+    return lambda name, value: _FIGURES.append((name, value))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _FIGURES:
         terminalreporter.section("figures")
-        for what, found in _FIGURES:
-            terminalreporter.write_line(f"| {what} | {found} |")
+        for name, value in _FIGURES:
+            terminalreporter.write_line(f"| {name} | {value} |")
 
 
 @pytest.fixture
 def gan_train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the program as a shell would, in an empty folder, and wait for it."""
+    """Run gan-train in a subprocess, in an empty directory, and wait until it ends."""
 
     def call(*arguments: str, timeout: float = 300, **more: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -131,16 +136,17 @@ def gan_train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
 
 def command(*arguments: str) -> list[str]:
+    """The command that starts gan-train in a subprocess."""
     return [sys.executable, "-m", "gan_cli.cli.train", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment, with the tests' own modules importable and the terminal wide."""
+    """This process's environment, with importable test modules and a wide terminal."""
     return os.environ | {"PYTHONPATH": str(HERE), "COLUMNS": "200"} | more
 
 
 class Program:
-    """An experiment's compiled program and its state."""
+    """The compiled steps of an experiment, and its training state."""
 
     def __init__(self, experiment: Experiment):
         e = self.experiment = experiment
@@ -150,6 +156,6 @@ class Program:
         self.state = jax.jit(lambda: init_state(e.setup))()
 
     def run(self, length: int) -> dict[str, Any]:
-        """Make ``length`` steps; returns the metrics of each."""
+        """Run ``length`` steps and return the metrics of each step."""
         self.state, metrics, self.finite = self.chunk(self.state, self.arrays, length)
         return jax.device_get(metrics)

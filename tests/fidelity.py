@@ -1,6 +1,6 @@
-"""torch-fidelity, whose figures ours must be, and random weights for its Inception network and ours.
+"""torch-fidelity as a reference for the metrics, and random weights for the Inception networks of both packages.
 
-Importing this raises ModuleNotFoundError where it is not installed.
+Importing this module raises ModuleNotFoundError if torch-fidelity is not installed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from unittest import mock
 import numpy as np
 import torch
 
-# Its package imports torchvision, of which nothing here needs anything, and which must be built for the very same
-# PyTorch: a stand-in is there for the moment of the import.
-_STANDS_IN = {
+# torch-fidelity imports torchvision, which the tests do not need and which must be built for the installed PyTorch.
+# Mock modules replace torchvision during the import.
+_TORCHVISION_MOCKS = {
     f"torchvision{name}": mock.MagicMock() for name in ("", ".datasets", ".transforms", ".transforms.functional")
 }
-sys.modules.update(_STANDS_IN)
+sys.modules.update(_TORCHVISION_MOCKS)
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-for name in _STANDS_IN:
+for name in _TORCHVISION_MOCKS:
     del sys.modules[name]
 
 __all__ = ["extractor", "metric_fid", "metric_isc", "metric_kid", "metric_prc", "random_weights"]
 
 
 def random_weights(seed: int = 0) -> dict[str, torch.Tensor]:
-    """The state of an Inception network whose activations neither vanish nor grow, with statistics in every batch
-    normalisation."""
+    """Random weights for the Inception network, scaled so that activations neither vanish nor grow.
+
+    The running statistics of every batch normalisation are random too.
+    """
     network = inception.FeatureExtractorInceptionV3
     with (
         mock.patch.object(inception, "load_state_dict_from_url"),
@@ -53,7 +55,10 @@ def random_weights(seed: int = 0) -> dict[str, torch.Tensor]:
 def extractor(
     weights: Path, device: torch.device | str = "cpu"
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Its features and unbiased logits of uint8 images ``[n, h, w, c]``, by the weights in a file."""
+    """A function from uint8 images ``[n, h, w, c]`` to torch-fidelity's features and unbiased logits.
+
+    ``weights`` is the path of the file with the network's weights.
+    """
     network = inception.FeatureExtractorInceptionV3("random", ["2048", "logits_unbiased"], str(weights)).to(device)
 
     def extract(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

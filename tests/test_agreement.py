@@ -1,10 +1,10 @@
-"""Figures of the same features beside torch-fidelity's, whose published ones ours are to compare with."""
+"""Metrics equal torch-fidelity's on the same features, so that they are comparable with published figures."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import compared
+from conftest import import_reference
 
 from gan_cli.metrics import fid, inception_score, kid, precision_recall
 
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.comparison
 
 @pytest.fixture(scope="module")
 def fidelity():
-    return compared("fidelity")
+    return import_reference("fidelity")
 
 
 def sets(n: int, m: int, features: int = 96) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and data as pooled features are: never negative, correlated, of unequal spread."""
+    """Random samples and data that resemble pooled features: non-negative, correlated, of unequal spread."""
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((features, features)) / np.sqrt(features)
     fake = np.maximum(rng.standard_normal((n, features)) @ mix + 0.3, 0)

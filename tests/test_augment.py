@@ -1,4 +1,4 @@
-"""What the discriminator is shown: each change against what it must do to images that are known."""
+"""Augmentations of the discriminator's input, on images for which the result is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 IMAGES = jax.random.uniform(jax.random.key(9), (400, 8, 8, 3), minval=-1.0)
 
 
-def test_shift_moves_whole_pixels_and_lets_zeros_in():
+def test_shift_moves_whole_pixels_and_fills_with_zeros():
     moved = np.asarray(transforms.shift(IMAGES, KEY, 1 / 4))
     found = set()
     for before, after in zip(np.asarray(IMAGES), moved, strict=True):
@@ -31,13 +31,13 @@ def test_shift_moves_whole_pixels_and_lets_zeros_in():
 def test_cut_out_leaves_a_square_of_half_the_side():
     hole = np.asarray(transforms.cut_out(jnp.ones((400, 8, 8, 1)), KEY, 0.5))[..., 0] == 0
     sizes = hole.sum((1, 2))
-    assert sizes.max() == 16 and sizes.min() >= 4  # its centre lies in the image, a part of it may not
+    assert sizes.max() == 16 and sizes.min() >= 4  # a part of the square may lie outside the image
     for one in hole:
         rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
         assert one.sum() == len(rows) * len(columns) and np.ptp(rows) < 4 and np.ptp(columns) < 4
 
 
-def test_flips_and_turns_are_those_of_the_image():
+def test_flips_and_quarter_turns():
     flipped = np.asarray(transforms.flip(IMAGES, KEY))
     mirrored = (flipped == np.asarray(IMAGES)[:, :, ::-1]).all((1, 2, 3))
     assert (mirrored | (flipped == np.asarray(IMAGES)).all((1, 2, 3))).all() and 150 < mirrored.sum() < 250
@@ -63,7 +63,7 @@ def test_noise_is_annealed_to_nothing():
 
 
 @pytest.mark.parametrize("name", ["diffaugment", "adaptive"])
-def test_the_generator_learns_through_it(name):
+def test_gradients_pass_through_the_augmentation(name):
     change = getattr(augment, name)()
     state = {"p": jnp.float32(0.9)} if name == "adaptive" else ()
     slope = jax.grad(lambda x: (change.apply(x, KEY, 0, state) * IMAGES).sum())(IMAGES)
@@ -73,7 +73,7 @@ def test_the_generator_learns_through_it(name):
 
 
 def test_adaptive_brightness_and_contrast_as_in_stylegan2_ada():
-    """Its matrices make c (x + b): contrast is about zero, the middle of [-1, 1], not about the image's mean."""
+    """The matrices compute c (x + b): contrast scales about zero, the middle of [-1, 1], not about the mean."""
     brightness, contrast = augment._ADAPTIVE[3:5]
     brighter = np.asarray(brightness(IMAGES, KEY) - IMAGES)
     stronger = np.asarray(contrast(IMAGES, KEY) / IMAGES)
@@ -84,7 +84,7 @@ def test_adaptive_brightness_and_contrast_as_in_stylegan2_ada():
     assert (stronger > 0).all() and stronger.std() > 0.1
 
 
-def test_adaptive_follows_how_sure_the_discriminator_is():
+def test_adaptive_strength_follows_the_confidence_of_the_discriminator():
     change = augment.adaptive(target=0.6, examples=1000)
     assert (change.apply(IMAGES, KEY, 0, change.start) == IMAGES).all()
     sure, unsure = jnp.ones(100), jnp.concatenate([jnp.ones(60), -jnp.ones(40)])
@@ -95,8 +95,8 @@ def test_adaptive_follows_how_sure_the_discriminator_is():
 
 
 @pytest.mark.parametrize("chosen", ["augment=[adaptive]", "augment=[adaptive,packing]"])
-def test_adaptive_strength_is_part_of_the_state_and_is_told(chosen):
-    """Of a batch of 8 examples it moves by 8, packed or not."""
+def test_adaptive_strength_is_stored_in_the_state_and_logged(chosen):
+    """A batch of 8 examples changes the strength by 8/64, packed or not."""
     options = [chosen, "augment.adaptive.examples=64", "augment.adaptive.target=0.0", "optim.lr=0.01"]
     program = Program(experiment([*TINY, *options]))
     told = [program.run(4)["discriminator/adaptive_p"] for _ in range(3)]
@@ -104,7 +104,7 @@ def test_adaptive_strength_is_part_of_the_state_and_is_told(chosen):
     told = np.concatenate(told)
     assert told[0] == 0 and told.max() > 0.5
     np.testing.assert_allclose(np.abs(np.diff(told)).max(), 8 / 64, rtol=1e-5)
-    assert abs(float(state - told[-1])) in (0, 8 / 64)  # as many above the target as below: it stays
+    assert abs(float(state - told[-1])) in (0, 8 / 64)  # 0 if half of the logits are positive
 
 
 def test_packing_puts_neighbours_side_by_side():
@@ -117,7 +117,7 @@ def test_packing_puts_neighbours_side_by_side():
     np.testing.assert_array_equal(augment.packing(size=3).apply(points, KEY, 0, ()), points.reshape(2, 6))
 
 
-def test_packed_discriminator_judges_packs():
+def test_packed_discriminator_receives_packs():
     e = experiment([*TINY, "augment=[packing]", "augment.packing.size=4"])
     params = e.game.init(KEY)[0]["discriminator"]
     assert jax.tree.leaves(params["blocks"][0]["linear"]["kernel"])[0].shape == (28 * 28 * 4, 8)
@@ -125,8 +125,8 @@ def test_packed_discriminator_judges_packs():
         experiment([*TINY, "augment=[packing]", "augment.packing.size=3"])
 
 
-def test_both_kinds_are_changed_and_the_penalty_sees_it():
-    """With noise on a discriminator that is linear, R1 is the same and the logits are not."""
+def test_augmentation_changes_both_kinds_of_logits_and_the_penalty():
+    """Real and fake examples are augmented, and R1 is computed on augmented examples."""
     plain, noisy = (
         experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]", *more])
         for more in ([], ["augment=[noise]", "augment.noise.std=3"])
@@ -140,13 +140,13 @@ def test_both_kinds_are_changed_and_the_penalty_sees_it():
         assert found[0][f"discriminator/{name}"] != found[1][f"discriminator/{name}"]
 
 
-def test_images_only():
+def test_image_augmentations_refuse_points():
     for name in ("diffaugment", "adaptive"):
         with pytest.raises(UserError, match="changes images"):
             experiment([f"augment=[{name}]", "dataset=ring", "model.latent_dim=2"])
 
 
-def test_shown_is_what_the_picture_shows():
+def test_shown_images_are_augmented_but_not_packed():
     e = experiment([*TINY, "augment=[diffaugment,packing]"])
     state = init_state(e.setup)
     images = jnp.ones((8, 28, 28, 1))

@@ -22,7 +22,7 @@ from gan_cli.cli.train import main
 from gan_cli.config import check, compose, names, stored
 from gan_cli.errors import UserError
 
-# Arguments, and what the message must name: the key, the value, the near miss or the choices.
+# Arguments, and words that the message must contain: the key, the value, a similar name or the choices.
 WITHOUT_JAX = [
     (["optim=adamm"], ["optim=adamm", "'adam'", "rmsprop"]),
     (["penalty=[r1,r9]"], ["penalty=r9", "r2"]),
@@ -125,7 +125,7 @@ WITH_JAX = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with what the wrong inputs above mention."""
+    """A working directory with the files and folders that the wrong inputs above refer to."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("UNSET_VARIABLE", raising=False)
     (tmp_path / "empty").mkdir()
@@ -159,8 +159,8 @@ def test_wrong_input(arguments, named, folder, capsys):
     assert tree(folder) == before
 
 
-def test_wrong_input_is_answered_without_jax(folder):
-    """One process for all: none of them may import JAX, Flax, Optax or Orbax."""
+def test_wrong_input_is_reported_without_jax(folder):
+    """None of these inputs may import JAX, Flax, Optax, Orbax or TFDS; all run in one process."""
     program = (
         "import json, sys\n"
         "from gan_cli.cli.train import main\n"
@@ -183,7 +183,7 @@ def test_wrong_input_is_answered_without_jax(folder):
     ],
     ids=lambda value: value[0],
 )
-def test_hydras_own_questions(arguments, words, gan_train):
+def test_options_of_hydra(arguments, words, gan_train):
     done = gan_train(*arguments)
     assert done.returncode == 0, done.stderr
     for word in words:
@@ -226,7 +226,7 @@ def test_dry_run_of_points_on_a_line(folder):
 
 
 def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
-    """A game of two numbers from a user's own module runs, logs and saves like any other."""
+    """A game with two scalar parameters, from a user's module, runs, logs and saves like any other."""
     done = gan_train(*TOY, "name=toy")
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (tmp_path / "outputs/toy/metrics.jsonl").read_text().splitlines()]
@@ -269,8 +269,8 @@ def test_a_named_run_is_not_overwritten(folder):
     assert {path: path.stat().st_mtime_ns for path in Path("outputs/once").rglob("*")} == before
 
 
-def test_sweep_survives_its_jobs(gan_train, tmp_path):
-    """A job that raises, exits or is killed costs only itself; the table and the exit status tell."""
+def test_a_sweep_survives_failing_jobs(gan_train, tmp_path):
+    """A job that raises, exits or is killed leaves the others alone; table and exit status report it."""
     done = gan_train("--multirun", *TOY, "game=saboteur", "game.how=none,diverge,raise,exit,kill", "name=sweep")
     assert done.returncode == 1
     statuses = ["finished", "diverged", "failed", "exit 7", "killed by signal 9"]
@@ -286,7 +286,7 @@ def test_sweep_survives_its_jobs(gan_train, tmp_path):
 
 
 def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
-    """Its records tell of each job; started again, it leaves out what is finished, and nothing else."""
+    """The sweep's records describe each job; a second start skips finished jobs and runs all others."""
     sweep = ["--multirun", *TOY, "optim.lr=0.1,0.2,0.3", "name=sweep", "hydra.launcher.n_jobs=2"]
     done = gan_train(*sweep)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -317,7 +317,7 @@ def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
 
 
 def test_jobs_share_the_machine(monkeypatch):
-    """Two jobs on three GPUs have one each; four on two have a part of one's memory."""
+    """Two jobs on three GPUs use one GPU each; four jobs on two GPUs use a part of a GPU's memory each."""
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     assert [launcher._part_of_the_gpus(slot, 2) for slot in range(2)] == [
@@ -340,13 +340,13 @@ def test_basic_launcher_stays_available(gan_train, tmp_path):
 
 
 def test_environment_is_left_alone(folder):
-    importlib.import_module("tensorboardX")  # sets a variable of its own when it is first imported
+    importlib.import_module("tensorboardX")  # sets an environment variable on its first import
     before = dict(os.environ)
     gan_cli.train([*TINY, "name=env"], quiet=True)
     assert dict(os.environ) == before
 
 
-def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own():
+def test_another_choice_drops_the_experiments_options_for_the_replaced_choice():
     def composed(*overrides):
         with compose.session() as hydra:
             return check.check(compose.ours(compose.compose(hydra, ["experiment=ring", *overrides])))
@@ -376,7 +376,7 @@ def test_another_file_beside_an_experiment_leaves_out_what_was_meant_for_its_own
     ],
 )
 def test_nothing_hides_from_the_allow_list(node):
-    """Hydra instantiates lists and plain mappings too: every target in them is held to the same rules."""
+    """Hydra also instantiates targets in lists and plain mappings, so the allow list applies to them too."""
     with compose.session() as hydra:
         checked = check.check(compose.ours(compose.compose(hydra, [])))
     ((group, value),) = node.items()
@@ -386,8 +386,8 @@ def test_nothing_hides_from_the_allow_list(node):
     assert stored.load({"format": 1, "config": names.encode(checked)}, []) == checked
 
 
-def test_a_search_goes_on_where_it_stopped(gan_train, tmp_path):
-    """Optuna's trials lie in the sweep's own folder: a second start asks for more, under new numbers."""
+def test_a_search_is_resumed(gan_train, tmp_path):
+    """Optuna's trials are stored in the sweep's directory; a second start adds trials with new numbers."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")
     tiny = [*TINY, "train.eval_every=8", "train.eval_samples=100", "features=random", "hydra.sweeper.n_trials=1"]
     search = ["--multirun", "hparams_search=rates", *tiny, "name=search"]

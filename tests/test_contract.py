@@ -1,4 +1,4 @@
-"""Every YAML file of every group is an option that works, and that has an effect."""
+"""Every YAML file of every group is a choice that trains and has an effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, Program, forget_programs
+from conftest import TINY, Program, free_programs
 from PIL import Image
 
 import gan_cli.data.tfds as tfds_module
@@ -21,8 +21,8 @@ from gan_cli.types import Batch
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 
-# What an option needs beside the defaults to run at all, or to leave the region where theory makes it equal to
-# another: the hinge loss is the Wasserstein loss until a logit leaves [-1, 1].
+# Options that a choice needs in order to run, or in order to differ from another choice: the hinge loss equals the
+# Wasserstein loss until a logit leaves [-1, 1].
 NEEDS = {
     ("dataset", "folder"): ["dataset.path={tmp}"],
     ("dataset", "tfds"): ["dataset.name=emnist/letters"],
@@ -35,21 +35,21 @@ NEEDS = {
     ("game", "dirac_gan"): ["experiment=dirac_gan"],
     ("model", "dirac"): ["dataset=point"],
     ("dataset", "point"): ["model=dirac"],
-    # An experiment's networks are left as they are; those of these two are deep, and narrow ones compile sooner.
+    # An experiment keeps the size of its networks. These two are deep, and narrow networks compile faster.
     ("experiment", "r3gan"): ["model.generator.width=8", "model.discriminator.width=8"],
     ("experiment", "stacked_mnist"): ["model.generator.width=8", "model.discriminator.width=8"],
 }
-# Options that theory, or their purpose, makes equal in what is trained.
+# Choices that train the same parameters by design.
 LOGGERS = ("csv", "mlflow", "none", "tensorboard", "wandb")
 EQUAL = {("logger", a, b) for a, b in itertools.combinations(LOGGERS, 2)}
-# For games that take no such part: tests/configs has one, run in test_cli.py.
+# Choices for games without this part; test_cli.py runs such a game, from tests/configs.
 NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
-# What samples are judged by changes nothing that is trained: test_evaluate.py has these.
-JUDGES = {"metric", "features"}
+# Groups that evaluate samples and do not affect training; test_evaluate.py covers them.
+EVALUATION = {"metric", "features"}
 GROUPS = sorted(
     path.name
     for path in CONFIGS.iterdir()
-    if path.is_dir() and path.name not in {"hydra", "hparams_search", "__pycache__", *JUDGES}
+    if path.is_dir() and path.name not in {"hydra", "hparams_search", "__pycache__", *EVALUATION}
 )
 
 
@@ -59,8 +59,8 @@ def options(group: str) -> list[str]:
 
 
 @pytest.fixture
-def stand_ins(monkeypatch, tmp_path):
-    """A folder with images, and prepared TFDS data sets: TFDS's own features of the name, random pixels."""
+def mock_data(monkeypatch, tmp_path):
+    """A folder of images, and mock TFDS data sets that have the real features and random pixels."""
     rng = np.random.default_rng(0)
     for i in range(12):
         Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
@@ -81,21 +81,21 @@ def stand_ins(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_option_trains_and_is_no_other(group, stand_ins):
-    """Each option of a group trains tiny networks, without recompiling, to parameters that no other one leads to.
+def test_every_choice_trains_and_differs_from_the_others(group, mock_data):
+    """Each choice of a group trains tiny networks, without recompiling, and leads to different parameters.
 
-    What fails is raised together, a traceback for each option.
+    All failures are raised together, with a traceback for each choice.
     """
     reached: dict[str, list[np.ndarray]] = {}
     failures: list[Exception] = []
     for i, option in enumerate(options(group), 1):
         try:
-            reached[option] = trained(group, option, stand_ins)
+            reached[option] = trained(group, option, mock_data)
         except Exception as error:
             error.add_note(f"in {group}={option}")
             failures.append(error)
-        if i % 4 == 0:  # a program for each option: all of them at once are gigabytes
-            forget_programs()
+        if i % 4 == 0:  # the programs of all choices together take gigabytes
+            free_programs()
     for a, b in itertools.combinations(reached, 2):
         first, second = reached[a], reached[b]
         same = len(first) == len(second) and all(map(np.array_equal, first, second))
@@ -106,7 +106,7 @@ def test_every_option_trains_and_is_no_other(group, stand_ins):
 
 
 def trained(group: str, option: str, folder: Path) -> list[np.ndarray]:
-    """The parameters after eight steps."""
+    """The parameters after eight steps with a choice."""
     needs = [o.format(tmp=folder) for o in NEEDS.get((group, option), [])]
     pinned = group == "experiment" or {"model=dirac", "dataset=point"} & {*needs, f"{group}={option}"}
     tiny = [o for o in TINY if not (pinned or needs[:1] == [f"experiment={option}"]) or not o.startswith("model")]
@@ -122,7 +122,7 @@ def trained(group: str, option: str, folder: Path) -> list[np.ndarray]:
 
 
 def test_every_option_of_a_player_has_an_effect():
-    """norm, dropout, width, depth and activation of either player; and the options of optim."""
+    """Each option of the networks (norm, dropout, width, depth, activation) and of the optimiser has an effect."""
     base = [*TINY, "optim.decay_steps=8"]
     changes = [
         f"model.{player}.{change}"
@@ -140,9 +140,10 @@ def test_every_option_of_a_player_has_an_effect():
     changes += ["optim.clip_norm=0.01", "optim.clip_value=0.001", "optim.weight_clip=0.01", "optim.warmup_steps=2"]
     changes += ["optim.schedule=linear", "optim.schedule=cosine", "strategy.fresh_latents=true"]
     changes += ["optim.schedule=linear optim.lr_end=1e-5", "optim.b2_start=0.9"]
-    # Step by step: compiling each of these would take longer than all of them. A schedule shows in the second.
+    # The steps are not compiled, because compiling each variant would take longer than running all of them.
+    # Schedules have an effect from the second step on.
     flat = {}
-    for change in ["seed=0", "strategy=alternating", *changes]:  # the first two change nothing
+    for change in ["seed=0", "strategy=alternating", *changes]:  # the defaults: one step, two
         e = experiment([*base, *change.split()])
         state = init_state(e.setup)
         batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
@@ -156,7 +157,7 @@ def test_every_option_of_a_player_has_an_effect():
 
 
 def test_tfds_knows_every_shipped_data_set():
-    """The name and version of each shipped file are in TFDS's own registry."""
+    """The name and version in each shipped file are in the registry of TFDS."""
     import tensorflow_datasets
     from omegaconf import OmegaConf
 

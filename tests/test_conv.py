@@ -1,4 +1,4 @@
-"""The hand-written convolutions equal JAX's own in value, gradient and second derivative."""
+"""The hand-written convolutions equal JAX's in value, gradient and second derivative."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ PAIRS = [(conv.conv, native_conv), (conv.conv_transpose, native_transpose)]
 @pytest.mark.parametrize("pair", PAIRS, ids=["conv", "conv_transpose"])
 @pytest.mark.parametrize("inputs", [3, 6])
 def test_equals_native(inputs, pair, kernel, stride, height, width):
-    """For few channels and more, small images and large ones: each has its own form of the weight gradient."""
+    """The cases cover each form of the weight gradient, which depends on channels and image size."""
     rng = np.random.default_rng(0)
     x = jnp.array(rng.normal(size=(2, height, width, inputs)), jnp.float32)
     channels = (inputs, inputs + 1) if pair[0] is conv.conv else (inputs + 1, inputs)
     w = jnp.array(rng.normal(size=(kernel, kernel, *channels)), jnp.float32)
 
-    @functools.partial(jax.jit, static_argnums=0)  # operation by operation, each of them would be compiled
+    @functools.partial(jax.jit, static_argnums=0)  # without jit, each operation is compiled
     def derivatives(function, x, w):
         def value(x, w):
             return jnp.sum(jnp.tanh(function(x, w, stride)))
@@ -68,7 +68,7 @@ def test_equals_native(inputs, pair, kernel, stride, height, width):
 
 @pytest.mark.parametrize("function", [conv.conv, conv.conv_transpose])
 def test_native_form_on_other_back_ends(function, monkeypatch):
-    """GPU and TPU take the native form; here both are run on the CPU and compared."""
+    """GPU and TPU use the native form; this test compares both forms on the CPU."""
     x, w = jnp.ones((1, 6, 6, 2)), jnp.arange(64.0).reshape(4, 4, 2, 2)
     ours = function(x, w, 2)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

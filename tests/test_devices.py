@@ -1,4 +1,4 @@
-"""A batch split over devices and processes trains as on one device; the loss of a process is noticed."""
+"""A batch split over devices or processes trains as on one device; losing a process ends the other processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoints
 
-# Plain SGD: Adam divides rounding by itself wherever a gradient is zero but for rounding.
+# Plain SGD, because Adam amplifies rounding errors where the exact gradient is zero.
 SGD = ["optim=sgd", "optim.lr=0.01"]
 DCGAN = ["model=dcgan", "model.generator.width=8", "model.discriminator.width=8"]
 
 
 def trained(options: list[str], devices: int) -> tuple[list[np.ndarray], str]:
-    """The arrays of the state after four steps, and the compiled program's text."""
+    """The arrays of the state after four steps, and the text of the compiled program."""
     made = experiment([*options, f"train.devices={devices}", "train.batch_size=16", "train.steps=4"])
     program = made.compile()
     state = program.init()
@@ -42,6 +42,7 @@ def trained(options: list[str], devices: int) -> tuple[list[np.ndarray], str]:
 
 
 def compare(options: list[str], rtol: float = 1e-4) -> str:
+    """Assert that eight devices train as one device; return the text of the program for eight devices."""
     one, _ = trained(options, 1)
     many, text = trained(options, 8)
     for a, b in zip(one, many, strict=True):
@@ -50,7 +51,11 @@ def compare(options: list[str], rtol: float = 1e-4) -> str:
 
 
 def check(*options: str, only_sums: bool = True) -> None:
-    """Compare eight devices with one, in a process of its own: a CPU is cut into devices before JAX starts."""
+    """Compare eight devices with one device in a subprocess.
+
+    The number of CPU devices must be set before JAX starts. With ``only_sums``, the program may communicate by
+    all-reduce only.
+    """
     code = f"import test_devices as t, re; text = t.compare({[*TINY, 'train.steps_per_call=1', *options]!r})\n"
     code += "print(*sorted(set(re.findall('(all-[a-z]+|collective-permute|reduce-scatter)(?:-start)?[(]', text))))"
     done = subprocess.run(
@@ -64,7 +69,7 @@ def check(*options: str, only_sums: bool = True) -> None:
     assert not only_sums or done.stdout.split() == ["all-reduce"]
 
 
-def test_eight_devices_train_as_one_and_send_each_other_nothing_but_sums():
+def test_eight_devices_train_as_one_and_communicate_only_sums():
     check(*SGD, "model.generator.norm=batch", "model.discriminator.dropout=0.3")
 
 
@@ -72,7 +77,7 @@ def test_eight_devices_train_as_one_and_send_each_other_nothing_but_sums():
 @pytest.mark.parametrize(
     "options",
     [
-        [*DCGAN, *SGD],  # statistics of the whole batch, and convolutions' gradients
+        [*DCGAN, *SGD],  # statistics of the whole batch, and gradients of convolutions
         ["model=resnet", *DCGAN[1:], *SGD],
         [*SGD, "penalty=[r1,consistency]", "penalty.r1.interval=2"],
         [*SGD, "augment=[adaptive]"],
@@ -85,11 +90,11 @@ def test_eight_devices_train_as_one_and_send_each_other_nothing_but_sums():
     ],
     ids=lambda options: " ".join(options)[-40:],
 )
-def test_what_looks_at_the_whole_batch_does_so_on_eight_devices(options):
+def test_operations_on_the_whole_batch_on_eight_devices(options):
     check(*options, only_sums=False)
 
 
-def test_devices_that_are_not_there_and_batches_that_cannot_be_split_are_refused():
+def test_impossible_numbers_of_devices_are_refused():
     with pytest.raises(UserError, match=r"train.devices=64: there are 1\. JAX_NUM_CPU_DEVICES=64"):
         experiment(["train.devices=64"])
     with pytest.raises(UserError, match="must be at least 1 or must be all"):
@@ -98,7 +103,7 @@ def test_devices_that_are_not_there_and_batches_that_cannot_be_split_are_refused
         experiment(["train.devices=all", "train.ensemble=2"])
 
 
-def test_a_sweep_is_started_once(monkeypatch, capsys):
+def test_a_sweep_must_be_started_as_one_task(monkeypatch, capsys):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert main(["--multirun", "seed=1,2"]) == 2
     assert "start it once" in capsys.readouterr().err
@@ -110,6 +115,7 @@ CUTS = ["train.steps_per_call=10", "train.log_every=10", "train.checkpoint_every
 
 
 def start(place: Path, *options: str, processes: int = 2) -> list[subprocess.Popen[str]]:
+    """Start the processes of one run, which connect through a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -129,7 +135,7 @@ def start(place: Path, *options: str, processes: int = 2) -> list[subprocess.Pop
 
 
 def end(processes: list[subprocess.Popen[str]], within: float = 120) -> list[tuple[int, str]]:
-    """The exit statuses and what was said."""
+    """The exit status and the output of each process."""
     told = []
     for process in processes:
         try:
@@ -143,7 +149,7 @@ def end(processes: list[subprocess.Popen[str]], within: float = 120) -> list[tup
 
 
 def under_way(place: Path, *options: str) -> list[subprocess.Popen[str]]:
-    """Processes whose run has made its first checkpoint."""
+    """Start processes and wait until their run has saved its first checkpoint."""
     processes = start(place, "train.steps=1000000", "name=run", *options)
     deadline = time.monotonic() + 120
     while not (place / "outputs/run/checkpoints/10").is_dir():
@@ -157,17 +163,17 @@ def facts(place: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_two_devices_of_one_and_go_on_as_one_device(tmp_path):
+def test_two_processes_train_as_two_devices_and_resume_on_one_device(tmp_path):
     both = end(start(tmp_path, "train.steps=20", "name=two"))
     assert [code for code, _ in both] == [0, 0], both
-    assert both[0][1].count("finished") == 1 and "step" not in both[1][1]  # the first keeps the books
+    assert both[0][1].count("finished") == 1 and "step" not in both[1][1]  # only the first process reports
     alone = command(*TINY, *CUTS, "train.steps=20")
     two = environment(JAX_NUM_CPU_DEVICES="2")
     subprocess.run([*alone, "name=one", "train.devices=2"], cwd=tmp_path, env=two, check=True, capture_output=True)
     figures = [records(tmp_path / "outputs" / name) for name in ("two", "one")]
     for a, b in zip(*figures, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
-    # Onto one device, and back onto two processes.
+    # Resume on one device, then on two processes again.
     more = ["name=two", "resume=auto", "train.steps=30", "train.devices=1"]
     subprocess.run([*alone, *more], cwd=tmp_path, env=environment(), check=True, capture_output=True)
     both = end(start(tmp_path, *more[:2], "train.steps=40"))
@@ -184,7 +190,7 @@ def test_two_processes_train_as_two_devices_of_one_and_go_on_as_one_device(tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_read_each_its_own_half_of_a_stream(tmp_path, monkeypatch):
+def test_two_processes_each_read_half_of_a_stream(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_images()
     data = ["dataset=folder", "dataset.path=images", "dataset.resolution=8"]
@@ -215,8 +221,8 @@ def test_a_stop_signal_to_any_process_saves_and_ends_all(told, tmp_path):
     [(1, signal.SIGKILL, 10), (0, signal.SIGKILL, 10), (1, signal.SIGSTOP, 90)],
     ids=["killed", "the first killed", "hangs"],
 )
-def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, figure, request, tmp_path):
-    """A connection that closes is seen at once; a process that no longer answers after half a minute."""
+def test_the_other_process_ends_soon_after_one_is_lost(lost, how, within, figure, request, tmp_path):
+    """A closed connection is detected at once, and a process that stops answering after half a minute."""
     processes = under_way(tmp_path)
     processes[lost].send_signal(how)
     began = time.monotonic()
@@ -226,14 +232,14 @@ def test_the_others_end_soon_when_a_process_is_lost(lost, how, within, figure, r
     processes[lost].communicate()
     assert code not in (0, 2)
     assert re.search("another may have been lost|another task died", said), said
-    # What was saved is whole, and one process can go on with it.
+    # The newest checkpoint is intact, and a single process resumes from it.
     newest = checkpoints.steps(checkpoints.newest_folder(tmp_path / "outputs/run"))[-1]
     goes_on = [*TINY, *CUTS, "name=run", "resume=auto", f"train.steps={newest + 10}"]
     done = subprocess.run(command(*goes_on), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0 and f"resumed   from step {newest}" in done.stdout, done.stderr
     what = request.node.callspec.id
     figure(
-        f"Two processes, one lost ({what})", f"the other ends with a message after {took:.1f} s; one alone goes on"
+        f"Two processes, one lost ({what})", f"the other ends with a message after {took:.1f} s; one alone resumes"
     )
 
 

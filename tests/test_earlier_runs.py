@@ -1,4 +1,4 @@
-"""Run directories that earlier versions wrote are resumed, sampled, evaluated and reported: see earlier_runs/."""
+"""Run directories of earlier versions (earlier_runs/) are resumed, sampled, evaluated and reported."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FIXTURES = sorted(path.parent for path in (HERE / "earlier_runs").glob("*/*/expe
 
 @pytest.fixture(params=FIXTURES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def run(request, tmp_path, monkeypatch):
-    """A copy of a fixture, and what was noted when it was written."""
+    """A copy of a fixture, and the values that the earlier version recorded."""
     monkeypatch.chdir(tmp_path)
     copy = shutil.copytree(request.param, tmp_path / "run")
     return copy, json.loads((copy / "expected.json").read_text())
 
 
-def test_an_earlier_run_is_what_it_was(run):
-    """Every array, the next batch and the next key are those that the earlier version noted."""
+def test_an_earlier_run_restores_the_recorded_state(run):
+    """Every array, the next batch and the next key equal the values that the earlier version recorded."""
     path, expected = run
     for name, noted in expected["runs"].items():
         loaded = restore.restore_run(path / name, data=True)
@@ -52,14 +52,14 @@ def test_an_earlier_run_is_what_it_was(run):
         indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
         assert np.asarray(indices)[0].tolist() == noted["indices"]
         samples = np.concatenate([np.asarray(s) for s in Sampler(e.game).numbered(loaded.state, 0, 4)])
-        atol = 1.0 if samples.dtype == np.uint8 else 1e-4  # rounding may take a pixel to the next grey
+        atol = 1.0 if samples.dtype == np.uint8 else 1e-4  # rounding may change a pixel by one level
         np.testing.assert_allclose(samples.reshape(4, -1)[:, ::25].astype(float), noted["samples"], atol=atol)
 
 
-def test_an_earlier_run_goes_on(run):
-    """Ten more steps agree with what the earlier version computed; the run is then of today's format."""
+def test_an_earlier_run_resumes(run):
+    """Ten more steps give the losses of the earlier version, and convert the run to the current format."""
     path, expected = run
-    for steps in (expected["step"], expected["step"] + 10):  # the second finds today's format, earlier checkpoints
+    for steps in (expected["step"], expected["step"] + 10):  # the second: new format, old checkpoints
         gan_cli.train([f"resume={path}", f"train.steps={steps}"], quiet=True)
     for name, noted in expected["runs"].items():
         facts = run_directory.facts(path / name)
@@ -76,11 +76,11 @@ def test_an_earlier_run_is_sampled_evaluated_and_reported(run):
     assert gan_eval([str(path), "--metrics", "sliced_wasserstein", "--features", "random", "--num", "20"]) == 0
     assert gan_report([str(path), "--out", "report.html"]) == 0
     page = Path("report.html").read_text()
-    assert ('"optim.lr"' if len(names) > 1 else '["loss","') in page  # several runs: what varies between them
+    assert ('"optim.lr"' if len(names) > 1 else '["loss","') in page  # several runs: the varied option
 
 
 @pytest.mark.parametrize(("key", "value"), [("loss", "hinge"), ("optim.b1", "0.4"), ("seed", "7")])
-def test_the_past_of_an_earlier_run_cannot_be_changed(key, value, tmp_path):
+def test_training_options_of_an_earlier_run_cannot_change(key, value, tmp_path):
     path = shutil.copytree(HERE / "earlier_runs/format0/mlp", tmp_path / "run")
     with pytest.raises(UserError, match="a resumed run cannot change"):
         gan_cli.train([f"resume={path}", f"{key}={value}"], quiet=True)
@@ -104,7 +104,7 @@ def test_a_newer_format_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_option_that_is_gone_is_named(tmp_path):
+def test_a_stored_choice_that_no_longer_exists_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"loss=hingee: this version has no such option. Did you mean 'hinge'"):
         names.decode({"loss": {"_choice_": "hingee"}})
 
@@ -119,8 +119,8 @@ def test_an_option_that_is_gone_is_named(tmp_path):
         ["metric=[fid,modes]", "features=pixels", "logger=[csv,wandb]", "dataset=ring", "model=pacgan"],
     ],
 )
-def test_names_stand_for_targets(overrides):
-    """What is stored has no path of this package, and describes the same objects."""
+def test_stored_configurations_name_choices_instead_of_targets(overrides):
+    """A stored configuration contains no Python path of this package, and decodes to the original."""
     config = experiment(overrides).config
     encoded = names.encode(config)
     assert "gan_cli." not in json.dumps(encoded) and "_partial_" not in json.dumps(encoded)
@@ -128,7 +128,7 @@ def test_names_stand_for_targets(overrides):
 
 
 def test_the_command_that_started_a_run_also_resumes_it(tmp_path, monkeypatch):
-    """model=dirac leaves out options that have defaults: those are no change of the past."""
+    """model=dirac leaves out options that have defaults, which does not count as a changed option."""
     monkeypatch.chdir(tmp_path)
     command = ["experiment=dirac_gan", "name=x", "logger=none"]
     gan_cli.train([*command, "train.steps=20"], quiet=True)
@@ -139,12 +139,12 @@ def test_the_command_that_started_a_run_also_resumes_it(tmp_path, monkeypatch):
     ("generator", "name"),
     [({"_target_": "mynets.Gen"}, "mlp"), (None, "mlp"), ({"_target_": "gan_cli.models.dcgan.Generator"}, "dcgan")],
 )
-def test_a_model_of_format_0_has_a_name_whatever_its_generator(generator, name):
+def test_any_model_of_format_0_gets_the_name_of_a_choice(generator, name):
     model = {"_target_": "gan_cli.models.Model", "generator": generator}
     assert stored.config_of({"config": {"model": model}})["model"]["_choice_"] == name
 
 
-def test_damaged_facts_are_no_earlier_fingerprints():
+def test_damaged_facts_give_no_earlier_fingerprints():
     config = experiment([]).config
     facts = {"format": 1, "config": names.encode(config), "fingerprint": identity.fingerprint(config)}
     for damaged in (None, 7, [{}], "x"):

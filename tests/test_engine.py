@@ -1,4 +1,4 @@
-"""The compiled program: a step is a function of (config, seed, step); nothing leaves the device or recompiles."""
+"""The compiled program: a step depends on configuration, seed and step only, without transfers or recompilation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gan_cli.config.build import experiment
 from gan_cli.data.scaling import normalise
 from gan_cli.types import Batch
 
-# Everything stateful at once: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
-# schedule and a lazy penalty. 4,500 digits in batches of 900 and three batches a step: epochs end within steps.
+# All stateful features together: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
+# schedule and a lazy penalty. With 4,500 digits and three batches of 900 per step, epochs end within steps.
 EVERYTHING = [
     *TINY,
     "train.batch_size=900",
@@ -43,7 +43,7 @@ def test_chunks_of_any_length_give_the_same_bits():
     assert same(whole.state, cut.state)
     for name, values in metrics.items():
         found = np.concatenate([part[name] for part in parts])
-        last = name.endswith("update_ratio")  # which a call tells of its last step only
+        last = name.endswith("update_ratio")  # logged for the last step of a call only
         np.testing.assert_array_equal(values[-1:] if last else values, found[-1:] if last else found)
 
 
@@ -82,8 +82,8 @@ def test_state_is_donated():
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_a_players_own_rate_moves_that_player_alone(player):
-    """optim.<player>.lr: against the common rate, the other player's first move is what it was."""
+def test_a_players_own_rate_affects_that_player_only(player):
+    """optim.<player>.lr does not change the first update of the other player."""
     common = Program(experiment([*TINY, "optim=sgd", "strategy=simultaneous"]))
     own = Program(experiment([*TINY, "optim=sgd", "strategy=simultaneous", f"optim.{player}.lr=0.123"]))
     common.run(1), own.run(1)
@@ -96,11 +96,11 @@ def test_a_player_may_have_another_optimiser():
     e = experiment([*TINY, "optim=adam", "optim@optim.discriminator=sgd", "optim.discriminator.lr=0.1"])
     p = Program(e)
     sizes = {player: len(jax.tree.leaves(p.state.opt_state[player])) for player in e.game.players}
-    assert sizes["discriminator"] < sizes["generator"]  # SGD remembers nothing, Adam two moments
+    assert sizes["discriminator"] < sizes["generator"]  # SGD stores nothing, Adam two moments
 
 
-def test_schedules_are_told_in_steps():
-    """With n_critic moves a step the discriminator's rate reaches zero when the generator's does."""
+def test_schedules_count_steps_instead_of_updates():
+    """With n_critic updates per step, the rates of both players reach zero at the same step."""
     e = experiment([*TINY, "strategy.n_critic=3", "optim=sgd", "optim.clip_norm=null", "optim.schedule=linear"])
     assert e.config["optim"]["decay_steps"] == 8
     for player, moves in (("discriminator", 24), ("generator", 8)):
@@ -113,8 +113,8 @@ def test_schedules_are_told_in_steps():
         assert rates[-1] == 0 and rates[-2] > 0, player
 
 
-def test_a_penalty_weighs_what_its_schedule_says_at_each_step():
-    """Over the run, if decay_steps says nothing else: TINY is of 8 steps."""
+def test_penalty_weight_follows_its_schedule():
+    """Without decay_steps, the schedule spans the run, which has 8 steps in TINY."""
     e = experiment([*TINY, "penalty=[r1]", "penalty.r1.gamma=2.0", "penalty.r1.gamma_end=0.5"])
     params, net_state = e.game.init(jax.random.key(0))
     batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
@@ -127,7 +127,7 @@ def test_a_penalty_weighs_what_its_schedule_says_at_each_step():
 
 @pytest.mark.parametrize(("model", "penalty"), [("mlp", "[r1]"), ("dcgan", "none"), ("resnet", "none")])
 def test_bfloat16_keeps_float32_state(model, penalty):
-    """Networks round to 8 bits of mantissa; parameters, moments, statistics and losses do not."""
+    """Networks compute in bfloat16; parameters, moments, statistics and losses stay in float32."""
     options = [
         *TINY,
         f"model={model}",
@@ -145,7 +145,7 @@ def test_bfloat16_keeps_float32_state(model, penalty):
 
 
 def test_the_order_is_a_function_of_seed_and_step():
-    """A loader that starts in the middle reads what one from the start would; test_stream.py compares the bits."""
+    """The order of the batches from step 5 on equals the end of the order from step 0 on."""
     from gan_cli.engine import randomness
 
     e = experiment([*TINY, "strategy.n_critic=2"])
@@ -157,7 +157,7 @@ def test_the_order_is_a_function_of_seed_and_step():
 
 
 def test_moving_average_of_statistics():
-    """Averaged weights are sampled with averaged batch statistics."""
+    """The batch statistics are averaged in the same way as the weights."""
     program = Program(experiment([*TINY, "model.generator.norm=batch", "train.ema=0.75"]))
     own = lambda: jax.device_get(program.state.net_state["generator"])  # noqa: E731
     average = jax.device_get(program.state.average_state["generator"])
@@ -170,7 +170,7 @@ def test_moving_average_of_statistics():
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(own()), strict=True))
 
 
-def test_what_a_schedule_free_optimiser_averages_is_what_is_sampled():
+def test_the_average_of_a_schedule_free_optimiser_is_sampled():
     program = Program(experiment([*TINY, "optim=schedule_free", "optim.lr=0.01", "train.ema=0"]))
     program.run(4)
     state, optimiser = program.state, program.experiment.optimisers["generator"]

@@ -1,4 +1,4 @@
-"""Ensembles: each member is the run that it replaces, in numbers and on disk, whatever becomes of the others."""
+"""Ensembles: each member equals the run that it replaces, in numbers and on disk, even if other members fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gan_cli.engine.ensemble import compile_ensemble, init_ensemble, member
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
-# What each kind of option does with a traced number: rates, moments, clipping, penalties (one of them lazy), seeds.
+# The varied options become traced numbers: a learning rate, the weight of a lazy penalty, and a seed of 32 bits.
 VARIED = "train.ensemble={optim.lr:[1e-3,2e-3],penalty.r1.gamma:[0.1,1.0],seed:[1,4294967295]}"
 BASE = [*TINY, "penalty=[r1]", "penalty.r1.interval=3", "optim.clip_norm=0.5", "train.ema=0.9"]
 
@@ -33,7 +33,7 @@ def train(*overrides):
 
 
 class Together:
-    """An ensemble's compiled program and its state."""
+    """The compiled program of an ensemble, and its state."""
 
     def __init__(self, overrides, vectorise):
         e = experiment(overrides)
@@ -51,13 +51,13 @@ class Together:
         return jax.device_get(metrics)
 
 
-# Of the eight members those four in which each value of each option meets each value of the others.
+# Four of the eight members, which combine each value of an option with each value of every other option.
 COMPARED = (0, 3, 5, 6)
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """Runs by themselves: their start, their state after 20 steps, and what these told."""
+    """The compared members as single runs: initial state, metrics of 20 steps, final state."""
     found = {}
     for i, own in enumerate(experiment([*BASE, VARIED]).ensemble.members):
         if i in COMPARED:
@@ -68,7 +68,7 @@ def alone():
 
 @pytest.mark.parametrize("vectorise", [True, False])
 def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
-    """Within 1e-4 after 20 steps."""
+    """The states and metrics agree within 1e-4 after 20 steps."""
     together = Together([*BASE, VARIED], vectorise)
     start = {i: jax.device_get(member(together.state, i)) for i in alone}
     metrics = together.run(20)
@@ -80,11 +80,11 @@ def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
         for a, b in zip(*map(jax.tree.leaves, (ended, member(together.state, i))), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    assert len({values.tobytes() for values in metrics["generator/loss"]}) == 8  # the members do differ
+    assert len({values.tobytes() for values in metrics["generator/loss"]}) == 8  # all members differ
 
 
-def test_a_rate_of_one_players_own_may_vary():
-    """Two time scales: optim.discriminator.lr, though the players share optim.lr so far."""
+def test_the_rate_of_one_player_may_vary():
+    """optim.discriminator.lr may vary although the players share optim.lr by default."""
     together = Together([*TINY, "train.ensemble={optim.discriminator.lr:[1e-4,1e-2]}"], vectorise=True)
     metrics = together.run(4)
     for i, rate in enumerate((1e-4, 1e-2)):
@@ -94,7 +94,10 @@ def test_a_rate_of_one_players_own_may_vary():
 
 
 def test_lazy_penalties_stay_a_branch():
-    """An unbatched step count keeps the condition one: as a select, the penalty would cost its price every step."""
+    """The step count is not batched, so the condition stays a branch.
+
+    A select would compute the penalty at every step.
+    """
     together = Together([*BASE, VARIED], vectorise=True)
     text = str(jax.make_jaxpr(together.chunk, static_argnums=2)(together.state, together.arrays, 3))
     assert " cond[" in text
@@ -102,7 +105,7 @@ def test_lazy_penalties_stay_a_branch():
 
 @pytest.mark.parametrize("vectorise", [True, False])
 def test_a_member_that_diverges_is_frozen(vectorise):
-    """The rates are of plain gradient descent, 1e9 of them too large; the other member does not notice."""
+    """A learning rate of 1e9 makes gradient descent diverge; the other member is not affected."""
     together = Together(
         [*TINY, "optim=sgd", "optim.clip_norm=null", "train.ensemble={optim.lr:[0.01,1e9]}"], vectorise
     )
@@ -122,7 +125,7 @@ def test_a_member_that_diverges_is_frozen(vectorise):
 
 
 def test_directories():
-    """Each member's directory is a run's: it has its own figures, and can be resumed alone."""
+    """Each member has a run directory with its metrics, and can be resumed alone."""
     run = train(*TINY, "train.ensemble=2", "train.sample_every=4", "name=e", "seed=5")
     assert run.status == "finished" and [member.status for member in run.members] == ["finished"] * 2
     for i in range(2):
@@ -141,11 +144,11 @@ def test_directories():
 
 @pytest.mark.parametrize("killed", ["both", "between"])
 def test_resume(killed):
-    """An ensemble that was cut off goes on from the newest step that all members have, with the same bits."""
+    """An interrupted ensemble resumes from the newest step that all members have, bit-identically."""
     options = [*TINY, "train.ensemble=2", "train.steps=12"]
     train(*options, "name=whole")
     train(*TINY, "train.ensemble=2", "name=cut", "train.steps=8")
-    if killed == "between":  # one member had saved its step 8 and the other not
+    if killed == "between":  # only one member has saved step 8
         import shutil
 
         shutil.rmtree("outputs/cut/members/1/checkpoints/8")
@@ -186,12 +189,12 @@ def test_resume_with_a_diverged_member():
         ("0", "at least 1"),
     ],
 )
-def test_what_cannot_vary_is_refused(asked, match):
+def test_invalid_ensembles_are_refused(asked, match):
     with pytest.raises(UserError, match=f"(?s){match}"):
         experiment([*TINY, f"train.ensemble={asked}"])
 
 
-def test_stopped_before_its_first_call_it_says_so(monkeypatch):
+def test_an_ensemble_may_be_stopped_before_its_first_call(monkeypatch):
     monkeypatch.setattr(StopSignal, "received", signal.SIGTERM)
     run = train(*TINY, "train.ensemble=2")
     assert (run.status, run.step, run.exit_status) == ("stopped", 0, 143)

@@ -1,4 +1,4 @@
-"""Judging samples: every metric and every kind of features, while training and from the shell."""
+"""Evaluation of samples: every metric and every feature space, while training and from the shell."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def few(data: Dataset, n: int = 400) -> Dataset:
+    """A data set of ``n`` examples, spread evenly over ``data``."""
     rows = np.linspace(0, data.size - 1, n).astype(int)
     return Dataset(
         data.name, data.spec, data.examples[rows], data.labels[rows], data.held_out, data.held_out_labels,
@@ -47,8 +48,8 @@ def few(data: Dataset, n: int = 400) -> Dataset:
     )  # fmt: skip
 
 
-def test_every_metric_says_something_of_its_own():
-    """Each file of the group computes on data that have what it needs, and no two give a figure of one name."""
+def test_every_metric_computes_figures_with_unique_names():
+    """Each metric of the group is computed on suitable data, and no two metrics have a figure of the same name."""
     metrics, features = evaluation_of(_composed([f"metric=[{','.join(_every_metric())}]", "features=random"]))
     images, points = few(mnist5k()), few(ring())
     named: dict[str, set[str]] = {}
@@ -75,13 +76,13 @@ def test_features_differ_and_are_cached(monkeypatch):
         found[name] = extractor([data.examples[:7], data.examples[7:20]])[0]
         assert found[name].shape[0] == 20
         np.testing.assert_allclose(extractor([data.examples[:20]])[0], found[name], rtol=1e-5, atol=1e-5)
-    assert len({features.shape[1:] for features in found.values()}) == 2  # random and the classifier have 64 each
+    assert len({features.shape[1:] for features in found.values()}) == 2  # random and classifier: 64 features each
     assert not np.allclose(found["random"], found["classifier"])
     first = evaluation_of(_composed([]))[1](data)
     assert (
         "held-out" in first.name and first.name == evaluation_of(_composed(["features=classifier"]))[1](data).name
     )
-    monkeypatch.setattr("gan_cli.metrics.classifier.Classifier._train", None)  # a second one is not trained
+    monkeypatch.setattr("gan_cli.metrics.classifier.Classifier._train", None)  # no second training
     evaluation_of(_composed([]))[1](data)
 
 
@@ -95,13 +96,13 @@ def test_better_and_best():
     best.observe(5, {"eval/x": 2.0})
     assert best.stale
     assert best.facts == {"objective": {"name": "x", "value": 2.0, "step": 3}, "stopped_early_at": 5}
-    # What is not finite is None in the log: both are passed over, so that a resumed run counts alike.
+    # The log stores a non-finite value as None. Both are skipped, so that a resumed run counts evaluations equally.
     fresh = ObjectiveTracker(("x", LOWER), patience=2)
     assert not fresh.observe(1, {"eval/x": np.nan}) and not fresh.observe(2, {"eval/x": None}) and fresh.facts == {}
 
 
 def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
-    """Figures are logged at their steps, the best checkpoint is of the best figure; a resume changes nothing."""
+    """Figures are logged at their steps, the best checkpoint has the best figure, and resuming changes nothing."""
     whole = gan_cli.train([*QUICK, "metric=[fid,kid]", "train.report=true", "name=whole"], quiet=True)
     assert '"eval/fid"' in (whole.directory / "report.html").read_text()
     records = [json.loads(line) for line in (whole.directory / "metrics.jsonl").read_text().splitlines()]
@@ -118,7 +119,7 @@ def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
     resumed = gan_cli.train(["resume=outputs/part", "train.steps=24"], quiet=True)
     again = [json.loads(line) for line in (resumed.directory / "metrics.jsonl").read_text().splitlines()]
     assert {r["step"]: r["eval/fid"] for r in again if "eval/fid" in r and r["step"] != 12} == figures
-    # From the shell, the same samples have the same figures.
+    # gan-eval computes the same figures from the same samples.
     assert gan_eval(["outputs/whole", "--metrics=fid", "--features=random", "--num=200", "--json=x.json"]) == 0
     (found,) = json.loads(Path("x.json").read_text())
     np.testing.assert_allclose(found["metrics"]["fid"], figures[24], rtol=1e-4)
@@ -132,8 +133,8 @@ def test_training_evaluates_keeps_the_best_and_resumes_exactly(tmp_path):
     np.testing.assert_allclose(kept["metrics"]["fid"], figures[step], rtol=1e-4)
 
 
-def test_figures_of_other_terms_are_not_compared(tmp_path):
-    """A run that is resumed by other features starts its best anew; at its end it is judged in any case."""
+def test_figures_of_other_features_are_not_compared(tmp_path):
+    """A run that is resumed with other features restarts its best value, and is evaluated at its end."""
     first = gan_cli.train([*QUICK, "metric=[fid]", "name=a"], quiet=True)
     again = gan_cli.train(["resume=outputs/a", "features=pixels"], quiet=True)
     facts = json.loads((again.directory / "run.json").read_text())
@@ -148,8 +149,8 @@ def test_figures_of_other_terms_are_not_compared(tmp_path):
     assert facts["evaluation"]["since_step"] == 24 and facts["objective"]["step"] == 32
 
 
-def test_a_watch_goes_by_what_it_was_asked_for(tmp_path):
-    """Figures of other weights or other metrics are none of its own; what was judged before may be the best."""
+def test_watch_considers_matching_evaluations_only(tmp_path):
+    """--watch ignores evaluations of other weights or metrics; a matching earlier evaluation may be the best."""
     options = [*TINY, "train.steps=12", "train.keep=9", "name=a"]
     run = gan_cli.train(options, quiet=True).directory
     asked = ["--features=random", "--num=200", "--metrics=fid"]
@@ -163,19 +164,19 @@ def test_a_watch_goes_by_what_it_was_asked_for(tmp_path):
     assert [one["step"] for one in found] == [4, 8, 12]
     best = min(found, key=lambda one: one["metrics"]["fid"])["step"]
     assert checkpoints.steps(checkpoints.best_folder(run)) == [best]
-    # A run that was killed is over, whatever its run.json says.
+    # A run that was killed has ended, although its run.json still states "running".
     facts = json.loads((run / "run.json").read_text()) | {"status": "running"}
     (run / "run.json").write_text(json.dumps(facts))
     assert gan_eval(["outputs/a", *asked, "--watch"]) == 0
-    # Its best elsewhere: nothing is removed there.
+    # best/ links to another directory, from which nothing may be removed.
     Path("elsewhere/7").mkdir(parents=True)
     shutil.rmtree(run / "best")
     (run / "best").symlink_to(Path("elsewhere").absolute())
     assert gan_eval(["outputs/a", *asked, "--watch"]) == 2 and Path("elsewhere/7").is_dir()
 
 
-def test_a_damaged_archive_is_told_of(tmp_path):
-    """Whichever byte is wrong, reading it gives the arrays that were written, or a UserError of one line."""
+def test_a_damaged_archive_is_reported(tmp_path):
+    """With any single byte damaged, reading returns the original arrays or raises a UserError of one line."""
     samples = np.random.default_rng(0).integers(0, 255, (4, 3, 3, 1), np.uint8)
     np.savez_compressed("x.npz", samples=samples)
     whole = Path("x.npz").read_bytes()
@@ -191,12 +192,12 @@ def test_a_damaged_archive_is_told_of(tmp_path):
             assert found.examples.dtype == np.uint8, f"byte {i}"
             np.testing.assert_array_equal(found.examples, samples, err_msg=f"byte {i}")
             assert found.labels is None, f"byte {i}"
-    # Neither all of them, since some bytes say nothing of the arrays (a time, a version), nor few.
+    # Most bytes matter, but some (a time, a version) do not affect the arrays.
     assert len(whole) / 2 < len(refused) < len(whole)
 
 
-def test_accuracy_is_of_the_data_held_out():
-    """Equal data but for what they hold out have a classifier each."""
+def test_accuracy_is_measured_on_held_out_data():
+    """Data sets that differ only in their held-out examples have different classifiers."""
     data = few(mnist5k())
     alone = Dataset(data.name, data.spec, data.examples, data.labels)
     one, other = Classifier(data), Classifier(alone)
@@ -204,7 +205,7 @@ def test_accuracy_is_of_the_data_held_out():
 
 
 def test_stops_early_and_watches(tmp_path):
-    """A rate of zero learns nothing: patience ends it. Another process finds the same best as training does."""
+    """Patience ends a run that does not improve; gan-eval --watch keeps the best checkpoint of a run."""
     options = [*QUICK, "metric=[fid]", "optim.lr=1e-30", "optim.weight_clip=null", "train.steps=80", "train.keep=9"]
     run = gan_cli.train([*options, "train.patience=2", "name=early"], quiet=True)
     assert run.status == "finished" and run.step == 24
@@ -234,7 +235,7 @@ def test_samples_of_other_programs(tmp_path):
     assert first["metrics"] == pytest.approx(second["metrics"], rel=1e-4)
 
 
-AGAINST = ["--reference=mnist5k", "--features=pixels"]  # a classifier would be trained first
+AGAINST = ["--reference=mnist5k", "--features=pixels"]  # features without training
 WRONG = [
     (["nowhere"], "no such run"),
     (["x.npz"], "--reference"),
@@ -287,7 +288,7 @@ def test_wrong_input(tmp_path, capsys):
         gan_cli.train([*QUICK, "train.patience=2"], quiet=True)
 
 
-def test_too_few_samples_are_warned_of(caplog):
+def test_too_few_samples_give_a_warning(caplog):
     data = few(mnist5k())
     metrics, features = evaluation_of(_composed(["metric=[fid]", "features=pixels"]))
     Evaluator(metrics, features(data), data, 50)([data.examples[:50]])
@@ -295,7 +296,7 @@ def test_too_few_samples_are_warned_of(caplog):
 
 
 def test_a_sweep_optimises_the_objective(tmp_path):
-    """The launcher gives a sweeper each job's best figure."""
+    """The launcher returns the best figure of each job to the sweeper."""
     code = (
         "import sys; from gan_cli.cli import launcher, train\n"
         "own = launcher.ProcessLauncher.launch\n"

@@ -1,4 +1,4 @@
-"""What the README promises of runs that are killed, starved or damaged, with figures: make faults."""
+"""The README's promises about runs that are killed, starved or damaged, with printed figures: make faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gan_cli.errors import RunFailed
 from gan_cli.storage import checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-OPTIMISED = {"XLA_FLAGS": ""}  # these run for long: compiling well pays
+OPTIMISED = {"XLA_FLAGS": ""}  # long runs, for which optimisation pays off
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,8 @@ def newest(run: Path) -> int:
     return max(checkpoints.steps(checkpoints.newest_folder(run)), default=0)
 
 
-# Saving, drawing and logging all the time, so that a kill meets each of them; everything stateful is on, and
-# three batches of 900 of 4,500 digits a step end epochs within steps.
+# Frequent saving, drawing and logging, so that kills interrupt each of them. All stateful features are on, and with
+# three batches of 900 per step, epochs of 4,500 digits end within steps.
 KILLS, LAST = 50, 320
 KILLED = [
     *EVERYTHING,
@@ -54,7 +54,7 @@ KILLED = [
 
 
 def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
-    """SIGKILL at 50 random moments: nothing is lost and nothing differs."""
+    """After SIGKILL at 50 random moments, nothing is lost and the final state is bit-identical."""
     whole, killed = Path("outputs/whole"), Path("outputs/killed")
     done = call(*KILLED, "name=whole")
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
             stderr=subprocess.PIPE,
             env=environment(**OPTIMISED),
         )
-        # Most kills wait until the run is at work, the others fall anywhere, start-up included.
+        # Most kills wait for a new checkpoint; the others come at any time, including the start-up.
         began, seen = time.monotonic(), newest(killed)
         if rng.random() < 0.8:
             while process.poll() is None and newest(killed) <= seen and time.monotonic() - began < 60:
@@ -80,7 +80,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
             process.send_signal(signal.SIGKILL)
             process.wait()
             saving = any(checkpoints.newest_folder(killed).glob("*orbax-checkpoint-tmp*"))
-            hit["saving" if saving else "at work" if newest(killed) > seen else "before its first save"] += 1
+            hit["saving" if saving else "training" if newest(killed) > seen else "before its first save"] += 1
             logged = [json.loads(line)["step"] for line in whole_lines(killed / "metrics.jsonl")]
             lost = max(lost, max(logged, default=0) - newest(killed))
         _, err = process.communicate(timeout=300)
@@ -95,7 +95,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
         assert (killed / "samples" / grid.name).read_bytes() == grid.read_bytes()
     where = ", ".join(f"{count} {what}" for what, count in hit.most_common())
     figure(
-        "SIGKILL at random moments", f"{KILLS} ({where}): the end bit-identical; at most {lost} steps made again"
+        "SIGKILL at random moments", f"{KILLS} ({where}): final state bit-identical; at most {lost} steps repeated"
     )
 
 
@@ -103,8 +103,8 @@ def whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
 
 
-def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
-    """A bit flipped, the end cut off, or the whole of a random file of the newest checkpoint lost."""
+def test_a_damaged_checkpoint_is_never_restored(figure, tmp_path):
+    """A random file of the newest checkpoint has a flipped bit, is truncated, or is missing."""
     rng = random.Random(0)
     states = {
         step: {"w": np.random.default_rng(step).normal(size=(40, 50)), "n": np.int32(step)} for step in (1, 2)
@@ -134,17 +134,17 @@ def test_damage_to_a_checkpoint_is_never_read_as_a_state(figure, tmp_path):
         step, (restored,) = found
         state = restored.state
         same = [np.array_equal(state[name], states[step][name]) for name in state]
-        assert all(same), file  # nothing silently wrong
-        outcomes["set aside, and the one before taken" if step == 1 else "harmless: not of the state"] += 1
+        assert all(same), file  # no undetected damage
+        outcomes["set aside, the previous one restored" if step == 1 else "harmless: not part of the state"] += 1
         assert (step == 1) == (place / "damaged/2").is_dir()
     assert min(outcomes.values()) > 0 and outcomes.total() == trials
     figure(
         "Files of a checkpoint damaged",
-        "; ".join(f"{n} {what}" for what, n in outcomes.most_common()) + "; 0 wrong",
+        "; ".join(f"{n} {what}" for what, n in outcomes.most_common()) + "; 0 undetected",
     )
 
 
-def test_all_checkpoints_damaged_is_said(tmp_path):
+def test_damage_to_all_checkpoints_is_reported(tmp_path):
     state, identity = {"w": np.ones(5)}, checkpoints.Identity("x", None)
     checkpoints.save(tmp_path / "checkpoints", 1, state, identity, keep=1)
     shutil.rmtree(tmp_path / "checkpoints/1/state")
@@ -153,14 +153,14 @@ def test_all_checkpoints_damaged_is_said(tmp_path):
 
 
 def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script that may mount: in a mount namespace of its own, which vanishes with it."""
+    """Run a shell script that may mount file systems, in a mount namespace that ends with the script."""
     run = ["unshare", "--mount", "--map-root-user", "sh", "-euc"]
     try:
         able = subprocess.run([*run, "mount -t tmpfs none /mnt"], capture_output=True).returncode == 0
     except FileNotFoundError:
         able = False
     if not able:
-        pytest.skip("mounts nothing here: apt-get install util-linux, where user namespaces are allowed")
+        pytest.skip("cannot mount: needs util-linux (apt-get install util-linux) and user namespaces")
     return subprocess.run([*run, script], capture_output=True, text=True, env=environment(**OPTIMISED), timeout=300)
 
 
@@ -171,7 +171,7 @@ def shell(*arguments: str) -> str:
     return " ".join(f"'{argument}'" for argument in command(*arguments))
 
 
-def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(figure, tmp_path):
+def test_a_full_disk_ends_a_run_which_resumes_once_there_is_space(figure, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     done = in_a_namespace(
@@ -192,11 +192,11 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(figure, tmp_path
     assert manifest(tmp_path / "after", 200) == manifest(Path("outputs/run"), 200)
     assert records(tmp_path / "after") == records(Path("outputs/run"))
     figure(
-        "Disk full", f"exit 1 and one message; the {len(kept)} checkpoints before it whole; goes on, bit-identical"
+        "Disk full", f"exit 1 and one message; the {len(kept)} earlier checkpoints intact; resumes bit-identically"
     )
 
 
-def test_a_read_only_directory_is_refused_and_left_as_it_was(figure, tmp_path):
+def test_a_read_only_directory_is_refused_and_unchanged(figure, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     short = [*TINY, "logger=none", "resume=auto", "name=run"]
@@ -218,7 +218,7 @@ def test_a_read_only_directory_is_refused_and_left_as_it_was(figure, tmp_path):
     figure("Read-only directory", "exit 1 and one message, nothing changed")
 
 
-def test_the_second_process_in_a_directory_refuses(figure):
+def test_a_second_process_in_a_directory_is_refused(figure):
     first = subprocess.Popen(
         command(*TINY, "train.steps=4000000", "name=run", "train.checkpoint_every=4000"),
         stdout=subprocess.DEVNULL,
@@ -233,7 +233,7 @@ def test_the_second_process_in_a_directory_refuses(figure):
     first.terminate()
     assert first.wait(60) == 143 and status(Path("outputs/run")) == "stopped"
     assert second.returncode == 2 and "another process is training in it" in second.stderr
-    figure("Second process in a directory", f"exit 2 after {took:.1f} s; the first goes on")
+    figure("Second process in a directory", f"exit 2 after {took:.1f} s; the first continues")
 
 
 def test_a_sweep_with_a_tenth_of_its_jobs_killed_finishes_the_others(figure):
@@ -253,4 +253,4 @@ def test_a_sweep_with_a_tenth_of_its_jobs_killed_finishes_the_others(figure):
     again = call(*sweep, "resume=auto")
     assert again.returncode == 0 and again.stdout.count("finished before") == 18
     assert {job["status"] for job in json.loads(Path("multirun/sweep/sweep.json").read_text())} == {"finished"}
-    figure("Sweep of 20 jobs, 2 of them killed", "18 finish, 2 are named, exit 1; resume=auto trains just those 2")
+    figure("Sweep of 20 jobs, 2 of them killed", "18 finish, 2 are reported, exit 1; resume=auto trains only the 2")

@@ -1,4 +1,4 @@
-"""A program that explains itself: ``--help``, ``--version``, ``--cfg``, and the generated page of all options."""
+"""The built-in documentation: ``--help``, ``--version``, ``--cfg``, and the generated page of all options."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def reference():
 
 
 def said(capsys, *arguments: str, status: int = 0) -> str:
+    """The output of gan-train, or its error message if ``status`` is not 0."""
     assert train.main(list(arguments)) == status
     out, err = capsys.readouterr()
     return out if status == 0 else err
@@ -85,7 +86,7 @@ def test_help_of_a_choice(capsys):
         ("optim.lr", ["optim.lr", "optim=adam"]),
     ],
 )
-def test_help_of_what_does_not_exist(argument, words, capsys):
+def test_help_of_unknown_names_suggests_existing_names(argument, words, capsys):
     text = said(capsys, "--help", argument, status=2)
     assert all(word in text for word in words), text
 
@@ -118,13 +119,13 @@ def test_help_imports_no_jax(tmp_path):
 def test_version(program, capsys):
     try:
         status = PROGRAMS[program].main(["--version"])
-    except SystemExit as end:  # argparse
+    except SystemExit as end:  # raised by argparse
         status = end.code
     assert status == 0
     assert capsys.readouterr().out == f"{program} (gan_cli) {gan_cli.__version__}\n"
 
 
-def test_the_package_is_a_program(tmp_path):
+def test_the_package_runs_as_a_program(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "gan_cli", "--cfg", "job", "--package", "optim"],
         cwd=tmp_path,
@@ -135,8 +136,8 @@ def test_the_package_is_a_program(tmp_path):
     assert yaml.safe_load(done.stdout)["_target_"] == "gan_cli.optim.adam", done.stderr
 
 
-def test_cfg_prints_what_runs(capsys, tmp_path, monkeypatch):
-    """With another choice than the experiment's, and of a run that is resumed."""
+def test_cfg_prints_the_configuration_that_runs(capsys, tmp_path, monkeypatch):
+    """One run replaces a choice of its experiment; the other is resumed."""
     monkeypatch.chdir(tmp_path)
     command = [*TINY, "experiment=ring", "optim=sgd", "name=ring"]
     printed = yaml.safe_load(said(capsys, "--cfg", "job", *command))
@@ -154,7 +155,9 @@ def test_cfg_prints_what_runs(capsys, tmp_path, monkeypatch):
 
 
 def test_the_page_of_all_options_is_up_to_date():
-    done = subprocess.run([sys.executable, "scripts/reference", "--check"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "scripts/reference", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The Inception network and its file of weights, beside the reference and beside files that are none."""
+"""The Inception network against the reference, and its weights file against invalid files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from conftest import compared
+from conftest import import_reference
 
 from gan_cli.errors import UserError
 from gan_cli.metrics import inception, torch_weights
@@ -18,8 +18,8 @@ from gan_cli.metrics import inception, torch_weights
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of random weights, which the network is told to take for the right one."""
-    fidelity = compared("fidelity")
+    """A file of random weights for the Inception network."""
+    fidelity = import_reference("fidelity")
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     fidelity.torch.save(fidelity.random_weights(), path)
     return path
@@ -27,17 +27,17 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sides(weights):
-    """Ours and theirs, each images -> (features, logits)."""
+    """Our network and torch-fidelity's, both with the random weights, as functions images -> (features, logits)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
         params = inception.load(weights).params
-    fidelity = compared("fidelity")
+    fidelity = import_reference("fidelity")
     return lambda images: inception.apply(params, images), fidelity.extractor(weights)
 
 
 @pytest.mark.comparison
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
-def test_network_is_the_reference(sides, shape):
+def test_network_equals_the_reference(sides, shape):
     ours, theirs = sides
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     for found, expected in zip(ours(images), theirs(images), strict=True):
@@ -49,16 +49,20 @@ def test_network_is_the_reference(sides, shape):
 
 
 def zipped(path, described):
+    """Write a pickle as the contents of PyTorch's zip format."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", described)
 
 
 def chained(path, described):
+    """Write a pickle as the contents of PyTorch's legacy format, a sequence of pickles."""
     before = [pickle.dumps(x) for x in (torch_weights._MAGIC, 1001, {"little_endian": True})]
     path.write_bytes(b"".join(before) + described + pickle.dumps([]))
 
 
 class Malicious:
+    """An object that calls ``function`` when it is unpickled."""
+
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
 
@@ -77,7 +81,7 @@ def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, written, where):
 
 
 @pytest.mark.parametrize("found", [{"weight": 1.0}, [1, 2], {"weight": OrderedDict()}])
-def test_a_file_of_something_else_is_refused(tmp_path, found):
+def test_a_file_of_other_objects_is_refused(tmp_path, found):
     for written in (zipped, chained):
         written(tmp_path / "weights.pth", pickle.dumps(found))
         with pytest.raises(ValueError, match="something else than a dictionary of tensors"):
@@ -85,12 +89,12 @@ def test_a_file_of_something_else_is_refused(tmp_path, found):
 
 
 @pytest.mark.comparison
-def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
-    torch = compared("torch")
+def test_both_formats_are_read_and_truncated_files_are_refused(tmp_path):
+    torch = import_reference("torch")
     base = torch.arange(24, dtype=torch.float32)
     saved = OrderedDict(
         plain=base.reshape(2, 3, 4),
-        transposed=base.reshape(4, 6).T,  # shares its storage
+        transposed=base.reshape(4, 6).T,  # shares the storage
         part=base[3:9],
         parameter=torch.nn.Parameter(torch.ones(2)),
         half=torch.tensor([1.5, -2], dtype=torch.float16),
@@ -117,7 +121,7 @@ def test_both_formats_read_equal_and_none_reads_cut_off(tmp_path):
             torch_weights.read(path)
 
 
-def test_load_says_what_is_wrong_and_where_the_file_comes_from(tmp_path, monkeypatch):
+def test_load_errors_name_the_fault_and_the_source_of_the_file(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     with pytest.raises(UserError, match=r"No such file or directory.*fid_weights.*pytorch-fid"):
         inception.load(path)

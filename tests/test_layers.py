@@ -1,4 +1,4 @@
-"""Imports point one way: a room uses the rooms below it."""
+"""Imports point one way: a room (a subpackage or a top-level module) imports only rooms of lower layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gan_cli"
-# From the bottom to the top. Rooms of one line do not use each other.
+# Layers from bottom to top. Rooms of the same layer do not import each other.
 LAYERS = [
     {"types", "errors", "transforms", "schedules"},
     {"storage"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-# Libraries that only some rooms may import, at the top of a module or inside it.
+# Libraries that only the listed rooms may import, at module level or inside a function.
 CONFINED = {
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
@@ -33,7 +33,7 @@ CONFINED = {
     "tensorflow": {"data"},
     "tensorboardX": {"loggers"},
 }
-# Modules that answer wrong input in a fraction of a second, since they never import JAX.
+# Modules that must not import JAX, so that wrong input is reported within a fraction of a second.
 WITHOUT_JAX = [
     "errors", "config.schema", "config.check", "config.options", "config.names", "config.identity", "config.stored",
     "config.ensemble", "config.compose", "cli.train", "cli.resume", "cli.shell", "storage.files", "storage.dotted",
@@ -50,7 +50,10 @@ def room(path: Path) -> str:
 
 
 def imports(path: Path, top_level: bool = False) -> Iterator[str]:
-    """Modules that a file imports when it runs, those for annotations left out."""
+    """The modules that a file imports at run time, without imports under ``TYPE_CHECKING``.
+
+    With ``top_level``, imports inside functions are left out too.
+    """
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
         node = waiting.pop()
@@ -64,8 +67,8 @@ def imports(path: Path, top_level: bool = False) -> Iterator[str]:
             waiting += ast.iter_child_nodes(node)
 
 
-def test_every_room_has_a_place():
-    """A room that is listed and does not exist would guard nothing; one that exists has to be listed."""
+def test_layers_list_exactly_the_existing_rooms():
+    """An existing room must be listed; a listed room that does not exist would check nothing."""
     existing = {room(path) for path in modules()} - {"__init__"}
     assert existing == set(RANK)
     assert all((PACKAGE / f"{name.replace('.', '/')}.py").is_file() for name in WITHOUT_JAX)
@@ -82,8 +85,8 @@ def test_imports_point_down(path):
             assert other == own or RANK[other] < RANK[own], f"{own} imports {module}"
 
 
-def test_wrong_input_is_answered_without_jax():
-    """What these modules import at the top, and what that imports in turn, is not JAX."""
+def test_wrong_input_is_reported_without_jax():
+    """These modules do not import JAX at module level, directly or through other modules."""
     files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in modules()}
     seen, waiting = set(), list(WITHOUT_JAX)
     while waiting:

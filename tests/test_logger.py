@@ -1,4 +1,4 @@
-"""Loggers: what a spreadsheet or a tracking service has of a run is what its metrics.jsonl has, once each."""
+"""Loggers: a spreadsheet or a tracking service receives each record of metrics.jsonl exactly once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def records(run: Path) -> list[dict]:
 
 
 def twice(*options: str) -> Path:
-    """A run and its continuation, after which the log has both."""
+    """Train a run, resume it, and return its directory, whose log covers both."""
     gan_cli.train([*TINY, "train.sample_every=4", "name=a", *options], quiet=True)
     return gan_cli.train(["resume=outputs/a", "train.steps=16"], quiet=True).directory
 
@@ -44,7 +44,7 @@ def test_csv_has_every_figure_once():
     )
 
 
-# Its database is opened by threads of MLflow's own, which close it when they are collected.
+# Threads of MLflow open its database, and close it only when they are garbage-collected.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_mlflow_has_every_figure_once():
@@ -60,8 +60,8 @@ def test_mlflow_has_every_figure_once():
 
 
 def blocks(content: bytes):
-    """The records of a log as LevelDB writes them: 32 KiB blocks of pieces with checksum, length and kind."""
-    at, whole = 7, b""  # behind the file's own header
+    """The records of a log in LevelDB's format: 32 KiB blocks of pieces with checksum, length and kind."""
+    at, whole = 7, b""  # after the header of the file
     while at + 7 <= len(content):
         if 32768 - at % 32768 < 7:
             at += 32768 - at % 32768
@@ -69,14 +69,14 @@ def blocks(content: bytes):
         length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # all of a record, or its last piece
+        if kind in (1, 4):  # a whole record, or its last piece
             yield whole
             whole = b""
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_wandb_has_every_figure_once():
-    """Read from what it would send: its offline files."""
+    """The figures are read from wandb's offline files, which hold the data to upload."""
     wandb_internal_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="pip install wandb")
     run = twice("logger=wandb", "logger.wandb.mode=offline")
     found, identities = {}, set()
@@ -94,7 +94,7 @@ def test_wandb_has_every_figure_once():
     assert len(identities) == 1
 
 
-def test_what_is_not_installed_or_out_of_reach_is_told_of(monkeypatch):
+def test_a_missing_package_or_database_is_reported(monkeypatch):
     pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
     with pytest.raises(UserError, match=r"logger=mlflow: cannot be opened .*sqlite:///mlflow.db needs no server"):
         gan_cli.train([*TINY, "logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"], quiet=True)
@@ -103,7 +103,7 @@ def test_what_is_not_installed_or_out_of_reach_is_told_of(monkeypatch):
         gan_cli.train([*TINY, "logger=wandb"], quiet=True)
 
 
-def test_a_service_that_fails_costs_no_run(caplog):
+def test_a_failing_service_does_not_end_the_run(caplog):
     class Down:
         calls = 0
 

@@ -1,4 +1,4 @@
-"""Losses against closed forms: value, and the gradient of each player."""
+"""Losses against closed forms: the value and the gradients of each player's loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sigma(x):
     return 1 / (1 + np.exp(-x))
 
 
-# For each loss and player: value, derivative in the real logit, derivative in the fake logit, by hand.
+# For each loss and player, by hand: value, derivative in the real logit, derivative in the fake logit.
 log = np.log
 CLOSED_FORMS = {
     ("minimax", "discriminator"): (
@@ -82,7 +82,7 @@ def test_minimax_sums_to_zero():
 
 
 def test_relativistic_average():
-    """Equations 13 and 14 of the paper, with D~ = sigma(own - the other side's mean)."""
+    """Equations 13 and 14 of the paper, with D~ = sigma(logit - mean logit of the opposite kind)."""
     loss = losses.relativistic_average()
     d_real, d_fake = sigma(REAL - FAKE.mean()), sigma(FAKE - REAL.mean())
     np.testing.assert_allclose(loss.discriminator(REAL, FAKE), -log(d_real) - log(1 - d_fake), rtol=1e-5)
@@ -102,7 +102,7 @@ def test_label_smoothing_is_cross_entropy_with_soft_targets(name):
 P, Q = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.1, 0.25, 0.25])
 U = P / Q
 M = (P + Q) / 2
-# For each divergence of P to Q: its value, and the logit at which T = f'(p / q), where the bound is tight.
+# For each divergence of P from Q: its value, and the logits at which T = f'(p / q), where the bound is tight.
 DIVERGENCES = {
     "kl": ((P * log(U)).sum(), 1 + log(U)),
     "reverse_kl": ((Q * log(1 / U)).sum(), log(U)),
@@ -118,7 +118,7 @@ def test_fgan_bound_is_the_divergence_at_the_best_discriminator(name):
     loss = losses.fgan(divergence=name, saturating=True)
 
     def bound(logits):
-        # All pairs of a real and a fake outcome, with their probabilities.
+        # Each pair of a real and a fake outcome is weighted with its probability.
         real, fake = jnp.repeat(logits, 4), jnp.tile(logits, 4)
         return -(jnp.repeat(P, 4) * jnp.tile(Q, 4) * loss.discriminator(real, fake)).sum()
 
@@ -128,7 +128,7 @@ def test_fgan_bound_is_the_divergence_at_the_best_discriminator(name):
 
 
 def test_fgan_of_jensen_shannon_is_minimax():
-    """Up to a constant: 2 log 2 (Nowozin et al. 2016, section 2.4)."""
+    """The two losses differ by the constant 2 log 2 (Nowozin et al. 2016, section 2.4)."""
     fgan, minimax = losses.fgan(saturating=True), losses.minimax()
     real, fake = jnp.float32(REAL), jnp.float32(FAKE)
     for ours, theirs, sign in zip(fgan[:2], minimax[:2], (1, -1), strict=True):
@@ -144,8 +144,11 @@ ALL = [
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_boundary_is_best_where_real_and_generated_are_as_likely(loss):
-    """One logit for both costs the discriminator least there; or it costs the same whatever it is."""
+def test_boundary_is_the_best_logit_where_real_and_generated_are_equally_likely(loss):
+    """The discriminator's loss with one logit for both kinds is smallest at the boundary.
+
+    A loss without a boundary does not change when all logits are shifted.
+    """
     real, fake, boundary = jnp.asarray(REAL), jnp.asarray(FAKE), loss.boundary
     if boundary is None:
         np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Figures of merit against closed forms, brute force and what they must say of known generators."""
+"""Metrics against closed forms, against brute force, and on samples for which the result is known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gaussian(covariance: np.ndarray, mean: float = 0.0) -> fid.Moments:
     return fid.Moments(np.full(len(covariance), mean), covariance)
 
 
-def test_moments_are_numpys():
+def test_moments_equal_numpys():
     x = normal(5000, 7, shift=3)
     found = fid.moments(x)
     np.testing.assert_allclose(found.mean, x.mean(0, dtype=np.float64), rtol=1e-12)
@@ -40,7 +40,8 @@ def test_moments_are_numpys():
 
 
 def test_frechet_distance_of_diagonal_covariances():
-    # Dowson and Landau 1982: commuting covariances leave |m1 - m2|^2 + sum (sqrt a - sqrt b)^2. Some are singular.
+    # Dowson and Landau 1982: for commuting covariances, the distance is |m1 - m2|^2 + sum (sqrt a - sqrt b)^2.
+    # Both covariances are singular or nearly so.
     rng = np.random.default_rng(0)
     a, b = rng.uniform(0, 4, (2, 50))
     a[:10], b[5:20] = 0, 1e-14
@@ -51,7 +52,7 @@ def test_frechet_distance_of_diagonal_covariances():
 
 @pytest.mark.parametrize("n", [2, 20, 400])
 def test_frechet_distance_of_a_set_to_itself_and_to_its_shift(n):
-    x = normal(n, 64)  # 2 and 20 examples have singular covariances
+    x = normal(n, 64)  # the covariances of 2 and 20 examples are singular
     first = fid.moments(x)
     assert fid.distance(first, first) == pytest.approx(0, abs=1e-5)
     assert fid.distance(first, fid.moments(x + 1)) == pytest.approx(64, rel=1e-5)
@@ -66,15 +67,15 @@ def test_frechet_distance_of_full_covariances():
     assert fid.distance(second, first) == pytest.approx(expected, rel=1e-6)
 
 
-def test_frechet_distance_of_few_samples_is_that_of_the_plane_they_lie_in():
-    # Both sets lie in the same three dimensions of 60, where the root exists without any trouble.
+def test_frechet_distance_of_few_samples_equals_the_distance_within_their_subspace():
+    # Both sets lie in the same subspace of 3 of the 60 dimensions, where their covariances are regular.
     plane = np.linalg.qr(np.random.default_rng(5).standard_normal((60, 3)))[0]
     flat = [normal(10, 3, seed).astype(np.float64) for seed in (0, 1)]
     inside, outside = ([fid.moments(x @ p) for x in flat] for p in (np.eye(3), plane.T))
     assert fid.distance(*outside) == pytest.approx(fid.distance(*inside), rel=1e-6)
 
 
-def test_fid_infinity_takes_most_of_the_bias_away():
+def test_fid_infinity_removes_most_of_the_bias():
     fake, real = normal(1000, 32, 0), normal(20_000, 32, 1)
     biased = fid.fid()(fake, real)["fid"]
     assert abs(fid.fid_infinity()(fake, real, 0)["fid_infinity"]) < biased / 3
@@ -92,7 +93,7 @@ def test_kid_is_zero_within_its_interval_for_equal_distributions():
 
 
 def test_kid_interval_covers_the_closed_form():
-    # In one dimension (xy + 1)^3 compares moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2.
+    # In one dimension the kernel (xy + 1)^3 compares moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2.
     d, std = 0.7, np.float32(0.3)
     truth = 3 * d**2 + 3 * d**4 + (d**3 + 3 * d * std**2) ** 2
     fake, real = (std * normal(20_000, 1, seed).reshape(100, 200, 1) for seed in (0, 1))
@@ -120,8 +121,8 @@ def brute_force(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("cells", [2**24, 5000])
-def test_manifold_figures_are_those_of_brute_force(cells, monkeypatch):
-    monkeypatch.setattr(neighbours, "_CELLS", cells)  # the second makes blocks, the last of them filled up
+def test_manifold_figures_equal_brute_force(cells, monkeypatch):
+    monkeypatch.setattr(neighbours, "_CELLS", cells)  # with 5000, several blocks, of which the last is padded
     fake, real = normal(210, 5, 0, 0.8) + 10, normal(210, 5, 1) + 10
     found = precision_recall.precision_recall(k=4)(fake, real) | density_coverage.density_coverage(k=4)(fake, real)
     assert found == pytest.approx(brute_force(fake, real, 4), abs=1e-9)
@@ -140,14 +141,14 @@ def test_manifold_figures_of_known_sets():
         precision_recall.precision_recall()(real[:3], real)
 
 
-def test_nearest_training_tells_a_memoriser_from_a_sound_generator():
+def test_nearest_training_separates_memorised_from_new_samples():
     training, held_out, fresh = (normal(400, 8, seed) for seed in range(3))
     copied = nearest_training.nearest_training()(training + 1e-3 * normal(400, 8, 3), training, held_out)
     sound = nearest_training.nearest_training()(fresh, training, held_out)
     assert copied["memorised"] == 1 and copied["copying"] > 0.99 and copied["copying_z"] < -20
     assert copied["nearest_training"] < 0.01 < copied["nearest_training_held_out"]
     assert sound["memorised"] == 0 and sound["copying"] == pytest.approx(0.5, abs=0.06)
-    # Against itself every pair of distances ties or has its mirror image.
+    # With the held-out data as samples, each comparison of distances is a tie or has a mirror image.
     even = nearest_training.nearest_training()(held_out, training, held_out)
     assert (even["copying"], even["copying_z"]) == (0.5, 0)
 
@@ -167,8 +168,8 @@ def test_sliced_wasserstein_of_a_shift():
 def test_inception_score_of_known_answers():
     unsure = inception_score.inception_score()(np.ones((100, 7), np.float32), 0)
     assert unsure == pytest.approx({"inception_score": 1, "inception_score_std": 0})
-    # All ten classes equally often, each for certain: ten. So certain that the rest is zero to the last digit, and
-    # an eleventh class that none has.
+    # Ten equally frequent classes, predicted with certainty, score 10; the eleventh class never occurs. With logits
+    # of 2000, the other probabilities underflow to zero.
     for certain in (50, 2000):
         sure = certain * np.eye(11, dtype=np.float32)[np.arange(1000) % 10]
         assert inception_score.inception_score(splits=1)(sure, 0)["inception_score"] == pytest.approx(10, rel=1e-6)
@@ -178,7 +179,7 @@ def test_inception_score_of_known_answers():
 def test_classes():
     real, fake = np.arange(100) % 10, np.arange(100) % 5
     found = classes.classes()(fake, real)
-    # Half the classes, twice as often: ln 2 + ... of (1/10, 1/5 or 0) each.
+    # Jensen-Shannon divergence: a class has the share 1/10 in the data, and 1/5 or 0 in the samples.
     expected = (5 * 0.1 * np.log(0.1 / 0.15) + 5 * 0.1 * np.log(2) + 5 * 0.2 * np.log(0.2 / 0.15)) / 2
     assert found == pytest.approx({"classes": 5, "classes_total": 10, "class_divergence": expected})
     assert classes.classes()(real, real) == {"classes": 10, "classes_total": 10, "class_divergence": 0}

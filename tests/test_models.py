@@ -31,7 +31,7 @@ def test_batch_norm():
     np.testing.assert_allclose(running, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_layer_norm_is_of_each_example():
+def test_layer_norm_normalises_each_example():
     y = LayerNorm(5)(jnp.array(X), train=True)
     flat = np.asarray(y).reshape(6, -1)
     np.testing.assert_allclose(flat.mean(1), 0, atol=1e-5)
@@ -105,7 +105,7 @@ def test_shapes(family, data, norm):
 
 
 def test_sngan_has_the_papers_size():
-    """Miyato et al. 2018, tables 3 and 4, 32x32x3: parameters counted by hand from the tables."""
+    """Parameters counted by hand from the tables for 32x32x3 (Miyato et al. 2018, tables 3 and 4)."""
     spec = SPECS["colour"]
 
     def count(module):
@@ -115,7 +115,7 @@ def test_sngan_has_the_papers_size():
         return k * k * a * b + b
 
     c = 256
-    block = 2 * conv(3, c, c) + conv(1, c, c) + 2 * 2 * c  # two batch normalisations of a scale and a bias
+    block = 2 * conv(3, c, c) + conv(1, c, c) + 2 * 2 * c  # two batch normalisations, each a scale and a bias
     generator = 128 * 16 * c + 16 * c + 3 * block + 2 * c + conv(3, c, 3)
     d = 128
     discriminator = conv(3, 3, d) + conv(3, d, d) + conv(1, 3, d)  # the first block
@@ -124,8 +124,8 @@ def test_sngan_has_the_papers_size():
     assert count(nnx.eval_shape(lambda: resnet.Discriminator(spec, nnx.Rngs(0)))) == discriminator
 
 
-def test_fused_resampling_equals_the_plain_one():
-    """Values and gradients of the 4x4 forms are those of a 3x3 convolution with a mean or a doubling beside it."""
+def test_fused_resampling_equals_the_plain_form():
+    """The fused 4x4 forms equal a 3x3 convolution before halving or after doubling, in value and gradient."""
     rng = np.random.default_rng(0)
     x, kernel = (jnp.array(rng.normal(size=s), jnp.float32) for s in ((2, 6, 8, 3), (3, 3, 3, 4)))
 
@@ -150,13 +150,13 @@ def test_unbounded_data_have_no_tanh():
     ("shape", "depth"),
     [((2,), None), ((28, 32, 1), None), ((30, 30, 1), None), ((28, 28, 1), 3), ((7, 7, 1), None)],
 )
-def test_dcgan_refuses_what_it_cannot_make(shape, depth):
+def test_dcgan_refuses_unsuitable_shapes(shape, depth):
     with pytest.raises(UserError, match="dcgan"):
         dcgan.Generator(Spec(shape, -1, 1), 3, nnx.Rngs(0), depth=depth)
 
 
 def test_minibatch_features():
-    """A batch all alike has no spread, and each example is near all others; one of strangers is the other way."""
+    """Identical examples have no spread and are close to each other; for distant examples the opposite holds."""
     from flax import nnx
 
     from gan_cli.models.layers import Minibatch
@@ -169,7 +169,7 @@ def test_minibatch_features():
     np.testing.assert_allclose(near(alike)[:, 7:], 4, rtol=1e-5)
     assert near(strangers).shape == (5, 107) and near(strangers)[:, 7:].max() < 0.1
     assert Minibatch("none", 7, nnx.Rngs(0))(alike) is alike
-    # The formula; columns have the length 1 at first, however many features there are.
+    # The formula, in which the columns initially have length 1 for any number of features.
     many, x = Minibatch("discrimination", 300, nnx.Rngs(0)), np.random.default_rng(0).normal(size=(4, 300))
     columns = np.asarray(many.projection[...])
     for length in (1.0, 0.5):
@@ -180,7 +180,7 @@ def test_minibatch_features():
 
 
 def test_maxout_is_the_largest_of_its_pieces():
-    """|x| is max(x, -x): a maxout unit of two pieces (Goodfellow et al. 2013, figure 1)."""
+    """|x| = max(x, -x) is a maxout unit of two pieces (Goodfellow et al. 2013, figure 1)."""
     from flax import nnx
 
     from gan_cli.models.pacgan import Discriminator
@@ -203,15 +203,16 @@ def test_grouped_convolution_and_resampling_of_r3gan():
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
     )
     np.testing.assert_allclose(r3gan._grouped(x, kernel), native, rtol=1e-4, atol=1e-4)
-    # Linear interpolation but at the edge, where zeros come in; the two are each other's adjoint but for a factor.
+    # Doubling is linear interpolation, except at the edge, which is padded with zeros. Halving is a quarter of the
+    # adjoint of doubling.
     larger = jax.image.resize(x, (2, 16, 16, 12), "linear")
     np.testing.assert_allclose(r3gan.double(x)[:, 1:-1, 1:-1], larger[:, 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
     y = jax.random.normal(jax.random.key(2), (2, 4, 4, 12))
     np.testing.assert_allclose((r3gan.halve(x) * y).sum(), (x * r3gan.double(y)).sum() / 4, rtol=1e-4)
 
 
-def test_r3gan_is_as_large_as_its_authors_networks():
-    """Parameters that their code counts with its options for CIFAR-10 (width 768, 2 blocks a stage, 96 groups)."""
+def test_r3gan_has_as_many_parameters_as_its_authors_networks():
+    """The counts are from the authors' code with its CIFAR-10 options (width 768, 2 blocks a stage, 96 groups)."""
     from flax import nnx
 
     from gan_cli.models.r3gan import Discriminator, Generator
@@ -225,8 +226,8 @@ def test_r3gan_is_as_large_as_its_authors_networks():
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 
 
-def test_r3gan_starts_as_its_skeleton():
-    """The last kernel of each block is zero, so that blocks start as the identity."""
+def test_r3gan_blocks_start_as_the_identity():
+    """The last kernel of each block is initialised to zero."""
     from flax import nnx
 
     from gan_cli.models.r3gan import Discriminator, ResidualBlock

@@ -1,4 +1,4 @@
-"""Optimisers: first moves by hand, clipping, projection, schedules, and PyTorch's own where it is installed."""
+"""Optimisers: first updates by hand, clipping, projection, schedules, and PyTorch's optimisers if installed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import compared
+from conftest import import_reference
 
 from gan_cli import optim
 
 
 def trajectory(optimiser, start, gradient, steps):
-    """Points visited by an optimiser under ``gradient(x)``."""
+    """The points that an optimiser visits if the gradient at x is ``gradient(x)``."""
     x, points = jnp.array(start), []
     state = optimiser.init(x)
     for _ in range(steps):
@@ -29,13 +29,13 @@ def constant(*gradient):
     return lambda x: jnp.array(gradient)
 
 
-def test_first_moves_by_hand():
+def test_first_updates_by_hand():
     start, g = [1.0, -2.0], np.array([0.5, -3.0])
     move = trajectory(optim.sgd(lr=0.1), start, constant(*g), 2)
     np.testing.assert_allclose(move, [start - 0.1 * g, start - 0.2 * g], rtol=1e-6)
     move = trajectory(optim.momentum(lr=0.1, momentum=0.5), start, constant(*g), 2)
     np.testing.assert_allclose(move, [start - 0.1 * g, start - 0.1 * g - 0.15 * g], rtol=1e-6)
-    # Adam's and RMSprop's first move is lr * sign(g), up to bias correction.
+    # The first update of Adam and RMSprop is lr * sign(g), up to bias correction.
     np.testing.assert_allclose(
         trajectory(optim.adam(lr=0.1), start, constant(*g), 1)[0], start - 0.1 * np.sign(g), rtol=1e-5
     )
@@ -90,8 +90,8 @@ def test_schedules(options, rates):
         ),
     ],
 )
-def test_as_in_pytorch(ours, theirs):
-    torch = compared("torch")
+def test_optimisers_equal_pytorchs(ours, theirs):
+    torch = import_reference("torch")
     name, options = theirs
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     optimiser = getattr(torch.optim, name)([x], **options)
@@ -104,9 +104,9 @@ def test_as_in_pytorch(ours, theirs):
 
 
 @pytest.mark.comparison
-def test_b2_that_changes_as_in_pytorch():
-    """R3GAN's trainer writes a new second decay into PyTorch's Adam before each move."""
-    torch = compared("torch")
+def test_scheduled_b2_equals_pytorchs():
+    """R3GAN's trainer sets a new b2 in PyTorch's Adam before each update."""
+    torch = import_reference("torch")
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     optimiser = torch.optim.Adam([x], lr=0.05, betas=(0.5, 0.999))
     for t in range(10):
@@ -120,8 +120,8 @@ def test_b2_that_changes_as_in_pytorch():
     np.testing.assert_allclose(points[-1], x.detach().numpy(), rtol=1e-4)
 
 
-def test_lion_moves_by_the_sign():
-    """b1 mixes the gradient into the momentum that is followed, b2 into the one that is kept (algorithm 2)."""
+def test_lion_updates_by_the_sign():
+    """b1 mixes the gradient into the momentum for the update, b2 into the stored momentum (algorithm 2)."""
     x, m, g = np.array([1.0, -2.0]), np.zeros(2), None
     points = trajectory(optim.lion(lr=0.1, b1=0.9, b2=0.5), x, lambda x: jnp.cos(3 * x), 6)
     for found in points:
@@ -131,7 +131,7 @@ def test_lion_moves_by_the_sign():
 
 
 def test_amsgrad_never_forgets_a_large_gradient():
-    """The largest second moment divides (algorithm 2, with Adam's correction of both moments)."""
+    """The update is divided by the largest second moment (algorithm 2, with Adam's bias correction of both)."""
     x, m, v, top = 0.0, 0.0, 0.0, 0.0
     slopes = [4.0, 0.1, 0.1, 0.1]
     feed = iter(slopes)
@@ -143,15 +143,15 @@ def test_amsgrad_never_forgets_a_large_gradient():
         np.testing.assert_allclose(found[0], x, rtol=1e-5)
 
 
-def test_adabelief_first_move():
-    """Constant gradients surprise less than Adam takes them to: s = (1 - b2) (g - m)^2 with m = (1 - b1) g."""
+def test_adabelief_first_update():
+    """The first second moment is s = (1 - b2) (g - m)^2 with m = (1 - b1) g."""
     g = np.array([0.5, -3.0])
     move = trajectory(optim.adabelief(lr=0.1, b1=0.5, b2=0.9), [1.0, -2.0], constant(*g), 1)[0]
     np.testing.assert_allclose(move, [1.0, -2.0] - 0.1 * g / np.abs(g - 0.5 * g), rtol=1e-5)
 
 
-def test_muon_moves_matrices_at_right_angles():
-    """A kernel's move has nearly equal singular values and 0.2 for its root mean square; a bias has Adam's."""
+def test_muon_orthogonalises_updates_of_matrices():
+    """A kernel's update has nearly equal singular values and root mean square 0.2 lr; a bias has Adam's update."""
     params = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(5)}
     keys = jax.random.split(jax.random.key(0))
     slope = {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8)), "bias": jax.random.normal(keys[1], 5)}
@@ -165,7 +165,7 @@ def test_muon_moves_matrices_at_right_angles():
 
 
 def test_schedule_free_evaluates_the_average_of_all_points():
-    """With plain rates x is the mean of the z (Defazio et al. 2024, eq. 1 to 3), and that is what is sampled."""
+    """With a constant rate, x is the mean of all z (Defazio et al. 2024, eq. 1 to 3); samples come from x."""
     optimiser = optim.schedule_free(lr=0.1, b1=0.9)
     y, z, x = np.full(2, 3.0), np.full(2, 3.0), np.full(2, 3.0)
     params = jnp.array(y)
@@ -185,8 +185,8 @@ def test_schedule_free_evaluates_the_average_of_all_points():
 @pytest.mark.parametrize(
     "name", ["adam", "amsgrad", "adabelief", "optimistic_adam", "rmsprop", "muon", "schedule_free"]
 )
-def test_moves_can_be_differentiated_through_where_nothing_has_moved_yet(name):
-    """As unrolling does: a parameter whose gradient is zero must not turn the derivative to NaN."""
+def test_updates_are_differentiable_at_zero_gradients(name):
+    """Unrolling differentiates through updates, so a parameter with zero gradient must not give NaN."""
     optimiser = getattr(optim, name)(lr=0.1)
 
     def moved(slope):
@@ -200,7 +200,7 @@ def test_moves_can_be_differentiated_through_where_nothing_has_moved_yet(name):
     assert np.isfinite(jax.grad(moved)(jnp.array([[0.0, 1.0], [0.5, 0.0]]))).all()
 
 
-def test_options_are_those_of_the_chain():
-    """What the YAML may set is what the chain takes: neither list can grow without the other."""
+def test_options_list_the_parameters_of_the_chain():
+    """``Options`` annotates exactly the keyword-only parameters of ``_chain``."""
     chain = [name for name, p in inspect.signature(optim._chain).parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert sorted(chain) == sorted(optim.Options.__annotations__)

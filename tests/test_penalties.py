@@ -1,4 +1,4 @@
-"""Penalties against closed forms on critics whose gradients are known."""
+"""Penalties against closed forms, on critics with known gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def critic(params, x):
 
 
 def test_wgan_gp():
-    """On a linear critic the gradient is w everywhere, so the penalty is (|w| - 1)^2 wherever it is taken."""
+    """A linear critic has the gradient w everywhere, so its penalty is (|w| - 1)^2 at every point."""
     penalty, w = penalties.wgan_gp(weight=7.0), np.array([0.5, -1.0, 2.0], np.float32)
     assert (penalty.weight, penalty.interval) == (7.0, 1)
 
@@ -30,13 +30,14 @@ def test_wgan_gp():
     found, gradient = jax.value_and_grad(value)({"w": jnp.array(w), "a": jnp.float32(0)})
     np.testing.assert_allclose(found, (norm - 1) ** 2, rtol=1e-5)
     np.testing.assert_allclose(gradient["w"], 2 * (norm - 1) * w / norm, rtol=1e-4)
-    # |x|^2/2 has the gradient x: between two equal points it is that point, between others on the line of them.
+    # The critic |x|^2/2 has the gradient x. If real and fake examples are equal, the penalty is computed at the
+    # examples; otherwise it is computed at points on the lines between them.
     curved = {"w": jnp.zeros(3), "a": jnp.float32(1)}
     np.testing.assert_allclose(
         value(curved, REAL, REAL), np.mean((np.linalg.norm(REAL, axis=1) - 1) ** 2), rtol=1e-4
     )
     axis = np.zeros((2000, 3), np.float32)
-    axis[:, 0] = 1  # from 0 to (1, 0, 0): E (e - 1)^2 with e uniform is 1/3
+    axis[:, 0] = 1  # points from 0 to (1, 0, 0): E (e - 1)^2 = 1/3 for e uniform in [0, 1]
     np.testing.assert_allclose(value(curved, axis, 0 * axis), 1 / 3, atol=0.03)
     flat = jax.grad(value)({"w": jnp.zeros(3), "a": jnp.float32(0)})
     assert np.isfinite(flat["w"]).all()
@@ -59,7 +60,7 @@ def test_value_and_gradient(name, points):
 
 
 @pytest.mark.parametrize("name", ["r1", "r2"])
-def test_gamma_changes_by_half_a_cosine(name):
+def test_gamma_follows_half_a_cosine(name):
     weight = getattr(penalties, name)(gamma=2.0, gamma_end=0.2, decay_steps=8).weight
     expected = [2.0, 0.2 + 1.8 * (1 + np.cos(np.pi / 4)) / 2, 1.1, 0.2, 0.2]
     np.testing.assert_allclose([weight(step) for step in (0, 2, 4, 8, 100)], expected, rtol=1e-6)
@@ -67,20 +68,23 @@ def test_gamma_changes_by_half_a_cosine(name):
 
 @pytest.mark.parametrize("name", ["one_sided_gp", "dragan", "wgan_gp"])
 @pytest.mark.parametrize("length", [0.5, 3.0])
-def test_of_the_norm_of_a_linear_critic(name, length):
+def test_gradient_norm_penalties_of_a_linear_critic(name, length):
     params = {"w": jnp.array([0.6, 0.0, -0.8]) * length, "a": jnp.float32(0)}
     found = getattr(penalties, name)().function(critic, params, REAL, FAKE, jax.random.key(0))
     expected = max(0, length - 1) ** 2 if name == "one_sided_gp" else (length - 1) ** 2
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_dragan_looks_near_the_data():
-    """|x|^2/2 has the gradient x. Constant data have no spread: it is taken at the data. Else x is moved by up to
-    half their spread, and by a quarter of that on average: two factors uniform in [0, 1)."""
+def test_dragan_is_computed_near_the_data():
+    """The critic |x|^2/2 has the gradient x, so the penalty depends on the points at which it is computed.
+
+    Constant data have standard deviation zero and are not perturbed. Other data are perturbed by half their
+    standard deviation, times two factors that are uniform in [0, 1).
+    """
     curved, point = {"w": jnp.zeros(3), "a": jnp.float32(1)}, np.full((4, 3), 2.0, np.float32)
     found = penalties.dragan().function(critic, curved, point, FAKE, jax.random.key(0))
     np.testing.assert_allclose(found, (np.sqrt(12) - 1) ** 2, rtol=1e-5)
-    # Of points far out on an axis the norm is the first coordinate, 100 or -100 and what is added to it.
+    # The data are 100 and -100, so the gradient norm is 100 plus or minus the perturbation.
     wide = np.zeros((20_000, 1), np.float32)
     wide[::2], wide[1::2] = 100, -100
     curved = {"w": jnp.zeros(1), "a": jnp.float32(1)}
@@ -91,7 +95,7 @@ def test_dragan_looks_near_the_data():
 
 
 def test_orthogonal():
-    """Columns of any length at right angles cost nothing; others twice the cosine of their angle, squared."""
+    """Orthogonal columns of any length have no penalty; a pair of other columns adds twice its squared cosine."""
     function = penalties.orthogonal().function
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 3)))[0].astype(np.float32) * [1, 5, 0.1]
     params = {"kernel": jnp.float32(turn).reshape(2, 2, 3, 3), "bias": jnp.ones(3)}
@@ -101,7 +105,10 @@ def test_orthogonal():
 
 
 def test_consistency():
-    """A critic of the mean pixel of a flat image sees no change; one linear in points sees the noise's variance."""
+    """On flat images, the pixel sum does not change under augmentation, so its penalty is zero.
+
+    On points, a linear critic has the variance of the noise in its logit as its penalty.
+    """
     function = penalties.consistency().function
     flat = jnp.ones((4, 8, 8, 1)) * jnp.arange(4.0)[:, None, None, None]
     assert function(lambda p, x: x.sum((1, 2, 3)), None, flat, flat, jax.random.key(0)) == 0

@@ -1,4 +1,4 @@
-"""Reports as a browser shows them, of runs and sweeps whose directories are written by hand: nothing is trained."""
+"""Reports in a browser, of run and sweep directories that the tests write without training."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def png(shade: int) -> bytes:
 
 
 def records(n: int = 40) -> list[dict[str, Any]]:
+    """A log of ``n`` records, in which the generator's loss has a gap at step 700."""
     return [
         {
             "step": 100 * i,
@@ -49,6 +50,7 @@ def records(n: int = 40) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, *, pictures: int = 4, log: list[dict[str, Any]] | None = None, **facts: Any) -> Path:
+    """Write a run directory without training; ``facts`` replace entries of its run.json."""
     (folder / "samples").mkdir(parents=True)
     told = {
         "status": "finished",
@@ -79,11 +81,11 @@ def run(folder: Path, *, pictures: int = 4, log: list[dict[str, Any]] | None = N
 
 
 def data(page: Path, block: str = "report") -> Any:
-    """What a block of a report's data says, read as a browser would: up to the first end of a script."""
+    """A data block of a report, read up to the first end of a script, as a browser reads it."""
     return json.loads(page.read_text().split(f'id="{block}">', 1)[1].split("</script>", 1)[0])
 
 
-# ---- What goes into a report.
+# ---- The contents of a report.
 
 
 def test_thinned_curves_keep_ends_extremes_and_gaps():
@@ -126,7 +128,7 @@ def test_every_run_gets_a_report(case, tmp_path):
     assert ("running" in " ".join(found["runs"][0]["notes"])) == (case in ("running", "half a line"))
 
 
-def test_only_pngs_of_a_sensible_size_are_pictures(tmp_path, monkeypatch):
+def test_only_pngs_of_a_sensible_size_are_included(tmp_path, monkeypatch):
     folder = run(tmp_path / "a", pictures=2)
     (folder / "samples" / "3000.png").write_text("<svg onload='alert(1)'>")
     (folder / "samples" / "real.png").write_bytes(png(0)[:16] + (60_000).to_bytes(4, "big") * 2 + png(0)[24:])
@@ -211,7 +213,7 @@ def test_command_starts_without_jax(tmp_path):
 
 
 class Page:
-    """A report in a browser, and what the tests do with it."""
+    """A report in a browser, with the operations that the tests need."""
 
     def __init__(self, driver: Any):
         self.driver = driver
@@ -223,7 +225,7 @@ class Page:
         self.settle()
 
     def settle(self) -> None:
-        """Until what was asked for is drawn: charts draw when they are told their size."""
+        """Wait until the page is drawn: charts draw only after they receive their size."""
         frames = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
         self.driver.execute_async_script(frames)
 
@@ -244,7 +246,7 @@ class Page:
         self.settle()
 
     def quiet(self) -> bool:
-        """Whether the browser had nothing to complain of."""
+        """Whether the browser has logged no message."""
         return self.driver.get_log("browser") == []
 
 
@@ -298,7 +300,7 @@ def test_page_of_a_run(page, tmp_path):
         "samples and their nearest training examples",
     ]
     assert page.js("document.querySelectorAll('a, link, script[src], iframe').length") == 0
-    # The gap at step 700 parts the generator's loss in two.
+    # The gap at step 700 splits the curve of the generator's loss in two.
     drawn = page.js(
         "[...document.querySelectorAll('.plot')[1].querySelectorAll('path')].map((p) => p.getAttribute('d'))"
     )
@@ -384,7 +386,7 @@ def test_table_sorts(page, sweep):
     assert sort("run")[1] == [str(i) for i in range(12)]
     assert sort("seed")[1] == [str(i) for i in range(12)]
     assert sort("seed") == ("descending", [str(i) for i in reversed(range(12))])
-    assert sort("eval/fid")[1] == [*map(str, reversed(range(1, 12))), "0"]  # what is missing comes last
+    assert sort("eval/fid")[1] == [*map(str, reversed(range(1, 12))), "0"]  # missing values come last
     assert sort("eval/fid")[1] == [*map(str, range(1, 12)), "0"]
     lrs = sort("optim.lr") and page.texts(".sortable tbody td:nth-child(3)")
     assert lrs == sorted(lrs, key=float)
@@ -421,7 +423,7 @@ def test_scatter_and_overlay(page, sweep):
     assert len({round(x) for x, _ in centres()}) == 2
     assert page.texts(".plot:first-of-type .ticks-x text")[:2] == ["off", "on"]
     page.choose("across", "optim.lr")
-    before = centres()  # fifty-fold: the axis is logarithmic from the start
+    before = centres()  # the values span a factor of 50, so the axis starts as logarithmic
     assert page.js("document.querySelector('.controls input').checked")
     page.driver.find_element("xpath", "//label[contains(., 'log across')]/input").click()
     assert centres() != before

@@ -1,4 +1,4 @@
-"""A run's life in its directory: what it writes, how it is resumed, what damage it survives, how it ends."""
+"""A run directory: its files, resuming, damage to its files, and the ways in which a run ends."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def train(*overrides, **more):
 
 
 def records(directory: Path) -> list[dict]:
-    """metrics.jsonl without timings."""
+    """The records of metrics.jsonl, without timings."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
 
 
 def manifest(directory: Path, step: int) -> dict:
-    """Hashes of every array of a checkpoint: equal exactly when the states are."""
+    """Hashes of all arrays of a checkpoint, which are equal exactly if the states are equal."""
     file = directory / "checkpoints" / str(step)
     import orbax.checkpoint as ocp
 
@@ -61,7 +61,7 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_directory():
+def test_contents_of_a_run_directory():
     run = train(*RUN, "name=a", "train.keep=1")
     names = {p.relative_to(run.directory).as_posix() for p in run.directory.rglob("*")}
     assert {"run.json", "metrics.jsonl", ".hydra/config.yaml", ".hydra/overrides.yaml", "samples/real.png"} <= names
@@ -90,7 +90,7 @@ def test_points_are_saved_beside_the_scatter_plot():
 def test_resumed_past_the_end_equals_uninterrupted():
     long = train(*RUN, "name=long", "train.steps=16", "optim.schedule=cosine", "optim.decay_steps=16")
     short = train(*RUN, "name=short", "train.steps=8", "optim.schedule=cosine", "optim.decay_steps=16")
-    # A run that was killed had logged and drawn more than it had saved; a half-written line among it.
+    # A killed run may have logged steps after its last checkpoint, and its last line may be incomplete.
     with (short.directory / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "generator/loss": 99}\n{"step": 16, "gene')
     again = train("resume=outputs/short", "train.steps=16")
@@ -104,7 +104,7 @@ def test_resumed_past_the_end_equals_uninterrupted():
 
 
 def test_decay_steps_are_fixed_at_the_first_start():
-    """A schedule over the whole run does not stretch when the run is made longer."""
+    """A schedule over the whole run keeps its length when the run is extended."""
     first = train(*RUN, "name=a", "optim.schedule=linear")
     before = manifest(first.directory, 8)
     again = train("resume=outputs/a", "train.steps=12")
@@ -113,8 +113,7 @@ def test_decay_steps_are_fixed_at_the_first_start():
     assert kernels and all(before[name] == after[name] for name in kernels)  # the rate had reached zero
 
 
-# A value for every key that is free on resume, each different from the one the run was started with; in groups of
-# what may change at once.
+# A new value for every option that may change on resume, in groups that may change together.
 OTHER = [
     {
         "train.steps": "12",
@@ -149,7 +148,7 @@ OTHER = [
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run on a folder of images, to be copied and resumed."""
+    """A finished run on a folder of images, for tests to copy and resume."""
     root = tmp_path_factory.mktemp("finished")
     (root / "images").mkdir()
     for i in range(16):
@@ -169,14 +168,14 @@ def test_free_keys_may_change_on_resume(changes, finished, tmp_path):
     run = train("resume=outputs/a", *(f"{key}={value}" for key, value in changes.items()))
     assert run.step == 12
     config = json.loads((run.directory / "run.json").read_text())["config"]
-    # Of a group, what was chosen of it.
+    # A group is stored as the configuration of its choice.
     chosen = {"logger": "none", "features": "pixels", "metric": f"[{', '.join(config['metric'] or ())}]"}
     for key, value in changes.items():
         found = functools.reduce(lambda node, part: node[part], key.split("."), config)
         assert str(chosen.get(key, found)).lower() == value, key
 
 
-def test_every_free_key_is_tried():
+def test_every_free_key_is_tested():
     elsewhere = {"name", "resume", "dry_run", "modules", "dataset.data_dir"}
     assert set().union(*OTHER) == FREE - elsewhere
 
@@ -184,14 +183,14 @@ def test_every_free_key_is_tried():
 @pytest.mark.parametrize(
     "change", ["optim.lr=0.1", "optim=sgd", "train.batch_size=4", "seed=1", "model.generator.width=9"]
 )
-def test_the_past_cannot_change(change, finished, tmp_path):
+def test_training_options_cannot_change_on_resume(change, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     os.chdir(tmp_path / "copy")
     with pytest.raises(UserError, match=r"resumed run cannot change"):
         train("resume=outputs/a", change)
 
 
-def test_other_data_are_refused(finished, tmp_path):
+def test_other_data_are_refused_on_resume(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     os.chdir(tmp_path / "copy")
     Image.new("RGB", (9, 9), "blue").save("images/3.png")
@@ -232,7 +231,7 @@ def lose_the_manifest(folder: Path) -> None:
 # Orbax leaves callbacks on a closed event loop when a read fails.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, lose_a_file, lose_the_manifest])
-def test_damaged_checkpoint_is_set_aside(damage, caplog):
+def test_a_damaged_checkpoint_is_set_aside(damage, caplog):
     run = train(*RUN, "name=a")
     whole = manifest(run.directory, 8)
     damage(run.directory / "checkpoints/8")
@@ -243,7 +242,7 @@ def test_damaged_checkpoint_is_set_aside(damage, caplog):
     assert [r["step"] for r in records(run.directory)] == [4, 8]
 
 
-def test_all_checkpoints_damaged():
+def test_damage_to_all_checkpoints_fails_the_run():
     run = train(*RUN, "name=a")
     for step in (4, 8):
         flip_a_byte(run.directory / "checkpoints" / str(step))
@@ -260,7 +259,7 @@ def test_another_dtype_or_shape_is_refused(tmp_path):
     assert found.monitors == {"collapse": {"was_low": True}}
     assert checkpoints.restore(
         [(tmp_path, checkpoints.Identity("y", None, ("x",)))], state
-    )  # as of an earlier version
+    )  # an earlier fingerprint
     for like in ({"a": np.ones((2, 3), np.float16)}, {"a": np.ones((3, 2), np.float32)}, {"b": state["a"]}):
         with pytest.raises(UserError, match="architecture"):
             checkpoints.restore([(tmp_path, x)], like)
@@ -282,7 +281,7 @@ def test_divergence_stops_and_keeps_the_last_finite_checkpoint(caplog):
     assert f"step {facts['diverged_at']}" in caplog.text
 
 
-def test_divergence_may_go_on():
+def test_on_nan_continue_finishes_a_diverged_run():
     run = train(*RUN, "name=b", "optim=sgd", "optim.lr=1e30", "train.on_nan=continue")
     assert (run.status, run.step, run.exit_status) == ("finished", 8, 0)
     facts = json.loads((run.directory / "run.json").read_text())
@@ -327,7 +326,7 @@ def test_a_hostile_directory_is_read_as_data():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that is never stopped."""
+    """The directory of a run that is not interrupted."""
     place = tmp_path_factory.mktemp("whole")
     subprocess.run(
         command(*TOY, "name=whole", "train.steps=1000"),
@@ -342,7 +341,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
 )
-def test_stop_signals_save_first(number, code, whole, gan_train, tmp_path):
+def test_stop_signals_save_a_checkpoint(number, code, whole, gan_train, tmp_path):
     import signal
 
     value = int(getattr(signal, number))
@@ -398,7 +397,7 @@ def test_no_signal_handlers_outside_the_main_thread():
 
 
 def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):
-    """A limit on the size of files stands in for a full disk: the program sees the same failing writes."""
+    """A limit on the size of files simulates a full disk, because writes fail in the same way."""
     small = [*TINY, "name=a", "train.checkpoint_every=4", "logger=none"]
     assert subprocess.run(command(*small), cwd=tmp_path, env=environment()).returncode == 0
     whole = manifest(tmp_path / "outputs/a", 8)
@@ -437,7 +436,7 @@ def test_two_processes_in_one_directory(tmp_path, gan_train):
 
 
 def test_prepared_data_may_move(tmp_path):
-    """dataset.data_dir is free on resume: what the data are is checked, not where they lie."""
+    """dataset.data_dir may change on resume, because the content of the data is checked, not the location."""
     prepared(tmp_path / "here", "array_record")
     tiny = [*TINY, "dataset=tfds", "dataset.name=mnist", "dataset.version=3.0.1"]
     train(*tiny, "name=a", f"dataset.data_dir={tmp_path / 'here'}")
@@ -447,7 +446,7 @@ def test_prepared_data_may_move(tmp_path):
 
 
 def test_profile():
-    """A trace of calls after the first, for TensorBoard and Perfetto; training is what it was."""
+    """A profile traces calls after the first, for TensorBoard and Perfetto, and does not change training."""
     import gzip
 
     run = train(*RUN, "name=a", "train.profile=true", "train.steps=16")

@@ -1,4 +1,4 @@
-"""Directories from anywhere: what is in them is read as data, whoever wrote it."""
+"""Run directories of unknown origin are read as data, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gan_cli.cli.sample import main as gan_sample
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    """The directory of a run that nobody has tampered with."""
+    """The unmodified directory of a run."""
     root, before = tmp_path_factory.mktemp("honest"), Path.cwd()
     os.chdir(root)
     run = gan_cli.train([*TINY, "train.sample_every=4", "name=a"], quiet=True)
@@ -43,49 +43,50 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def target(group: str, name: str, **options: Any) -> Callable[[dict[str, Any]], Any]:
+    """A change of run.json that makes ``name`` the target of ``group``."""
     return lambda facts: facts["config"].update({group: {"_target_": name, **options}})
 
 
-# What would leave a file behind if it were called, or would not stop.
+# Changes of run.json that would create a file if they were executed, or that would exhaust memory or time.
 HOSTILE = {
-    "a function of the system": target("loss", "os.system", command="touch hacked"),
-    "a class of the language": target("loss", "subprocess.Popen", args=["touch", "hacked"]),
-    "one that is walked to through an import": target(
-        "loss", "gan_cli.losses.jax.numpy.save", file="hacked", arr=1
+    "a system function": target("loss", "os.system", command="touch hacked"),
+    "a class of the standard library": target("loss", "subprocess.Popen", args=["touch", "hacked"]),
+    "a function of an imported module": target("loss", "gan_cli.losses.jax.numpy.save", file="hacked", arr=1),
+    "an internal function of this package": target(
+        "loss", "gan_cli.storage.files.write_bytes", path="hacked", content="x"
     ),
-    "one of this package's own": target("loss", "gan_cli.storage.files.write_bytes", path="hacked", content="x"),
-    "one that composes": target("loss", "gan_cli.cli.train.train", config_dir="evil"),
-    "one in a list": lambda f: f["config"]["model"].update(
+    "a function that composes a configuration": target("loss", "gan_cli.cli.train.train", config_dir="evil"),
+    "a target in a list": lambda f: f["config"]["model"].update(
         generator=[{"_target_": "os.system", "command": "touch hacked"}]
     ),
-    "one of a module that the file names": lambda f: f["config"].update(
+    "a function of a module that run.json names": lambda f: f["config"].update(
         modules=["os"], loss={"_target_": "os.system", "command": "touch hacked"}
     ),
     "a logger": target("logger", "os.system", command="touch hacked"),
     "an interpolation": lambda f: f["config"].update(seed="${oc.env:HOME}"),
-    "an interpolation that evaluates": lambda f: f["config"].update(name="${oc.decode:'__import__(1)'}"),
-    "networks beyond the machine": lambda f: f["config"]["model"]["generator"].update(width=10**7),
-    "images beyond the machine": lambda f: f["spec"].update(shape=[10**5, 10**5, 3]),
+    "an interpolation that evaluates code": lambda f: f["config"].update(name="${oc.decode:'__import__(1)'}"),
+    "networks larger than memory": lambda f: f["config"]["model"]["generator"].update(width=10**7),
+    "images larger than memory": lambda f: f["spec"].update(shape=[10**5, 10**5, 3]),
     "images of no size": lambda f: f["spec"].update(shape=[0, 28, 1]),
-    "no images": lambda f: f["spec"].update(shape="abc"),
-    "classes without end": lambda f: f["spec"].update(num_classes=1e400),
+    "images without a shape": lambda f: f["spec"].update(shape="abc"),
+    "infinitely many classes": lambda f: f["spec"].update(num_classes=1e400),
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_configuration_is_refused(what, run, capsys):
-    rewrite(run, HOSTILE[what])
+@pytest.mark.parametrize("change", HOSTILE)
+def test_a_hostile_configuration_is_refused(change, run, capsys):
+    rewrite(run, HOSTILE[change])
     before = sorted(path.name for path in Path.cwd().iterdir())
     assert gan_sample(["run"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("gan-sample: ") and len(error.splitlines()) <= 3 and "Traceback" not in error
-    if "images" not in what and "classes" not in what:  # its own data say what they are
+    if "images" not in change and "classes" not in change:  # gan-eval reads these from the data
         assert gan_eval(["run", "--metrics=fid", "--features=random", "--num=100"]) == 2
     assert sorted(path.name for path in Path.cwd().iterdir()) == before
 
 
-def test_what_hydra_would_instantiate_is_not_looked_at(run):
-    """A .hydra folder with callbacks, a config.yaml and Python beside it: none of these is read."""
+def test_hydras_files_and_python_files_are_not_read(run):
+    """Neither callbacks in .hydra/config.yaml nor Python files in the run directory are executed."""
     (run / ".hydra/config.yaml").write_text(
         "hydra:\n  callbacks:\n    evil: {_target_: os.system, command: touch hacked}\n"
         "loss: {_target_: os.system, command: touch hacked}\n"
@@ -98,7 +99,7 @@ def test_what_hydra_would_instantiate_is_not_looked_at(run):
     assert not list(Path.cwd().rglob("hacked")) and "toyfile" not in sys.modules
 
 
-def test_a_report_takes_no_picture_from_elsewhere(run):
+def test_a_report_includes_no_picture_outside_the_run(run):
     secret = Path("secret.png")
     shutil.copy(run / "samples/4.png", secret)
     rewrite(run, lambda facts: facts.update(status="finished"))
@@ -110,7 +111,7 @@ def test_a_report_takes_no_picture_from_elsewhere(run):
 
 
 def test_no_pickle_is_read(run):
-    """Neither where a checkpoint is expected nor where an array is."""
+    """A pickle instead of a checkpoint or of an array of latents is refused."""
     import pickle
 
     class Evil:

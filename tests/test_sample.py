@@ -1,4 +1,4 @@
-"""Sampling trained runs: by number, class and latents, along ways, exported; and looking inside."""
+"""Trained runs: samples by number, class and latents, interpolations, exports and inspection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DCGAN = [*TINY, "model=dcgan", "model.conditional=projection", "train.steps=4"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A plain run and a conditional one with convolutions; their directories."""
+    """The directories of a plain run and of a conditional run with convolutions, and the plain ``Run``."""
     root = tmp_path_factory.mktemp("runs")
     before = Path.cwd()
     os.chdir(root)
@@ -52,12 +52,12 @@ def sample(run: Path, *arguments: str) -> int:
 
 
 def test_by_number_and_seed(runs):
-    """Sample i of a seed does not depend on how many are asked for; and is what the run's own samples are."""
+    """Sample i of a seed does not depend on the number of samples, and equals sample i of ``Run.sample``."""
     for n, name in ((3, "a"), (700, "b")):
         assert sample(runs["plain"], f"--num={n}", "--seed=5", f"--out={name}.npz") == 0
     a, b = (np.load(f"{name}.npz")["samples"] for name in "ab")
     assert a.shape == (3, 28, 28, 1) and b.shape == (700, 28, 28, 1) and a.dtype == np.uint8
-    assert np.abs(a.astype(int) - b[:3]).max() <= 1  # rounding of another batch size
+    assert np.abs(a.astype(int) - b[:3]).max() <= 1  # rounding depends on the batch size
     own = np.rint((runs["run"].sample(3, seed=5) + 1) * 127.5)
     assert np.abs(a - own).max() <= 1
     assert sample(runs["plain"], "--num=3", "--seed=6", "--out=c.npz") == 0
@@ -108,7 +108,7 @@ def test_classes(runs):
 
 @pytest.mark.parametrize("kind", ["plain", "conditional"])
 def test_export_runs_without_this_package(runs, kind):
-    """In a process that cannot import it, the exported generator gives the same samples, at any batch size."""
+    """In a process without gan_cli and Flax, the exported generator gives the same samples at any batch size."""
     assert sample(runs[kind], "--export=out") == 0
     block = "import sys; sys.modules['gan_cli'] = sys.modules['flax'] = None; sys.argv = ['x', 'x.npz']\n"
     code = block + "import runpy; runpy.run_path('out/example.py')"
@@ -159,7 +159,7 @@ def test_wrong_input(runs, capsys):
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["file", "l.npy", "outputs"]
 
 
-def test_a_run_is_sampled_where_neither_its_data_nor_their_place_are_known(tmp_path, monkeypatch):
+def test_a_run_is_sampled_without_the_location_of_its_data(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     for i in range(8):
         Image.new("L", (8, 8), 30 * i).save(tmp_path / "images" / f"{i}.png")
@@ -172,7 +172,7 @@ def test_a_run_is_sampled_where_neither_its_data_nor_their_place_are_known(tmp_p
 
 
 def test_great_circles():
-    """Of equally long latents all points between are as long; ends are met; a walk closes."""
+    """Points between latents of equal length have the same length; the ends are exact; a walk is closed."""
     a, b = np.array([[2.0, 0, 0]], np.float32), np.array([[0, 2.0, 0]], np.float32)
     way = inspection.slerp(a, b, np.array([0, 0.5, 1]))
     np.testing.assert_allclose(way[0], [[2, 0, 0], [2**0.5, 2**0.5, 0], [0, 2, 0]], atol=1e-6)
@@ -182,8 +182,11 @@ def test_great_circles():
     np.testing.assert_allclose(path[[0, 4], 0], [[2, 0, 0], [0, 2, 0]], atol=1e-6)
 
 
-def test_directions_are_the_strongest(runs):
-    """SeFa: orthonormal, the first moves the first layer most. GANSpace: what a planted component says."""
+def test_sefa_and_ganspace_find_the_strongest_directions(runs):
+    """SeFa's directions are orthonormal and ordered by their effect on the first layer.
+
+    GANSpace finds a planted direction.
+    """
     run = restore.restore_run(runs["plain"])
     game = run.experiment.game
     found = inspection.sefa(game, run.state)
@@ -191,7 +194,7 @@ def test_directions_are_the_strongest(runs):
     kernel = np.asarray(game.network("generator", *averaged(run.state)).entry.kernel[...])
     moved = np.linalg.norm(found @ kernel, axis=1)
     np.testing.assert_allclose(moved, np.linalg.svd(kernel, compute_uv=False), rtol=1e-5)
-    # A generator whose first layer hardly minds all latents but the third.
+    # A generator whose first layer depends almost only on the third latent.
     entry = run.state.average["generator"]
     planted = jax.tree.map(
         lambda x: x * jnp.array([[0.01], [0.01], [1], [0.01]]) if x.shape == (4, 8) else x, entry
@@ -203,8 +206,8 @@ def test_directions_are_the_strongest(runs):
 
 @pytest.mark.parametrize("kind", ["concat", "projection", "acgan"])
 @pytest.mark.parametrize("choice", ["model=mlp", "model=dcgan", "dataset=ring"])
-def test_both_players_mind_the_label(kind, choice):
-    """The losses change with the labels, and so do the samples."""
+def test_both_players_use_the_label(kind, choice):
+    """The losses and the samples change with the labels."""
     e = experiment([*TINY, choice, f"model.conditional={kind}"])
     game, data = e.game, e.dataset
     params, net_state = game.init(jax.random.key(0))
@@ -222,7 +225,7 @@ def test_both_players_mind_the_label(kind, choice):
     assert float(jnp.abs(a - b).max()) > 1e-4
 
 
-def test_projection_is_the_formula():
+def test_projection_equals_its_formula():
     """logit(x, y) = out(features) + direction_y . features (Miyato and Koyama 2018, eq. 8)."""
     e = experiment([*TINY, "model.conditional=projection"])
     params, net_state = e.game.init(jax.random.key(0))

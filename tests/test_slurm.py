@@ -1,4 +1,4 @@
-"""Batch jobs on a real Slurm, of this machine alone: what is cut off goes on, and ends as if it had not been."""
+"""Batch jobs on a real one-node Slurm: an interrupted run resumes, and ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ RUN += ["logger=none"]
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """A cluster of one node; the environment that its commands need."""
+    """Start a cluster of one node; yield the environment for its commands."""
     place = tmp_path_factory.mktemp("slurm")
     with socket.socket() as free:
         free.bind(("", 0))
         port = str(free.getsockname()[1] // 2 * 2 - 2)
-    bin_ = Path(sys.executable).parent  # where gan-train is
+    bin_ = Path(sys.executable).parent  # contains gan-train
     own = environment(SLURM_CONF=str(place / "slurm.conf"), SLURM_PORT=port, PATH=f"{bin_}:{os.environ['PATH']}")
     started = subprocess.run([CLUSTER, "start", place], env=own, capture_output=True, text=True)
     if started.returncode:
-        pytest.skip(f"no cluster could be started here: {started.stderr}")
+        pytest.skip(f"cannot start a Slurm cluster: {started.stderr}")
     yield own
     subprocess.run([CLUSTER, "stop", place], env=own, check=True)
 
@@ -63,7 +63,7 @@ def whole(tmp_path_factory) -> Path:
 def until(holds: Callable[[], bool], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < ends, "it does not come about"
+        assert time.monotonic() < ends, f"the condition did not hold within {seconds} s"
         time.sleep(0.1)
 
 
@@ -75,15 +75,15 @@ def status(run: Path) -> str | None:
 
 
 def submit(slurm: dict[str, str], place: Path, *arguments: str) -> str:
-    """The number of a job with these options of sbatch's, then the README's script, then the run's own."""
+    """Submit a job with options of sbatch, then the script, then options of the run; return the job's number."""
     command_ = ["sbatch", "--parsable", *arguments]
     return subprocess.run(command_, env=slurm, cwd=place, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def hasten(job: str, run: Path, slurm: dict[str, str]) -> None:
-    """Let what went back into the queue begin: by itself it waits there for two minutes.
+    """Start a requeued job, which would otherwise wait in the queue for two minutes.
 
-    Not at once, though: a node refuses a job that it has ended within the last second.
+    The function sleeps first, because a node refuses a job that ended there within the last second.
     """
     time.sleep(5)
 
@@ -95,8 +95,8 @@ def hasten(job: str, run: Path, slurm: dict[str, str]) -> None:
     until(begins, 180)
 
 
-def slurmd_is_killed(job: str, slurm: dict[str, str]) -> None:
-    """As when a node's daemon dies and is started again; its job knows nothing of it."""
+def restart_slurmd(job: str, slurm: dict[str, str]) -> None:
+    """Kill and start the daemon of the node, which does not affect the job."""
     pid = Path(slurm["SLURM_CONF"]).parent / "slurmd.pid"
     os.kill(int(pid.read_text()), signal.SIGKILL)
     subprocess.run(["slurmd"], env=slurm, check=True)
@@ -105,13 +105,13 @@ def slurmd_is_killed(job: str, slurm: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "cut",
     [
-        ["scancel", "--signal=USR1"],  # what --signal=USR1@120 sends before the time is up
-        ["scontrol", "requeue"],  # what preemption does
-        slurmd_is_killed,
+        ["scancel", "--signal=USR1"],  # --signal=USR1@120 sends it before the time limit
+        ["scontrol", "requeue"],  # preemption requeues too
+        restart_slurmd,
     ],
     ids=["signal", "requeue", "slurmd"],
 )
-def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
+def test_an_interrupted_job_ends_like_an_uninterrupted_run(cut, slurm, whole, tmp_path):
     run = tmp_path / "outputs/cut"
     job = submit(slurm, tmp_path, str(SCRIPT), *RUN, "name=cut")
     until(lambda: (run / "checkpoints/1000").is_dir())
@@ -127,25 +127,25 @@ def test_cut_off_it_ends_as_if_it_had_not_been(cut, slurm, whole, tmp_path):
     assert len(json.loads((run / "run.json").read_text())["history"]) == (0 if callable(cut) else 1)
 
 
-def test_a_run_that_is_longer_than_its_time_goes_on_in_another_job(slurm, whole, tmp_path):
-    """Slurm's clock is a coarse one: it sends the signal up to a minute early."""
+def test_a_run_longer_than_its_time_limit_resumes_after_a_requeue(slurm, whole, tmp_path):
+    """Slurm's clock is coarse, so that the signal may come up to a minute early."""
     run = tmp_path / "outputs/cut"
     slow = [f"--config-dir={ROOT / 'tests/configs'}", "modules=[toy]", "logger=slow"]
     job = submit(slurm, tmp_path, "--time=1", "--signal=USR1@5", str(SCRIPT), *RUN[:-1], *slow, "name=cut")
-    # Records are slow to write, so that it is not through by then.
+    # The slow logger keeps the run from finishing before the signal.
     until(lambda: status(run) in ("stopped", "finished"), 180)
     assert status(run) == "stopped"
     hasten(job, run, slurm)
-    # What is left takes half a minute; were it cut off once more, it would wait in the queue for two.
+    # The remaining steps take half a minute; after a second signal, the job would wait in the queue for two.
     until(lambda: status(run) == "finished", 400)
     assert manifest(run, STEPS) == manifest(whole, STEPS)
     assert records(run) == records(whole)
 
 
-def test_two_tasks_are_one_run_and_go_on_as_two(slurm, tmp_path):
-    """They meet without a setting, and a signal, which Slurm sends to both, stops both at the same step."""
+def test_two_tasks_train_one_run_and_resume_it(slurm, tmp_path):
+    """The tasks connect without configuration; a signal, which Slurm sends to both, stops them at the same step."""
     if (os.cpu_count() or 1) < 2:
-        pytest.skip("one core is one task")
+        pytest.skip("needs two cores, one for each task")
     two = ["--ntasks=2", str(SCRIPT), *RUN, "train.steps=600", "train.checkpoint_every=100", "train.devices=all"]
     submit(slurm, tmp_path, *two, "name=whole")
     whole, run = tmp_path / "outputs/whole", tmp_path / "outputs/cut"
@@ -161,8 +161,8 @@ def test_two_tasks_are_one_run_and_go_on_as_two(slurm, tmp_path):
     assert records(run) == records(whole)
 
 
-def test_a_sweep_of_slurm_jobs_goes_on_where_it_was_cut_off(slurm, whole, tmp_path):
-    """submitit puts a job that is preempted (SIGUSR2) back into the queue; ours has saved by then."""
+def test_a_sweep_of_slurm_jobs_resumes_a_preempted_job(slurm, whole, tmp_path):
+    """submitit requeues a preempted job (SIGUSR2), which has saved a checkpoint by then."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'gan_cli[sweep]'")
     sweep = ["--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", *RUN, "name=sweep", "seed=0,1"]
     process = subprocess.Popen(

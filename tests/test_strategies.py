@@ -1,4 +1,4 @@
-"""Strategies on games whose course is known, and shared work against the plain form of it."""
+"""Strategies on games with known trajectories, and shared computations against their plain form."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from gan_cli.strategies.updates import field, gradient, jacobian_product, update
 LR = 0.1
 BILINEAR = Quadratic(x=1.0, y=1.0)
 QUADRATIC = {"a": 0.5, "b": 1.3, "c": 0.2}
-# The derivative of F(x, y) = (a x + b y, c y - b x), which is linear: every strategy's step is a matrix.
+# The Jacobian of F(x, y) = (a x + b y, c y - b x). F is linear, so the step of every strategy is a matrix.
 J = np.array([[QUADRATIC["a"], QUADRATIC["b"]], [-QUADRATIC["b"], QUADRATIC["c"]]])
 ONE = np.eye(2)
 
 
 def play(strategy, game=BILINEAR, steps=30, optimiser=None):
-    """The points (x, y) that a strategy visits, with the optimiser of both players."""
+    """The points (x, y) that a strategy visits if both players use ``optimiser``."""
     optimisers = dict.fromkeys(game.players, optimiser or optim.sgd(lr=LR))
     s = strategy(game)
     s.check(optimisers)
@@ -55,7 +55,7 @@ def play(strategy, game=BILINEAR, steps=30, optimiser=None):
     return np.array(points)
 
 
-# What a step multiplies the squared distance of the bilinear game by (min over x, max over y of x y).
+# The factor by which a step changes the squared distance in the bilinear game (min over x, max over y of x y).
 GROWTH = {
     "simultaneous": (simultaneous.simultaneous, 1 + LR**2),
     "extragradient": (extragradient.extragradient, 1 - LR**2 + LR**4),
@@ -73,13 +73,13 @@ def test_growth_of_the_bilinear_game(name):
 
 
 def test_alternating_conserves_its_invariant():
-    """x^2 + y^2 - lr x y stays what it was, so the game circles for ever (Bailey et al. 2020)."""
+    """x^2 + y^2 - lr x y stays constant, so the game circles for ever (Bailey et al. 2020)."""
     x, y = play(alternating.alternating, steps=200).T
     np.testing.assert_allclose(x**2 + y**2 - LR * x * y, 2 - LR, rtol=1e-4)
     assert np.ptp(np.arctan2(y, x)) > 6
 
 
-def test_optimistic_converges_at_its_own_rate():
+def test_optimistic_converges_at_the_rate_of_its_recurrence():
     """With w = x + i y: w'' = (1 + 2 i lr) w' - i lr w, whose larger root is the rate (Daskalakis et al. 2018)."""
     w = play(optimistic.optimistic, steps=400) @ [1, 1j]
     np.testing.assert_allclose(w[2:], (1 + 2j * LR) * w[1:-1] - 1j * LR * w[:-2], atol=2e-6)
@@ -88,8 +88,8 @@ def test_optimistic_converges_at_its_own_rate():
     np.testing.assert_allclose((np.abs(w[400]) / np.abs(w[200])) ** (1 / 200), rate, rtol=1e-4)
 
 
-def test_lookahead_of_simultaneous_moves():
-    """Every k steps w becomes ((1 - alpha) + alpha (1 + i lr)^k) w (Chavdarova et al. 2021, section 3)."""
+def test_lookahead_of_simultaneous_updates():
+    """Every k steps, w becomes ((1 - alpha) + alpha (1 + i lr)^k) w (Chavdarova et al. 2021, section 3)."""
     strategy = functools.partial(lookahead.lookahead, inner=simultaneous.simultaneous, interval=4, alpha=0.3)
     w = play(strategy, steps=40) @ [1, 1j]
     turn = 0.7 + 0.3 * (1 + 1j * LR) ** 4
@@ -115,8 +115,8 @@ def test_step_of_a_quadratic_game(name):
     np.testing.assert_allclose(points[1:], points[:-1] @ matrix.T, rtol=1e-4, atol=1e-6)
 
 
-def test_unrolled_differentiates_through_the_foreseen_moves():
-    """y's loss is -L(U^k(x), y), by finite differences."""
+def test_unrolled_differentiates_through_the_unrolled_updates():
+    """The loss of y is -L(U^k(x), y), which the test differentiates by finite differences."""
     depth, eps = 3, 1e-6
     a, b, c = QUADRATIC.values()
 
@@ -132,14 +132,14 @@ def test_unrolled_differentiates_through_the_foreseen_moves():
         np.testing.assert_allclose(after, [x - LR * (a * x + b * y), y - LR * slope], rtol=1e-4, atol=1e-5)
 
 
-def test_competitive_refuses_what_is_no_plain_rate():
+def test_competitive_requires_plain_sgd():
     for optimiser in (optim.adam(lr=LR), optim.sgd(lr=LR, clip_norm=1.0), optim.sgd(lr=LR, weight_clip=1.0)):
-        with pytest.raises(UserError, match="plain rate"):
+        with pytest.raises(UserError, match="plain gradient descent"):
             play(competitive.competitive, optimiser=optimiser)
 
 
 def test_optimistic_strategy_is_the_optimistic_optimiser():
-    """Twice the optimiser's move less its last one: the same method, as a strategy and inside Adam."""
+    """Twice the current update minus the previous one is the same method as a strategy and inside Adam."""
     options = {"lr": 0.05, "b1": 0.5, "b2": 0.9}
     strategy = play(optimistic.optimistic, optimiser=optim.adam(**options))
     optimiser = play(simultaneous.simultaneous, optimiser=optim.optimistic_adam(**options))
@@ -161,8 +161,8 @@ ALL += ["symplectic", "competitive"]
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_cut_anywhere_it_is_the_same_run(strategy):
-    """All that a strategy remembers is in the state: two chunks of 2 steps give the bits of one of 4."""
+def test_two_short_calls_equal_one_long_call(strategy):
+    """The state holds everything that a strategy stores, so 2 + 2 steps and 4 steps give the same bits."""
     optimiser = ["optim=sgd", "optim.clip_norm=null"] if strategy == "competitive" else []
     e = experiment([*TINY, "model.generator.norm=batch", f"strategy={strategy}", *optimiser])
     program = Program(e)
@@ -177,7 +177,7 @@ def test_cut_anywhere_it_is_the_same_run(strategy):
 
 
 def test_jacobian_products_of_a_convolutional_game():
-    """J v, as reverse over reverse, against a difference quotient of F; and <w, J v> = <J^T w, v>."""
+    """J v, computed by reverse over reverse mode, equals a difference quotient of F; and <w, J v> = <J^T w, v>."""
     smooth = [
         f"model.{p}.{o}"
         for p in ("generator", "discriminator")
@@ -210,7 +210,7 @@ STATEFUL = [
 
 @pytest.mark.parametrize(("loss", "n_critic"), [("nonsaturating", 1), ("relativistic", 2)])
 def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
-    """One generator pass for the moves of a batch gives what a pass for each, with the same latents, gives."""
+    """One generator pass per batch equals one pass for each update with the same latents."""
     overrides = [*STATEFUL, f"loss={loss}", f"strategy.n_critic={n_critic}", "optim=sgd"]
     generate, passes = GAN.fake, []
 
@@ -221,8 +221,8 @@ def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
     monkeypatch.setattr(GAN, "fake", counted)
 
     def trained(shares):
-        """The state after four steps, and how many generator passes the program was traced with."""
-        # Where the game shares no fakes, the strategy repeats the pass, from the same key, for each update.
+        """The state after four steps, and the number of generator passes in the traced program."""
+        # If the game does not share fakes, the strategy repeats the pass with the same key for each update.
         monkeypatch.setattr(GAN, "shares_fakes", shares)
         passes.clear()
         program = Program(experiment(overrides))
@@ -230,14 +230,14 @@ def test_shared_pass_equals_the_plain_form(loss, n_critic, monkeypatch):
         return program.state, len(passes)
 
     (shared, few), (plain, many) = trained(True), trained(False)
-    # A pass for each discriminator update; in the plain form another for the generator's.
+    # One pass for each discriminator update; the plain form has another pass for the generator update.
     assert few and many * n_critic == few * (n_critic + 1)
     for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 
 
 def test_one_discriminator_pass_equals_two():
-    """Real and fake go through the discriminator as one batch where no layer couples its examples."""
+    """Real and fake examples form one discriminator batch if no layer couples the examples of a batch."""
     e = experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]"])
     game = e.game
     params, net_state = game.init(jax.random.key(0))
@@ -258,8 +258,8 @@ def test_one_discriminator_pass_equals_two():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_each_move_commits_its_own_network_state():
-    """After the discriminator's move alone the generator's batch statistics are what they were."""
+def test_each_update_stores_the_network_state_of_its_player_only():
+    """An update of the discriminator leaves the batch statistics of the generator unchanged."""
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
     batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
@@ -273,7 +273,7 @@ def test_each_move_commits_its_own_network_state():
 
 
 def test_lazy_penalty_is_due_every_interval_with_its_weight():
-    """With SGD and a constant gradient of the penalty, k lazy steps add up to k eager ones."""
+    """With SGD and a constant gradient of the penalty, k lazy steps add up to k eager steps."""
     eager, lazy = (
         experiment(
             [*TINY, "optim=sgd", "penalty=[r1]", f"penalty.r1.interval={k}", "model.discriminator.dropout=0.0"]

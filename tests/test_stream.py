@@ -1,4 +1,4 @@
-"""Streamed data: the same bits as resident data, in bounded memory."""
+"""Streamed data: bit-identical to resident data, in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _images(tmp_path, monkeypatch):
 
 
 def make_images():
-    """Forty images in two classes, and the same in a zip, in this folder."""
+    """Write forty images in two classes to a folder and to a zip, both in the working directory."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile("images.zip", "w") as archive:
         for i in range(40):
@@ -71,7 +71,7 @@ def test_a_zip_is_read_by_many_threads():
     assert files.spec == resident.spec
 
 
-def test_a_bad_image_is_stood_in_for(caplog):
+def test_a_bad_image_is_replaced_by_another(caplog):
     Path("images/a/00.png").write_bytes(b"no image")
     files = folder(path="images", resolution=8, stream=True)
     np.testing.assert_array_equal(files.take(np.array([0]))["examples"], files.take(np.array([1]))["examples"])
@@ -81,14 +81,14 @@ def test_a_bad_image_is_stood_in_for(caplog):
         refusing.take(np.array([0]))
 
 
-def test_an_image_that_turns_bad_ends_the_run_with_its_name():
+def test_an_image_that_becomes_unreadable_ends_the_run():
     with pytest.raises(Exception, match=r"b/07\.png"):
         Path("images/b/07.png").write_bytes(b"no image")
         train(*RUN, "dataset.stream=true", "dataset.on_error=refuse", "train.steps=40")
 
 
 class Endless:
-    """A million examples that are made when they are asked for."""
+    """A million examples, each of which is made when it is read."""
 
     shape, labelled = (8, 8, 3), False
 
@@ -103,7 +103,7 @@ class Endless:
 
 
 def test_memory_is_bounded(monkeypatch):
-    """A call is as long as its batches fit, and only the next call's are read ahead."""
+    """The batches of a call fit the limit, and only the batches of the next call are read ahead."""
     monkeypatch.setattr(loader_module, "_BYTES", 10 * 4 * 8 * 8 * 3)
     data = Dataset("endless", Spec((8, 8, 3), -1.0, 1.0), Endless())  # type: ignore[arg-type]
     asked = []
@@ -124,8 +124,8 @@ def test_memory_is_bounded(monkeypatch):
     assert asked == [(0, 10), (10, 10)]
 
 
-def test_what_fills_the_memory_is_streamed(monkeypatch):
+def test_data_larger_than_the_memory_are_streamed(monkeypatch):
     monkeypatch.setattr("gan_cli.data.capacity.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 7)
-    assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes, of 28,672
+    assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes exceed the memory of 28,672
     monkeypatch.setattr("gan_cli.data.capacity.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 70)
     assert not folder(path="images", resolution=16).feed.streams

@@ -1,4 +1,4 @@
-"""Watching a game: diversity and collapse, eigenvalues of the Jacobian, and what is told of each step."""
+"""Monitors of a run: diversity and collapse, eigenvalues of the Jacobian, and the logged figures of each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gan_cli.training.monitors import CollapseMonitor
 
 
 def test_vendi_counts_different_points():
-    """k equal groups, far apart, are k points (Friedman and Dieng 2023, section 3)."""
+    """k groups of equal points, far apart, count as k points (Friedman and Dieng 2023, section 3)."""
     for k in (1, 3, 8):
         points = np.repeat(100.0 * np.arange(k)[:, None], 24 // k, axis=0)
         np.testing.assert_allclose(vendi(points, 1.0), k, rtol=1e-6)
@@ -41,7 +41,7 @@ def test_diversity_of_digits():
     assert measure(np.full_like(other, np.nan)) == 0
 
 
-def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
+def test_collapse_is_suspected_after_low_diversity_twice_in_a_row_or_at_the_end():
     def told(*values):
         watch = CollapseMonitor()
         for at, value in enumerate(values):
@@ -49,14 +49,14 @@ def test_collapse_is_suspected_when_twice_in_a_row_or_at_the_end():
         watch.observe_end(len(values), {"diversity": values[-1]})
         return watch.suspected_at
 
-    assert told(0.2, 0.7, 0.9) is None  # every generator starts by making one thing
+    assert told(0.2, 0.7, 0.9) is None  # low diversity is normal at the start
     assert told(0.8, 0.3, 0.9) is None
     assert told(0.8, 0.3, 0.2, 0.2) == 2
     assert told(0.8, 0.9, 0.1) == 3
     assert told(0.1, 0.1, 0.8) is None  # recovered
 
 
-def test_what_to_try_is_what_has_not_been_tried():
+def test_advice_omits_options_that_are_already_set():
     def advice(*overrides):
         watch = CollapseMonitor()
         watch.observe_end(1, {"diversity": 0.1})
@@ -74,7 +74,7 @@ def test_what_to_try_is_what_has_not_been_tried():
 @pytest.mark.slow
 @pytest.mark.parametrize("collapses", [True, False])
 def test_runs_that_do_and_do_not_collapse(collapses, tmp_path):
-    """A generator that outruns its discriminator makes one digit; the default makes many by then."""
+    """A generator that learns much faster than its discriminator collapses; the default run does not."""
     outrun = ["optim.discriminator.lr=1e-5", "optim.generator.lr=1e-3", "model.discriminator.dropout=0"]
     common = ["train.steps=3000", "train.sample_every=0", "train.checkpoint_every=0", "logger=none", "name=a"]
     done = subprocess.run(
@@ -87,13 +87,13 @@ def test_runs_that_do_and_do_not_collapse(collapses, tmp_path):
     assert facts["final"]["diversity"] > 0.6 or collapses
 
 
-def test_what_is_told_of_a_step(tmp_path, monkeypatch):
+def test_logged_figures_of_a_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = gan_cli.train([*TINY, "name=a", "logger=none", "train.sample_every=4"], quiet=True)
     last = json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[-1])
     for player in ("discriminator", "generator"):
         assert last[f"{player}/grad_norm"] > 0
-        # Adam moves each weight by about its rate, 2e-4, and these weights are about a tenth or so.
+        # Adam updates each weight by about the learning rate, 2e-4, and the weights are about 0.1.
         assert 1e-5 < last[f"{player}/update_ratio"] < 0.1
     for side in ("real", "fake"):
         assert 0 <= last[f"discriminator/{side}_accuracy"] <= 1
@@ -111,7 +111,7 @@ def test_arnoldi_finds_the_leading_eigenvalues():
     np.testing.assert_allclose(eigenvalues.leading(lambda v: apart @ v, 60, 3).real, [9, -7, 5], rtol=1e-2)
 
 
-# With R1 of gamma 2 at the equilibrium: gamma/2 +- sqrt(gamma^2/4 - 1/4).
+# The eigenvalues at the equilibrium with R1 and gamma = 2 are gamma/2 +- sqrt(gamma^2/4 - 1/4).
 DIRAC = [
     "experiment=dirac_gan",
     "penalty=[r1]",
@@ -129,7 +129,7 @@ DIRAC = [
         (["experiment=quadratic", "game.a=-0.5", "game.c=-0.5"], [-0.5 + 1j, -0.5 - 1j], "diverging"),
         (["experiment=quadratic", "game.a=0", "game.b=0", "game.c=0"], [0], "flat"),
         (DIRAC, [1 + 0.75**0.5, 1 - 0.75**0.5], "converging"),
-        # A lazy penalty is one of its weight, whether or not it was due at the last step.
+        # A lazy penalty contributes with its weight, whether or not the last step applied it.
         ([*DIRAC, "penalty.r1.interval=4"], [1 + 0.75**0.5, 1 - 0.75**0.5], "converging"),
     ],
 )
@@ -144,13 +144,13 @@ def test_eigenvalues_of_known_games(overrides, expected, verdict, tmp_path, monk
     assert facts["verdict"] == verdict
 
 
-def test_mode_coverage_beside_the_data_and_noise():
+def test_mode_coverage_of_all_one_and_no_modes():
     from gan_cli.data.gaussians import ring
 
     data = ring()
     found = coverage(np.asarray(data.examples[:2500]), data.modes)
     assert found["modes"] == found["modes_hit"] == 8 and found["divergence"] < 1e-3
-    # All within 3 standard deviations of one of eight: JS(one, uniform) by hand.
+    # All samples at one of eight modes: the Jensen-Shannon divergence of one mode from uniform modes, by hand.
     one = coverage(np.repeat(data.modes.centres[:1], 100, 0), data.modes)
     p, q, m = 1.0, 1 / 8, (1 + 1 / 8) / 2
     assert one["modes"] == 1 and one["quality"] == 1
@@ -161,7 +161,7 @@ def test_mode_coverage_beside_the_data_and_noise():
 
 
 @pytest.mark.slow
-def test_classifier_names_held_out_digits():
+def test_classifier_recognises_held_out_digits():
     data = mnist5k()
     classifier = Classifier(data)
     assert classifier.accuracy > 0.95
@@ -171,26 +171,26 @@ def test_classifier_names_held_out_digits():
 
 
 def test_frechet_distance():
-    """Of Gaussians with diagonal covariances: |m - n|^2 + sum (s - t)^2."""
+    """For Gaussians with diagonal covariances, the distance is |m - n|^2 + sum (s - t)^2."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((200_000, 2)) * [1, 2], rng.standard_normal((200_000, 2)) * [3, 2] + [0, 5]
     np.testing.assert_allclose(distance(moments(a), moments(b)), 25 + 4, rtol=0.01)
     assert abs(distance(moments(a), moments(a))) < 1e-6
 
 
-def test_a_resumed_run_decides_as_one_that_never_stopped(tmp_path, monkeypatch):
-    """Low diversity before a stop and after it is twice in a row; evaluations without a better figure add up."""
+def test_a_resumed_run_decides_like_an_uninterrupted_run(tmp_path, monkeypatch):
+    """Consecutive low diversities, and evaluations without improvement, are counted across a stop."""
     monkeypatch.chdir(tmp_path)
     low = [*TINY, "train.sample_every=4", "train.steps=12"]
     gan_cli.train([*low, "name=whole"], quiet=True)
     gan_cli.train([*low, "train.steps=4", "name=part"], quiet=True)
     gan_cli.train(["resume=outputs/part", "train.steps=12"], quiet=True)
-    # At a rate of zero no evaluation is better than the first.
+    # With a learning rate near zero, no evaluation is better than the first.
     still = [*TINY, "metric=[sliced_wasserstein]", "features=random", "train.eval_every=4", "train.eval_samples=50",
              "train.patience=3", "optim.lr=1e-30", "train.steps=40"]  # fmt: skip
     gan_cli.train([*still, "name=patient"], quiet=True)
     gan_cli.train([*still, "train.steps=12", "name=cut"], quiet=True)
-    (tmp_path / "outputs/cut/metrics.jsonl").unlink()  # the decision is the checkpoint's
+    (tmp_path / "outputs/cut/metrics.jsonl").unlink()  # the checkpoint stores the count
     gan_cli.train(["resume=outputs/cut", "train.steps=40"], quiet=True)
     facts = {name: facts_of(tmp_path / "outputs" / name) for name in ("whole", "part", "patient", "cut")}
     assert facts["whole"]["collapse_suspected_at"] == facts["part"]["collapse_suspected_at"] == 8

@@ -1,4 +1,4 @@
-"""A game of two numbers, without networks or data: what the engine and the strategies need of a game."""
+"""A game with two scalar parameters and no networks or data, and games and loggers that fail on purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gan_cli.types import Game
 
 
 class Bilinear(Game):
-    """min over x, max over y of x*y. Its only equilibrium is the origin."""
+    """min over x, max over y of x*y, whose only equilibrium is the origin."""
 
     players = ("x", "y")
 
@@ -29,7 +29,7 @@ class Bilinear(Game):
 
 
 class Saboteur(Bilinear):
-    """The same game, but building its state fails as ``how`` says: raise, exit, kill, diverge or none."""
+    """The bilinear game whose ``init`` fails or diverges; ``how`` is raise, exit, kill, diverge or none."""
 
     def __init__(self, *, how: str = "none"):
         super().__init__()
@@ -48,7 +48,7 @@ class Saboteur(Bilinear):
 
 
 class Interrupting:
-    """A logger that sends this process a signal when ``step`` is logged."""
+    """A logger that sends signal ``number`` to this process when ``step`` is logged."""
 
     def __init__(self, directory: Any, records: Any, *, step: int, number: int):
         self.step, self.number = step, number
@@ -65,7 +65,7 @@ class Interrupting:
 
 
 class Slow:
-    """A logger that takes ``seconds`` for a record."""
+    """A logger that takes ``seconds`` to write a record."""
 
     def __init__(self, directory: Any, records: Any, *, seconds: float):
         self.seconds = seconds

@@ -63,7 +63,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
 
 
 def resolve(tree: Any) -> dict[str, Any]:
-    """``tree`` with interpolations resolved; ``${oc.env:...}`` stays unresolved in the options that may contain it."""
+    """``tree`` with interpolations resolved; ``${oc.env:...}`` stays unresolved in the options that may contain it.
+    """
     node = tree if OmegaConf.is_config(tree) else OmegaConf.create(dict(tree))
     raw = OmegaConf.to_container(node, resolve=False)
     try:

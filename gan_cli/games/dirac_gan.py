@@ -1,4 +1,4 @@
-"""The Dirac-GAN: data at one point, one slope as the discriminator."""
+"""The Dirac-GAN: the data are a single point, and the discriminator is a linear function with one slope."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ def dirac_gan(
     augments: dict[str, Augment],
     precision: str,
 ) -> GAN:
-    """Data at 0, a generator that puts all it makes at x, and a discriminator y * input (Mescheder et al. 2018,
-    definition 2.1): the simplest GAN, on which it shows which methods converge to the equilibrium at the origin.
+    """Dirac-GAN, the simplest GAN: data at 0, generator output x, discriminator d(u) = y u.
 
-    Any loss, penalty, augmentation and strategy plays it. It takes ``model=dirac`` and ``dataset=point``.
+    Mescheder et al. 2018, definition 2.1. The equilibrium is the origin, x = y = 0, and many methods do not
+    converge to it. The game accepts any loss, penalty, augmentation and strategy. It requires ``model=dirac`` and
+    ``dataset=point``.
     """
     return _DiracGAN(spec, model, loss, penalties, augments, precision)
 
 
 class _DiracGAN(GAN):
     averaged: tuple[str, ...] = ()
-    samples = False  # what it generates is known: the players' way is drawn instead
+    samples = False  # all samples are equal, so the views draw the players' trajectory instead
     has_equilibrium = True
 
     def _check(self) -> None:
         super()._check()
         params, _ = jax.eval_shape(self.init, jax.random.key(0))
         if any("value" not in own for own in params.values()):
-            raise UserError("game=dirac_gan: its players are a number each: model=dirac dataset=point.")
+            raise UserError("game=dirac_gan: needs networks of one parameter each. Use model=dirac dataset=point.")
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """Where the players stand, and how far that is from the equilibrium."""
+        """The coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium."""
         place, slope = (params[player]["value"][...] for player in ("generator", "discriminator"))
         return standing(place, slope)

@@ -1,4 +1,4 @@
-"""The adversarial game of two players: a discriminator that tells real from fake, and a generator that fools it."""
+"""The adversarial game of a generator and a discriminator."""
 
 from __future__ import annotations
 
@@ -16,30 +16,35 @@ from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
 from gan_cli.models import Model, conditional
-from gan_cli.penalties import Penalty
+from gan_cli.penalties import Critic, Penalty
 from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What the discriminator says of examples: ``logits`` ``[batch]``, and of AC-GAN class logits, else None."""
+    """The discriminator's output: ``logits`` ``[batch]``, and AC-GAN's class logits or None."""
 
     logits: jax.Array
     classes: jax.Array | None = None
 
 
 class GAN(Game):
-    """Goodfellow et al. 2014, for any pair of networks, any adversarial loss and any list of penalties.
+    """GAN: a generator against a discriminator, for any networks, loss, penalties and augmentations.
+
+    Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
 
     Args:
-        spec: what one example is.
+        spec: shape, range and classes of the examples.
         model: the two networks.
-        loss: what each player minimises.
-        penalties: by name, what the discriminator pays beside its loss.
-        augments: by name, what is done to examples before the discriminator sees them.
-        precision: what the networks compute in, float32 or bfloat16. Parameters, logits, examples, losses and
-            moves are float32 in either case.
+        loss: the adversarial loss of each player.
+        penalties: terms that are added to the discriminator's loss, by name.
+        augments: augmentations of the discriminator's input, by name.
+        precision: data type in which the networks compute, float32 or bfloat16. Parameters, logits, examples,
+            losses and updates are float32 in either case.
+
+    Raises:
+        UserError: the parts do not fit each other.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
@@ -83,16 +88,16 @@ class GAN(Game):
         self._check()
 
     def _check(self) -> None:
-        """Refuse parts that do not fit each other, before anything is compiled."""
+        """Raise a UserError if the parts do not fit each other, before the program is compiled."""
         for name, penalty in self.penalties.items():
             if penalty.per_example and self._couples_batch:
                 raise UserError(
-                    f"penalty.{name}: is of each example's own gradient, which a discriminator that normalises or "
-                    "compares its batch does not have (Gulrajani et al. 2017, section 4): for model.discriminator "
-                    "norm=layer and minibatch=none, or penalty=[r1]."
+                    f"penalty.{name}: needs a discriminator that processes each example independently, without "
+                    "batch normalisation and minibatch layers (Gulrajani et al. 2017, section 4). Use "
+                    "model.discriminator.norm=layer model.discriminator.minibatch=none, or penalty=[r1]."
                 )
 
-        def shapes() -> Any:
+        def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
             labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
@@ -103,24 +108,31 @@ class GAN(Game):
         fake, logits = jax.eval_shape(shapes)
         if fake.shape[1:] != self.spec.shape or logits.shape != (2,):
             raise UserError(
-                f"model: the generator makes {fake.shape[1:]} and the discriminator {logits.shape[1:]} where the "
-                f"data's examples are {self.spec.shape} and a logit is ()."
+                f"model: the generator returns examples of shape {fake.shape[1:]}, and the discriminator returns "
+                f"logits of shape {logits.shape} for 2 inputs. The networks must return examples of shape "
+                f"{self.spec.shape} and logits of shape (2,). Correct the networks."
             )
 
     def _check_labels(self, kind: str) -> None:
         if self.spec.num_classes is None:
-            raise UserError(f"model.conditional={kind}: the data have no labels.")
+            raise UserError(
+                f"model.conditional={kind}: needs labels, and this data set has none. Set model.conditional=none, "
+                "or choose a data set with labels."
+            )
         if self._packing is not None:
-            raise UserError(f"model.conditional={kind}: what is packed has a label for each example, not one.")
+            raise UserError(
+                f"model.conditional={kind}: needs one label per input of the discriminator, and packs have "
+                "several. Set model.conditional=none, or remove augment=packing."
+            )
 
     def with_eager_penalties(self) -> GAN:
-        """The game whose lazy penalties are applied at every step."""
+        """The same game with every penalty applied at every step."""
         game = copy.copy(self)
         game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
         return game
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """Parameters and network state of both networks, from one key."""
+        """Initial parameters and network state of both networks."""
         params: ByPlayer = {}
         net_state: ByPlayer = {}
         for i, name in enumerate(self.players):
@@ -128,7 +140,7 @@ class GAN(Game):
             _, *states = nnx.split(self._build[name](subkey), nnx.Param, ...)
             params[name], state = states
             net_state[name] = {"network": state}
-        # A copy: a donated state must not hold one buffer twice.
+        # A copy, because a donated state must not contain the same buffer twice.
         adapted = {name: jax.tree.map(jnp.copy, augment.start) for name, augment in self._changes.items()}
         net_state[DISCRIMINATOR]["augment"] = adapted
         return params, net_state
@@ -143,17 +155,21 @@ class GAN(Game):
         step: jax.Array,
         fake: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The player's loss on a batch; ``fake`` is ``self.fake`` of the same arguments where it is at hand."""
+        """The player's scalar loss on a batch, the new network state, and metrics.
+
+        ``fake`` is the generated batch that ``self.fake`` returns for the same arguments. None: the method calls
+        ``self.fake``.
+        """
         if fake is None:
             fake, generator_state = self.fake(params, net_state, batch, key)
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:
-            # Nothing is cut off from the gradient: second-order strategies need how it depends on the generator.
+            # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._both_shown(batch.examples, fake, net_state, own_key, step)
-        # Losses that do not look at the real logits leave this pass unused, and the compiler drops it.
+        # The compiler removes this pass if the generator's loss does not depend on the real logits.
         of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
         of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
         loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
@@ -175,9 +191,10 @@ class GAN(Game):
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
             of_fake, state = self._discriminate(params, after, fake, labels, fake_key)
-        else:  # one pass over both is the same function, in half as many and larger operations
+        else:  # one pass over both batches computes the same function with fewer and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
-            # Interleaved, not one after the other: so each of several devices has both of its own examples.
+            # Real and generated examples alternate, so that each device receives both of its rows if the batch is
+            # split over several devices.
             both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
             output, state = self._discriminate(params, net_state, both, twice, real_key)
             of_real, of_fake = (
@@ -210,7 +227,7 @@ class GAN(Game):
                 return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
 
             def value(
-                own: Tree, penalty: Penalty = penalty, critic: Any = critic, key: jax.Array = key
+                own: Tree, penalty: Penalty = penalty, critic: Critic = critic, key: jax.Array = key
             ) -> jax.Array:
                 return penalty.function(critic, own, real, fake, key)
 
@@ -218,7 +235,7 @@ class GAN(Game):
             if penalty.interval == 1:
                 amount = value(own)
                 metrics[f"{DISCRIMINATOR}/{name}"] = amount
-            else:  # on the last step of each interval; no metric, which would be zero on all other steps
+            else:  # on the last step of each interval; without a metric, because it would be zero at other steps
                 due = step % penalty.interval == penalty.interval - 1
                 amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
             weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
@@ -228,44 +245,47 @@ class GAN(Game):
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
-        """As many generated examples as the batch has real ones, and the network state that the pass leaves.
+        """A generated batch of the size of ``batch``, and the network state after the forward pass.
 
-        Of a conditional game they have the batch's labels.
+        A conditional game generates examples of the batch's labels.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
         latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
         fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
-    def shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any) -> jax.Array:
-        """``x`` ``[n, *spec.shape]`` as the discriminator is shown it, but for packing, which joins neighbours."""
+    def shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
+        """Examples ``x`` ``[n, *spec.shape]`` after all augmentations except packing."""
         for i, (name, augment) in enumerate(self._changes.items()):
             own = net_state[DISCRIMINATOR]["augment"][name]
             x = augment.apply(x, jax.random.fold_in(key, i), step, own)
         return x
 
-    def _shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any) -> jax.Array:
+    def _shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
         x = self.shown(x, net_state, key, step)
         return self._packing.apply(x, key, step, ()) if self._packing else x
 
     def _both_shown(
-        self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: Any
+        self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Each with draws of its own, which no other use of ``key`` shares."""
+        """Augmented and packed real and generated examples, with independent random draws."""
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._shown(real, net_state, real_key, step), self._shown(fake, net_state, fake_key, step)
 
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """``[n, latent_dim]`` latents, and of a conditional game labels ``[n]``, -> ``[n, *spec.shape]`` examples.
+        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``.
 
-        With running statistics and without dropout.
+        A conditional game needs labels ``[n]``. Normalisation layers use running statistics, and dropout is off.
         """
         return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
-        """A player's network, to look inside."""
+        """A player's network with the given parameters and state, a callable Flax module.
+
+        The return type is Any, because the attributes of a module depend on the model.
+        """
         return nnx.merge(self._graphs[player], params[player], net_state[player]["network"], copy=True)
 
     def _generate(
@@ -282,8 +302,8 @@ class GAN(Game):
     def _discriminate(
         self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> tuple[DiscriminatorOutput, Tree]:
-        said, state = self._apply(DISCRIMINATOR, params, net_state, x, labels, True, key)
-        return DiscriminatorOutput(*said) if isinstance(said, tuple) else DiscriminatorOutput(said), state
+        output, state = self._apply(DISCRIMINATOR, params, net_state, x, labels, True, key)
+        return DiscriminatorOutput(*output) if isinstance(output, tuple) else DiscriminatorOutput(output), state
 
     def _apply(
         self,
@@ -295,7 +315,7 @@ class GAN(Game):
         train: bool,
         key: jax.Array,
     ) -> tuple[Any, Tree]:
-        # A copy: the module's state must be new variables of the innermost trace.
+        # ``network`` makes a copy, because the module's state must consist of new variables of the innermost trace.
         module = self.network(name, params, net_state)
         inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
         y = module(*inputs, train=train, key=key)
@@ -303,7 +323,8 @@ class GAN(Game):
 
 
 def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
-    """The cross-entropy of the classes named with those that were to be (Odena et al. 2017, eq. 3), of AC-GAN."""
+    """AC-GAN's mean cross-entropy between the predicted and the requested classes (Odena et al. 2017, eq. 3)."""
     if output.classes is None or labels is None:
         return 0.0
-    return optax.softmax_cross_entropy_with_integer_labels(output.classes, labels).mean()
+    cross_entropy: jax.Array = optax.softmax_cross_entropy_with_integer_labels(output.classes, labels)
+    return cross_entropy.mean()

@@ -1,23 +1,25 @@
-"""A game of two numbers whose course under each strategy is known."""
+"""A game of two numbers. The trajectory of the players under each strategy is known in closed form."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gan_cli.types import ByPlayer, Game, Metrics
+from gan_cli.types import Batch, ByPlayer, Game, Metrics
 
 
 class Quadratic(Game):
-    """min over x, max over y of ``a/2 x^2 + b x y - c/2 y^2``: its equilibrium is the origin.
+    """Quadratic game: min over x, max over y of a/2 x^2 + b x y - c/2 y^2, with equilibrium at the origin.
 
-    With a = c = 0 it is the bilinear game, where x and y circle the equilibrium for ever; a and c draw them in.
+    With a = c = 0, it is the bilinear game, whose continuous-time trajectories circle the equilibrium for ever.
+    Positive a and c make the trajectories spiral into the equilibrium.
 
     Args:
-        x: where x starts.
-        y: where y starts.
+        a: curvature of the value function in x.
+        b: coefficient of the interaction term x y.
+        c: negative curvature of the value function in y.
+        x: initial value of x.
+        y: initial value of y.
     """
 
     players = ("x", "y")
@@ -27,19 +29,22 @@ class Quadratic(Game):
         self._a, self._b, self._c, self._start = a, b, c, {"x": x, "y": y}
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
+        """The initial coordinates, and an empty network state; the key is ignored."""
         return {name: jnp.float32(value) for name, value in self._start.items()}, {"x": (), "y": ()}
 
     def loss(
-        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
+        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
+        """The value function for player x, its negative for player y; the batch is ignored."""
         x, y = params["x"], params["y"]
         value = self._a / 2 * x**2 + self._b * x * y - self._c / 2 * y**2
         return (value if player == "x" else -value), (net_state, {})
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """Where the players stand, and how far that is from the equilibrium."""
+        """The coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium."""
         return standing(params["x"], params["y"])
 
 
 def standing(x: jax.Array, y: jax.Array) -> Metrics:
+    """The coordinates of a point, and its Euclidean distance to the origin."""
     return {"x": x, "y": y, "distance": jnp.hypot(x, y)}

@@ -1,10 +1,11 @@
-"""Strategies: how the players' moves are combined into a step.
+"""Strategies: the rules that combine the players' updates into a step.
 
-A strategy is ``(game, *, options) -> Strategy``: pure, over any game. Each move of a player commits
-that player's own network state (its batch statistics, its spectral vectors) and nobody else's. The cost of a
-step is said in gradient evaluations, one being the gradient of one player's loss.
+A strategy is a pure function ``(game, *, options) -> Strategy`` that works for any game. The update of a player
+stores only the network state of that player (its batch statistics and spectral-norm vectors). Docstrings state the
+cost of a step in gradient evaluations. One gradient evaluation is the gradient of one player's loss on one batch.
 
-Write x for all players' parameters, L_i for player i's loss, F(x) for the gradients of all players, each of its own
-loss in its own parameters, and J for the derivative of F. Where a method is told for gradient descent with a rate,
-here a player's optimiser takes the place of the rate: it turns what the method makes of the gradients into a move.
+Notation: x is the vector of all players' parameters, L_i is the loss of player i, F(x) stacks the gradients of all
+players, each with respect to the player's parameters, and J is the Jacobian of F. A prime marks the value after the
+step. Formulas state a method for gradient descent with learning rate lr. In the code, each player's optimiser
+replaces the factor -lr: it maps the gradient that the method computes to an update.
 """

@@ -1,30 +1,35 @@
-"""The players in turn."""
+"""Alternating updates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.strategies.updates import Optimisers, gradient, update_player
-from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
+from gan_cli.types import Batch, ByPlayer, Game, Metrics, PositiveInt, Strategy, Tree
+
+PullBack = Callable[[jax.Array], tuple[Tree]]
 
 
 def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = False) -> Strategy:
-    """The players move in turn, each against what the others have just become (Goodfellow et al. 2014).
+    """Alternating updates: n_critic discriminator updates, then one generator update, at each step.
 
-    All but the last player make ``n_critic`` moves, each on a batch of its own, before the last player (of a
-    GAN, the generator) makes one, on the last of those batches (algorithm 1, where ``n_critic`` is k).
+    Goodfellow et al. 2014, algorithm 1, where ``n_critic`` is k. Each update uses the current parameters of the
+    opponent. The discriminator receives a new batch for each of its updates, and the generator uses the last of
+    these batches. In a general game, the last player takes the part of the generator, and all other players take
+    the part of the discriminator.
+
+    Cost: ``n_critic`` gradient evaluations of the discriminator and one of the generator. ``fresh_latents=false``
+    saves one forward pass of the generator.
 
     Args:
-        n_critic: moves of the other players for each move of the last one.
-        fresh_latents: whether the last player's move draws new latents. False, the default, reuses the fake
-            batch that the discriminator has just been trained on, as most published code does: another
-            stochastic algorithm, and a cheaper one, since one pass of the generator then serves both moves.
-
-    Cost: ``n_critic`` gradient evaluations for each other player and one for the last; with
-    ``fresh_latents=false`` one forward pass of the generator fewer.
+        n_critic: number of discriminator updates for each generator update.
+        fresh_latents: whether the generator's update draws new latents. false: the update reuses the generated
+            batch of the last discriminator update, as in most published code. Reuse is a different stochastic
+            algorithm and costs less, because both updates share one forward pass of the generator.
     """
     *first, last = game.players
 
@@ -38,7 +43,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
             turn_key = jax.random.fold_in(key, turn)
             shared = {}
             if share:
-                # The last player does not move before its turn, so that its pass of the last round is its own.
+                # The last player is updated after this loop, so the last pass uses its current parameters.
                 fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
                 shared = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
@@ -58,23 +63,28 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
     return Strategy(n_critic, updates, lambda params: (), step)
 
 
-def _fake(game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any, dict]:
-    """One generator pass, how to pull a gradient back through it, and the network state that it leaves."""
+def _fake(
+    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, PullBack, ByPlayer]:
+    """A generated batch, the pull-back (vector-Jacobian product) of its forward pass, and the new network state."""
 
-    def fake(own: Tree) -> Any:
+    def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)
 
     return jax.vjp(fake, state.params[player], has_aux=True)
 
 
 def _gradient_through(
-    game: Any, player: str, state: TrainState, batch: Batch, key: jax.Array, fake: jax.Array, pull_back: Any
+    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, fake: jax.Array, pull_back: PullBack
 ) -> tuple[Tree, Metrics]:
-    """The gradient of the player's loss where its dependence on ``fake`` is pulled back through a shared pass."""
+    """Gradient and metrics of the player's loss, by the chain rule through ``fake`` and ``pull_back``."""
 
-    def loss(own: Tree, fake: jax.Array) -> Any:
+    # A game that shares its fakes accepts the keyword argument ``fake``.
+    game_loss: Callable[..., tuple[jax.Array, tuple[ByPlayer, Metrics]]] = game.loss
+
+    def loss(own: Tree, fake: jax.Array) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         params = state.params | {player: own}
-        return game.loss(player, params, state.net_state, batch, key, state.step, fake=fake)
+        return game_loss(player, params, state.net_state, batch, key, state.step, fake=fake)
 
     (value, (_, metrics)), (direct, in_fake) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
         state.params[player], fake

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
-from jax.scipy.sparse.linalg import gmres
+from jax.scipy.sparse import linalg
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
 from gan_cli.strategies.updates import Optimisers, apply_updates, field, jacobian_product
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
+gmres: Callable[..., tuple[Tree, Any]] = linalg.gmres  # annotated here because JAX does not annotate it
+
 
 def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
-    """Competitive gradient descent: both players move to the Nash equilibrium of the game's local bilinear
-    approximation (Schaefer and Anandkumar 2019, eq. 4). For x with loss f and rate a, y with loss g and rate b:
+    """Competitive gradient descent: the step to the Nash equilibrium of a local bilinear game.
+
+    The bilinear game approximates the game at the current parameters (Schaefer and Anandkumar 2019, eq. 4). With
+    loss f and learning rate a for player x, and loss g and learning rate b for player y, the updates are
 
         (1 - a b D2xy f D2yx g) dx = -a (Dx f - b D2xy f Dy g),   dy = -b (Dy g + D2yx g dx)
 
-    Solved by ``iterations`` of GMRES, which also fits games that are not zero-sum. Defined for a plain rate only.
-    Cost: one gradient evaluation a player, and two products with blocks of the Jacobian an iteration, about eight
-    gradient evaluations.
+    GMRES solves the linear system, because its matrix is not symmetric if the game is not zero-sum. The method
+    requires optim=sgd without clipping, schedule or warm-up.
+
+    Cost: one gradient evaluation per player, and two products with blocks of the Jacobian per iteration of GMRES.
+    The products of one iteration cost about eight gradient evaluations.
+
+    Args:
+        iterations: number of iterations of GMRES.
 
     Raises:
-        UserError: the game has not two players, or an optimiser is not ``sgd`` without clipping or schedule.
+        UserError: the game does not have two players, or an optimiser is not ``sgd`` without clipping, schedule or
+            warm-up.
     """
     if len(game.players) != 2:
-        raise UserError(f"strategy=competitive: is of two players; this game has {len(game.players)}.")
+        raise UserError(
+            f"strategy=competitive: needs a game of two players, and this game has {len(game.players)}. "
+            "Choose another strategy, e.g. strategy=extragradient."
+        )
     first, second = game.players
 
     def check(optimisers: Optimisers) -> None:
         for player in game.players:
             if optimisers[player].constant_lr is None:
                 raise UserError(
-                    f"strategy=competitive: is defined for a plain rate only, and optim of the {player} is more: "
-                    "optim=sgd optim.clip_norm=null, without clipping or schedule."
+                    f"strategy=competitive: needs plain gradient descent for the {player}. "
+                    "Use optim=sgd optim.clip_norm=null, without other clipping, schedule or warm-up."
                 )
 
     def step(
@@ -44,16 +58,17 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         a, b = (optimisers[player].constant_lr for player in game.players)
+        assert a is not None and b is not None  # ``check`` refuses all other optimisers
         evaluate, params = field(game, state, batch, key), state.params
         slopes, (net_state, metrics) = evaluate(params)
 
-        def block(of: str, by: str) -> Any:
-            """v -> the derivative of the gradient of ``of`` by the parameters of ``by``, times v."""
+        def block(of: str, by: str) -> Callable[[Tree], Tree]:
+            """v -> B v, where B is the derivative of ``of``'s gradient with respect to ``by``'s parameters."""
             return jacobian_product(lambda own: evaluate(params | {by: own})[0][of], params[by])
 
         across, back = block(first, second), block(second, first)
 
-        def plus(u: Tree, v: Tree, factor: Any) -> Tree:
+        def plus(u: Tree, v: Tree, factor: float | jax.Array) -> Tree:
             return jax.tree.map(lambda u, v: u + factor * v, u, v)
 
         start = jax.tree.map(lambda u: -a * u, plus(slopes[first], across(slopes[second]), -b))

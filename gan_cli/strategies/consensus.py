@@ -10,10 +10,16 @@ from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
 def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
-    """F(x) + gamma J^T F(x) takes the gradient's place: all players also want ||F||^2 / 2 low (Mescheder et al.
-    2017, algorithm 2, whose gamma this is).
+    """Consensus optimisation: x' = x - lr (F(x) + gamma J^T F(x)).
 
-    Cost: one gradient evaluation a player and one product with the Jacobian's transpose, about two more each.
+    J^T F is the gradient of ||F||^2 / 2, so all players also minimise gamma ||F||^2 / 2 (Mescheder et al. 2017,
+    algorithm 2).
+
+    Cost: one gradient evaluation per player, and one product with the transpose of the Jacobian, which costs about
+    two more per player.
+
+    Args:
+        gamma: factor of the consensus term J^T F(x), the gamma of the paper.
     """
 
     def step(

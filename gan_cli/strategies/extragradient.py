@@ -1,4 +1,4 @@
-"""Extragradient: a look ahead before each move."""
+"""Extragradient."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
 def extragradient(game: Game) -> Strategy:
-    """x~ = x - lr F(x), x' = x - lr F(x~): move from x with the gradients of a point ahead (Korpelevich 1976).
+    """Extragradient: x~ = x - lr F(x), x' = x - lr F(x~), with gradients at the extrapolated point x~.
 
-    With Adam it is ExtraAdam (Gidel et al. 2019, algorithm 4): both evaluations enter the moments. Each evaluation
-    has a batch and draws of its own. Cost: two gradient evaluations a player.
+    Korpelevich 1976. With Adam, the method is ExtraAdam (Gidel et al. 2019, algorithm 4), and both gradients enter
+    the moments. Each of the two evaluations uses a separate batch and separate random draws.
+
+    Cost: two gradient evaluations per player.
     """
 
     def step(
@@ -26,7 +28,7 @@ def extragradient(game: Game) -> Strategy:
         for turn, batch in enumerate(batches):
             evaluate = field(game, extrapolated, batch, jax.random.fold_in(key, turn))
             slopes, (net_state, found) = evaluate(extrapolated.params)
-            # Every move starts from x, with the moments that the one before has left.
+            # Both updates start from x. The second one uses the optimiser state that the first one returned.
             extrapolated, more = update_all(
                 extrapolated._replace(params=state.params), optimisers, slopes, net_state
             )

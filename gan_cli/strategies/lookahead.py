@@ -1,4 +1,4 @@
-"""Lookahead: a step back towards slow weights."""
+"""Lookahead."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ def lookahead(
     interval: PositiveInt = 5,
     alpha: UnitFloat = 0.5,
 ) -> Strategy:
-    """Every ``interval`` steps, step back from where the players came to towards where they stood:
-    x = slow + alpha (x - slow), slow = x, over all players at once (Chavdarova et al. 2021, algorithm 1).
+    """Lookahead: every ``interval`` steps, slow' = slow + alpha (x - slow) and x' = slow'.
+
+    The slow weights of all players average the fast weights x, which ``inner`` updates at every step (Chavdarova et
+    al. 2021, algorithm 1).
+
+    Cost: the cost of ``inner``.
 
     Args:
-        inner: the strategy of the steps between.
-
-    Cost: that of ``inner``.
+        inner: strategy of the steps between two updates of the slow weights, e.g.
+            ``strategy@strategy.inner=extragradient``.
+        interval: number of steps between two updates of the slow weights.
+        alpha: step size of the slow weights: 0 resets x to the slow weights, 1 keeps x.
     """
     base = inner(game)
 
     def init(params: Tree) -> Tree:
-        # A copy: a donated state must not hold one buffer twice.
+        # A copy, because a donated state must not contain the same buffer twice.
         return {"inner": base.init(params), "slow": jax.tree.map(jnp.copy, params)}
 
     def check(optimisers: Optimisers) -> None:

@@ -1,4 +1,4 @@
-"""The optimistic method: extragradient with the past's gradient."""
+"""The optimistic method."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
 def optimistic(game: Game) -> Strategy:
-    """x' = x + 2 u(x) - u(x_before) where u is the optimiser's move: extragradient with the past's gradient for the
-    look ahead (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for Adam).
+    """Optimistic method: x' = x + 2 u(x) - u(x_before), where u is the optimiser's update.
 
-    The first step is a plain one, as if the past were equal to it. Cost: one gradient evaluation a player.
+    The method is extragradient with the previous gradient in the extrapolation (Popov 1980; Daskalakis et al. 2018,
+    algorithm 1, for gradient descent and for Adam). The first step has no previous update and is a plain update.
+
+    Cost: one gradient evaluation per player.
 
     Raises:
-        UserError: an optimiser projects (``weight_clip``): what it has projected is moved on here.
+        UserError: an optimiser projects the parameters (``weight_clip``). The step changes the parameters after
+            the projection, so they could leave the bounds.
     """
 
     def check(optimisers: Optimisers) -> None:
@@ -26,8 +29,8 @@ def optimistic(game: Game) -> Strategy:
         for player, optimiser in optimisers.items():
             if optimiser.projects:
                 raise UserError(
-                    f"strategy=optimistic: would move the {player} out of the box of optim.weight_clip: "
-                    "strategy=extragradient, or a penalty."
+                    f"strategy=optimistic: parameters of the {player} would leave the bounds of optim.weight_clip. "
+                    "Use strategy=extragradient, or set optim.weight_clip=null and add a penalty."
                 )
 
     def step(

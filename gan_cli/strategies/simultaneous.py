@@ -1,4 +1,4 @@
-"""All players at once."""
+"""Simultaneous updates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
 def simultaneous(game: Game) -> Strategy:
-    """Every player moves at once: x_i' = x_i - lr grad_i L_i(x) for all i, at the same point x.
+    """Simultaneous updates: x_i' = x_i - lr grad_i L_i(x) for all players i, at the same point x.
 
-    The article's listing trains this way. Cost: one gradient evaluation a player, all on one batch.
+    Cost: one gradient evaluation per player, all on one batch.
     """
 
     def step(

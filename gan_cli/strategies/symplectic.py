@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,14 +12,18 @@ from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
 def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = True) -> Strategy:
-    """Symplectic gradient adjustment: F + strength A^T F, A = (J - J^T) / 2 (Balduzzi et al. 2018, algorithm 1).
+    """Symplectic gradient adjustment: x' = x - lr (F + lambda A^T F), A = (J - J^T) / 2.
+
+    Balduzzi et al. 2018, algorithm 1.
+
+    Cost: one gradient evaluation per player, and two products with the Jacobian, which cost about five more per
+    player.
 
     Args:
-        strength: lambda.
-        align: whether lambda takes the sign of <F, J^T F> <A^T F, J^T F> / dimensions + 1/10, which draws towards
-            stable fixed points and repels from unstable ones (their eq. 21).
-
-    Cost: one gradient evaluation a player and two products with the Jacobian, about five more each.
+        strength: absolute value of lambda.
+        align: whether lambda has the sign of <F, J^T F> <A^T F, J^T F> / d + 1/10, where d is the number of
+            parameters. This sign attracts the players to stable fixed points and repels them from unstable ones
+            (eq. 21 of the paper). false: lambda is positive.
     """
 
     def step(
@@ -33,10 +35,11 @@ def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = Tr
         (pulled,) = pull_back(slopes)
         pushed = jacobian_product(lambda p: evaluate(p)[0], params)(slopes)
         adjustment = jax.tree.map(lambda a, b: (a - b) / 2, pulled, pushed)
-        factor: Any = strength
+        factor: float | jax.Array = strength
         if align:
             size = sum(leaf.size for leaf in jax.tree.leaves(params))
-            # The paper's d is the number of parameters; its notebook counts tensors, and turns the sign sooner.
+            # The paper defines d as the number of parameters. The authors' notebook uses the number of tensors,
+            # which makes the sign negative sooner.
             inward = optax.tree.vdot(slopes, pulled) * optax.tree.vdot(adjustment, pulled) / size
             factor = strength * jnp.where(inward + 0.1 >= 0, 1.0, -1.0)
         adjusted = jax.tree.map(lambda f, a: f + factor * a, slopes, adjustment)

@@ -1,22 +1,26 @@
-"""Unrolled GANs: the last player foresees the others' moves."""
+"""Unrolled GANs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.strategies.updates import Optimisers, gradient, update_player
-from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
+from gan_cli.types import Batch, ByPlayer, Game, Metrics, PositiveInt, Strategy, Tree
 
 
 def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
-    """The last player (of a GAN, the generator) foresees ``depth`` moves of the others, and differentiates through
-    them: it descends L_last(x_last, U^depth(x)), where U is one move of the others (Metz et al. 2017, eq. 7 to 10).
+    """Unrolled GAN: G descends L_G(x_G, U^depth(x)), where U is one update of the discriminator.
 
-    The others themselves make one move, from x. All of it on one batch. Cost: ``depth`` + 1 gradient evaluations of
-    each other player and one of the last, and about as many again to differentiate through the foreseen moves.
+    The generator's gradient differentiates through ``depth`` simulated updates of the discriminator. The actual
+    update of the discriminator is a single one, from x. All evaluations use the same batch (Metz et al. 2017,
+    eq. 7 to 10). In a general game, the last player takes the part of the generator.
+
+    Cost: ``depth`` + 1 gradient evaluations of the discriminator and one of the generator, and about as many again
+    to differentiate through the simulated updates.
+
+    Args:
+        depth: number of simulated discriminator updates.
     """
     *first, last = game.players
 
@@ -31,7 +35,7 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
                 foreseen, _ = update_player(foreseen, player, optimisers[player], slope, net_state)
             return foreseen, None
 
-        def loss(own: Tree) -> Any:
+        def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
             foreseen = state._replace(params=state.params | {last: own})
             foreseen, _ = jax.lax.scan(foresee, foreseen, None, length=depth)
             return game.loss(last, foreseen.params, foreseen.net_state, batch, key, state.step)

@@ -1,9 +1,8 @@
-"""What strategies are made of: gradients, a player's move, and products with the game's Jacobian."""
+"""The parts of strategies: gradients, updates of a player, and products with the game's Jacobian."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
@@ -17,25 +16,27 @@ Optimisers = dict[str, Optimiser]
 
 
 def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
-    """Refuse optimisers that keep points of their own: the strategy puts players where no move of theirs led.
+    """Refuse optimisers that average their iterates.
+
+    A strategy calls this function if it changes parameters without the optimiser.
 
     Raises:
-        UserError: there is one.
+        UserError: an optimiser has ``evaluation_params``.
     """
     for player, optimiser in optimisers.items():
         if optimiser.evaluation_params is not None:
             raise UserError(
-                f"strategy={strategy}: moves the {player} to points that its optimiser, which averages its own, "
-                "does not know of: optim=adam, or strategy=alternating."
+                f"strategy={strategy}: changes parameters of the {player} without the optimiser, and this "
+                "optimiser averages its iterates. Use optim=adam, or strategy=alternating."
             )
 
 
 def gradient(
-    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: Any
+    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: jax.Array
 ) -> tuple[Tree, ByPlayer, Metrics]:
-    """The gradient of one player's loss in its own parameters, its evaluation's network state and metrics."""
+    """Gradient of a player's loss in the player's parameters, the new network state, and metrics."""
 
-    def loss(own: Tree) -> Any:
+    def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         params = state.params | {player: own}
         return game.loss(player, params, state.net_state, batch, key, state.step, **shared)
 
@@ -46,9 +47,10 @@ def gradient(
 def field(
     game: Game, state: TrainState, batch: Batch, key: jax.Array
 ) -> Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]]:
-    """F as a function of all players' parameters, for use with ``jax.vjp(..., has_aux=True)``.
+    """F as a function of all players' parameters, for ``jax.vjp(..., has_aux=True)``.
 
-    The second of its results is what a move commits: each player's own network state, and all metrics.
+    The function returns ``(gradients, (net_state, metrics))``. ``net_state`` holds for each player the network
+    state after the evaluation of that player's loss.
     """
 
     def evaluate(params: ByPlayer) -> tuple[ByPlayer, tuple[ByPlayer, Metrics]]:
@@ -67,7 +69,7 @@ def field(
 def update_player(
     state: TrainState, player: str, optimiser: Optimiser, gradient: Tree, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """Let a player's optimiser act on a gradient, and commit the player's network state of its evaluation."""
+    """Update a player's parameters and optimiser state, and store the player's network state."""
     params = state.params[player]
     updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
     moved = apply_updates(state, player, updates, net_state)._replace(
@@ -79,7 +81,7 @@ def update_player(
 def update_all(
     state: TrainState, optimisers: Optimisers, gradients: ByPlayer, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """A move of every player."""
+    """Update every player, as ``update_player`` does."""
     metrics: Metrics = {}
     for player, own in gradients.items():
         state, more = update_player(state, player, optimisers[player], own, net_state)
@@ -88,7 +90,7 @@ def update_all(
 
 
 def apply_updates(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> TrainState:
-    """Add ``updates`` to a player's parameters, and commit its network state."""
+    """Add ``updates`` to a player's parameters, and store the player's network state."""
     return state._replace(
         params=state.params | {player: optax.apply_updates(state.params[player], updates)},
         net_state=state.net_state | {player: net_state[player]},
@@ -96,10 +98,10 @@ def apply_updates(state: TrainState, player: str, updates: Tree, net_state: ByPl
 
 
 def jacobian_product(function: Callable[[Tree], Tree], at: Tree) -> Callable[[Tree], Tree]:
-    """v -> (the derivative of ``function`` at ``at``) v, as reverse over reverse: there is no forward mode.
+    """Jacobian-vector product v -> J v of ``function`` at ``at``, by two reverse-mode passes.
 
-    Convolutions here are ``custom_vjp``, which has none. The pull-back w -> J^T w is linear, so that its own
-    pull-back is v -> J v.
+    Forward mode is not available, because the convolutions are ``custom_vjp`` functions. The vector-Jacobian
+    product w -> J^T w is linear in w, so its vector-Jacobian product is v -> J v.
     """
     value, pull_back = jax.vjp(function, at)
     _, push = jax.vjp(pull_back, value)

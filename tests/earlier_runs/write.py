@@ -1,9 +1,10 @@
-"""Writes run directories as this version of the program leaves them, for later versions to resume.
+"""Writes run directories in the current format, as fixtures that later versions must be able to resume.
 
     python tests/earlier_runs/write.py FOLDER
 
-Each fixture is trained for 20 steps. ``expected.json`` beside it holds what a later version must find: a SHA-256 of
-every array, the key and the batch indices of step 20, the losses at step 30, and every 25th value of four samples.
+Each fixture is trained for 20 steps. Its ``expected.json`` holds the values that a later version must reproduce: a
+SHA-256 of every array, the random key and the batch indices of step 20, the losses at step 30, and every 25th value
+of four samples.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def main(folder: Path) -> None:
         os.chdir(place)
         for name, overrides in FIXTURES.items():
             run = gan_cli.train([*overrides, *_SHORT, f"name={name}"], quiet=True).directory
-            if name != "ring":  # whose pictures are small: one is enough
+            if name != "ring":  # one fixture with samples is enough, and the samples of ring are small
                 for samples in run.rglob("samples"):
                     shutil.rmtree(samples)
             shutil.copytree(run, folder / name, ignore=shutil.ignore_patterns(".lock", ".hydra", "real.png"))
@@ -70,7 +71,7 @@ def main(folder: Path) -> None:
 
 
 def _expected(run: Path) -> dict[str, Any]:
-    """What a later version must restore, and what its next step must be made of."""
+    """The restored arrays, the key and the batch of the next step, and a few samples."""
     loaded = restore_run(run, data=True)
     e, step = loaded.experiment, loaded.step
     assert e.dataset is not None and step == STEP
