@@ -160,6 +160,10 @@ class Game:
         """
         raise NotImplementedError
 
+    def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
+        """Examples ``x`` ``[n, *spec.shape]`` after the augmentations of the discriminator's input."""
+        return x
+
     def distance(self, params: ByPlayer) -> Metrics:
         """``distance`` to the equilibrium, and the coordinates ``x`` and ``y``; only if ``has_equilibrium``."""
         raise NotImplementedError

@@ -150,5 +150,5 @@ def test_shown_images_are_augmented_but_not_packed():
     e = experiment([*TINY, "augment=[diffaugment,packing]"])
     state = init_state(e.setup)
     images = jnp.ones((8, 28, 28, 1))
-    shown = e.game.shown(images, state.net_state, KEY, 0)
+    shown = e.game.augmented(images, state.net_state, KEY, 0)
     assert shown.shape == images.shape and (np.asarray(shown) != 1).any()

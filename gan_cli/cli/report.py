@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_cli.cli.shell import check_target, exit_code
+from gan_cli.cli.shell import add_version, check_target, exit_code
 from gan_cli.errors import UserError
 from gan_cli.storage import run_directory
 from gan_cli.views import report
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="where to write the report; required for several directories (default: report.html in DIR)",
     )
+    add_version(parser)
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -36,6 +37,11 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
 def version_text(program: str) -> str:
     """The line that ``--version`` prints."""
     return f"{program} (gan_cli) {__version__}"
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add the flag ``--version``."""
+    parser.add_argument("--version", action="version", version=version_text(parser.prog), help="print the version")
 
 
 def show_warnings(program: str) -> None:

@@ -102,7 +102,7 @@ class GAN(Game):
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
             labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
-            output, _ = self._discriminate(params, net_state, self._shown(fake, net_state, key, 0), labels, key)
+            output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
             return fake, output.logits
 
         fake, logits = jax.eval_shape(shapes)
@@ -168,7 +168,7 @@ class GAN(Game):
             # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
-        real, fake = self._both_shown(batch.examples, fake, net_state, own_key, step)
+        real, fake = self._input_pair(batch.examples, fake, net_state, own_key, step)
         # The compiler removes this pass if the generator's loss does not depend on the real logits.
         of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
         of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
@@ -186,7 +186,7 @@ class GAN(Game):
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         labels = batch.labels
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
-        real, fake = self._both_shown(batch.examples, fake, net_state, key, step)
+        real, fake = self._input_pair(batch.examples, fake, net_state, key, step)
         if self._couples_batch:
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
@@ -254,23 +254,23 @@ class GAN(Game):
         fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
-    def shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
+    def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
         """Examples ``x`` ``[n, *spec.shape]`` after all augmentations except packing."""
         for i, (name, augment) in enumerate(self._changes.items()):
             own = net_state[DISCRIMINATOR]["augment"][name]
             x = augment.apply(x, jax.random.fold_in(key, i), step, own)
         return x
 
-    def _shown(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
-        x = self.shown(x, net_state, key, step)
+    def _input(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
+        x = self.augmented(x, net_state, key, step)
         return self._packing.apply(x, key, step, ()) if self._packing else x
 
-    def _both_shown(
+    def _input_pair(
         self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Augmented and packed real and generated examples, with independent random draws."""
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
-        return self._shown(real, net_state, real_key, step), self._shown(fake, net_state, fake_key, step)
+        return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None

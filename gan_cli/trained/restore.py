@@ -76,8 +76,8 @@ def restore_run(
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
     if needed > available_memory():
         raise UserError(
-            f"{directory}: the training state takes {needed / 2**30:,.0f} GiB, more than the memory of this machine "
-            "has. Use a machine with more memory."
+            f"{directory}: the training state takes {needed / 2**30:,.0f} GiB, more than this machine has. "
+            "Use a machine with more memory."
         )
     at, state = checkpoints.load(folder, like, step)
     return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)

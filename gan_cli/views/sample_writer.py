@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,8 +43,7 @@ class SampleWriter:
         self.last: Path | None = None
         self.can_draw = sampler is not None
         # With an augmentation, the discriminator's input differs from the examples, so it is drawn too.
-        augment: Callable[..., jax.Array] | None = getattr(experiment.game, "shown", None)
-        self._augment = jax.jit(augment) if augment and experiment.config.get("augment") else None
+        self._augment = jax.jit(experiment.game.augmented) if experiment.config.get("augment") else None
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
             n = max(SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else POINTS
