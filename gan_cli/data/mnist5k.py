@@ -23,7 +23,7 @@ def mnist5k(*, flip: bool = False) -> Dataset:
     The held-out digits are the last 50 of each class (LeCun et al. 1998; packaged by Raschka 2018).
 
     Args:
-        flip: whether each example is mirrored left to right with probability one half, anew in every batch.
+        flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
     """
     with as_file(files("gan_cli.data") / "mnist5k.npz") as path:
         arrays = read_arrays(path)
