@@ -1,4 +1,7 @@
-"""The README's promises about runs that are killed, starved or damaged, with printed figures: make faults."""
+"""Runs that are killed, run out of disk space or have damaged files: the promises of gan_cli/training/README.md.
+
+``make faults`` runs these tests and prints the rows of the fault table of that page.
+"""
 
 from __future__ import annotations
 
