@@ -51,8 +51,8 @@ class Options(TypedDict, total=False):
     Args:
         lr: learning rate after the warm-up, before the schedule changes it.
         schedule: change of the learning rate after the warm-up. With ``constant``, the learning rate stays at lr.
-            With ``linear``, it changes from lr to lr_end along a straight line. With ``cosine``, it changes from lr
-            to lr_end along half a cosine (Loshchilov and Hutter 2017).
+            With ``linear``, the rate changes from lr to lr_end along a straight line. With ``cosine``, the rate
+            changes from lr to lr_end along half a cosine (Loshchilov and Hutter 2017).
         lr_end: learning rate at the end of the schedule and at all later steps. null means zero.
         decay_steps: number of steps until the schedule ends, including warmup_steps. If null, the number is
             train.steps at the first start of the run.

@@ -128,7 +128,7 @@ class GAN(Game):
         if self._packing is not None:
             raise UserError(
                 f"model.conditional={kind}: needs one label per input of the discriminator, but a pack has several "
-                "labels. Set model.conditional=none, or remove packing from the list of augment."
+                "labels. Set model.conditional=none, or remove packing from augment=[...]."
             )
 
     def with_eager_penalties(self) -> GAN:
@@ -197,7 +197,7 @@ class GAN(Game):
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
             of_fake, state = self._discriminate(params, after, fake, labels, fake_key)
-        else:  # one forward pass over the real and the generated batch has fewer and larger operations than two
+        else:  # one forward pass over the real and the generated batch has fewer and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
             # Real and generated examples alternate. If the batch is split over several devices, each device thus
             # receives the real and the generated example of the same row.

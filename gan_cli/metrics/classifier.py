@@ -51,7 +51,7 @@ class Classifier:
 
     Attributes:
         params: the weights.
-        accuracy: share of the test examples that the classifier classifies correctly.
+        accuracy: share of the test examples whose class is predicted correctly.
         tested_on: number of test examples.
         digest: hash of everything that the weights depend on.
 

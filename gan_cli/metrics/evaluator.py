@@ -16,7 +16,7 @@ from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
 
 log = logging.getLogger(__name__)
-# Maximum number of reference examples, as in published evaluations. Memory and cache can hold their features.
+# Maximum number of reference examples, as in published evaluations. The features fit into memory and cache.
 MOST = 50_000
 _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
@@ -93,7 +93,7 @@ class Evaluator:
 
     @property
     def terms(self) -> dict[str, str]:
-        """The features and the reference data: metric values are comparable only if both are the same."""
+        """Descriptions of the features and of the reference data, on which all metric values depend."""
         return {"features": self.features, "reference": self.reference}
 
     def _objective(self, requested: str | None) -> tuple[str, Direction] | None:
@@ -103,7 +103,8 @@ class Evaluator:
             problem = (
                 f"cannot rank checkpoints, because neither higher nor lower values of {requested} are better."
                 if requested in figures
-                else f"metric=[{','.join(self._metrics)}] does not compute it.{nearest(requested, directed)}"
+                else f"metric=[{','.join(self._metrics)}] does not compute this value."
+                f"{nearest(requested, directed)}"
             )
             remedy = (
                 f"Choose one of {', '.join(directed)}, or add a metric."
@@ -176,7 +177,7 @@ class Evaluator:
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
-    """The first input of the metric that is not available, with a remedy, as text for a message; or None."""
+    """Text for a message: the first input of the metric that is missing, with a remedy. None if none is."""
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,

@@ -32,8 +32,8 @@ class Extractor:
 
     Attributes:
         name: description of the features in evaluation results.
-        digest: hash that identifies the extractor in the cache. It changes if the extractor computes other
-            features.
+        digest: hash that identifies the extractor in the cache. Extractors that compute different features
+            have different hashes.
         params: weights, the first argument of ``apply``.
         apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``. The
             extractor compiles this function.

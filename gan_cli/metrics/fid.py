@@ -111,7 +111,6 @@ def _warn_of_few(fake: int, real: int, features: int) -> None:
     if min(fake, real) <= features:
         log.warning(
             "the Frechet distance of %d samples and %d real examples is biased upwards, because the covariance of "
-            "%d "
-            "features needs at least %d samples and as many real examples. Use more samples or a larger data set.",
+            "%d features needs at least %d samples and as many real examples. Use more samples or more real data.",
             fake, real, features, features + 1,
         )  # fmt: skip

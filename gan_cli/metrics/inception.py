@@ -97,9 +97,8 @@ def load(path: Path) -> Network:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != SHA256:
             raise UserError(
-                f"features.weights={path}: its SHA-256 is {found}, not {SHA256}, so the file is damaged or has "
-                "other contents. "
-                f"{SOURCES}"
+                f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. The file is damaged, or it is "
+                f"another file. {SOURCES}"
             )
         tensors = torch_weights.read(path)
     except (OSError, ValueError) as error:

@@ -23,8 +23,9 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
 
     Args:
         subsets: number of random subsets.
-        subset_size: number of samples and number of real examples in each subset. The number is reduced to half the
-            size of the smaller set if it is larger, because the variance between subsets would otherwise vanish.
+        subset_size: number of samples and number of real examples in each subset. A number above half
+            the size of the smaller set is reduced to this half, because the variance between subsets would
+            otherwise vanish.
 
     Figures:
     - kid: the squared distance; lower is better.

@@ -18,8 +18,8 @@ def nearest_training() -> Metric:
 
     The standardised Mann-Whitney statistic compares the distances of the samples with the distances of the held-out
     examples (Meehan et al. 2020, section 3, with the whole space as one cell). The features must distinguish an
-    example from similar examples. The test uses at most 50,000 training examples and does not detect copies of the
-    others.
+    example from similar examples. The test uses at most 50,000 training examples and does not detect copies of
+    further training examples.
 
     Figures:
     - nearest_training: median distance from a sample to the nearest training example; neither higher nor lower is

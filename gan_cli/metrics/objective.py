@@ -50,7 +50,7 @@ class ObjectiveTracker:
         return 0 < self._patience <= self._since
 
     def state(self) -> dict[str, Any]:
-        """The tracker's state for a checkpoint, so that a resumed run stops at the same step as without a break."""
+        """The tracker's state for a checkpoint, so that a resumed run stops like an uninterrupted run."""
         return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
 
     def restore(self, state: dict[str, Any]) -> None:

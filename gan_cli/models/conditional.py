@@ -47,7 +47,7 @@ class Concat(nnx.Module):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
     Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. For images, the additional
-    input is one channel, whose values are learnt for each class. For points, it is a one-hot vector of the class.
+    input is one channel, whose values are learnt for each class. For points, the input is a one-hot vector.
     """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
@@ -110,8 +110,8 @@ class Classifying(_Headed):
     """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
 
     Maps examples ``[batch, *spec.shape]`` to logits ``[batch]`` and class logits ``[batch, classes]``. The loss of
-    each player includes the cross-entropy of the class logits. The argument ``labels`` is ignored. It is present
-    because all conditional discriminators have the same signature.
+    each player includes the cross-entropy of the class logits. The argument ``labels`` is ignored, but all
+    conditional discriminators have this argument.
     """
 
     def __call__(

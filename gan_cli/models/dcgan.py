@@ -28,8 +28,8 @@ class Generator(nnx.Module):
             layer after it.
         depth: number of layers that double the image side. If null, the first layer has the smallest possible side,
             which is between 4 and 7 pixels.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
             output layer is not normalised.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
@@ -89,8 +89,8 @@ class Discriminator(nnx.Module):
             layer before it.
         depth: number of layers that halve the image side. If null, the last layer has the smallest possible side,
             which is between 4 and 7 pixels.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
             first layer has no batch or layer normalisation (Radford et al. 2016).
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.

@@ -296,8 +296,8 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
         requirement = (
             "The side must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
             if depth is None
-            else f"With depth={depth}, the side must be a multiple of {2**depth} and at least {4 * 2**depth}. Set depth=null "
-            "to use the largest possible depth."
+            else f"With depth={depth}, the side must be a multiple of {2**depth} and at least {4 * 2**depth}. "
+            "Set depth=null to choose the depth automatically."
         )
         raise UserError(
             f"model={model}: cannot generate images of {shape}. {requirement} If the data set has the option "

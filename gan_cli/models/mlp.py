@@ -23,8 +23,8 @@ class Generator(nnx.Module):
     Args:
         width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
             output layer is not normalised.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
@@ -71,8 +71,8 @@ class Discriminator(nnx.Module):
     Args:
         width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
             output layer has no batch or layer normalisation.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.

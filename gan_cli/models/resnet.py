@@ -27,8 +27,8 @@ class Generator(nnx.Module):
 
     Args:
         width: number of channels in every residual block.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
             and layer normalisation precede each activation. SNGAN uses batch.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
     """
@@ -73,8 +73,8 @@ class Discriminator(nnx.Module):
 
     Args:
         width: number of channels in every residual block.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises all values of an
-            example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
             and layer normalisation precede each activation except in the first block. SNGAN uses spectral.
         activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect

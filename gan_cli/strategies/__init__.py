@@ -1,6 +1,6 @@
 """Strategies: the rules that combine the players' updates into a step.
 
-A strategy is a pure function ``(game, *, options) -> Strategy``. It accepts every game unless the docstring of the
+A strategy is a pure function ``(game, *, options) -> Strategy`` and accepts every game unless the docstring of the
 function states a restriction. The update of a player changes only the network state of that player (batch
 statistics and spectral-norm vectors). Docstrings state the cost of a step in gradient evaluations. One gradient
 evaluation computes the gradient of one player's loss on one batch.

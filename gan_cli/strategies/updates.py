@@ -38,7 +38,7 @@ def gradient(
 ) -> tuple[Tree, ByPlayer, Metrics]:
     """The gradient of a player's loss, the new network state, and metrics.
 
-    The gradient is the gradient with respect to the player's parameters. ``shared`` contains further keyword
+    The gradient is taken with respect to the player's parameters. ``shared`` contains further keyword
     arguments of ``game.loss``.
     """
 
