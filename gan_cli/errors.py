@@ -1,4 +1,4 @@
-"""Errors that a user can fix. The command line prints the message of such an error without a traceback."""
+"""Errors that a user can fix. The command line prints their messages without a traceback."""
 
 from __future__ import annotations
 

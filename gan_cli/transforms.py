@@ -27,9 +27,10 @@ def quarter_turns(x: Array, key: Array) -> Array:
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
-    """Shift each image along both axes by a uniformly random number of pixels, up to ``ratio`` of the side.
+    """Shift each image along both axes by a random number of pixels, up to ``ratio`` of the side.
 
-    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels; "constant" fills with zeros.
+    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels. "constant" fills them with
+    zeros.
     """
     sides = x.shape[1:3]
     most = [int(side * ratio + 0.5) for side in sides]

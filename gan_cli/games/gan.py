@@ -329,7 +329,7 @@ class GAN(Game):
 
 
 def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
-    """AC-GAN's mean cross-entropy between the predicted and the requested classes (Odena et al. 2017, eq. 3)."""
+    """AC-GAN's mean cross-entropy between predicted and requested classes (Odena et al. 2017, eq. 3)."""
     if output.classes is None or labels is None:
         return 0.0
     cross_entropy: jax.Array = optax.softmax_cross_entropy_with_integer_labels(output.classes, labels)

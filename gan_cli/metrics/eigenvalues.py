@@ -61,7 +61,7 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
     Args:
         product: the function v -> J v for vectors ``[size]``.
         size: number of rows of the matrix J.
-        count: number of eigenvalues; the Krylov space has 2 * count + 10 dimensions.
+        count: number of eigenvalues. The Krylov space has 2 * count + 10 dimensions.
         seed: seed of the start vector.
 
     Returns:

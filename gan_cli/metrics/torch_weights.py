@@ -41,7 +41,7 @@ class _Tensor(NamedTuple):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name. The file must contain one dictionary of tensors, e.g. a ``state_dict``.
+    """The tensors of a file by name. The file must contain a dictionary of tensors (a ``state_dict``).
 
     Raises:
         ValueError: the file has another format, is damaged, or calls a function that weights do not need.

@@ -1,4 +1,4 @@
-"""Networks: one module per family, with a Generator and a Discriminator that are built from a ``Spec``."""
+"""Networks: one module per family, with a Generator and a Discriminator that a ``Spec`` determines."""
 
 from __future__ import annotations
 

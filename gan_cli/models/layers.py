@@ -78,7 +78,10 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
-        """The kernel divided by its spectral norm, after one power iteration (Miyato et al. 2018, algorithm 1)."""
+        """The kernel, divided by its spectral norm after one power iteration.
+
+        Miyato et al. 2018, algorithm 1.
+        """
         assert self.u is not None
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
@@ -299,8 +302,9 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
             else f"With depth={depth}, the side must be a multiple of {2**depth} and at least {4 * 2**depth}. "
             "Set depth=null to choose the depth automatically."
         )
+        suitable = 32 if depth is None else 4 * 2**depth
         raise UserError(
             f"model={model}: cannot generate images of {shape}. {requirement} If the data set has the option "
-            "dataset.resolution, set it to a suitable side, e.g. dataset.resolution=32. Otherwise, use model=mlp."
+            f"dataset.resolution, set it, e.g. dataset.resolution={suitable}. Otherwise, use model=mlp."
         )
     return side, count

@@ -67,7 +67,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
 def _fake(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, PullBack, ByPlayer]:
-    """A generated batch, the pull-back (vector-Jacobian product) of its forward pass, and the new network state."""
+    """A generated batch, the vector-Jacobian product of its forward pass, and the new network state."""
 
     def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)
