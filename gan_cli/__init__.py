@@ -1,8 +1,9 @@
 """gan_cli: experiments with generative adversarial networks, composed from YAML and compiled with JAX.
 
 In Python, ``gan_cli.train(["model=mlp", "optim=adam"])`` is equivalent to the shell command
-``gan-train model=mlp optim=adam``. ``gan_cli.experiment`` builds the same objects without training. Importing this
-package imports neither JAX nor Hydra, so that the command line responds without delay.
+``gan-train model=mlp optim=adam``. ``gan_cli.experiment`` takes the same list and builds the experiment without
+training. The package imports JAX and Hydra only when a program needs them, so that the command line responds
+without delay.
 """
 
 from __future__ import annotations

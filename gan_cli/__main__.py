@@ -1,4 +1,4 @@
-"""``python -m gan_cli``: the same as ``gan-train``."""
+"""Entry point of ``python -m gan_cli``, which runs ``gan-train``."""
 
 import sys
 

@@ -1,9 +1,10 @@
 """Augmentations of real and generated examples before they enter the discriminator.
 
-Each choice is one ``Augment``. Several augmentations apply in the order of the list, and packing applies last. All
-of them are differentiable with respect to the examples, so that gradients reach the generator. Penalties also
-receive augmented examples: R1 differentiates with respect to the augmented example, as in the code of Zhao et al.
-for CIFAR. Karras et al. (2020) differentiate with respect to the image before augmentation.
+Each public function of this module returns an ``Augment``. The game applies augmentations in the order of the
+user's list, but packing always last. Every augmentation is differentiable with respect to the examples, so that
+gradients reach the generator. Penalties also receive augmented examples. The penalty R1, for example,
+differentiates with respect to the augmented example, as in the code of Zhao et al. (2020) for CIFAR. In contrast,
+Karras et al. (2020) differentiate with respect to the image before the augmentation.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class Augment(NamedTuple):
 
     Attributes:
         apply: ``(x [batch, ...], key, step, state) -> x``.
-        start: the state before the first step; () for an augmentation that does not adapt.
+        start: initial state of an adaptive augmentation. The empty tuple for all other augmentations.
         adapt: ``(state, real_logits [batch]) -> state``, called after each evaluation of the discriminator's loss.
-            The logits are relative to ``Loss.boundary``. With packing, each example receives the logit of its pack.
+            ``Loss.boundary`` is subtracted from the logits. With packing, the logit of a pack is repeated for each
+            example of the pack.
         pack: number of examples that form one input of the discriminator.
     """
 
@@ -45,8 +47,8 @@ def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = Non
     Sonderby et al. 2017, section 3.2; Arjovsky and Bottou 2017, section 3.
 
     Args:
-        std: initial standard deviation s of the noise. Image values range from -1 to 1.
-        anneal_steps: number of steps in which s decreases linearly to zero. null: s is constant.
+        std: initial standard deviation s of the noise, in units of the examples. Image values range from -1 to 1.
+        anneal_steps: number of steps in which s decreases linearly to zero. If null, s is constant.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -64,8 +66,9 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
     Args:
         color: whether to change brightness by up to 0.5, saturation by a factor from 0 to 2, and contrast by a
             factor from 0.5 to 1.5.
-        translation: whether to shift by up to one eighth of each side, filling with zeros.
-        cutout: whether to set a rectangle with half the image's sides to zero.
+        translation: whether to shift the image by up to one eighth of each side. Uncovered pixels become zero.
+        cutout: whether to set a randomly placed rectangle to zero. The sides of the rectangle are half as long as
+            the sides of the image.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -85,17 +88,19 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
 
 
 def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Augment:
-    """Adaptive discriminator augmentation (ADA): image changes whose probability p follows r_t.
+    """Adaptive discriminator augmentation (ADA): transformations whose probability p follows r_t.
 
     Karras et al. 2020, ADA, section 3. r_t = E sign D(x) on real examples measures the discriminator's overfitting.
-    p starts at 0, increases while r_t is above ``target``, decreases while r_t is below, and stays within [0, 1].
-    Each transformation of a chain applies to each image with probability p. The chain is the subset of the paper's
-    chain that needs no interpolation: flips, quarter turns, whole-pixel shifts by up to one eighth of each side,
-    brightness, contrast and saturation, with the strengths of the paper's table of transformations.
+    The probability p starts at 0, increases while r_t is above ``target``, decreases while r_t is below
+    ``target``, and stays within [0, 1]. Each image passes through a chain of transformations, each of which is
+    applied with probability p. The chain contains the transformations of the paper that work without interpolation:
+    flips, quarter turns, shifts by whole pixels up to one eighth of each side, brightness, contrast and saturation.
+    The strengths are as in the paper.
 
     Args:
-        target: the value of r_t that p is adjusted to reach.
-        examples: number of real examples in which p can increase from 0 to 1.
+        target: target value of r_t.
+        examples: number of real examples that the discriminator receives while p increases from 0 to 1 without
+            interruption.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -131,7 +136,7 @@ def packing(*, size: PackSize = 2) -> Augment:
     Lin et al. 2018. A batch of ``train.batch_size`` examples becomes ``train.batch_size / size`` packs.
 
     Args:
-        size: number of examples in one pack. ``train.batch_size`` must be a multiple of it.
+        size: number of examples in one pack. ``train.batch_size`` must be a multiple of size.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -145,5 +150,6 @@ def packing(*, size: PackSize = 2) -> Augment:
 def _needs_images(name: str, x: Array) -> None:
     if x.ndim != 4:
         raise UserError(
-            f"augment={name}: changes images, but the examples of this data set are points. Use augment=[noise]."
+            f"augment={name}: changes images, but the examples of the data set are points. Use an augmentation for "
+            "points, e.g. augment=[noise], or augment=none."
         )

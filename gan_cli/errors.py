@@ -1,4 +1,4 @@
-"""Errors that a user can fix. The command line prints their messages in a few lines, without a traceback."""
+"""Errors that a user can fix. The command line prints their messages without a traceback."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Wrong input: the message, one to five lines long, names the key, the value and the remedy.
+    """Invalid input: the message names the option, the value and the remedy in one to five lines.
 
-    It is raised before the program is compiled and before the run's directory is created. The command exits with
-    status 2.
+    The error is raised before the training step is compiled and before the run's directory is created. The command
+    exits with status 2.
     """
 
 
 class RunFailed(Exception):
-    """A started run cannot continue, because of a full disk or damaged checkpoints, for example.
+    """A run that has started cannot continue, e.g. because the disk is full or checkpoints are damaged.
 
     The command exits with status 1.
     """
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The hint ``" Did you mean 'adam'?"``, or an empty string if no choice is close to ``word``."""
+    """A hint such as ``" Did you mean 'adam'?"``, or an empty string if no choice is close to ``word``."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

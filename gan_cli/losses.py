@@ -1,9 +1,10 @@
-"""Adversarial losses: functions of logits, one for each player.
+"""Adversarial losses: functions of the logits, one function for each player.
 
-Each function maps ``(real_logits [batch], fake_logits [batch])`` to a loss ``[batch]``. Each player minimises the
-mean of its loss over the batch. In the formulas, d is the discriminator's logit, sigma is the logistic function,
-and D(x) = sigma(d(x)) is the probability that x is real. The code uses log sigma(d) = -softplus(-d) and log(1 -
-sigma(d)) = -softplus(d) because these forms do not overflow for any finite logit.
+A player's function maps ``(real_logits [batch], fake_logits [batch])`` to a loss ``[batch]``, and the player
+minimises the mean of this loss over the batch. In the formulas, d is the discriminator's logit, sigma is the
+logistic function, and D(x) = sigma(d(x)) is the predicted probability that x is real. The code computes log
+sigma(d) as -softplus(-d) and log(1 - sigma(d)) as -softplus(d), because softplus does not overflow for any finite
+logit.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class Loss(NamedTuple):
 
     Attributes:
         discriminator: ``(real_logits [batch], fake_logits [batch]) -> [batch]``, the discriminator's loss.
-        generator: the same for the generator.
+        generator: ``(real_logits [batch], fake_logits [batch]) -> [batch]``, the generator's loss.
         boundary: the optimal discriminator's logit at a point where the real and the generated density are equal.
-            The discriminator classifies an example as real if its logit is above the boundary. None: the loss
-            depends on differences of logits only, so it defines no boundary.
+            The discriminator classifies an example as real if the logit is above the boundary. None for a loss that
+            depends only on differences between logits, because such a loss does not define a boundary.
     """
 
     discriminator: Callable[[Array, Array], Array]
@@ -36,16 +37,16 @@ class Loss(NamedTuple):
     boundary: float | Array | None = 0.0
 
     def above_boundary(self, real: Array, fake: Array) -> tuple[Array, Array]:
-        """Real and fake logits minus the boundary, so that positive means "classified as real".
+        """Real and fake logits minus the boundary: an example is classified as real if the result is positive.
 
-        If the loss defines no boundary, the midpoint between the mean real and the mean fake logit replaces it.
+        If ``boundary`` is None, the boundary is the midpoint between the mean real logit and the mean fake logit.
         """
         boundary = (real.mean() + fake.mean()) / 2 if self.boundary is None else self.boundary
         return real - boundary, fake - boundary
 
 
 def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
-    """The discriminator's cross-entropy, with target 1 - s for real and 0 for generated examples.
+    """The discriminator's cross-entropy with target 1 - s for real and target 0 for generated examples.
 
         -(1 - s) log D(x) - s log(1 - D(x)) - log(1 - D(G(z)))
 
@@ -62,32 +63,35 @@ def _smoothed_boundary(smoothing: float) -> Array:
 def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
     """Minimax loss, a zero-sum game: min_G max_D E log D(x) + E log(1 - D(G(z))).
 
-    Goodfellow et al. 2014, eq. 1. The generator's loss is the negative of the discriminator's loss. It includes the
-    real term so that the two losses sum to exactly zero. The real term has no gradient with respect to the
-    generator's parameters.
+    Goodfellow et al. 2014, eq. 1. The generator's loss is the negative of the discriminator's loss. The generator's
+    loss includes the real term so that the two losses sum to exactly zero, although this term does not depend on
+    the generator's parameters.
 
     Args:
-        smoothing: one-sided label smoothing: the discriminator's target for real examples is 1 - smoothing.
+        smoothing: amount of one-sided label smoothing. The discriminator's target for real examples is
+            1 - smoothing.
     """
     value = _cross_entropy(smoothing)
     return Loss(value, lambda real, fake: -value(real, fake), _smoothed_boundary(smoothing))
 
 
 def nonsaturating(*, smoothing: Smoothing = 0.0) -> Loss:
-    """Non-saturating loss: G maximises E log D(G(z)), and D maximises the same value as in minimax.
+    """Non-saturating loss: G maximises E log D(G(z)), and D has the same loss as in minimax.
 
     Goodfellow et al. 2014, section 3.
 
     Args:
-        smoothing: one-sided label smoothing: the discriminator's target for real examples is 1 - smoothing.
+        smoothing: amount of one-sided label smoothing. The discriminator's target for real examples is
+            1 - smoothing.
     """
     return Loss(_cross_entropy(smoothing), lambda real, fake: softplus(-fake), _smoothed_boundary(smoothing))
 
 
 def lsgan() -> Loss:
-    """Least-squares loss: D minimises ((d(x) - 1)^2 + d(G(z))^2) / 2, G (d(G(z)) - 1)^2 / 2.
+    """Least-squares loss: D minimises ((d(x) - 1)^2 + d(G(z))^2) / 2, and G minimises (d(G(z)) - 1)^2 / 2.
 
-    The targets are 1 for real and 0 for generated examples (Mao et al. 2017, eq. 9 with a = 0, b = c = 1).
+    The discriminator's target is 1 for real examples and 0 for generated examples. The generator's target for
+    generated examples is 1 (Mao et al. 2017, eq. 9 with a = 0, b = c = 1).
     """
     return Loss(
         lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
@@ -99,8 +103,9 @@ def lsgan() -> Loss:
 def wgan() -> Loss:
     """Wasserstein loss: the critic maximises E d(x) - E d(G(z)), and the generator minimises it.
 
-    This is the dual form of the Wasserstein-1 distance (Arjovsky et al. 2017, eq. 3). The dual form requires a
-    Lipschitz critic: add a gradient penalty, ``optim.weight_clip`` or spectral normalisation.
+    The objective is the dual form of the Wasserstein-1 distance (Arjovsky et al. 2017, eq. 3), which requires a
+    Lipschitz critic. To constrain the critic, add a gradient penalty, set ``optim.weight_clip``, or use spectral
+    normalisation.
     """
     return Loss(lambda real, fake: fake - real, lambda real, fake: -fake, None)
 
@@ -114,7 +119,7 @@ def hinge() -> Loss:
 
 
 def relativistic() -> Loss:
-    """Relativistic loss of pairs: D minimises softplus(d(G(z)) - d(x)), G softplus(d(x) - d(G(z))).
+    """Relativistic loss: D minimises softplus(d(G(z)) - d(x)), and G minimises softplus(d(x) - d(G(z))).
 
     The loss compares each real example with one generated example (Jolicoeur-Martineau 2019, eq. 7 and 8).
     Combined with the penalties R1 and R2, it is the loss of R3GAN (Huang et al. 2024, eq. 2).
@@ -129,8 +134,8 @@ def relativistic_average() -> Loss:
 
         G minimises softplus(E d(x) - d(G(z))) + softplus(d(x) - E d(G(z))).
 
-    RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players, so a
-    penalty with the same weight has twice the effect there.
+    RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players. In
+    that code, a penalty of a given weight therefore has twice the effect.
     """
     return Loss(
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
@@ -146,9 +151,9 @@ def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False)
     (Nowozin et al. 2016, eq. 6, tables 2 and 6).
 
     Args:
-        divergence: the f-divergence from the data distribution to the generator's distribution: ``kl``,
-            ``reverse_kl``, ``pearson`` (chi-squared), ``squared_hellinger`` or ``jensen_shannon``.
-        saturating: true: the generator minimises the bound; false: the generator maximises E T(G(z))
+        divergence: f-divergence from the data distribution to the generator's distribution. The choices are ``kl``,
+            ``reverse_kl``, ``pearson`` (chi-squared), ``squared_hellinger`` and ``jensen_shannon``.
+        saturating: whether the generator minimises the bound. If false, the generator maximises E T(G(z))
             (Nowozin et al. 2016, section 3.2).
     """
     activation, conjugate, boundary = _DIVERGENCES[divergence]
@@ -161,7 +166,7 @@ def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False)
     return Loss(discriminator, lambda real, fake: -activation(fake), boundary)
 
 
-# By divergence: the output activation g, the conjugate f*, and the logit d for which g(d) = f'(1).
+# For each divergence: the output activation g, the conjugate f*, and the logit d for which g(d) = f'(1).
 _DIVERGENCES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], float]] = {
     "kl": (lambda d: d, lambda t: jnp.exp(t - 1), 1.0),
     "reverse_kl": (lambda d: -jnp.exp(-d), lambda t: -1 - jnp.log(-t), 0.0),

@@ -1,4 +1,4 @@
-"""Optimisers: one function per method, each an Optax chain with the same options for clipping and schedules."""
+"""Optimisers: one function per method, built on Optax, with shared options for clipping and schedules."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from gan_cli.types import (
     Tree,
 )
 
-Rate: TypeAlias = float | optax.Schedule  # a learning rate, or a function of the optimiser's number of updates
+Rate: TypeAlias = float | optax.Schedule  # a learning rate, or a function that maps the number of updates to it
 
 
 class Optimiser(NamedTuple):
-    """An optimiser of one player: it turns gradients into updates and declares properties for strategies.
+    """An optimiser of one player: the rule that turns gradients into parameter updates.
 
     Attributes:
         init: ``params -> state``.
         update: ``(gradients, state, params) -> (updates, state)``.
-        evaluation_params: ``(state, params) -> params``: the parameters for sampling and evaluation, if they differ
-            from the parameters that the optimiser updates. None: they are the same.
-        constant_lr: the learning rate if every update equals ``-constant_lr`` times the gradient, else None.
-        projects: whether updates keep the parameters within bounds.
+        evaluation_params: ``(state, params) -> params``, returns the parameters for sampling and evaluation. None
+            if the optimiser updates these parameters directly.
+        constant_lr: learning rate of plain gradient descent, where every update is ``-constant_lr`` times the
+            gradient. None for all other optimisers.
+        projects: whether the optimiser projects the parameters onto bounds (``weight_clip``).
     """
 
     init: Callable[[Tree], Tree]
@@ -48,17 +49,18 @@ class Options(TypedDict, total=False):
     """The options that all optimisers share.
 
     Args:
-        lr: learning rate; its peak value if a schedule changes it.
-        schedule: ``constant``: the learning rate stays at lr. ``linear`` and ``cosine``: the learning rate changes
-            from lr to lr_end, along a line or half a cosine (Loshchilov and Hutter 2017).
-        lr_end: learning rate at the end of the schedule and after it. null: zero.
-        decay_steps: number of steps until the schedule ends, including warmup_steps. null: train.steps of the run's
-            first start.
-        warmup_steps: number of steps in which the learning rate first increases linearly from zero to lr.
-        clip_value: bound of the absolute value of each gradient entry, applied before clip_norm. null: no bound.
-        clip_norm: bound of the norm of a player's whole gradient (Pascanu et al. 2013). null: no bound.
-        weight_clip: bound of the absolute value of each parameter, applied after each update (Arjovsky et al. 2017,
-            algorithm 1). null: no bound.
+        lr: learning rate after the warm-up, before the schedule changes it.
+        schedule: change of the learning rate after the warm-up. With ``constant``, the learning rate stays at lr.
+            With ``linear``, the rate changes from lr to lr_end along a straight line. With ``cosine``, the rate
+            changes from lr to lr_end along half a cosine (Loshchilov and Hutter 2017).
+        lr_end: learning rate at the end of the schedule and at all later steps. null means zero.
+        decay_steps: number of steps until the schedule ends, including warmup_steps. If null, the number is
+            train.steps at the first start of the run.
+        warmup_steps: number of steps at the start in which the learning rate increases linearly from zero to lr.
+        clip_value: maximum absolute value of each gradient entry, enforced before clip_norm. null means no maximum.
+        clip_norm: maximum norm of a player's whole gradient (Pascanu et al. 2013). null means no maximum.
+        weight_clip: maximum absolute value of each parameter, enforced after each update (Arjovsky et al. 2017,
+            algorithm 1). null means no maximum.
     """
 
     lr: PositiveFloat
@@ -77,7 +79,7 @@ _EPS_ROOT = 1e-30
 
 
 def sgd(**options: Unpack[Options]) -> Optimiser:
-    """Gradient descent: x' = x - lr * g."""
+    """Gradient descent: x' = x - lr * g, where g is the gradient."""
     optimiser = chain(optax.identity(), **options)
     unclipped = all(options.get(name) is None for name in ("clip_value", "clip_norm", "weight_clip"))
     plain = unclipped and options.get("schedule", "constant") == "constant" and not options.get("warmup_steps")
@@ -87,12 +89,12 @@ def sgd(**options: Unpack[Options]) -> Optimiser:
 def momentum(*, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]) -> Optimiser:
     """Gradient descent with momentum: m' = momentum * m + g, x' = x - lr * m'.
 
-    The heavy-ball method (Polyak 1964), or with ``nesterov`` Nesterov's method (1983):
-    x' = x - lr * (g + momentum * m').
+    This update is the heavy-ball method (Polyak 1964). With ``nesterov``, the update of x is Nesterov's method
+    (1983), x' = x - lr * (g + momentum * m').
 
     Args:
-        momentum: factor of the previous m. A negative value damps the rotation of a game (Gidel et al. 2019,
-            negative momentum).
+        momentum: factor of m in the formula of m'. A negative value damps the rotation of a game (Gidel et al.
+            2019, negative momentum).
         nesterov: whether to use Nesterov's method.
     """
     return chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
@@ -113,9 +115,9 @@ def adam(
     Args:
         b1: decay rate of the first moment, the running mean of the gradient.
         b2: decay rate of the second moment, the running mean of the squared gradient.
-        b2_start: initial value of b2, which reaches b2 after decay_steps along half a cosine. A smaller value gives
-            old gradients less weight while the game still changes fast (Huang et al. 2024, R3GAN's code). null: b2
-            is constant.
+        b2_start: initial decay rate of the second moment. The rate then changes from b2_start to b2 along half a
+            cosine in decay_steps steps. A value below b2 gives old gradients less weight early in training, when
+            the game changes fast (Huang et al. 2024, R3GAN's code). If null, the decay rate is always b2.
         eps: constant added to the denominator for numerical stability.
     """
 
@@ -124,7 +126,7 @@ def adam(
 
     if b2_start is None:
         return chain(method(b2), **options)
-    now = cosine(b2_start, b2, options.get("decay_steps"))
+    now = cosine(b2_start, b2, options.get("decay_steps"), "b2_start")
     return chain(
         optax.GradientTransformation(
             method(b2).init,
@@ -157,7 +159,7 @@ def adabelief(
     eps_root: NonNegativeFloat = 1e-16,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """AdaBelief: Adam with the squared deviation of the gradient from its running mean as second moment.
+    """AdaBelief: Adam whose second moment averages squared deviations of the gradient from its mean.
 
     Zhuang et al. 2020, algorithm 2.
 
@@ -173,9 +175,9 @@ def adabelief(
 def optimistic_adam(
     *, b1: Decay = 0.9, b2: Decay = 0.999, eps: PositiveFloat = 1e-8, **options: Unpack[Options]
 ) -> Optimiser:
-    """Optimistic Adam: x' = x - lr * (2 u - u_before), where u is the direction of Adam.
+    """Optimistic Adam: x' = x - lr * (2 u - u_before), where u is Adam's update direction.
 
-    Daskalakis et al. 2018, algorithm 1.
+    u_before is Adam's update direction at the previous step. Daskalakis et al. 2018, algorithm 1.
 
     Args:
         b1: decay rate of the first moment, the running mean of the gradient.
@@ -202,7 +204,7 @@ def adamw(
         b1: decay rate of the first moment, the running mean of the gradient.
         b2: decay rate of the second moment, the running mean of the squared gradient.
         eps: constant added to the denominator for numerical stability.
-        weight_decay: factor of the decay term weight_decay * x, which is multiplied by lr.
+        weight_decay: coefficient of the decay. Each step subtracts lr * weight_decay * x.
     """
     return chain(
         optax.chain(
@@ -227,10 +229,11 @@ def rmsprop(*, decay: Decay = 0.9, eps: PositiveFloat = 1e-8, **options: Unpack[
 def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Optimiser:
     """Lion: x' = x - lr * sign(b1 * m + (1 - b1) * g), m' = b2 * m + (1 - b2) * g.
 
-    Chen et al. 2023, algorithm 2. Suitable learning rates are a third to a tenth of Adam's.
+    m is the momentum and g is the gradient (Chen et al. 2023, algorithm 2). Suitable learning rates are a third to
+    a tenth of Adam's learning rate.
 
     Args:
-        b1: weight of the momentum m in the sign.
+        b1: weight of the momentum m in the argument of the sign function.
         b2: decay rate of the momentum m.
     """
     return chain(optax.scale_by_lion(b1=b1, b2=b2), **options)
@@ -239,9 +242,9 @@ def lion(*, b1: Decay = 0.9, b2: Decay = 0.99, **options: Unpack[Options]) -> Op
 def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
     """Muon: orthogonalised momentum for matrices, Adam for all other parameters.
 
-    Jordan et al. 2024. The kernel of a convolution is a matrix with one column per output channel. The updates of
-    matrices are scaled to the root mean square 0.2 that is typical of Adam, so that one learning rate fits both
-    (Liu et al. 2025, eq. 4).
+    Jordan et al. 2024. The kernel of a convolution counts as a matrix with one column per output channel. The
+    updates of matrices are scaled to a root mean square of 0.2, which is typical of Adam, so that matrices and all
+    other parameters can share one learning rate (Liu et al. 2025, eq. 4).
 
     Args:
         beta: decay rate of the momentum of matrices.
@@ -268,7 +271,7 @@ def schedule_free(
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Schedule-free Adam: Adam without momentum updates z, and samples use x, the average of all z.
+    """Schedule-free Adam: Adam without momentum updates z, and sampling uses x, a running average of z.
 
     Defazio et al. 2024, algorithm 1. Gradients are evaluated at y = (1 - b1) z + b1 x. Sampling and evaluation use
     the averaged point x, to which ``train.ema`` then applies its moving average.
@@ -279,12 +282,13 @@ def schedule_free(
         eps: constant added to the denominator for numerical stability.
 
     Raises:
-        ValueError: ``weight_clip`` is set: it would bound y, but neither x nor z.
+        ValueError: ``weight_clip`` is set, which would bound only y.
     """
     if options.get("weight_clip") is not None:
         raise ValueError(
-            "weight_clip: bounds the point at which gradients are evaluated, but not the averaged point that is "
-            "sampled. Set weight_clip=null, or choose another optimiser."
+            "weight_clip: would bound only the parameters at which schedule-free Adam evaluates gradients, but not "
+            "the averaged parameters that are sampled. Set weight_clip=null, or choose another optimiser, e.g. "
+            "optim=rmsprop."
         )
 
     def wrap(updates: optax.GradientTransformation, rate: Rate) -> optax.GradientTransformation:
@@ -316,12 +320,13 @@ def chain(
 ) -> Optimiser:
     """An optimiser from an Optax method, with the options that all optimisers share (see ``Options``).
 
-    The parts apply in this order: clip the gradient, apply ``method``, scale by the learning rate, ``wrap``,
-    project the parameters.
+    The parts apply in this order: clip the gradient, apply ``method``, scale by the learning rate, apply
+    ``wrap``, project the parameters.
 
     Args:
         method: transformation of the gradient into an update direction, without a learning rate.
-        wrap: ``(transformation, learning rate) -> transformation``, for a method that acts on scaled updates.
+        wrap: ``(transformation, learning rate) -> transformation``, for a method that modifies updates
+            after the multiplication by the learning rate.
     """
     rate = _rate(lr, schedule, lr_end, decay_steps, warmup_steps)
     parts = [
@@ -338,17 +343,20 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
     if schedule == "constant":
         if lr_end is not None:
             raise ValueError(
-                "lr_end: has no effect with schedule=constant. Choose schedule=linear or cosine, "
-                "or set lr_end=null."
+                "lr_end: has no effect with schedule=constant. Choose schedule=linear or cosine, or set "
+                "lr_end=null to keep a constant learning rate."
             )
         main = optax.constant_schedule(lr)
     else:
         if decay_steps is None:
-            raise ValueError(f"schedule={schedule}: needs a number of steps. Set decay_steps.")
+            raise ValueError(
+                f"decay_steps=null: schedule={schedule} needs the number of steps after which the learning rate "
+                "reaches lr_end. Set decay_steps to the number of training steps, e.g. decay_steps=20000."
+            )
         if warmup_steps >= decay_steps:
             raise ValueError(
-                f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}. Reduce warmup_steps or "
-                "increase decay_steps."
+                f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}, because decay_steps "
+                "includes the warm-up. Reduce warmup_steps or increase decay_steps."
             )
         length = decay_steps - warmup_steps
         make = optax.linear_schedule if schedule == "linear" else cosine

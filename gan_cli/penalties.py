@@ -1,9 +1,9 @@
-"""Penalties: terms that are added to the discriminator's loss, most of them to bound its gradient.
+"""Penalties: terms of the discriminator's loss, most of which bound the discriminator's gradient.
 
 A penalty is a function ``(critic, params, real, fake, key) -> scalar``, where ``critic(params, x)`` returns logits
 ``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step with k
-times its weight (Karras et al. 2020, StyleGAN2, section 3.1). Here, the penalty and the loss share one update,
-whereas StyleGAN2 applies the penalty in a separate update.
+times the penalty's weight (Karras et al. 2020, StyleGAN2, section 3.1). In this package, the penalty and the loss
+share one update. StyleGAN2 applies the penalty in a separate update.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Critic = Callable[[Tree, jax.Array], jax.Array]
 
 
 class Penalty(NamedTuple):
-    """A term of the discriminator's loss: every ``interval`` steps, ``interval * weight * function``.
+    """A term of the discriminator's loss: ``interval * weight * function`` at every interval-th step.
 
     Attributes:
         function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``.
-        weight: a number, or a function of the step that returns it.
+        weight: a number, or a function that maps the step to a number.
         interval: the penalty is evaluated at every interval-th step.
-        per_example: whether the penalty is only defined if the critic's logit for an example is independent of the
-            rest of the batch. Batch normalisation breaks this condition.
+        per_example: whether the penalty requires a critic that computes the logit of an example independently of
+            the other examples of the batch. Critics with batch normalisation or a minibatch layer are excluded.
     """
 
     function: Callable[[Critic, Tree, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -42,9 +42,9 @@ class Penalty(NamedTuple):
 def _squared_gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:
     """Squared norm of the critic's gradient at each example, ||d critic(x) / dx||^2, ``[batch]``.
 
-    The function differentiates the sum of the logits. If the critic processes each example independently, this
-    yields the gradient of each logit with respect to its example. Batch normalisation mixes the gradients of the
-    examples, here and in every other implementation of these penalties.
+    The function differentiates the sum of the logits. If the critic processes each example independently, the
+    result is the gradient of each logit with respect to the logit's example. With batch normalisation, the gradient
+    at an example also contains the derivatives of the other examples' logits.
     """
     gradient = jax.grad(lambda x: critic(params, x).sum())(x)
     return jnp.sum(gradient.reshape(len(x), -1) ** 2, axis=1)
@@ -62,12 +62,13 @@ def r1(
     Mescheder et al. 2018, eq. 9.
 
     Args:
-        gamma: factor of the penalty; its initial value if gamma_end is set.
-        gamma_end: final value of gamma, reached along half a cosine (Huang et al. 2024, R3GAN's code). null: gamma
-            is constant.
-        decay_steps: number of steps from gamma to gamma_end. null: train.steps of the run's first start.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        gamma: factor of the penalty. If gamma_end is set, gamma is the initial value of the factor.
+        gamma_end: final value of the factor, which then changes along half a cosine (Huang et al. 2024, R3GAN's
+            code). If null, the factor stays at gamma.
+        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is
+            train.steps at the first start of the run.
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
     return _zero_centred(lambda real, fake: real, gamma, gamma_end, decay_steps, interval)
 
@@ -84,12 +85,13 @@ def r2(
     Mescheder et al. 2018, eq. 10.
 
     Args:
-        gamma: factor of the penalty; its initial value if gamma_end is set.
-        gamma_end: final value of gamma, reached along half a cosine (Huang et al. 2024, R3GAN's code). null: gamma
-            is constant.
-        decay_steps: number of steps from gamma to gamma_end. null: train.steps of the run's first start.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        gamma: factor of the penalty. If gamma_end is set, gamma is the initial value of the factor.
+        gamma_end: final value of the factor, which then changes along half a cosine (Huang et al. 2024, R3GAN's
+            code). If null, the factor stays at gamma.
+        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is
+            train.steps at the first start of the run.
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
     return _zero_centred(lambda real, fake: fake, gamma, gamma_end, decay_steps, interval)
 
@@ -104,18 +106,20 @@ def _zero_centred(
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         return 0.5 * _squared_gradient_norm(critic, params, side(real, fake)).mean()
 
-    return Penalty(function, gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps), interval)
+    weight = gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps, "gamma_end")
+    return Penalty(function, weight, interval)
 
 
 def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """WGAN-GP, between real and generated examples: weight * E (||grad D(x)|| - 1)^2.
+    """WGAN-GP gradient penalty between real and generated examples: weight * E (||grad D(x)|| - 1)^2.
 
-    x = e x_real + (1 - e) x_fake, with e uniform in [0, 1] for each pair (Gulrajani et al. 2017, eq. 3).
+    The point x is e x_real + (1 - e) x_fake, where e is drawn uniformly from [0, 1] for each pair of a real and a
+    generated example (Gulrajani et al. 2017, eq. 3).
 
     Args:
         weight: factor of the penalty.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -125,14 +129,15 @@ def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pe
 
 
 def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """One-sided WGAN-GP, for gradient norms above 1 only: weight * E max(0, ||grad D(x)|| - 1)^2.
+    """One-sided WGAN-GP for gradient norms above 1: weight * E max(0, ||grad D(x)|| - 1)^2.
 
-    x is drawn as in ``wgan_gp``, but gradient norms below 1 are not penalised (Petzka et al. 2018, WGAN-LP, eq. 8).
+    The points x are drawn as in ``wgan_gp``. Gradient norms below 1 are not penalised (Petzka et al. 2018, WGAN-LP,
+    eq. 8).
 
     Args:
         weight: factor of the penalty.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -143,15 +148,15 @@ def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) 
 
 
 def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """DRAGAN, near real examples: weight * E (||grad D(x + e noise)|| - 1)^2.
+    """DRAGAN gradient penalty near real examples: weight * E (||grad D(x + e noise)|| - 1)^2.
 
-    Kodali et al. 2017, section 2.3. As in the authors' code, the noise is uniform in [0, 1), scaled by half the
-    standard deviation of all values in the batch. e is uniform in [0, 1] for each example.
+    Kodali et al. 2017, section 2.3. As in the authors' code, the noise is uniform in [0, 1) and scaled by half
+    the standard deviation of all values in the batch. The factor e is drawn uniformly from [0, 1] for each example.
 
     Args:
         weight: factor of the penalty.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -166,14 +171,15 @@ def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pen
 def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) -> Penalty:
     """Orthogonal regularisation of the discriminator's kernels W: weight * sum ||W^T W (1 - I)||_F^2.
 
-    Each kernel is reshaped to a matrix with one column per output. The product with 1 - I is elementwise, so the
-    penalty drives the columns towards orthogonality and leaves their norms free (Brock et al. 2019, BigGAN, eq. 3).
-    BigGAN applies the penalty to the generator, and its code adds half of this function's gradient.
+    Each kernel is reshaped to a matrix with one column per output. The product with 1 - I is elementwise, where 1
+    is the matrix of ones. The penalty therefore drives the columns towards orthogonality but does not constrain
+    their norms (Brock et al. 2019, BigGAN, eq. 3). BigGAN applies the penalty to the generator. At equal weight,
+    the gradient in BigGAN's code is half of the gradient of this penalty.
 
     Args:
         weight: factor of the penalty.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -189,16 +195,17 @@ def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) ->
 
 
 def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """Consistency regularisation on real examples, under a random change T: weight * E (D(x) - D(T(x)))^2.
+    """Consistency regularisation under a random transformation T: weight * E (D(x) - D(T(x)))^2.
 
-    Zhang et al. 2020, CR-GAN, eq. 5. For images, T is the paper's transformation: a horizontal flip with
-    probability 1/2, then a shift by up to one eighth of each side (4 pixels of 32). For points, T adds Gaussian
-    noise with one twentieth of the batch's standard deviation.
+    The examples x are real (Zhang et al. 2020, CR-GAN, eq. 5). For images, T is the paper's transformation: a
+    horizontal flip with probability 1/2, then a shift by up to one eighth of each side (4 pixels of 32). For
+    points, T adds Gaussian noise. The standard deviation of the noise is one twentieth of the batch's standard
+    deviation.
 
     Args:
         weight: factor of the penalty.
-        interval: the penalty is evaluated at every interval-th step only, and multiplied by interval to compensate
-            (lazy regularisation).
+        interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
+            evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
@@ -213,12 +220,12 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
 
 
 def _between(a: jax.Array, b: jax.Array, key: jax.Array) -> jax.Array:
-    """A uniformly random point on the line between each example of ``a`` and the same row of ``b``."""
+    """Uniformly random points on the lines between the rows of ``a`` and the same rows of ``b``."""
     e = jax.random.uniform(key, (len(a),) + (1,) * (a.ndim - 1))
     return e * a + (1 - e) * b
 
 
 def _gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:
-    # The derivative of the square root is infinite at zero. Without the constant, a critic whose gradient is zero
-    # would receive NaN.
+    # The derivative of the square root is infinite at zero. Without the constant, a zero gradient of the critic
+    # would turn the critic's parameters into NaN.
     return jnp.sqrt(_squared_gradient_norm(critic, params, x) + 1e-12)

@@ -1,7 +1,8 @@
 """Random transformations of images, differentiable with respect to the pixels.
 
-All functions map images ``[batch, height, width, channels]`` to images of the same shape. Functions with a ``key``
-draw independent random numbers for each example; the others take one amount or factor per example.
+All functions map images ``[batch, height, width, channels]`` to images of the same shape. Functions with a
+parameter ``key`` draw independent random numbers for each example. All other functions take one amount or factor
+per example.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ Array = jax.Array
 
 
 def flip(x: Array, key: Array) -> Array:
-    """Mirror left to right with probability 1/2."""
+    """Mirror each image left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key, 0.5, (len(x), 1, 1, 1)), x[:, :, ::-1], x)
 
 
 def quarter_turns(x: Array, key: Array) -> Array:
-    """Rotate by 0, 90, 180 or 270 degrees, each with probability 1/4. Images must be square."""
+    """Rotate each square image by 0, 90, 180 or 270 degrees, each with probability 1/4."""
     turned = jnp.stack([jnp.rot90(x, k, (1, 2)) for k in range(4)])
     return turned[jax.random.randint(key, (len(x),), 0, 4), jnp.arange(len(x))]
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
-    """Shift each axis by a whole number of pixels, uniformly drawn up to ``ratio`` of the side.
+    """Shift each image along both axes by a random number of pixels, up to ``ratio`` of the side.
 
-    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels; "constant" fills with zeros.
+    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels. "constant" fills them with
+    zeros.
     """
     sides = x.shape[1:3]
     most = [int(side * ratio + 0.5) for side in sides]
@@ -41,11 +43,11 @@ def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
 
 
 def cut_out(x: Array, key: Array, ratio: float) -> Array:
-    """Set a rectangle to zero: its sides are ``ratio`` of the image's, its centre is uniformly random.
+    """Set a rectangle of each image to zero, at a uniformly random position.
 
-    DeVries and Taylor 2017.
+    The sides of the rectangle are ``ratio`` times the sides of the image (DeVries and Taylor 2017).
     """
-    outside: Any = False  # an array after the first axis
+    outside: Any = False  # replaced by an array at the first axis
     for axis, side in enumerate(x.shape[1:3]):
         size = int(side * ratio + 0.5)
         centre = jax.random.randint(jax.random.fold_in(key, axis), (len(x), 1), 0, side + 1 - size % 2)
@@ -72,7 +74,7 @@ def contrast(x: Array, factor: Array) -> Array:
 
 
 def saturation(x: Array, factor: Array) -> Array:
-    """Scale the deviation of each value from its pixel's mean over channels by ``factor`` ``[batch]``."""
+    """Scale the deviation of each value from the pixel's mean over the channels by ``factor`` ``[batch]``."""
     mean = x.mean(3, keepdims=True)
     return (x - mean) * _of_image(factor) + mean
 

@@ -1,8 +1,8 @@
-"""The central types: the shape and range of an example, and annotations for the values of options.
+"""The central types: annotations of options, the specification of the data, games and strategies.
 
 The keyword-only parameters of a configurable function are the user's options. ``gan_cli.config`` checks a composed
 configuration against the annotations of these parameters, so the type and range of an option are defined in one
-place: the signature of the function that uses it. This module does not import JAX.
+place: the signature of the function that uses the option. This module does not import JAX at run time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number: ``ge`` and ``le`` inclusive, ``gt`` and ``lt`` exclusive."""
+    """Bounds of a number: ``ge`` and ``le`` are inclusive, ``gt`` and ``lt`` are exclusive."""
 
     ge: float | None = None
     gt: float | None = None
@@ -28,7 +28,7 @@ class Range:
     lt: float | None = None
 
     def problem(self, value: float) -> str | None:
-        """The requirement that ``value`` violates, as text for an error message, or None."""
+        """The requirement that ``value`` violates, as text for an error message. None if ``value`` is valid."""
         if self.ge is not None and not value >= self.ge:
             return f"must be at least {self.ge:g}"
         if self.gt is not None and not value > self.gt:
@@ -49,7 +49,7 @@ NonNegativeFloat = Annotated[float, Range(ge=0)]
 UnitFloat = Annotated[float, Range(ge=0, le=1)]
 OpenUnitFloat = Annotated[float, Range(gt=0, lt=1)]
 Smoothing = Annotated[float, Range(ge=0, lt=0.5)]
-Decay = Annotated[float, Range(ge=0, lt=1)]  # the decay rate of a moving average, or a dropout rate
+Decay = Annotated[float, Range(ge=0, lt=1)]  # decay rate of a moving average, or dropout rate
 Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
 Conditional = Literal["none", "concat", "projection", "acgan"]
@@ -64,12 +64,12 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape, range and classes of the examples of a data set; models are built from it.
+    """Shape, value range and classes of the examples of a data set, from which models are built.
 
     Attributes:
-        shape: shape of one example as input of the networks: ``(height, width, channels)`` or ``(features,)``.
-        low: smallest value, or None if values are unbounded.
-        high: largest value, or None if values are unbounded.
+        shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points.
+        low: smallest value that an example can contain, or None if values are unbounded.
+        high: largest value that an example can contain, or None if values are unbounded.
         num_classes: number of classes, or None if examples have no labels.
     """
 
@@ -107,18 +107,19 @@ Metrics: TypeAlias = "dict[str, jax.Array]"  # scalars by name, e.g. "<player>/l
 class Game:
     """A game: several players, each of which minimises its loss on the same batch.
 
-    A game implements ``init`` and ``loss``, and declares its further abilities in the attributes below. The engine,
-    the strategies and the views rely on these declarations only.
+    Every game implements ``init`` and ``loss``. The attributes below declare which of the other methods the game
+    implements. The engine, the strategies and the views read these attributes and do not depend on the game's
+    class.
 
     Attributes:
-        players: names of the players, in the order in which a strategy updates them if it updates them in turn.
+        players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
         averaged: players for which an exponential moving average of the parameters is maintained.
-        spec: shape, range and classes of the examples; None for a game without data.
+        spec: shape, value range and classes of the examples. None for a game without data.
         samples: whether the game implements ``decode``, which maps latents to examples.
-        latent_dim: number of values in a latent.
-        classes: number of classes for a conditional ``decode``, or None.
-        pack: number of examples that form one input of the discriminator; ``train.batch_size`` must be a multiple
-            of it.
+        latent_dim: number of values in a latent vector.
+        classes: number of classes if ``decode`` requires labels, or None.
+        pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
+            of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
         has_equilibrium: whether the game implements ``distance``, the distance to a known equilibrium.
     """
@@ -134,7 +135,11 @@ class Game:
     has_equilibrium: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """Initial parameters and network state (batch statistics, spectral-norm vectors) by player."""
+        """The initial parameters and the initial network state, each by player.
+
+        The network state contains the running statistics of batch normalisation and the vectors of spectral
+        normalisation.
+        """
         raise NotImplementedError
 
     def loss(
@@ -142,21 +147,24 @@ class Game:
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         """The player's scalar loss, the network state after the evaluation, and metrics.
 
-        If ``shares_fakes``, the method also accepts a keyword argument ``fake``: the batch that ``self.fake``
-        generates from the same arguments.
+        If ``shares_fakes`` is true, the method also accepts the keyword argument ``fake``, the batch that
+        ``self.fake`` generates from the same arguments.
         """
         raise NotImplementedError
 
     def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
-        """A generated batch, and the network state after its forward pass; only if ``shares_fakes``."""
+        """A generated batch, and the network state after the generator's forward pass.
+
+        Only games with ``shares_fakes`` implement this method.
+        """
         raise NotImplementedError
 
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``; only if ``samples``.
+        """Examples ``[n, *spec.shape]`` that the generator computes from latents ``[n, latent_dim]``.
 
-        If ``classes`` is not None, labels ``[n]`` are required.
+        If ``classes`` is not None, labels ``[n]`` are required. Only games with ``samples`` implement this method.
         """
         raise NotImplementedError
 
@@ -165,11 +173,17 @@ class Game:
         return x
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """``distance`` to the equilibrium, and the coordinates ``x`` and ``y``; only if ``has_equilibrium``."""
+        """The players' coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium.
+
+        Only games with ``has_equilibrium`` implement this method.
+        """
         raise NotImplementedError
 
     def with_eager_penalties(self) -> Game:
-        """The same game with every penalty applied at every step: the average over the steps of an interval."""
+        """The game with every penalty applied at every step.
+
+        The loss of the returned game is the mean of this game's loss over the steps of a penalty's interval.
+        """
         return self
 
 
@@ -179,12 +193,12 @@ class Strategy(NamedTuple):
     Attributes:
         batches: number of batches that one step uses.
         updates: number of calls of each player's optimiser in one step, by player.
-        init: ``params -> state``: the initial state of the strategy (a past update, slow weights), from the
-            parameters by player.
-        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. ``batches`` is a list with
-            as many batches as the attribute ``batches`` says. The engine updates the step count and the moving
-            average.
-        check: ``(optimisers) -> None``: raises a UserError if the strategy does not support an optimiser.
+        init: ``params -> state``, returns the initial state of the strategy (e.g. slow weights) from the parameters
+            by player.
+        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. The length of the list
+            ``batches`` is the value of the attribute ``batches``. The function does not update the step count and
+            the moving average, which the engine updates.
+        check: ``(optimisers) -> None``, raises a UserError if the strategy does not support an optimiser.
     """
 
     batches: int

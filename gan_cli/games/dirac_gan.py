@@ -1,4 +1,4 @@
-"""The Dirac-GAN: the data are a single point, and the discriminator is a linear function with one slope."""
+"""The Dirac-GAN: the data are a single point, and each network has one parameter."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ def dirac_gan(
 
 class _DiracGAN(GAN):
     averaged: tuple[str, ...] = ()
-    samples = False  # all samples are equal, so the views draw the players' trajectory instead
+    samples = False  # all samples are equal, so pictures show the players' trajectory instead of samples
     has_equilibrium = True
 
     def _check(self) -> None:
         super()._check()
         params, _ = jax.eval_shape(self.init, jax.random.key(0))
         if any("value" not in own for own in params.values()):
-            raise UserError("game=dirac_gan: needs networks of one parameter each. Use model=dirac dataset=point.")
+            raise UserError(
+                "game=dirac_gan: needs two networks with one parameter each. Use model=dirac dataset=point."
+            )
 
     def distance(self, params: ByPlayer) -> Metrics:
         """The coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium."""

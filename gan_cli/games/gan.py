@@ -23,7 +23,7 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
 class DiscriminatorOutput(NamedTuple):
-    """The discriminator's output: ``logits`` ``[batch]``, and AC-GAN's class logits or None."""
+    """The discriminator's logits ``[batch]``, and AC-GAN's class logits ``[batch, classes]`` or None."""
 
     logits: jax.Array
     classes: jax.Array | None = None
@@ -35,16 +35,16 @@ class GAN(Game):
     Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
 
     Args:
-        spec: shape, range and classes of the examples.
+        spec: shape, value range and classes of the examples.
         model: the two networks.
         loss: the adversarial loss of each player.
         penalties: terms that are added to the discriminator's loss, by name.
         augments: augmentations of the discriminator's input, by name.
-        precision: data type in which the networks compute, float32 or bfloat16. Parameters, logits, examples,
-            losses and updates are float32 in either case.
+        precision: data type in which the networks compute, float32 or bfloat16. With both types, parameters,
+            logits, examples, losses and updates are float32.
 
     Raises:
-        UserError: the parts do not fit each other.
+        UserError: the data, the networks, the penalties and the augmentations are not compatible with each other.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
@@ -88,7 +88,7 @@ class GAN(Game):
         self._check()
 
     def _check(self) -> None:
-        """Raise a UserError if the parts do not fit each other, before the program is compiled."""
+        """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
         for name, penalty in self.penalties.items():
             if penalty.per_example and self._couples_batch:
                 raise UserError(
@@ -106,27 +106,33 @@ class GAN(Game):
             return fake, output.logits
 
         fake, logits = jax.eval_shape(shapes)
-        if fake.shape[1:] != self.spec.shape or logits.shape != (2,):
+        if fake.shape[1:] != self.spec.shape:
             raise UserError(
-                f"model: the generator returns examples of shape {fake.shape[1:]}, and the discriminator returns "
-                f"logits of shape {logits.shape} for 2 inputs. The networks must return examples of shape "
-                f"{self.spec.shape} and logits of shape (2,). Correct the networks."
+                f"model.generator: returns examples of shape {fake.shape[1:]}, but the examples of the data set "
+                f"have the shape {self.spec.shape}. Correct the __call__ method of the generator, or choose "
+                "another model."
+            )
+        if logits.shape != (2,):
+            raise UserError(
+                f"model.discriminator: returns logits of shape {logits.shape} for 2 inputs, but the shape must be "
+                "(2,), one logit per input. Correct the __call__ method of the discriminator, or choose another "
+                "model."
             )
 
     def _check_labels(self, kind: str) -> None:
         if self.spec.num_classes is None:
             raise UserError(
-                f"model.conditional={kind}: needs labels, and this data set has none. Set model.conditional=none, "
-                "or choose a data set with labels."
+                f"model.conditional={kind}: needs labels, but the data set has none. Set model.conditional=none, "
+                "or choose a data set with labels, e.g. dataset=mnist5k."
             )
         if self._packing is not None:
             raise UserError(
-                f"model.conditional={kind}: needs one label per input of the discriminator, and packs have "
-                "several. Set model.conditional=none, or remove augment=packing."
+                f"model.conditional={kind}: needs one label per input of the discriminator, but a pack has several "
+                "labels. Set model.conditional=none, or remove packing from augment=[...]."
             )
 
     def with_eager_penalties(self) -> GAN:
-        """The same game with every penalty applied at every step."""
+        """A copy of the game that applies every penalty at every step."""
         game = copy.copy(self)
         game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
         return game
@@ -157,8 +163,8 @@ class GAN(Game):
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         """The player's scalar loss on a batch, the new network state, and metrics.
 
-        ``fake`` is the generated batch that ``self.fake`` returns for the same arguments. None: the method calls
-        ``self.fake``.
+        ``fake`` is the generated batch that ``self.fake`` returns for the same arguments. If ``fake`` is None, the
+        method calls ``self.fake``.
         """
         if fake is None:
             fake, generator_state = self.fake(params, net_state, batch, key)
@@ -169,7 +175,7 @@ class GAN(Game):
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._input_pair(batch.examples, fake, net_state, own_key, step)
-        # The compiler removes this pass if the generator's loss does not depend on the real logits.
+        # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
         of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
         of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
         loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
@@ -191,10 +197,10 @@ class GAN(Game):
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
             of_fake, state = self._discriminate(params, after, fake, labels, fake_key)
-        else:  # one pass over both batches computes the same function with fewer and larger operations
+        else:  # one forward pass over the real and the generated batch has fewer and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
-            # Real and generated examples alternate, so that each device receives both of its rows if the batch is
-            # split over several devices.
+            # Real and generated examples alternate. If the batch is split over several devices, each device thus
+            # receives the real and the generated example of the same row.
             both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
             output, state = self._discriminate(params, net_state, both, twice, real_key)
             of_real, of_fake = (
@@ -235,7 +241,7 @@ class GAN(Game):
             if penalty.interval == 1:
                 amount = value(own)
                 metrics[f"{DISCRIMINATOR}/{name}"] = amount
-            else:  # on the last step of each interval; without a metric, because it would be zero at other steps
+            else:  # evaluated at the last step of each interval; not logged, because most values would be zero
                 due = step % penalty.interval == penalty.interval - 1
                 amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
             weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
@@ -247,7 +253,7 @@ class GAN(Game):
     ) -> tuple[jax.Array, ByPlayer]:
         """A generated batch of the size of ``batch``, and the network state after the forward pass.
 
-        A conditional game generates examples of the batch's labels.
+        A conditional game generates one example for each label of the batch.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
         latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
@@ -282,7 +288,7 @@ class GAN(Game):
         return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
-        """A player's network with the given parameters and state, a callable Flax module.
+        """A player's network with the given parameters and network state, as a callable Flax module.
 
         The return type is Any, because the attributes of a module depend on the model.
         """
@@ -315,7 +321,7 @@ class GAN(Game):
         train: bool,
         key: jax.Array,
     ) -> tuple[Any, Tree]:
-        # ``network`` makes a copy, because the module's state must consist of new variables of the innermost trace.
+        # ``network`` makes a copy, because the module's variables must belong to the innermost JAX trace.
         module = self.network(name, params, net_state)
         inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
         y = module(*inputs, train=train, key=key)
@@ -323,7 +329,7 @@ class GAN(Game):
 
 
 def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
-    """AC-GAN's mean cross-entropy between the predicted and the requested classes (Odena et al. 2017, eq. 3)."""
+    """AC-GAN's mean cross-entropy between predicted and requested classes (Odena et al. 2017, eq. 3)."""
     if output.classes is None or labels is None:
         return 0.0
     cross_entropy: jax.Array = optax.softmax_cross_entropy_with_integer_labels(output.classes, labels)

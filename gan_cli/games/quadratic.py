@@ -1,4 +1,4 @@
-"""A game of two numbers. The trajectory of the players under each strategy is known in closed form."""
+"""A game of two numbers, for which the updates of the strategies are known in closed form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics
 class Quadratic(Game):
     """Quadratic game: min over x, max over y of a/2 x^2 + b x y - c/2 y^2, with equilibrium at the origin.
 
-    With a = c = 0, it is the bilinear game, whose continuous-time trajectories circle the equilibrium for ever.
-    Positive a and c make the trajectories spiral into the equilibrium.
+    With a = c = 0, the game is bilinear, and the trajectories of gradient flow circle the equilibrium without
+    converging. With positive a and c, the trajectories converge to the equilibrium.
 
     Args:
         a: curvature of the value function in x.
@@ -29,13 +29,16 @@ class Quadratic(Game):
         self._a, self._b, self._c, self._start = a, b, c, {"x": x, "y": y}
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """The initial coordinates, and an empty network state; the key is ignored."""
+        """The initial coordinates and an empty network state, which do not depend on the key."""
         return {name: jnp.float32(value) for name, value in self._start.items()}, {"x": (), "y": ()}
 
     def loss(
         self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The value function for player x, its negative for player y; the batch is ignored."""
+        """The value function for player x, or the negative value function for player y.
+
+        The batch and the key are ignored.
+        """
         x, y = params["x"], params["y"]
         value = self._a / 2 * x**2 + self._b * x * y - self._c / 2 * y**2
         return (value if player == "x" else -value), (net_state, {})

@@ -9,12 +9,12 @@ from gan_cli.metrics.modes import jensen_shannon
 
 
 def classes() -> Metric:
-    """Class coverage: the number of data classes among the samples, by a classifier of the data.
+    """Class coverage: the number of data classes that a classifier of the data predicts for the samples.
 
     Figures:
     - classes: number of classes whose share of the samples is at least a quarter of their share of the real data;
       higher is better.
-    - classes_total: number of classes in the real data; no better direction.
+    - classes_total: number of classes in the real data; neither higher nor lower is better.
     - class_divergence: Jensen-Shannon divergence (nats) between the class shares of the samples and of the real
       data; lower is better.
     """

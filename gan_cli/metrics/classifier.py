@@ -41,9 +41,9 @@ class _Network(nnx.Module):
 
 
 class Classifier:
-    """A classifier that is trained on a data set and tested on its held-out examples; the cache stores it.
+    """A cached classifier, which is trained on a data set and tested on the held-out examples.
 
-    If the data set has no held-out examples, a tenth of its examples is excluded from training and used for the
+    If the data set has no held-out examples, a tenth of the examples is excluded from training and used for the
     test.
 
     Args:
@@ -51,7 +51,7 @@ class Classifier:
 
     Attributes:
         params: the weights.
-        accuracy: share of the test examples that the classifier predicts correctly.
+        accuracy: share of the test examples whose class is predicted correctly.
         tested_on: number of test examples.
         digest: hash of everything that the weights depend on.
 
@@ -118,7 +118,7 @@ class Classifier:
         return trained
 
     def apply(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]; pure."""
+        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
         return nnx.merge(self._graph, params)(x)
 
     def __call__(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:

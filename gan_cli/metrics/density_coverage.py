@@ -12,12 +12,13 @@ from gan_cli.types import PositiveInt
 def density_coverage(*, k: PositiveInt = 5) -> Metric:
     """Density and coverage of the samples with respect to the real data (Naeem et al. 2020, eq. 3 and 4).
 
-    The ball of a real example reaches to its k-th nearest real neighbour. Both figures are about 1 if samples and
-    real data have the same distribution. Outliers among the real data have less influence than on precision and
-    recall.
+    Each real example is the centre of a ball, which reaches to the k-th nearest real neighbour of the example.
+    Density and coverage are about 1 if samples and real data have the same distribution. Outliers in the real data
+    affect density and coverage less than precision and recall.
 
     Args:
-        k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
+        k: rank of the nearest neighbour that determines the radius of a ball. The radius is the distance from the
+            centre to its k-th nearest neighbour in the set that contains the centre.
 
     Figures:
     - density: mean number of real balls that contain a sample, divided by k; higher is better.

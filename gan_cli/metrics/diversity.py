@@ -1,4 +1,4 @@
-"""Diversity of samples relative to the data: a cheap figure that falls when modes collapse."""
+"""Diversity of samples relative to the data: a cheap value that decreases when modes collapse."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ SAMPLES = 128
 def vendi(points: np.ndarray, width: float) -> float:
     """Vendi score: the effective number of distinct points (Friedman and Dieng 2023, eq. 3).
 
-    exp of the entropy of the eigenvalues of K / n, where K is the matrix of the Gaussian kernel
-    exp(-d^2 / (2 width^2)). The score is 1 if all points coincide, and n if all are many widths apart.
+    The score is exp(H), where H is the entropy of the eigenvalues of K / n, and K is the matrix of the Gaussian
+    kernel exp(-d^2 / (2 width^2)). The score is 1 if all n points coincide, and n if the points are many widths
+    apart.
 
     Args:
         points: ``[n, features]``.
@@ -42,13 +43,16 @@ class Diversity:
         self._real = vendi(points, self._width)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """About 1 for samples as diverse as the data, near 0 after mode collapse; 0 if a value is not finite."""
+        """The relative score: about 1 for samples as diverse as the data, and near 0 after mode collapse.
+
+        If a sample contains a value that is not finite, the relative score is 0.
+        """
         points = _flat(samples[:SAMPLES])
         return vendi(points, self._width) / self._real if np.isfinite(points).all() else 0.0
 
 
 class SampleFigures:
-    """Figures that need no feature extraction: diversity, and mode coverage if the data have known modes.
+    """Metric values without feature extraction: diversity, and mode coverage if the modes are known.
 
     Args:
         data: the data set with which samples are compared.
@@ -59,7 +63,7 @@ class SampleFigures:
         self._diversity: Diversity | None = None
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """The figures of samples ``[n, ...]``, in the value range of the generator's output."""
+        """The values, by name, of samples ``[n, ...]`` in the value range of the generator's output."""
         if self._diversity is None:
             self._diversity = Diversity(self._data.spread(SAMPLES))
         figures = {"diversity": self._diversity(samples)}

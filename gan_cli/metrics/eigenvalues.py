@@ -22,17 +22,18 @@ _ROTATES = 3.0
 def of_game(
     game: Game, data: Dataset | None, batch_size: int, seed: int, state: TrainState, count: int
 ) -> dict[str, Any]:
-    """Leading eigenvalues of the game's Jacobian at the state of a run, on the run's first batch.
+    """Leading eigenvalues of the game's Jacobian at a training state, computed on the run's first batch.
 
     Args:
         data: the data set of the run, or None for a game without data.
         count: number of eigenvalues.
 
     Returns:
-        ``eigenvalues``, a list of [real part, imaginary part], and ``verdict`` (see the function of this name).
+        ``eigenvalues``, a list of [real part, imaginary part], and ``verdict``, the result of
+        ``verdict(eigenvalues)``.
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
-    # The annotation of `field` does not include None, which is the batch of a game without data.
+    # A game without data has the batch None, which the annotation of `field` does not include.
     evaluate = field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)
 
@@ -58,13 +59,14 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
     """The eigenvalues of largest modulus, by Arnoldi iteration (Arnoldi 1951; Saad 2011, section 6.2).
 
     Args:
-        product: v ``[size]`` -> J v.
+        product: the function v -> J v for vectors ``[size]``.
         size: number of rows of the matrix J.
-        count: number of eigenvalues; the Krylov space has 2 * count + 10 dimensions.
+        count: number of eigenvalues. The Krylov space has 2 * count + 10 dimensions.
         seed: seed of the start vector.
 
     Returns:
-        Complex eigenvalues ``[count]`` in descending order of modulus; fewer if the matrix is smaller.
+        Complex eigenvalues ``[count]`` in descending order of modulus. If J has fewer than ``count`` rows, all
+        eigenvalues of J.
     """
     steps = _dimensions(size, count)
     basis = np.zeros((steps + 1, size))
@@ -79,7 +81,7 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
             hessenberg[: j + 1, j] += overlaps
             vector = vector - overlaps @ basis[: j + 1]
         hessenberg[j + 1, j] = np.linalg.norm(vector)
-        if hessenberg[j + 1, j] <= 1e-7 * scale or j + 1 == steps:  # the space is invariant or complete
+        if hessenberg[j + 1, j] <= 1e-7 * scale or j + 1 == steps:  # the Krylov space is invariant or complete
             steps = j + 1
             break
         basis[j + 1] = vector / hessenberg[j + 1, j]
@@ -91,10 +93,10 @@ def verdict(eigenvalues: np.ndarray) -> str:
     """The local behaviour of the flow x' = -F(x), from the leading eigenvalues of the Jacobian of F.
 
     Returns:
-        ``flat``: all eigenvalues are zero. ``diverging``: an eigenvalue has a negative real part. ``rotating``: the
-        imaginary part of an eigenvalue is more than 3 times its real part, so that the players rotate much faster
-        than they converge. ``converging``: all other cases. Real and imaginary parts below 1e-4 of the largest
-        modulus count as zero.
+        ``flat`` if all eigenvalues are zero, ``diverging`` if an eigenvalue has a negative real part, ``rotating``
+        if the imaginary part of an eigenvalue is more than 3 times the real part, or ``converging`` in all other
+        cases. Rotating players rotate much faster than they converge. Real and imaginary parts below 1e-4 of the
+        largest modulus count as zero.
     """
     if not eigenvalues.any():
         return "flat"

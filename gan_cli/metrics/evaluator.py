@@ -1,4 +1,4 @@
-"""Evaluation of samples: features of samples and reference data, and the figures of each metric."""
+"""Evaluation of samples: computes the features of samples and reference data, then all metrics."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
 
 log = logging.getLogger(__name__)
-# Maximum number of reference examples. Published figures use 50,000, whose features fit into memory and cache.
+# Maximum number of reference examples, as in published evaluations. The features fit into memory and cache.
 MOST = 50_000
 _LACKING = {
-    "held_out": "held-out examples, and {name} has none. Use dataset=mnist5k, or another metric",
-    "known_modes": "known modes, and {name} has none. Use dataset=ring or dataset=grid. For labelled images, use "
+    "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
+    "known_modes": "known modes, but {name} has none. Use dataset=ring or dataset=grid. For labelled images, use "
     "metric=classes",
-    "fake_points": "points, and {name} consists of images. Use another metric",
+    "fake_points": "points, but {name} consists of images. Use another metric, e.g. metric=fid",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
     "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
-    "real_classes": "labels, and {name} has none. Use another metric",
+    "real_classes": "labels, but {name} has none. Use another metric, e.g. metric=fid",
 }
 
 
 class Evaluator:
-    """Evaluates sets of samples against one reference data set, whose features it computes once.
+    """Evaluates sets of samples against one reference data set, whose features are computed once.
 
     Args:
         metrics: metrics by name.
         extractor: the feature extractor.
         data: the reference data set.
         samples: number of samples per evaluation.
-        objective: name of the figure by which samples are ranked. None: the first figure that has a better
-            direction.
+        objective: name of the metric value that ranks checkpoints. If None, the first value for which higher or
+            lower is better.
 
     Attributes:
         features: description of the features.
         reference: description of the reference data.
-        objective: name and better direction of the figure that ranks samples; None if no figure has a direction.
+        objective: name of the metric value that ranks checkpoints, and whether higher or lower is better. None if
+            no metric computes such a value.
 
     Raises:
-        UserError: a metric lacks an input or needs more samples, or the objective does not exist.
+        UserError: a metric lacks an input or needs more samples, or the objective is not computed or cannot rank
+            checkpoints.
     """
 
     def __init__(
@@ -60,16 +62,24 @@ class Evaluator:
         self._metrics, self.extractor, self.data = metrics, extractor, data
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
-                raise UserError(f"metric={name}: its _target_ must return a gan_cli.metrics.Metric.")
+                raise UserError(
+                    f"metric={name}: the function in _target_ must return a gan_cli.metrics.Metric, but it "
+                    f"returned {type(metric).__name__}. Correct the function."
+                )
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
                 raise UserError(f"metric={name}: needs {lack}.")
-            if (fewest := min(samples, data.size)) < metric.minimum:
+            if samples < metric.minimum:
                 raise UserError(
-                    f"metric={name}: needs at least {metric.minimum} samples and {metric.minimum} reference "
-                    f"examples, but there are only {fewest}. Use more samples or a larger data set."
+                    f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
+                    f"{samples}. Increase the number of samples (gan-train: train.eval_samples, gan-eval: --num)."
+                )
+            if data.size < metric.minimum:
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
+                    f"{data.size}. Use a larger data set."
                 )
         self.objective = self._objective(objective)
         found = self._of_data(data)
@@ -83,23 +93,30 @@ class Evaluator:
 
     @property
     def terms(self) -> dict[str, str]:
-        """Conditions on which figures depend, besides the number of samples and the seed."""
+        """Descriptions of the features and of the reference data, on which all metric values depend."""
         return {"features": self.features, "reference": self.reference}
 
     def _objective(self, requested: str | None) -> tuple[str, Direction] | None:
         figures = {name: kind for metric in self._metrics.values() for name, kind in metric.figures.items()}
         directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
         if requested is not None and requested not in directed:
-            choices = f"Choose one of its figures: {', '.join(directed)}." if directed else "Choose other metrics."
-            raise UserError(
-                f"train.objective={requested}: metric=[{','.join(self._metrics)}] does not compute this figure, or "
-                f"the figure has no better direction.{nearest(requested, directed)} {choices}"
+            problem = (
+                f"cannot rank checkpoints, because neither higher nor lower values of {requested} are better."
+                if requested in figures
+                else f"metric=[{','.join(self._metrics)}] does not compute this value."
+                f"{nearest(requested, directed)}"
             )
+            remedy = (
+                f"Choose one of {', '.join(directed)}, or add a metric."
+                if directed
+                else "Add a metric that can rank checkpoints, e.g. metric=[fid], or set train.objective=null."
+            )
+            raise UserError(f"train.objective={requested}: {problem} {remedy}")
         chosen = requested or next(iter(directed), None)
         return None if chosen is None else (chosen, directed[chosen])
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
-        """The figures of each metric, computed from its inputs."""
+        """The values of each metric by name, computed from the available inputs."""
         for name, metric in self._metrics.items():
             try:
                 yield metric(**{need: available[need] for need in metric.needs})
@@ -107,7 +124,7 @@ class Evaluator:
                 raise UserError(f"metric={name}: {error}.") from error
 
     def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
-        """Features and labels of at most ``MOST`` examples; the cache stores them."""
+        """Cached features and labels of at most ``MOST`` examples of a data set."""
         rows = _rows(data)
 
         def make() -> dict[str, np.ndarray]:
@@ -125,10 +142,10 @@ class Evaluator:
         return found
 
     def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
-        """The figures of samples; no figures if a feature of the samples is not finite.
+        """The metric values of samples by name, or an empty dictionary if a feature is not finite.
 
         Args:
-            batches: the samples, uint8 images or points, in batches of any size.
+            batches: the samples (uint8 images or points) in batches of any size.
             seed: seed of the random numbers that metrics draw.
 
         Raises:
@@ -144,7 +161,10 @@ class Evaluator:
 
         features, logits = self.extractor(kept())
         if not np.isfinite(features).all():
-            log.warning("the samples contain values that are not finite, so no metric is computed")
+            log.warning(
+                "the features of the samples contain NaN or infinite values, so no metric is computed. Evaluate an "
+                "earlier checkpoint."
+            )
             return {}
         available = self._inputs | {
             "fake": features,
@@ -157,7 +177,7 @@ class Evaluator:
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
-    """Description of an input of the metric that neither the features nor the data provide, or None."""
+    """Text for a message: the first input of the metric that is missing, with a remedy. None if none is."""
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,
@@ -173,7 +193,7 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
 
 
 def _rows(data: Dataset) -> np.ndarray:
-    """The rows of at most ``MOST`` reference examples, in random order."""
+    """The row indices of at most ``MOST`` reference examples, in random order."""
     return np.random.default_rng(0).permutation(data.size)[:MOST]
 
 

@@ -1,8 +1,8 @@
 """Feature extractors: they define the feature space in which metrics compare samples and data.
 
-Each function takes the reference data set and returns an ``Extractor``, whose name every evaluation result states.
-Images are uint8 in 0..255 as in image files, so that samples of other programs are evaluated in the same way.
-Points are float32.
+Each public function of this module takes the reference data set and returns an ``Extractor``. Every evaluation
+result states the name of the extractor. Images are uint8 from 0 to 255, as in image files, so that samples of other
+programs can be evaluated in the same way. Points are float32.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ Examples = np.ndarray | jax.Array
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """A function that computes features, and logits if it is a classifier.
+    """A function that computes the features of examples, and logits if the network is a classifier.
 
     Attributes:
-        name: description of the features in results.
-        digest: hash of everything that the features depend on, except the examples; it identifies cached features.
+        name: description of the features in evaluation results.
+        digest: hash that identifies the extractor in the cache. Extractors that compute different features
+            have different hashes.
         params: weights, the first argument of ``apply``.
-        apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``; it is compiled.
+        apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``. The
+            extractor compiles this function.
         batch: number of examples per call of ``apply``.
         gives_logits: whether ``apply`` returns logits.
         of_classes: whether the logits belong to the classes of the data set.
@@ -53,7 +55,7 @@ class Extractor:
         found: list[Any] = []
         for batch in _of_size(batches, self.batch):
             n = len(batch)
-            if n < self.batch:  # padded, because another size would need another compilation
+            if n < self.batch:  # padded, because another batch size would require another compilation
                 batch = np.concatenate([batch, np.zeros((self.batch - n, *batch.shape[1:]), batch.dtype)])
             if len(found) > 1:  # the previous batch is fetched while the device computes this batch
                 found[-2] = jax.device_get(found[-2])
@@ -69,9 +71,9 @@ class Extractor:
 
 
 def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
-    """Regroups examples into batches of ``size``; the last batch may be smaller.
+    """Regroup examples into batches of ``size`` examples, except that the last batch may be smaller.
 
-    Batches on the device stay on the device unless they must be joined with others.
+    A batch on the device stays on the device unless it must be concatenated with another batch.
     """
     rest: Examples | None = None
     for batch in batches:
@@ -84,7 +86,7 @@ def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
 
 
 def pixels(data: Dataset) -> Extractor:
-    """The values of the examples as features; images are scaled to [-1, 1]."""
+    """The values of the examples themselves, with images scaled to [-1, 1]."""
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
         return normalise(x).reshape(len(x), -1), None
@@ -93,7 +95,7 @@ def pixels(data: Dataset) -> Extractor:
 
 
 def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
-    """Features of one random layer with ReLU, which are fast but carry no meaning; for tests.
+    """Fast but meaningless features for tests: the output of one random layer with ReLU.
 
     Args:
         width: number of features.
@@ -109,17 +111,21 @@ def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
 
 
 def classifier(data: Dataset) -> Extractor:
-    """Last hidden layer of a small convolutional classifier, trained on the labelled images.
+    """Last hidden layer of a small convolutional classifier, which is trained on the labelled images.
 
     The cache stores the trained classifier.
 
     Raises:
         UserError: the data are not images, or have no labels.
     """
-    if not data.spec.is_image or data.spec.num_classes is None:
+    if not data.spec.is_image:
         raise UserError(
-            f"features=classifier: {data.name} has no labelled images for the training of the classifier. Use "
-            "features=pixels, or features=inception with features.weights=FILE."
+            f"features=classifier: needs labelled images, but {data.name} consists of points. Use features=pixels."
+        )
+    if data.spec.num_classes is None:
+        raise UserError(
+            f"features=classifier: needs labelled images to train the classifier, but {data.name} has no labels. "
+            "Use features=pixels, or features=inception with features.weights=FILE."
         )
     network = Classifier(data)
 
@@ -134,23 +140,25 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     """The 2048 pooled features of the Inception network that defines the FID (Heusel et al. 2017).
 
     Args:
-        weights: path of the file of weights. null: an error message states where to download the file.
+        weights: path of the file with the weights. If null, an error message states where to download the file.
 
     Raises:
-        UserError: the file is missing or has another hash, or the data are not images.
+        UserError: the file is missing or has a wrong hash, or the data are not images.
     """
     from gan_cli.metrics import inception as network
 
     if not data.spec.is_image:
         raise UserError(f"features=inception: {data.name} does not consist of images. Use features=pixels.")
     if weights is None:
-        raise UserError(f"features.weights=null: features=inception needs a file of weights. {network.SOURCES}")
+        raise UserError(
+            f"features.weights=null: features=inception needs the file with the weights. {network.SOURCES}"
+        )
     loaded = network.load(Path(weights).expanduser())
     return Extractor("inception (2015-12-05)", network.SHA256, loaded.params, network.apply, network.BATCH, True)
 
 
 def auto(data: Dataset) -> Extractor:
-    """Features without a download: ``classifier`` for labelled images, the coordinates of points.
+    """Features that need no download: ``classifier`` for labelled images, coordinates for points.
 
     Raises:
         UserError: the data are images without labels.

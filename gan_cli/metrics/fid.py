@@ -55,7 +55,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
     # The traces of (C1 C2)^(1/2) and (A C2 A^T)^(1/2) are equal. The latter matrix is symmetric, so its eigenvalues
-    # stay real if C1 C2 is nearly singular, which happens if there are fewer samples than features.
+    # are real even if C1 C2 is nearly singular. C1 C2 is singular if there are fewer samples than features.
     eigenvalues = np.linalg.eigvalsh(root @ second.covariance @ root.T)
     spread = np.trace(first.covariance) + np.trace(second.covariance)
     spread -= 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
@@ -65,8 +65,8 @@ def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
 def fid() -> Metric:
     """Frechet distance between features of samples and real data (FID, Heusel et al. 2017, eq. 6).
 
-    The distance has a positive bias that falls with the number of samples. Only figures of equally many samples are
-    comparable.
+    The distance has a positive bias that decreases with the number of samples. Only values from equal numbers of
+    samples are comparable.
 
     Figures:
     - fid: the distance; lower is better.
@@ -82,11 +82,11 @@ def fid() -> Metric:
 def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     """Frechet distance, extrapolated to infinitely many samples (Chong and Forsyth 2020).
 
-    The distance is computed for several numbers n of samples, from a tenth of the samples to all. The figure is the
+    The distance is computed for several numbers n of samples, from a tenth of the samples to all. The value is the
     intercept of a straight line that is fitted to the distance as a function of 1/n.
 
     Args:
-        points: number of values of n.
+        points: number of sample counts n at which the distance is computed.
 
     Figures:
     - fid_infinity: the extrapolated distance; lower is better.
@@ -110,6 +110,7 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
 def _warn_of_few(fake: int, real: int, features: int) -> None:
     if min(fake, real) <= features:
         log.warning(
-            "the Frechet distance of %d samples and %d real examples is too large, because the covariance of %d "
-            "features needs at least %d of each: use more samples", fake, real, features, features + 1,
+            "the Frechet distance of %d samples and %d real examples is biased upwards, because the covariance of "
+            "%d features needs at least %d samples and as many real examples. Use more samples or more real data.",
+            fake, real, features, features + 1,
         )  # fmt: skip

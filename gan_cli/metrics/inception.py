@@ -1,9 +1,9 @@
 """The Inception network of 2015-12-05, which defines the FID and the Inception score, in JAX.
 
-Szegedy et al. 2016 describe the network. The FID uses its last pooled features (Heusel et al. 2017), the Inception
-score its classes (Salimans et al. 2016). Figures are comparable with published figures only if every detail matches
-the original TensorFlow graph. Resizing, pooling and weights therefore follow this graph. Layers have the names of
-the published PyTorch conversion of the weights.
+Szegedy et al. 2016 describe the network. The FID uses the last pooled features of the network (Heusel et al. 2017),
+and the Inception score uses the class logits (Salimans et al. 2016). Metric values are comparable with published
+values only if every detail matches the original TensorFlow graph. Resizing, pooling and weights therefore follow
+this graph. The layers are named as in the published PyTorch conversion of the weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from gan_cli.metrics import torch_weights
 
 SOURCES = (
     "Download pt_inception-2015-12-05-6726825d.pth from the GitHub release fid_weights of mseitzer/pytorch-fid, or "
-    "the same file as weights-inception-2015-12-05-6726825d.pth from release v0.2.0 of toshas/torch-fidelity."
+    "the same file as weights-inception-2015-12-05-6726825d.pth from release v0.2.0 of toshas/torch-fidelity. Then "
+    "set features.weights (gan-train) or --weights (gan-eval) to the path of the downloaded file."
 )
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BATCH = 32
@@ -32,8 +33,8 @@ _SIDE = 299
 _EPSILON = 1e-3
 # All branches of a block receive the input of the block, and their outputs are concatenated. A branch is a sequence
 # of layers, by their names in the file of weights. "a|b" is a pair of layers with the same input and concatenated
-# outputs. "/1" and "/2" are strides without padding; all other layers preserve the image size. branch_pool follows
-# an average pooling, except in the last block, where the graph has a maximum pooling.
+# outputs. "/1" and "/2" are the strides of layers without padding. All other layers preserve the image size. An
+# average pooling precedes branch_pool in every block except the last, where a maximum pooling precedes branch_pool.
 _STEM = (
     ("Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3", "max/2", "Conv2d_3b_1x1", "Conv2d_4a_3x3/1", "max/2"),
 )
@@ -95,7 +96,10 @@ def load(path: Path) -> Network:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != SHA256:
-            raise UserError(f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. {SOURCES}")
+            raise UserError(
+                f"features.weights={path}: its SHA-256 is {found}, not {SHA256}. The file is damaged, or it is "
+                f"another file. {SOURCES}"
+            )
         tensors = torch_weights.read(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -141,13 +145,13 @@ def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _resized(x: jax.Array) -> jax.Array:
-    """Bilinear resizing as in TensorFlow 1: output pixel i lies at input position i * size / 299."""
+    """Bilinear resizing as in TensorFlow 1, where output pixel i is at input position i * size / 299."""
     rows, columns = (_interpolation(size) for size in x.shape[1:3])
     return jnp.einsum("Hh,nhwc,Ww->nHWc", rows, x, columns, precision="highest")
 
 
 def _interpolation(size: int) -> np.ndarray:
-    """The interpolation matrix ``[299, size]`` of one axis; positions are float32 as in TensorFlow 1."""
+    """The interpolation matrix ``[299, size]`` of one axis, with float32 positions as in TensorFlow 1."""
     at = np.arange(_SIDE, dtype=np.float32) * np.float32(size / _SIDE)
     low = at.astype(int)
     share = (at - low.astype(np.float32))[:, None]
@@ -157,8 +161,8 @@ def _interpolation(size: int) -> np.ndarray:
 
 
 def _block(layers: Params, branches: tuple[tuple[str, ...], ...], x: jax.Array) -> jax.Array:
-    # One convolution computes all 1x1 convolutions of the input, including branch_pool. Averaging commutes with a
-    # 1x1 convolution, and it is cheaper after the convolution, which has fewer output channels.
+    # One convolution computes all 1x1 convolutions of the input, including branch_pool. Averaging and 1x1
+    # convolution commute. Averaging is cheaper after the convolution, because there are then fewer channels.
     heads = [name for name, *_ in branches if name in layers and layers[name][0].shape[:2] == (1, 1)]
     found: dict[str, jax.Array] = {}
     if heads:
@@ -185,13 +189,13 @@ def _block(layers: Params, branches: tuple[tuple[str, ...], ...], x: jax.Array) 
 def _conv(x: jax.Array, layer: Layer, stride: int = 1, padding: str = "SAME") -> jax.Array:
     kernel, bias = layer
     layout = ("NHWC", "HWIO", "NHWC")
-    # Full precision, because the lower default precision of accelerators changes the figures slightly.
+    # Full precision, because the lower default precision of accelerators slightly changes the metric values.
     y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, None, None, layout, precision="highest")
     return y + bias
 
 
 def _average(x: jax.Array) -> jax.Array:
-    """Average over the part of each 3x3 window that lies inside the image; padding is not counted."""
+    """The average over the part of each 3x3 window that lies inside the image."""
     cells = _window(jnp.ones((1, *x.shape[1:3], 1)), lax.add, 0.0, 1, "SAME")
     return _window(x, lax.add, 0.0, 1, "SAME") / cells
 

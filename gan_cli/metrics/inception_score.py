@@ -1,4 +1,4 @@
-"""The Inception score: how confident and how diverse the class predictions of the samples are."""
+"""The Inception score: measures how confident and how diverse the predicted classes of samples are."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gan_cli.types import PositiveInt
 def inception_score(*, splits: PositiveInt = 10) -> Metric:
     """Inception score: exp of the mean KL divergence KL(p(y|x) || p(y)) (Salimans et al. 2016, section 4).
 
-    p(y|x) is the predicted class distribution of a sample, p(y) the mean of these distributions. The classes are
-    the classes of the network of ``features``, which need not be Inception.
+    p(y|x) is the predicted class distribution of a sample x, and p(y) is the mean of p(y|x) over the samples. The
+    option ``features`` selects the network that predicts the classes. Published scores use features=inception.
 
     Args:
-        splits: number of equal parts of the samples; the score is computed for each part.
+        splits: number of equally large splits of the samples. The score is computed for each split.
 
     Figures:
-    - inception_score: mean score of the parts; higher is better.
-    - inception_score_std: standard deviation of the scores of the parts; no better direction.
+    - inception_score: mean score over the splits; higher is better.
+    - inception_score_std: standard deviation of the score over the splits; neither higher nor lower is better.
     """
 
     def figures(fake_logits: np.ndarray, seed: int) -> dict[str, float]:

@@ -15,15 +15,17 @@ from gan_cli.types import PositiveInt
 def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metric:
     """Kernel distance: squared MMD with kernel (x.y / f + 1)^3 (KID, Binkowski et al. 2018, section 4).
 
-    f is the number of features. The figure is the mean over random subsets of the features. Subsampling gives its
-    95 % confidence interval (Politis and Romano 1994): the variance of an estimate from m samples is about s / m.
-    The estimates from subsets of the same n samples have the variance s (1/m - 1/n), because the subsets overlap.
-    Near zero the variance falls faster with m, so that the interval is too wide rather than too narrow.
+    f is the number of features. ``kid`` is the mean of the distance over random subsets of the samples and the real
+    examples. The 95 % confidence interval is computed by subsampling (Politis and Romano 1994). The variance of an
+    estimate from m samples is about s / m. Estimates from subsets of the same n samples have the variance
+    s (1/m - 1/n), because the subsets overlap. If the squared distance is near zero, the variance decreases faster
+    with m, so that the interval is too wide rather than too narrow.
 
     Args:
         subsets: number of random subsets.
-        subset_size: samples and real examples per subset. A size above half of the smaller set is reduced to this
-            half, because the variance between subsets would otherwise vanish.
+        subset_size: number of samples and number of real examples in each subset. A number above half
+            the size of the smaller set is reduced to this half, because the variance between subsets would
+            otherwise vanish.
 
     Figures:
     - kid: the squared distance; lower is better.

@@ -1,4 +1,4 @@
-"""Mode coverage for data with known modes: how many modes the samples cover, and how precisely."""
+"""Mode coverage for data with known modes: the number of covered modes and the quality of samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gan_cli.metrics import HIGHER, LOWER, NEITHER, Direction, Metric
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
-    """The figures of ``known_modes``: number of covered modes and share of high-quality samples.
+    """All metric values of ``known_modes`` by name, as documented in ``known_modes``.
 
     Args:
         samples: ``[n, features]``.
@@ -34,17 +34,17 @@ def known_modes() -> Metric:
     """Mode coverage: number of covered modes and share of high-quality samples, for data with known modes.
 
     A sample has high quality if it lies within 3 standard deviations of its nearest mode (Srivastava et al. 2017,
-    section 4.1). A mode is covered if its high-quality samples are at least a quarter of its fair share, which is
-    the number of samples divided by the number of modes. A single sample is not sufficient, because uniform noise
-    would then cover all modes.
+    section 4.1). A mode is covered if it has at least n / 4 high-quality samples, where n is the number of samples
+    divided by the number of modes. A single sample is not sufficient, because uniform noise would then cover all
+    modes.
 
     Figures:
     - modes: number of covered modes; higher is better.
-    - modes_total: number of modes of the data; no better direction.
+    - modes_total: number of modes of the data; neither higher nor lower is better.
     - modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
     - quality: share of high-quality samples, from 0 to 1; higher is better.
     - divergence: Jensen-Shannon divergence (nats, at most ln 2) between the distribution of the high-quality
-      samples over the modes and the uniform distribution; 1 without high-quality samples; lower is better.
+      samples over the modes and the uniform distribution (1 if no sample has high quality); lower is better.
     """
 
     def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
@@ -61,7 +61,10 @@ def known_modes() -> Metric:
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
-    """Jensen-Shannon divergence (nats) of distributions ``[modes]``; a number ``q`` is a constant share."""
+    """Jensen-Shannon divergence (nats) between two distributions ``[modes]``.
+
+    If ``q`` is a number, every mode has the probability ``q``.
+    """
     q = np.broadcast_to(q, p.shape)
     middle = (p + q) / 2
     return sum(float((a[a > 0] * np.log(a[a > 0] / middle[a > 0])).sum()) for a in (p, q)) / 2

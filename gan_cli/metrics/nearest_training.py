@@ -9,26 +9,27 @@ import numpy as np
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics.neighbours import neighbours
 
-# Three standard deviations: the probability of a false alarm is about 1 in 700.
+# At three standard deviations, the probability of a false alarm is about 1 in 700.
 _SUSPECT = -3.0
 
 
 def nearest_training() -> Metric:
     """Memorisation test: distances of samples and of held-out data to the nearest training example.
 
-    The test compares both sets of distances by the standardised Mann-Whitney statistic (Meehan et al. 2020, section
-    3, with the whole space as one cell). The features must distinguish an example from similar examples. The test
-    uses at most 50,000 training examples and does not detect copies of other training examples.
+    The standardised Mann-Whitney statistic compares the distances of the samples with the distances of the held-out
+    examples (Meehan et al. 2020, section 3, with the whole space as one cell). The features must distinguish an
+    example from similar examples. The test uses at most 50,000 training examples and does not detect copies of
+    further training examples.
 
     Figures:
-    - nearest_training: median distance from a sample to the nearest training example; no better
-      direction.
-    - nearest_training_held_out: median distance from a held-out example to the nearest training example; no
-      better direction.
-    - copying: probability that a sample is closer to the training data than a held-out example; 0.5 if both have
-      the same distribution; lower is better.
-    - copying_z: deviation of ``copying`` from 0.5 in standard deviations; negative if samples are closer;
-      no better direction.
+    - nearest_training: median distance from a sample to the nearest training example; neither higher nor lower is
+      better.
+    - nearest_training_held_out: median distance from a held-out example to the nearest training example; neither
+      higher nor lower is better.
+    - copying: probability that a sample is closer to the training data than a held-out example (0.5 if samples and
+      held-out examples have the same distribution); lower is better.
+    - copying_z: deviation of ``copying`` from 0.5 in standard deviations, with negative values if samples are
+      closer; neither higher nor lower is better.
     - memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
     """
 
@@ -37,7 +38,7 @@ def nearest_training() -> Metric:
         both = np.concatenate([of_fake, of_held_out])
         n, m = len(of_fake), len(of_held_out)
         ranks = _ranks(both)[:n].sum()
-        greater = ranks - n * (n + 1) / 2  # pairs in which the sample is farther; ties count one half
+        greater = ranks - n * (n + 1) / 2  # number of pairs in which the sample is farther, where ties count as 1/2
         z = (greater - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
         return {
             "nearest_training": float(np.median(of_fake)),
@@ -61,7 +62,7 @@ def nearest_training() -> Metric:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """The ranks of values, from 1 for the smallest; equal values have the mean of their ranks."""
+    """The ranks of values in ascending order from 1, where equal values share the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[place]

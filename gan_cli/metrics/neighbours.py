@@ -13,21 +13,22 @@ _CELLS = 2**24  # distances computed at a time: 64 MiB
 
 
 def radii(points: np.ndarray, k: int) -> np.ndarray:
-    """Squared distances ``[n]`` from points ``[n, f]`` to their k-th nearest neighbours in this set.
+    """Squared distances ``[n]`` from points ``[n, f]`` to their k-th nearest neighbours in the same array.
 
     Raises:
         ValueError: there are fewer than k + 1 points.
     """
     if len(points) <= k:
         raise ValueError(
-            f"k={k} neighbours of each point need at least {k + 1} points, but there are {len(points)}"
+            f"k={k} neighbours of each point need at least {k + 1} points, but there are {len(points)}. "
+            "Reduce k, or use more samples"
         )
     centre = points.mean(0)
     return _by_blocks(lambda block, all_: _kth(block, all_, k), points - centre, points - centre)
 
 
 def neighbours(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and squared distance of the nearest of ``others`` for each point.
+    """Index and squared distance of each point's nearest neighbour among ``others``.
 
     Args:
         points: ``[n, f]``.
@@ -58,7 +59,7 @@ def balls_around(points: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> 
 
 
 def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first rows of both arrays, as many as the shorter one has."""
+    """The first n rows of each array, where n is the length of the shorter array."""
     n = min(len(fake), len(real))
     return fake[:n], real[:n]
 
@@ -66,7 +67,7 @@ def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.nda
 def _by_blocks(
     of_block: Callable[[jax.Array, jax.Array], jax.Array], points: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Applies ``of_block`` to blocks of points, each with at most ``_CELLS`` distances to ``others``."""
+    """Results of ``of_block`` for all points, computed in blocks with at most ``_CELLS`` distances each."""
     size = max(min(_CELLS // len(others), len(points)), 1)
     on_device = jnp.asarray(others)
     padded = np.concatenate([points, np.zeros((-len(points) % size, points.shape[1]), points.dtype)])
@@ -75,14 +76,14 @@ def _by_blocks(
 
 
 def _squared(a: jax.Array, b: jax.Array) -> jax.Array:
-    # The callers centre the points, because the difference cancels digits for points far from the origin.
+    # The callers centre the points, because the subtraction loses precision for points far from the origin.
     product = jnp.matmul(a, b.T, precision="highest")
     return jnp.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * product, 0)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _kth(block: jax.Array, points: jax.Array, k: int) -> jax.Array:
-    """Squared distances to the k-th nearest neighbours, without the zero distance of a point to itself."""
+    """Squared distances to the k-th nearest neighbours, where a point is not a neighbour of itself."""
     return -jax.lax.top_k(-_squared(block, points), k + 1)[0][:, -1]
 
 

@@ -9,14 +9,15 @@ from gan_cli.metrics import NEITHER, Direction, better
 
 
 class ObjectiveTracker:
-    """Tracks the best value of one figure, and detects when it stops improving.
+    """Tracks the best value of the objective, and detects when the objective stops improving.
 
     Args:
-        objective: name and better direction of the figure; None if the run has no metrics.
-        patience: number of evaluations without improvement after which the value is stale; 0 disables this.
+        objective: name of the metric value, and whether higher or lower is better. None if the run has no metrics.
+        patience: number of evaluations without improvement after which the objective is stale. 0 disables early
+            stopping.
 
     Attributes:
-        value: the best value so far, or None.
+        value: the best value so far, or None before the first finite value.
         step: the step of the best value.
     """
 
@@ -27,11 +28,11 @@ class ObjectiveTracker:
         self.step = self._last = 0
 
     def observe(self, step: int, figures: dict[str, Any]) -> bool:
-        """Records the figures of an evaluation and returns whether the objective improved.
+        """Record the metric values of an evaluation, and return whether the objective improved.
 
         Args:
             step: the step of the evaluation.
-            figures: figures by their names in the log, ``eval/<figure>``.
+            figures: metric values by their names in the log, ``eval/<name>``.
         """
         value = figures.get(f"eval/{self._name}")
         if value is None or not math.isfinite(value):  # the log stores None for values that are not finite
@@ -49,23 +50,23 @@ class ObjectiveTracker:
         return 0 < self._patience <= self._since
 
     def state(self) -> dict[str, Any]:
-        """The state for a checkpoint, so that a resumed run decides like an uninterrupted run."""
+        """The tracker's state for a checkpoint, so that a resumed run stops like an uninterrupted run."""
         return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restores the result of ``state``."""
+        """Restore a state that the method ``state`` returned."""
         self.value, self.step, self._since, self._last = (state[key] for key in ("value", "step", "since", "last"))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries for ``run.json``: the best value, and the step of an early stop."""
+        """Entries for ``run.json``: the best value, and the step of an early stop if there was one."""
         if self.value is None:
             return {}
         facts: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
         return facts | ({"stopped_early_at": self._last} if self.stale else {})
 
     def summary(self) -> list[str]:
-        """A line for the terminal; no line if nothing was evaluated."""
+        """A line for the terminal, or no line if the objective was never evaluated."""
         if self.value is None:
             return []
         early = f"; stopped early after {self._since} evaluations without improvement" if self.stale else ""

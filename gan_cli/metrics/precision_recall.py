@@ -12,12 +12,13 @@ from gan_cli.types import PositiveInt
 def precision_recall(*, k: PositiveInt = 3) -> Metric:
     """Improved precision and recall of the samples (Kynkaanniemi et al. 2019, eq. 1 and 2).
 
-    The manifold of a set is the union of the balls around its members, and each ball reaches to the k-th nearest
-    neighbour of its centre in the set. As in the paper, both sets have the same size, because the balls of a larger
-    set are smaller.
+    The manifold of a set is the union of balls around all points of the set. Each ball reaches to the k-th nearest
+    neighbour of the ball's centre in the set. As in the paper, the metric uses equal numbers of samples and real
+    examples, because the balls of a larger set are smaller.
 
     Args:
-        k: the radius of a ball is the distance from its centre to the k-th nearest neighbour in the same set.
+        k: rank of the nearest neighbour that determines the radius of a ball. The radius is the distance from the
+            centre to its k-th nearest neighbour in the set that contains the centre.
 
     Figures:
     - precision: share of the samples in the manifold of the real data; higher is better.

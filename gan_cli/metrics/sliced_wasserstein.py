@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance: the distance of two sets in random one-dimensional projections."""
+"""Sliced Wasserstein distance: the distance between two sets in random one-dimensional projections."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from gan_cli.types import PositiveInt
 def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
     """Sliced Wasserstein distance between samples and real data (Bonneel et al. 2015, eq. 12).
 
-    The root of the mean squared 2-Wasserstein distance of projections onto random directions. Both sets have the
-    same size. The distance of two sets that differ by a shift d in f dimensions is about |d| / sqrt(f).
+    The samples and the real data are projected onto random directions. The sliced distance is the root mean square,
+    over these directions, of the 2-Wasserstein distance between the projected sets. The metric uses equal numbers
+    of samples and real examples. If the samples are the real data shifted by a vector d in f dimensions, the sliced
+    distance is about |d| / sqrt(f).
 
     Args:
         projections: number of random directions.
@@ -34,7 +36,8 @@ def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
 
 @jax.jit
 def _distance(fake: jax.Array, real: jax.Array, directions: jax.Array) -> jax.Array:
-    # One direction at a time, to save memory: all projections together can be as large as the features.
+    # Directions are processed one at a time, because all projections together can need as much memory as the
+    # features.
     def squared(direction: jax.Array) -> jax.Array:
         a, b = (jnp.sort(jnp.matmul(points, direction, precision="highest")) for points in (fake, real))
         return jnp.square(a - b).mean()

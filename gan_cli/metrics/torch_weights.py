@@ -1,8 +1,8 @@
-"""Reads weights that ``torch.save`` wrote, without PyTorch and without execution of the file's code.
+"""Reads weights that ``torch.save`` wrote, without PyTorch and without executing code from the file.
 
 Such a file contains a pickle and raw numbers. A pickle is a program that can call any function. The unpickler of
-this module, ``_Description``, permits only the functions that create ordered dictionaries and describe tensors. It
-reads both formats: the zip archive of PyTorch 1.6 (2020) and newer, and the older sequence of pickles.
+this module, ``_Description``, permits only the functions that create ordered dictionaries and describe tensors. The
+module reads both formats of PyTorch: the zip archive (since version 1.6, 2020) and the older sequence of pickles.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Tensor(NamedTuple):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors by name, from a file that contains one dictionary of tensors, such as a ``state_dict``.
+    """The tensors of a file by name. The file must contain a dictionary of tensors (a ``state_dict``).
 
     Raises:
         ValueError: the file has another format, is damaged, or calls a function that weights do not need.
@@ -103,7 +103,7 @@ def _of_pickles(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 class _Description(pickle.Unpickler):
-    """Unpickles descriptions of tensors; the numbers are read later, after a check of the descriptions."""
+    """An unpickler that permits only descriptions of tensors. The numbers are read after a check."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -125,7 +125,7 @@ class _Description(pickle.Unpickler):
 
 
 def _described(found: Any) -> dict[str, _Tensor]:
-    """The unpickled dictionary, after a check that each tensor lies within its storage.
+    """The unpickled dictionary of tensors, after a check that each tensor fits into its storage.
 
     Raises:
         ValueError: the object is not a dictionary of tensors, or a tensor exceeds its storage.

@@ -1,4 +1,4 @@
-"""Networks: one file per family, each with a Generator and a Discriminator built from the data's Spec."""
+"""Networks: one module per family, with a Generator and a Discriminator that a ``Spec`` determines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class GeneratorNetwork(Protocol):
     """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
 
-    Training and sampling only call the network. The inspection of a trained run also reads ``entry`` and ``early``.
+    Training and sampling only call the network. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
     """
 
     @property
@@ -37,8 +37,8 @@ class DiscriminatorNetwork(Protocol):
 
     Attributes:
         couples_batch: whether the logit of an example depends on the other examples of its batch.
-        out: the output layer. ``model.conditional=projection`` and ``acgan`` add a second one of the same input
-            size.
+        out: the output layer. ``model.conditional=projection`` and ``model.conditional=acgan`` add a second output
+            layer with the same number of inputs.
     """
 
     couples_batch: bool
@@ -49,7 +49,7 @@ class DiscriminatorNetwork(Protocol):
         ...
 
     def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        """The feature maps ``[batch, h, w, c]`` of each stage; convolutional networks only."""
+        """The feature maps ``[batch, h, w, c]`` after each stage of a convolutional network."""
         ...
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
@@ -61,15 +61,15 @@ class Model:
 
     Args:
         latent_dim: number of values in a latent vector, the input of the generator.
-        generator: class (``_target_``) and options of the generator. The program calls it with
-            ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
-        discriminator: class (``_target_``) and options of the discriminator. The program calls it with
-            ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
-        conditional: how the networks use class labels. none: they ignore labels. With every other choice the
-            generator receives the class as a one-hot vector, concatenated with its latents. concat: the
-            discriminator receives the class as an additional input (Mirza and Osindero 2014). projection: the
-            discriminator adds the inner product of its features and a class embedding to the logit (Miyato and
-            Koyama 2018). acgan: the discriminator also predicts the class (Odena et al. 2017).
+        generator: class (``_target_``) and options of the generator. The program calls the class
+            with ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
+        discriminator: class (``_target_``) and options of the discriminator. The program calls the
+            class with ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
+        conditional: how the networks use class labels. With none, the networks ignore labels. With every other
+            choice, the generator receives the latents and a one-hot vector of the class, concatenated. With concat,
+            the discriminator receives the class as an additional input (Mirza and Osindero 2014). With projection,
+            the discriminator adds the inner product of its features and a class embedding to the logit (Miyato and
+            Koyama 2018). With acgan, the discriminator also predicts the class (Odena et al. 2017).
     """
 
     latent_dim: PositiveInt

@@ -1,7 +1,7 @@
-"""Class-conditional networks: wrappers around the networks of every family (``model.conditional``).
+"""Class-conditional networks: wrappers that add class labels to the networks of any family.
 
-The generator receives the class as a one-hot vector, concatenated with its latents. The discriminators differ in
-how they use the class.
+The option ``model.conditional`` selects the wrapper of the discriminator. All choices use the same wrapper of the
+generator.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _INIT = nnx.initializers.glorot_uniform()
 
 
 class Generator(nnx.Module):
-    """Conditional generator: latents and labels -> examples (Mirza and Osindero 2014, section 3.2).
+    """Conditional generator: its input is the latents, concatenated with a one-hot vector of the class.
 
-    Labels have the shape ``[batch]``, examples the shape ``[batch, *spec.shape]``. ``entry`` and ``early`` have the
-    meaning of ``GeneratorNetwork``.
+    Maps latents ``[batch, latent_dim]`` and labels ``[batch]`` to examples ``[batch, *spec.shape]`` (Mirza and
+    Osindero 2014, section 3.2). ``entry`` and ``early`` are documented in ``GeneratorNetwork``.
     """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
@@ -46,8 +46,8 @@ class Generator(nnx.Module):
 class Concat(nnx.Module):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
-    Maps examples and labels ``[batch]`` to logits ``[batch]``. An image receives one further channel, which is
-    learnt for each class. A point receives a one-hot vector.
+    Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. For images, the additional
+    input is one channel, whose values are learnt for each class. For points, the input is a one-hot vector.
     """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
@@ -75,7 +75,7 @@ class Concat(nnx.Module):
 
 
 class _Headed(nnx.Module):
-    """A discriminator with a second output layer, the head, that computes one value per class."""
+    """A discriminator with a second output layer, called the head, which computes one value per class."""
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
         assert spec.num_classes is not None
@@ -89,7 +89,7 @@ class _Headed(nnx.Module):
         return self.network.maps(x, train=train, key=key)
 
     def both(self, x: jax.Array, *, train: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The logits ``[batch]`` and the values of the head ``[batch, classes]``."""
+        """The logits ``[batch]``, and the output of the head ``[batch, classes]``."""
         features = self.network.features(x, train=train, key=key)
         return self.network.out(features, train=train)[:, 0], self.head(features, train=train)
 
@@ -97,8 +97,8 @@ class _Headed(nnx.Module):
 class Projection(_Headed):
     """Projection discriminator (Miyato and Koyama 2018, eq. 8).
 
-    Maps examples and labels ``[batch]`` to logits ``[batch]``. The logit is the sum of the unconditional logit and
-    the inner product of the features with the embedding of the class.
+    Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. The logit is the sum of the
+    unconditional logit and the inner product of the features with the embedding of the class.
     """
 
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -109,9 +109,9 @@ class Projection(_Headed):
 class Classifying(_Headed):
     """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
 
-    Maps examples to logits ``[batch]`` and class logits ``[batch, classes]``. Both players minimise a cross-entropy
-    of the class logits. The discriminator does not use ``labels``, which is an argument of all conditional
-    discriminators.
+    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]`` and class logits ``[batch, classes]``. The loss of
+    each player includes the cross-entropy of the class logits. The argument ``labels`` is ignored, but all
+    conditional discriminators have this argument.
     """
 
     def __call__(

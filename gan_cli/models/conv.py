@@ -3,12 +3,12 @@
 Automatic differentiation expresses the weight gradient of a convolution with permuted dimension numbers. Inside a
 ``lax.scan``, XLA's CPU back end turns the permutation into array layouts that its fast kernel does not support, and
 falls back to a loop that is about 100 times slower. This module therefore defines a convolution, its input gradient
-and its weight gradient as three functions with plain layouts. Each function is linear in both arguments, and the
-other two functions give its derivatives. Derivatives of every order therefore have plain layouts as well; gradient
-penalties need the second order. Back ends other than the CPU use the native convolution.
+and its weight gradient as three functions with plain layouts. Each function is linear in both array arguments, and
+its derivatives are the other two functions. Derivatives of every order therefore have plain layouts, including the
+second derivatives that gradient penalties need. Back ends other than the CPU use the native convolution.
 
 Images have the layout NHWC and kernels the layout HWIO. Padding is SAME as XLA defines it. ``custom_vjp`` does not
-support forward mode, so Hessian-vector products are computed as reverse over reverse.
+support forward mode, so Hessian-vector products are computed with reverse mode over reverse mode.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Args:
         x: ``[n, h, w, in]``.
-        kernel: ``[kh, kw, out, in]``, the kernel of the convolution that is transposed.
+        kernel: ``[kh, kw, out, in]``, the kernel of the convolution whose input gradient is computed.
         stride: ratio of output side to input side.
 
     Returns:
@@ -91,8 +91,9 @@ def _input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    # All three forms compute the same sum. The convolution form uses dy as its kernel. For a dy larger than 8x8,
-    # XLA's CPU code for this convolution is up to five times slower than matrix products.
+    # The three functions below compute the same sum. ``_weight_grad_as_conv`` uses dy as the kernel of a
+    # convolution. If dy is larger than 8x8, XLA's CPU code for this convolution is up to five times slower than
+    # matrix products.
     if x.shape[-1] <= 4:
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
@@ -113,7 +114,7 @@ def _weight_grad_by_place(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, 
 
 
 def _shifted(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
-    """For each kernel position, the inputs ``[n, oh, ow, in]`` that it multiplies."""
+    """The inputs ``[n, oh, ow, in]`` that each position of the kernel multiplies, one array per position."""
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     n, rows, columns, _ = dy.shape
     ends = [(count - 1) * stride + 1 for count in (rows, columns)]
@@ -130,7 +131,7 @@ def _product(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient as a convolution of the input, channels as batch, with the output gradient."""
+    """The weight gradient as a convolution, with the output gradient as kernel and channels as batch."""
     # Negative padding removes the rows and columns of x that no window reaches.
     ends = [
         (low, (n - 1) * stride + k - low - h)
@@ -171,7 +172,7 @@ _weight_grad.defvjp(
 
 
 def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The textbook form: the output gradient, dilated by the stride, convolved with the flipped kernel."""
+    """The textbook input gradient: the dilated output gradient, convolved with the flipped kernel."""
     ends = [
         (k - 1 - low, n - 1 - (o - 1) * stride + low)
         for n, o, k, (low, _) in zip(size, dy.shape[1:3], kernel.shape[:2], pads, strict=True)
@@ -187,7 +188,7 @@ def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pad
 
 
 def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """``_dilated_input_grad`` without multiplications by zero.
+    """The same function as ``_dilated_input_grad``, computed without multiplications by zero.
 
     One small convolution computes each of the stride^2 output phases, and the phases are interleaved. The stride
     must divide ``size``.

@@ -1,7 +1,7 @@
 """Convolutional networks for square images, after DCGAN (Radford et al. 2016).
 
-Each layer halves or doubles the image side with a 4x4 kernel of stride 2. The layer with the smallest image is the
-widest. Weights are initialised from N(0, 0.02).
+Each convolution halves or doubles the image side with a 4x4 kernel of stride 2. The layer with the smallest image
+has the most channels. Weights are initialised from a normal distribution with mean 0 and standard deviation 0.02.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ class Generator(nnx.Module):
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
-        width: channels of the last hidden layer; each earlier layer has twice as many as the layer after it.
-        depth: number of layers that double the image side. null: start from the smallest side, 4 to 7 pixels.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
-        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        width: number of channels of the last hidden layer. Each earlier layer has twice as many channels as the
+            layer after it.
+        depth: number of layers that double the image side. If null, the first layer has the smallest possible side,
+            which is between 4 and 7 pixels.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+            output layer is not normalised.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -82,16 +85,19 @@ class Discriminator(nnx.Module):
     Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 
     Args:
-        width: channels of the first hidden layer; each later layer has twice as many as the layer before it.
-        depth: number of layers that halve the image side. null: end with the smallest side, 4 to 7 pixels.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). The first layer has no batch or layer
-            normalisation (Radford et al. 2016).
-        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        width: number of channels of the first hidden layer. Each later layer has twice as many channels as the
+            layer before it.
+        depth: number of layers that halve the image side. If null, the last layer has the smallest possible side,
+            which is between 4 and 7 pixels.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+            first layer has no batch or layer normalisation (Radford et al. 2016).
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
-            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
+            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
+            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
+            2016). none appends no statistic.
     """
 
     def __init__(

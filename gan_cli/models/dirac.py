@@ -11,7 +11,7 @@ from gan_cli.types import Spec
 
 
 class Generator(nnx.Module):
-    """Dirac-GAN generator: returns its only parameter, a point on the real line, for every latent.
+    """Dirac-GAN generator: returns the same number, its only parameter, for every latent vector.
 
     Maps latents ``[batch, latent_dim]`` to examples ``[batch, 1]``.
 
@@ -24,7 +24,10 @@ class Generator(nnx.Module):
 
     def __init__(self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, start: float = 1.0):
         if spec.shape != (1,):
-            raise UserError("model=dirac: generates single numbers only. Use dataset=point, or another model.")
+            raise UserError(
+                "model=dirac: generates single numbers, but the examples of the data set have the shape "
+                f"{spec.shape}. Use dataset=point, or another model, e.g. model=mlp."
+            )
         self.value = nnx.Param(jnp.float32(start))
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -32,7 +35,7 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Dirac-GAN discriminator: the product of its only parameter, a slope, and the mean of the example.
+    """Dirac-GAN discriminator: a linear function of the example's mean, whose only parameter is the slope.
 
     Maps examples ``[batch, features]`` to logits ``[batch]``.
 

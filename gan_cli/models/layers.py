@@ -1,9 +1,9 @@
 """Layers of the networks: linear maps, normalisation, and the block that combines them.
 
-Modules receive ``train`` and ``key`` when they are called. They draw all randomness from ``key``, so that a step is
-a function of its key, and they change state only if ``train`` is true. A layer computes in the dtype of its input
-(``train.precision``): it stores parameters in float32, rounds them to that dtype for use, and computes statistics
-in float32.
+Modules receive ``train`` and ``key`` when they are called. All random numbers come from ``key``, and modules change
+their state only if ``train`` is true. ``train.precision`` sets the dtype of the network's input, and each layer
+computes in the dtype of its input. Parameters are stored in float32 and rounded to the dtype of the input when a
+layer uses them. Statistics are computed in float32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROJECTION = nnx.initializers.normal(0.05)
 
 
 class SpectralVector(nnx.Variable[jax.Array]):
-    """The running estimate of the leading singular vector of a kernel."""
+    """A running estimate of a kernel's leading singular vector, for spectral normalisation."""
 
 
 class Linear(nnx.Module):
@@ -46,8 +46,8 @@ class Linear(nnx.Module):
         features: number of output features.
         spectral: whether to divide the kernel by its spectral norm.
         bias: whether to add a bias to each output feature.
-        out_axis: axis of the output features in the kernel. The spectral norm is the norm of the matrix
-            ``[all other axes, features]``.
+        out_axis: axis of the output features in the kernel. The spectral norm is computed after the kernel has been
+            reshaped to the matrix ``[all other axes, features]``.
         init: initialiser of the kernel.
     """
 
@@ -78,7 +78,10 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
-        """kernel / sigma(kernel), after one power iteration (Miyato et al. 2018, algorithm 1)."""
+        """The kernel, divided by its spectral norm after one power iteration.
+
+        Miyato et al. 2018, algorithm 1.
+        """
         assert self.u is not None
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
@@ -126,9 +129,9 @@ def _unit(vector: jax.Array) -> jax.Array:
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation: each channel by its mean and variance over the batch (Ioffe and Szegedy 2015).
+    """Batch normalisation of each channel, with statistics over the batch (Ioffe and Szegedy 2015).
 
-    If ``train`` is false, the running mean and variance replace the statistics of the batch.
+    If ``train`` is false, the layer uses the running mean and variance instead of the statistics of the batch.
     """
 
     decay = 0.9
@@ -142,7 +145,7 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         mean, var = self.mean[...], self.var[...]
         if train:
-            # Rows of channels, and one multiply-add at the end, compile to fewer and larger loops on a CPU.
+            # On a CPU, two-dimensional arrays and a single multiply-add compile to fewer and larger loops.
             rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
             batch_mean = rows.mean(0)
             batch_var = jnp.square(rows - batch_mean).mean(0)
@@ -154,7 +157,7 @@ class BatchNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation over all values of an example, scale and bias per channel (Ba et al. 2016)."""
+    """Layer normalisation over all values of an example, with scale and bias per channel (Ba et al. 2016)."""
 
     def __init__(self, features: int):
         self.scale = nnx.Param(jnp.ones(features))
@@ -169,7 +172,7 @@ class LayerNorm(nnx.Module):
 
 
 class Finish(nnx.Module):
-    """Normalisation, activation and dropout, in this order: the operations after a linear map."""
+    """The operations after a linear map: normalisation, activation and dropout, in this order."""
 
     def __init__(self, features: int, *, norm: str, activation: str, dropout: float):
         self.norm = {"batch": BatchNorm, "layer": LayerNorm}[norm](features) if norm in ("batch", "layer") else None
@@ -191,7 +194,8 @@ class Block(nnx.Module):
 
     Args:
         linear: ``dense``, ``down`` or ``up``.
-        norm: none, batch, layer or spectral; spectral normalises the kernel instead of the outputs.
+        norm: none, batch, layer or spectral. Spectral normalisation applies to the kernel. Batch and layer
+            normalisation apply to the output of the linear map.
     """
 
     def __init__(
@@ -221,12 +225,13 @@ class Minibatch(nnx.Module):
     collapse.
 
     Args:
-        kind: the statistic. none: nothing is appended. std: one value, the standard deviation over the batch,
-            averaged over the features (Karras et al. 2018, section 3; their code uses groups of 4 instead of the
-            whole batch). discrimination: 100 values, one for each of 100 learnt projections to 5 dimensions: the
-            sum of exp(-L1 distance) between the projected example and every other example of the batch (Salimans et
-            al. 2016, section 3.2). The projections are normalised, as in their code, because most sums would
-            otherwise vanish if there are many features.
+        kind: the statistic. none appends nothing. std appends one value, the standard deviation over the batch,
+            averaged over the features (Karras et al. 2018, section 3, whose code uses groups of 4 examples instead
+            of the whole batch). discrimination appends 100 values, one for each of 100 learnt projections to 5
+            dimensions. Each value is the sum of exp(-distance) over the L1 distances from the projected example to
+            all other projected examples of the batch (Salimans et al. 2016, section 3.2). As in the code of
+            Salimans et al., the projections are normalised, because most sums would otherwise vanish if there are
+            many features.
         features: number of input features.
 
     Attributes:
@@ -239,14 +244,14 @@ class Minibatch(nnx.Module):
         self.kind = kind
         learnt, shape = kind == "discrimination", (features, self._kernels * self._dimensions)
         self.projection = nnx.Param(_PROJECTION(rngs.params(), shape, jnp.float32)) if learnt else None
-        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # of the columns of the projection
+        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # log of the columns' norms
         self.features = features + {"none": 0, "std": 1, "discrimination": self._kernels}[kind]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.kind == "none":
             return x
         if self.projection is None or self.log_length is None:
-            # 1e-8, because the derivative of the square root is infinite at zero.
+            # The constant 1e-8 is added because the derivative of the square root is infinite at zero.
             spread = jnp.sqrt(jnp.var(x.astype(jnp.float32), axis=0) + 1e-8).mean()
             more = jnp.broadcast_to(spread, (len(x), 1))
         else:
@@ -255,12 +260,12 @@ class Minibatch(nnx.Module):
             points = (x @ columns.astype(x.dtype)).astype(jnp.float32)
             points = points.reshape(len(x), self._kernels, self._dimensions)
             apart = jnp.abs(points[:, None] - points[None]).sum(-1)
-            more = jnp.exp(-apart).sum(1) - 1  # exp(0) = 1 of the example itself
+            more = jnp.exp(-apart).sum(1) - 1  # without exp(0) = 1 for the example itself
         return jnp.concatenate([x, more.astype(x.dtype)], axis=1)
 
 
 def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-    """Applies blocks in sequence, each with a different key; returns ``x`` and the output of each block."""
+    """The input ``x`` and the outputs of all blocks, which are applied in sequence with different keys."""
     outputs = [x]
     for i, block in enumerate(blocks):
         outputs.append(block(outputs[-1], train=train, key=jax.random.fold_in(key, i)))
@@ -268,20 +273,24 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
 
 
 def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
-    """The smallest image side in a network, and the number of doublings from it to the side of the data.
+    """The smallest image side in a network, and the number of doublings up to the side of the data.
 
     Args:
         model: name of the model in error messages.
-        depth: number of doublings; None starts from the smallest side, 4 to 7.
+        depth: number of doublings. If None, the smallest side is chosen between 4 and 7.
 
     Raises:
-        UserError: the data are not square images, or their side cannot be halved ``depth`` times to 4 or more.
+        UserError: the data are not square images, or the image side cannot be halved as often as required.
     """
     shape = " x ".join(map(str, spec.shape))
-    if not spec.is_image or spec.shape[0] != spec.shape[1]:
+    if not spec.is_image:
         raise UserError(
-            f"model={model}: generates square images only, but the examples of the data set are {shape}. Use "
-            "model=mlp, or set dataset.resolution if the data set has this option."
+            f"model={model}: generates square images, but the examples of the data set are points. Use model=mlp."
+        )
+    if spec.shape[0] != spec.shape[1]:
+        raise UserError(
+            f"model={model}: generates square images, but the images of the data set are {shape}. If the data set "
+            "has the option dataset.resolution, set it, e.g. dataset.resolution=32. Otherwise, use model=mlp."
         )
     side, count = spec.shape[0], 0
     while side % 2 == 0 and side // 2 >= 4 and count != depth:
@@ -290,10 +299,12 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
         requirement = (
             "The side must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
             if depth is None
-            else f"With depth={depth}, 2**{depth} must divide the side, and the quotient must be at least 4."
+            else f"With depth={depth}, the side must be a multiple of {2**depth} and at least {4 * 2**depth}. "
+            "Set depth=null to choose the depth automatically."
         )
+        suitable = 32 if depth is None else 4 * 2**depth
         raise UserError(
-            f"model={model}: cannot generate {shape}. {requirement} Set dataset.resolution if the data set has "
-            "this option, or use model=mlp."
+            f"model={model}: cannot generate images of {shape}. {requirement} If the data set has the option "
+            f"dataset.resolution, set it, e.g. dataset.resolution={suitable}. Otherwise, use model=mlp."
         )
     return side, count

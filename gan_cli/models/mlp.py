@@ -17,16 +17,17 @@ _INIT = nnx.initializers.lecun_normal()
 class Generator(nnx.Module):
     """Fully connected generator with ``depth`` hidden layers of ``width`` units.
 
-    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``. The output activation is a tanh if
-    the data are bounded by -1 and 1; otherwise the output is linear.
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``. If the values of the data
+    are bounded, the output activation is tanh. Otherwise, the output is linear.
 
     Args:
-        width: units of each hidden layer.
+        width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). The output layer is not normalised.
-        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+            output layer is not normalised.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -68,15 +69,17 @@ class Discriminator(nnx.Module):
     Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
 
     Args:
-        width: units of each hidden layer.
+        width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm).
-        dropout: probability that training sets a value of a hidden layer to zero; 0: no dropout.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
+            output layer has no batch or layer normalisation.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
-            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
+            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
+            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
+            2016). none appends no statistic.
     """
 
     def __init__(

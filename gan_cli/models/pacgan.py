@@ -1,8 +1,8 @@
 """Fully connected networks for points, from PacGAN's experiments on synthetic data.
 
-They follow Lin et al. 2018 (appendix on synthetic data) and their code. All weights are initialised from
-N(0, 0.02). The hidden layers of the generator use batch normalisation and have no bias. The hidden layers of the
-discriminator are maxout layers (Goodfellow et al. 2013).
+The networks follow Lin et al. 2018 (appendix on synthetic data) and the authors' code. All weights are initialised
+from a normal distribution with mean 0 and standard deviation 0.02. The hidden layers of the generator use batch
+normalisation and have no bias. The hidden layers of the discriminator are maxout layers (Goodfellow et al. 2013).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Generator(nnx.Module):
     Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
 
     Args:
-        width: units of each hidden layer.
+        width: number of units in each hidden layer.
         depth: number of hidden layers.
     """
 
@@ -57,9 +57,9 @@ class Discriminator(nnx.Module):
     Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
 
     Args:
-        width: units of each hidden layer.
+        width: number of units in each hidden layer.
         depth: number of hidden layers.
-        pieces: linear maps of each maxout unit, which returns the largest of their values.
+        pieces: number of linear maps in each maxout unit. The unit returns the largest output of these maps.
     """
 
     def __init__(

@@ -1,11 +1,14 @@
-"""Residual networks with grouped convolutions, not normalised (R3GAN, Huang et al. 2024, section 4).
+"""Residual networks of R3GAN, with grouped convolutions and without normalisation (Huang et al. 2024).
 
-A block computes x + conv1(act(conv3(act(conv1(x))))) and is wider inside. The last kernel of a block is initialised
-to zero, and the initial scale of the other kernels depends on the number of blocks (Fixup initialisation, Zhang et
-al. 2019). Between stages, linear interpolation changes the image side.
+Section 4 of the paper describes the networks. A block computes x + conv1(act(conv3(act(conv1(x))))), and its inner
+convolution has more channels than its input. The last kernel of a block is initialised to zero, and the initial
+scale of the other kernels depends on the number of blocks (Fixup initialisation, Zhang et al. 2019). Between
+stages, linear interpolation changes the image side.
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +30,14 @@ class Generator(nnx.Module):
     """R3GAN generator: residual stages, each at twice the image side of the stage before it.
 
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]``. As in the paper, the
-    output is linear, so that values can lie outside the range [-1, 1] of the data.
+    output is linear, so values can lie outside the range [-1, 1] of the data.
 
     Args:
-        width: channels of every stage.
-        blocks: residual blocks per stage; a stage works at one image side.
+        width: number of channels in every stage.
+        blocks: number of residual blocks in each stage. All blocks of a stage have the same image side.
         expansion: ratio of the inner width of a residual block to ``width``.
-        groups: groups of the 3x3 convolution in each block; must divide ``width * expansion``.
+        groups: number of groups of the 3x3 convolution in each block. ``width * expansion`` must be a multiple of
+            groups.
     """
 
     def __init__(
@@ -75,10 +79,11 @@ class Discriminator(nnx.Module):
     Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 
     Args:
-        width: channels of every stage.
-        blocks: residual blocks per stage; a stage works at one image side.
+        width: number of channels in every stage.
+        blocks: number of residual blocks in each stage. All blocks of a stage have the same image side.
         expansion: ratio of the inner width of a residual block to ``width``.
-        groups: groups of the 3x3 convolution in each block; must divide ``width * expansion``.
+        groups: number of groups of the 3x3 convolution in each block. ``width * expansion`` must be a multiple of
+            groups.
     """
 
     def __init__(
@@ -107,7 +112,8 @@ class Discriminator(nnx.Module):
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.maps(x, train=train, key=key)[-1]
-        # A depthwise convolution whose kernel covers the whole map, so that it returns one value per channel.
+        # This is a depthwise convolution whose kernel covers the whole map, so the output has one value per
+        # channel.
         return jnp.einsum("nhwc,hwc->nc", x, self.basis[...].astype(x.dtype))
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -128,8 +134,9 @@ class ResidualBlock(nnx.Module):
         inner = width * expansion
         if inner % groups:
             raise UserError(
-                f"model=r3gan: groups={groups} does not divide width x expansion = {inner}. Change one of these "
-                "three options."
+                f"model=r3gan: groups={groups} does not divide width * expansion = {width} * {expansion} = "
+                f"{inner}. Set groups to a divisor of {inner}, e.g. groups={math.gcd(groups, inner)}, or change "
+                "width or expansion."
             )
         scale = total**-0.25  # L^(-1 / (2m - 2)) with L blocks of m = 3 layers
         self.wide = _pointwise(width, inner, rngs, bias=True, gain=_RECTIFIED * scale)
@@ -164,7 +171,7 @@ def _pointwise(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool, gain: f
 
 
 def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A grouped convolution with SAME padding; the kernel is ``[3, 3, in / groups, out]``."""
+    """A grouped convolution with SAME padding and a kernel ``[3, 3, in / groups, out]``."""
     groups = x.shape[-1] // kernel.shape[2]
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(
@@ -186,7 +193,7 @@ def halve(x: jax.Array) -> jax.Array:
 def double(x: jax.Array) -> jax.Array:
     """Doubles both sides by linear interpolation: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``.
 
-    This equals the filter [1, 3, 3, 1] / 4 on an input with a zero inserted after each value.
+    The result equals the filter [1, 3, 3, 1] / 4, applied to an input with a zero inserted after each value.
     """
     for axis in (1, 2):
         shape = list(x.shape)
@@ -197,6 +204,6 @@ def double(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """``x`` shifted along an axis by one index, up (1) or down (-1), and filled with zero."""
+    """``x`` shifted by one index along an axis, up (``by=1``) or down (``by=-1``), and padded with zeros."""
     edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)

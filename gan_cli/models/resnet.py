@@ -1,8 +1,8 @@
-"""Residual networks for square images, after SNGAN (Miyato et al. 2018, tables 3 and 4, appendix B.4).
+"""Residual networks of SNGAN for square images (Miyato et al. 2018, tables 3 and 4, appendix B.4).
 
-A block that changes the image side combines a 3x3 convolution with a nearest-neighbour doubling or a 2x2 mean. Both
-operations are linear, so their composition is one 4x4 convolution of stride 2 whose kernel is a sum of shifted 3x3
-kernels. It computes the same function with 4/9 of the multiplications.
+A block that changes the image side combines a 3x3 convolution with a nearest-neighbour doubling or a 2x2 mean. The
+convolution and the resizing are linear, so their composition is one 4x4 convolution of stride 2, whose kernel is a
+sum of shifted 3x3 kernels. The single convolution computes the same function with 4/9 of the multiplications.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Generator(nnx.Module):
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
-        width: channels of every residual block.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). Batch and layer normalisation precede
-            each activation. SNGAN uses batch.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        width: number of channels in every residual block.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
+            and layer normalisation precede each activation. SNGAN uses batch.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -72,14 +72,15 @@ class Discriminator(nnx.Module):
     the last two keep it.
 
     Args:
-        width: channels of every residual block.
-        norm: normalisation: none, batch (over the batch, per channel), layer (over all values of an example) or
-            spectral (divides each kernel by its spectral norm). Batch and layer normalisation precede
-            each activation except in the first block. SNGAN uses spectral.
-        activation: activation function of the hidden layers; leaky_relu has slope 0.2 for negative inputs.
+        width: number of channels in every residual block.
+        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
+            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
+            and layer normalisation precede each activation except in the first block. SNGAN uses spectral.
+        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse: none, std (standard deviation of the features over the batch, Karras et al. 2018) or
-            discrimination (similarity of an example to the rest of the batch, Salimans et al. 2016).
+            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
+            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
+            2016). none appends no statistic.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Discriminator(nnx.Module):
 class UpBlock(nnx.Module):
     """Residual block that doubles the side.
 
-    It computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))).
+    The block computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))).
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, norm: str, activation: str):
@@ -136,16 +137,16 @@ class UpBlock(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         y = self.grow(self.before(x, train=train, key=key), train=train)
         y = self.conv(self.between(y, train=train, key=key), train=train)
-        # A 1x1 convolution and a doubling commute. The convolution comes first, because it then computes a quarter
-        # of the positions.
+        # A 1x1 convolution and a doubling commute. The convolution comes first, because the image then has a
+        # quarter of the positions.
         return y + double(self.shortcut(x, train=train))
 
 
 class DownBlock(nnx.Module):
     """Residual block that can halve the side.
 
-    With ``halve``: halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x))))))).
-    Without ``halve``: x + conv(act(norm(conv(act(norm(x)))))).
+    With ``halve``, the block computes halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x))))))).
+    Without ``halve``, the block computes x + conv(act(norm(conv(act(norm(x)))))).
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, halve: bool, norm: str, activation: str):

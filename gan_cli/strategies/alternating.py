@@ -19,17 +19,17 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
 
     Goodfellow et al. 2014, algorithm 1, where ``n_critic`` is k. Each update uses the current parameters of the
     opponent. The discriminator receives a new batch for each of its updates, and the generator uses the last of
-    these batches. In a general game, the last player takes the part of the generator, and all other players take
-    the part of the discriminator.
+    these batches. In a general game, the last player has the role of the generator, and all other players have the
+    role of the discriminator.
 
-    Cost: ``n_critic`` gradient evaluations of the discriminator and one of the generator. ``fresh_latents=false``
-    saves one forward pass of the generator.
+    Cost: ``n_critic`` gradient evaluations for the discriminator and one gradient evaluation for the generator.
+    ``fresh_latents=false`` saves one forward pass of the generator.
 
     Args:
         n_critic: number of discriminator updates for each generator update.
-        fresh_latents: whether the generator's update draws new latents. false: the update reuses the generated
-            batch of the last discriminator update, as in most published code. Reuse is a different stochastic
-            algorithm and costs less, because both updates share one forward pass of the generator.
+        fresh_latents: whether the generator's update draws new latents. If false, the generator's update reuses the
+            generated batch of the last discriminator update, as in most published code. Reuse saves one forward
+            pass of the generator. The two settings are different stochastic algorithms.
     """
     *first, last = game.players
 
@@ -43,7 +43,8 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
             turn_key = jax.random.fold_in(key, turn)
             shared = {}
             if share:
-                # The last player is updated after this loop, so the last pass uses its current parameters.
+                # The loop does not update the last player, so the generated batch of the last iteration comes from
+                # the current parameters of this player.
                 fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
                 shared = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
@@ -66,7 +67,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
 def _fake(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, PullBack, ByPlayer]:
-    """A generated batch, the pull-back (vector-Jacobian product) of its forward pass, and the new network state."""
+    """A generated batch, the vector-Jacobian product of its forward pass, and the new network state."""
 
     def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)
@@ -77,9 +78,9 @@ def _fake(
 def _gradient_through(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, fake: jax.Array, pull_back: PullBack
 ) -> tuple[Tree, Metrics]:
-    """Gradient and metrics of the player's loss, by the chain rule through ``fake`` and ``pull_back``."""
+    """Gradient of the player's loss by the chain rule through ``fake`` and ``pull_back``, and metrics."""
 
-    # A game that shares its fakes accepts the keyword argument ``fake``.
+    # A game with ``shares_fakes`` accepts the keyword argument ``fake``.
     game_loss: Callable[..., tuple[jax.Array, tuple[ByPlayer, Metrics]]] = game.loss
 
     def loss(own: Tree, fake: jax.Array) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:

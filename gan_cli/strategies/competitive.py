@@ -14,25 +14,25 @@ from gan_cli.errors import UserError
 from gan_cli.strategies.updates import Optimisers, apply_updates, field, jacobian_product
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
-gmres: Callable[..., tuple[Tree, Any]] = linalg.gmres  # annotated here because JAX does not annotate it
+gmres: Callable[..., tuple[Tree, Any]] = linalg.gmres  # an explicit type, because JAX does not annotate gmres
 
 
 def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
-    """Competitive gradient descent: the step to the Nash equilibrium of a local bilinear game.
+    """Competitive gradient descent: a step to the Nash equilibrium of a local bilinear game.
 
     The bilinear game approximates the game at the current parameters (Schaefer and Anandkumar 2019, eq. 4). With
     loss f and learning rate a for player x, and loss g and learning rate b for player y, the updates are
 
         (1 - a b D2xy f D2yx g) dx = -a (Dx f - b D2xy f Dy g),   dy = -b (Dy g + D2yx g dx)
 
-    GMRES solves the linear system, because its matrix is not symmetric if the game is not zero-sum. The method
-    requires optim=sgd without clipping, schedule or warm-up.
+    GMRES solves the linear system, because the matrix of the system is not symmetric for a general-sum game. The
+    method requires a game of two players, and optim=sgd without clipping, schedule or warm-up.
 
     Cost: one gradient evaluation per player, and two products with blocks of the Jacobian per iteration of GMRES.
     The products of one iteration cost about eight gradient evaluations.
 
     Args:
-        iterations: number of iterations of GMRES.
+        iterations: number of iterations of GMRES in each step.
 
     Raises:
         UserError: the game does not have two players, or an optimiser is not ``sgd`` without clipping, schedule or
@@ -40,7 +40,7 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
     """
     if len(game.players) != 2:
         raise UserError(
-            f"strategy=competitive: needs a game of two players, and this game has {len(game.players)}. "
+            f"strategy=competitive: needs a game of two players, but the game has {len(game.players)}. "
             "Choose another strategy, e.g. strategy=extragradient."
         )
     first, second = game.players
@@ -49,8 +49,9 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         for player in game.players:
             if optimisers[player].constant_lr is None:
                 raise UserError(
-                    f"strategy=competitive: needs plain gradient descent for the {player}. "
-                    "Use optim=sgd optim.clip_norm=null, without other clipping, schedule or warm-up."
+                    f"strategy=competitive: needs plain gradient descent for player {player}, i.e. optim=sgd "
+                    "without clipping, schedule or warm-up. Use optim=sgd optim.clip_norm=null, or choose another "
+                    "strategy, e.g. strategy=extragradient."
                 )
 
     def step(
@@ -58,12 +59,12 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         a, b = (optimisers[player].constant_lr for player in game.players)
-        assert a is not None and b is not None  # ``check`` refuses all other optimisers
+        assert a is not None and b is not None  # ``check`` rejects all other optimisers
         evaluate, params = field(game, state, batch, key), state.params
         slopes, (net_state, metrics) = evaluate(params)
 
         def block(of: str, by: str) -> Callable[[Tree], Tree]:
-            """v -> B v, where B is the derivative of ``of``'s gradient with respect to ``by``'s parameters."""
+            """The product v -> B v with the block B = d F_of / d x_by of the Jacobian."""
             return jacobian_product(lambda own: evaluate(params | {by: own})[0][of], params[by])
 
         across, back = block(first, second), block(second, first)

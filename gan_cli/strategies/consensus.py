@@ -15,11 +15,11 @@ def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
     J^T F is the gradient of ||F||^2 / 2, so all players also minimise gamma ||F||^2 / 2 (Mescheder et al. 2017,
     algorithm 2).
 
-    Cost: one gradient evaluation per player, and one product with the transpose of the Jacobian, which costs about
-    two more per player.
+    Cost: one gradient evaluation per player, and one product with the transpose of the Jacobian. The product
+    costs about two further gradient evaluations per player.
 
     Args:
-        gamma: factor of the consensus term J^T F(x), the gamma of the paper.
+        gamma: factor of the consensus term J^T F(x).
     """
 
     def step(

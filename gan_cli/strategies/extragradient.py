@@ -14,8 +14,8 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 def extragradient(game: Game) -> Strategy:
     """Extragradient: x~ = x - lr F(x), x' = x - lr F(x~), with gradients at the extrapolated point x~.
 
-    Korpelevich 1976. With Adam, the method is ExtraAdam (Gidel et al. 2019, algorithm 4), and both gradients enter
-    the moments. Each of the two evaluations uses a separate batch and separate random draws.
+    Korpelevich 1976. With Adam, the method is ExtraAdam (Gidel et al. 2019, algorithm 4), and both gradients update
+    the moments. Each of the two gradient evaluations uses a separate batch and separate random draws.
 
     Cost: two gradient evaluations per player.
     """
@@ -28,7 +28,7 @@ def extragradient(game: Game) -> Strategy:
         for turn, batch in enumerate(batches):
             evaluate = field(game, extrapolated, batch, jax.random.fold_in(key, turn))
             slopes, (net_state, found) = evaluate(extrapolated.params)
-            # Both updates start from x. The second one uses the optimiser state that the first one returned.
+            # Both updates start from x. The second update uses the optimiser state after the first update.
             extrapolated, more = update_all(
                 extrapolated._replace(params=state.params), optimisers, slopes, net_state
             )

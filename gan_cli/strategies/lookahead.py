@@ -21,16 +21,17 @@ def lookahead(
 ) -> Strategy:
     """Lookahead: every ``interval`` steps, slow' = slow + alpha (x - slow) and x' = slow'.
 
-    The slow weights of all players average the fast weights x, which ``inner`` updates at every step (Chavdarova et
-    al. 2021, algorithm 1).
+    The slow weights of all players are a moving average of the fast weights x, which ``inner`` updates at every
+    step (Chavdarova et al. 2021, algorithm 1).
 
-    Cost: the cost of ``inner``.
+    Cost: the same number of gradient evaluations as ``inner``.
 
     Args:
-        inner: strategy of the steps between two updates of the slow weights, e.g.
+        inner: strategy that updates the fast weights at every step, e.g.
             ``strategy@strategy.inner=extragradient``.
         interval: number of steps between two updates of the slow weights.
-        alpha: step size of the slow weights: 0 resets x to the slow weights, 1 keeps x.
+        alpha: step size of the slow weights. With 0, x returns to the initial parameters. With 1, lookahead has no
+            effect.
     """
     base = inner(game)
 

@@ -14,14 +14,15 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 def optimistic(game: Game) -> Strategy:
     """Optimistic method: x' = x + 2 u(x) - u(x_before), where u is the optimiser's update.
 
-    The method is extragradient with the previous gradient in the extrapolation (Popov 1980; Daskalakis et al. 2018,
-    algorithm 1, for gradient descent and for Adam). The first step has no previous update and is a plain update.
+    x_before is the point before the previous step. The method is extragradient with the previous gradient in the
+    extrapolation (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for Adam). The first
+    step has no previous update and is a plain update of the optimiser.
 
     Cost: one gradient evaluation per player.
 
     Raises:
-        UserError: an optimiser projects the parameters (``weight_clip``). The step changes the parameters after
-            the projection, so they could leave the bounds.
+        UserError: an optimiser projects the parameters (``weight_clip``). The strategy changes the parameters
+            after the projection, so that they could exceed the bound.
     """
 
     def check(optimisers: Optimisers) -> None:
@@ -29,8 +30,9 @@ def optimistic(game: Game) -> Strategy:
         for player, optimiser in optimisers.items():
             if optimiser.projects:
                 raise UserError(
-                    f"strategy=optimistic: parameters of the {player} would leave the bounds of optim.weight_clip. "
-                    "Use strategy=extragradient, or set optim.weight_clip=null and add a penalty."
+                    f"strategy=optimistic: would change the parameters of player {player} after optim.weight_clip, "
+                    "so that they could exceed the bound. Use strategy=extragradient, or set "
+                    "optim.weight_clip=null and add a gradient penalty, e.g. penalty=[r1]."
                 )
 
     def step(

@@ -12,18 +12,18 @@ from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
 def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = True) -> Strategy:
-    """Symplectic gradient adjustment: x' = x - lr (F + lambda A^T F), A = (J - J^T) / 2.
+    """Symplectic gradient adjustment: x' = x - lr (F + lambda A^T F) with A = (J - J^T) / 2.
 
     Balduzzi et al. 2018, algorithm 1.
 
-    Cost: one gradient evaluation per player, and two products with the Jacobian, which cost about five more per
-    player.
+    Cost: one gradient evaluation per player, and two products with the Jacobian or its transpose. The products
+    cost about five further gradient evaluations per player.
 
     Args:
         strength: absolute value of lambda.
         align: whether lambda has the sign of <F, J^T F> <A^T F, J^T F> / d + 1/10, where d is the number of
-            parameters. This sign attracts the players to stable fixed points and repels them from unstable ones
-            (eq. 21 of the paper). false: lambda is positive.
+            parameters. This sign attracts the players to stable fixed points and repels the players from unstable
+            fixed points (eq. 21 of the paper). If false, lambda is positive.
     """
 
     def step(
@@ -38,8 +38,8 @@ def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = Tr
         factor: float | jax.Array = strength
         if align:
             size = sum(leaf.size for leaf in jax.tree.leaves(params))
-            # The paper defines d as the number of parameters. The authors' notebook uses the number of tensors,
-            # which makes the sign negative sooner.
+            # The paper defines d as the number of parameters. The authors' notebook divides by the number of
+            # tensors, so that the sign is negative more often.
             inward = optax.tree.vdot(slopes, pulled) * optax.tree.vdot(adjustment, pulled) / size
             factor = strength * jnp.where(inward + 0.1 >= 0, 1.0, -1.0)
         adjusted = jax.tree.map(lambda f, a: f + factor * a, slopes, adjustment)

@@ -12,12 +12,12 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics, PositiveInt, Strategy,
 def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
     """Unrolled GAN: G descends L_G(x_G, U^depth(x)), where U is one update of the discriminator.
 
-    The generator's gradient differentiates through ``depth`` simulated updates of the discriminator. The actual
-    update of the discriminator is a single one, from x. All evaluations use the same batch (Metz et al. 2017,
-    eq. 7 to 10). In a general game, the last player takes the part of the generator.
+    The generator's gradient differentiates through ``depth`` simulated updates of the discriminator. The step
+    then applies only one actual update of the discriminator, computed at x. All evaluations use the same batch
+    (Metz et al. 2017, eq. 7 to 10). In a general game, the last player has the role of the generator.
 
-    Cost: ``depth`` + 1 gradient evaluations of the discriminator and one of the generator, and about as many again
-    to differentiate through the simulated updates.
+    Cost: ``depth`` + 1 gradient evaluations for the discriminator and one gradient evaluation for the generator.
+    The differentiation through the simulated updates approximately doubles this cost.
 
     Args:
         depth: number of simulated discriminator updates.

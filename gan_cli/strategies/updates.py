@@ -1,4 +1,4 @@
-"""The parts of strategies: gradients, updates of a player, and products with the game's Jacobian."""
+"""Functions that strategies share: gradients, updates of a player, and products with the Jacobian."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Optimisers = dict[str, Optimiser]
 
 
 def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
-    """Refuse optimisers that average their iterates.
+    """Reject optimisers that average their iterates.
 
-    A strategy calls this function if it changes parameters without the optimiser.
+    A strategy that modifies parameters outside the optimiser calls this function, because the average would not
+    include the modification.
 
     Raises:
         UserError: an optimiser has ``evaluation_params``.
@@ -26,15 +27,20 @@ def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
     for player, optimiser in optimisers.items():
         if optimiser.evaluation_params is not None:
             raise UserError(
-                f"strategy={strategy}: changes parameters of the {player} without the optimiser, and this "
-                "optimiser averages its iterates. Use optim=adam, or strategy=alternating."
+                f"strategy={strategy}: modifies the parameters of player {player} outside the optimiser, but the "
+                "optimiser of this player averages its iterates and would miss the modification. Use another "
+                "optimiser, e.g. optim=adam, or strategy=alternating."
             )
 
 
 def gradient(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: jax.Array
 ) -> tuple[Tree, ByPlayer, Metrics]:
-    """Gradient of a player's loss in the player's parameters, the new network state, and metrics."""
+    """The gradient of a player's loss, the new network state, and metrics.
+
+    The gradient is taken with respect to the player's parameters. ``shared`` contains further keyword
+    arguments of ``game.loss``.
+    """
 
     def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
         params = state.params | {player: own}
@@ -47,10 +53,10 @@ def gradient(
 def field(
     game: Game, state: TrainState, batch: Batch, key: jax.Array
 ) -> Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]]:
-    """F as a function of all players' parameters, for ``jax.vjp(..., has_aux=True)``.
+    """The vector field F as a function of all players' parameters, for ``jax.vjp(..., has_aux=True)``.
 
-    The function returns ``(gradients, (net_state, metrics))``. ``net_state`` holds for each player the network
-    state after the evaluation of that player's loss.
+    The returned function computes ``(gradients, (net_state, metrics))``. For each player, ``net_state`` contains
+    the player's network state after the evaluation of the player's loss.
     """
 
     def evaluate(params: ByPlayer) -> tuple[ByPlayer, tuple[ByPlayer, Metrics]]:
@@ -98,7 +104,7 @@ def apply_updates(state: TrainState, player: str, updates: Tree, net_state: ByPl
 
 
 def jacobian_product(function: Callable[[Tree], Tree], at: Tree) -> Callable[[Tree], Tree]:
-    """Jacobian-vector product v -> J v of ``function`` at ``at``, by two reverse-mode passes.
+    """Jacobian-vector product v -> J v of ``function`` at the point ``at``, by two reverse-mode passes.
 
     Forward mode is not available, because the convolutions are ``custom_vjp`` functions. The vector-Jacobian
     product w -> J^T w is linear in w, so its vector-Jacobian product is v -> J v.
