@@ -246,7 +246,7 @@ def test_damage_to_all_checkpoints_fails_the_run():
     run = train(*RUN, "name=a")
     for step in (4, 8):
         flip_a_byte(run.directory / "checkpoints" / str(step))
-    with pytest.raises(RunFailed, match="every checkpoint is damaged"):
+    with pytest.raises(RunFailed, match="all checkpoints are damaged"):
         train("resume=outputs/a")
 
 

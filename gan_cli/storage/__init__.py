@@ -1,1 +1,1 @@
-"""Files of a run: its directory, checkpoints, records and metrics, and a cache of computed arrays."""
+"""Storage on disk: the directory, checkpoints, metrics and record of a run, and a cache of computed arrays."""
