@@ -1,4 +1,4 @@
-"""``Dataset``, which every data set function returns, and ``Source``, the protocol of streamed examples."""
+"""``Dataset``, the type of all data sets, and ``Source``, the protocol of streamed examples."""
 
 from __future__ import annotations
 

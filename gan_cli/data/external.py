@@ -30,8 +30,8 @@ def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
             square whose side is the shorter side of the first image.
 
     Raises:
-        UserError: ``path`` contains no examples that can be read, or the examples do not have the shape of
-        ``spec``.
+        UserError: ``path`` contains no examples that can be read, or the examples do not have the
+            shape of ``spec``.
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder. Check the path.")
@@ -134,7 +134,8 @@ def _archive(path: Path) -> Dataset:
     if labels is not None:
         _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1
-    spec = Spec(samples.shape[1:], *((-1.0, 1.0) if samples.ndim == 4 else (None, None)), classes)
+    bounds = (-1.0, 1.0) if samples.ndim == 4 else (None, None)
+    spec = Spec(samples.shape[1:], bounds[0], bounds[1], classes)
     return Dataset(path.name, spec, samples, None if labels is None else labels.astype(np.int32))
 
 

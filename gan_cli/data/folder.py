@@ -131,8 +131,9 @@ class Files:
         return _read_member(self._local.archive, name)
 
     def fingerprint(self) -> str:
-        """A digest of the image shape, the file names, and the file sizes (folder) or CRC checksums (zip file).
+        """A digest of the image shape, the file names, and the file sizes or checksums.
 
+        The sizes are used for a folder, and the stored CRC checksums for a zip file.
         The contents of the files are not read, because reading them would take as long as an epoch.
         """
         if self._root.is_dir():

@@ -39,7 +39,7 @@ def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt 
 
 
 def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
-    """A mixture of Gaussians with ``size`` points, which are drawn evenly from all modes with a fixed seed."""
+    """A mixture of Gaussians: ``size`` points, drawn evenly from all modes with a fixed seed."""
     labels = (np.arange(size) % len(centres)).astype(np.int32)
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)

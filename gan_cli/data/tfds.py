@@ -126,7 +126,7 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
 
 
 def _check_features(prepared: Path) -> None:
-    """Raise a UserError if reading the prepared data would make TFDS import modules that are not part of TFDS."""
+    """Raise a UserError if reading the prepared data would import modules that are not part of TFDS."""
     for path in prepared.glob("**/features.json"):
         try:
             found = files.read_json(path)

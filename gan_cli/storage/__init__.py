@@ -1,1 +1,1 @@
-"""Storage on disk: the directory, checkpoints, metrics and record of a run, and a cache of computed arrays."""
+"""Storage of runs on disk (checkpoints, metrics and records), and a cache of computed arrays."""

@@ -88,7 +88,7 @@ class Restored(NamedTuple):
 
 
 def newest_folder(run: Path) -> Path:
-    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint, and its name is the step."""
+    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint with the step as its name."""
     return run / "checkpoints"
 
 
@@ -174,7 +174,7 @@ def restore(
     if damaged:
         raise RunFailed(
             f"{damaged[0].parent.parent.parent}: there is no step at which all members have an undamaged "
-            f"checkpoint. To restart the ensemble from step 0, delete these folders of damaged checkpoints and "
+            "checkpoint. To restart the ensemble from step 0, delete these folders of damaged checkpoints and "
             f"resume the ensemble: {', '.join(map(str, damaged))}."
         )
     return None
@@ -223,11 +223,10 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         UserError: there is no valid checkpoint, or the checkpoint has another architecture than ``like``.
     """
     found = steps(folder)
-    available = ", ".join(map(str, found))
     if found and only is not None and only not in found:
         raise UserError(
-            f"{folder}: there is no checkpoint of step {only}. Choose one of the available steps ({available}), "
-            f"for example --step {found[-1]}."
+            f"{folder}: there is no checkpoint of step {only}. "
+            f"Choose one of the available steps ({', '.join(map(str, found))}), for example --step {found[-1]}."
         )
     for step in reversed([step for step in found if only in (None, step)]):
         try:
@@ -239,8 +238,8 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
             log.warning("%s: the checkpoint cannot be read (%s) and is skipped.", path, _first_line(error))
     if only is not None and len(found) > 1:
         raise UserError(
-            f"{folder}: the checkpoint of step {only} cannot be read. Choose another one of the available steps "
-            f"({available})."
+            f"{folder}: the checkpoint of step {only} cannot be read. "
+            f"Choose another step: {', '.join(str(step) for step in found if step != only)}."
         )
     if found:
         raise UserError(
@@ -259,7 +258,11 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
 
 
 def copy(path: Path, folder: Path) -> None:
-    """Copy the checkpoint at ``path`` into ``folder`` atomically, and delete the other checkpoints in ``folder``.
+    """Copy a checkpoint into a folder atomically, and delete all other checkpoints in the folder.
+
+    Args:
+        path: the checkpoint.
+        folder: the folder of the copy. It is created if it does not exist.
 
     Raises:
         UserError: ``folder`` is a symbolic link.

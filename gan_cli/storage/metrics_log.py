@@ -58,7 +58,7 @@ class MetricsLog:
         self._rewrite()
 
     def latest(self, step: int) -> dict[str, float]:
-        """The metrics of ``step``, at which the run resumed, or an empty dictionary if the step was not logged."""
+        """The metrics of the step at which the run resumed, or an empty dictionary if it was not logged."""
         last = self.records[-1] if self.records else {}
         added = ("step", "steps_per_second", "time")
         return {k: v for k, v in last.items() if k not in added} if last.get("step") == step else {}

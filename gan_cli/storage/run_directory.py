@@ -1,4 +1,4 @@
-"""Reads the directory of a run as plain data, without composing a configuration or importing code from the run."""
+"""Reads the directory of a run as plain data: no configuration is composed and no code is imported."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class RunRecord:
         self._facts |= facts
 
     def _history(self) -> list[dict[str, Any]]:
-        """The earlier starts of the run, oldest first, each with command, start time, status, step and duration."""
+        """The earlier starts, oldest first, each with command, start time, status, step and duration."""
         if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
