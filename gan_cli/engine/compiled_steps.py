@@ -112,8 +112,8 @@ class CompiledSteps:
     def run(self, state: State, step: int) -> tuple[State, Metrics, Metrics]:
         """Run the call of the program that starts at ``step``.
 
-        The returned ``(state, metrics, finite)`` is documented in ``compile_chunk``. The buffers of ``state`` are donated, so ``state``
-        must not be used after the call.
+        The returned ``(state, metrics, finite)`` is documented in ``compile_chunk``. The buffers of ``state`` are
+        donated, so ``state`` must not be used after the call.
         """
         length = self.next_length(step)
         with self._devices.mesh():
