@@ -239,7 +239,7 @@ def test_projection_equals_its_formula():
 
 
 def test_conditional_needs_labels():
-    with pytest.raises(UserError, match="has a label for each"):
+    with pytest.raises(UserError, match="needs one label per input"):
         experiment([*TINY, "model.conditional=concat", "augment=[packing]"])
     plain = [option for option in TINY if not option.startswith("model")]
     with pytest.raises(UserError, match="have no labels"):

@@ -57,7 +57,8 @@ def reflowed(lines: list[str]) -> str:
         elif line.startswith(("- ", "  ")) and not (line.startswith("  ") and _last_line(text).startswith("- ")):
             text = text.rstrip(" ") + ("" if text.endswith("\n") or not text else "\n") + line
         else:
-            text += ("" if not text or text.endswith("\n") else " ") + line.strip()
+            ends = not text or text.endswith("\n")
+            text += ("" if ends else "\n" if _last_line(text).startswith("  ") else " ") + line.strip()
     return text.strip()
 
 

@@ -142,7 +142,10 @@ class Reference:
         return dict(sorted(found.items(), key=lambda item: (item[0] != default, item[0] == "none", item[0])))
 
     def _description(self, file: Traversable) -> tuple[str, str]:
-        """A choice's summary and text: the file's leading comment, and the docstring of its target."""
+        """Summary and text of a choice, from the docstring of its target.
+
+        The leading comment of the file, if there is one, replaces the summary and precedes the text.
+        """
         content = file.read_text(encoding="utf-8")
         comment = _leading_comment(content)
         target = (yaml.safe_load(content) or {}).get("_target_")
@@ -151,7 +154,7 @@ class Reference:
             return docstring.summary, docstring.text
         summary = first_sentence(comment)
         rest = comment.removeprefix(summary).strip()
-        return summary, "\n\n".join(part for part in (rest, docstring.summary, docstring.text) if part)
+        return summary, "\n\n".join(part for part in (rest, docstring.text) if part)
 
     def _docstring(self, target: str) -> Docstring:
         return options_of(target, self._modules).docstring

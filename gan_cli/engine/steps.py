@@ -124,7 +124,7 @@ def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     """
     change = jax.tree.map(lambda a, b: a - b, after, before)
     return {
-        f"{player}/update_ratio": optax.global_norm(change[player]) / (optax.global_norm(params) + 1e-12)
+        f"{player}/update_ratio": optax.tree.norm(change[player]) / (optax.tree.norm(params) + 1e-12)
         for player, params in before.items()
     }
 

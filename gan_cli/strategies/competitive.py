@@ -79,7 +79,7 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         moved = state
         for player, updates in ((first, dx), (second, dy)):
             moved = apply_updates(moved, player, updates, net_state)
-            metrics[f"{player}/grad_norm"] = optax.global_norm(slopes[player])
+            metrics[f"{player}/grad_norm"] = optax.tree.norm(slopes[player])
         return moved, metrics
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step, check)

@@ -75,7 +75,7 @@ def update_player(
     moved = apply_updates(state, player, updates, net_state)._replace(
         opt_state=state.opt_state | {player: opt_state}
     )
-    return moved, {f"{player}/grad_norm": optax.global_norm(gradient)}
+    return moved, {f"{player}/grad_norm": optax.tree.norm(gradient)}
 
 
 def update_all(
