@@ -1,8 +1,9 @@
 """Loggers: copies of the metrics and samples in other formats and in tracking services.
 
 A run always writes ``metrics.jsonl`` and ``samples/``. When a run starts or resumes, each logger receives all
-earlier records, so that no step is missing or repeated, even if the logger is added at a resume. A run does not
-depend on its loggers: if a tracking service fails, training continues and the run's directory stays complete.
+earlier records, so that no step is missing or repeated, even if the logger is added when the run resumes. A run
+does not depend on its loggers: if a tracking service fails, training continues and the run's directory stays
+complete.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ Record = dict[str, Any]
 class Logger(Protocol):
     """Receives the metrics and sample grids of a run.
 
-    The functions that configurations name have the form ``(directory, records, **options) -> Logger``, where
-    ``directory`` is the run's directory and ``records`` are the records of ``metrics.jsonl`` so far.
+    A configuration selects a function ``(directory, records, **options) -> Logger``. The argument ``directory`` is
+    the run's directory, and ``records`` contains the existing records of ``metrics.jsonl``.
     """
 
     def log(self, record: Record) -> None:
@@ -75,7 +76,7 @@ class TensorBoard:
 
 
 def tensorboard(directory: Path, records: Sequence[Record]) -> TensorBoard:
-    """TensorBoard event files in ``tensorboard/``; view them with ``tensorboard --logdir outputs``."""
+    """TensorBoard event files in ``tensorboard/``, to be viewed with ``tensorboard --logdir outputs``."""
     return TensorBoard(directory, records)
 
 
@@ -92,7 +93,7 @@ class CsvTable:
         if record.keys() <= set(self._columns):
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(record)
-        else:  # a metric that has no column yet
+        else:  # the record contains a metric that has no column yet
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -116,14 +117,16 @@ def csv_table(directory: Path, records: Sequence[Record]) -> CsvTable:
 
 
 class WandB:
-    """Logger for Weights & Biases. A resumed run continues the same W&B run."""
+    """Logger for Weights & Biases. When a run resumes, logging continues in the existing W&B run."""
 
     def __init__(self, directory: Path, records: Sequence[Record], options: dict[str, Any]):
         wandb = _module("wandb")
         self._image = wandb.Image
         self._known = _ServiceRun(directory / "wandb.json", lambda: uuid.uuid4().hex)
         os.environ.setdefault("WANDB_SILENT", "true")
-        with _opened("wandb", "Log in to W&B, or set logger.wandb.mode=offline, which needs no account"):
+        with _opened(
+            "wandb", "Run the command wandb login, or set logger.wandb.mode=offline, which needs no account"
+        ):
             self._run = wandb.init(
                 id=self._known.identity,
                 resume="allow",
@@ -132,7 +135,7 @@ class WandB:
                 config=run_directory.facts(directory)["config"],
                 **options,
             )
-        # W&B's default axis drops data of earlier steps, for example a picture that is written late.
+        # W&B's default step axis drops data of earlier steps, for example a picture that is logged late.
         self._run.define_metric("*", step_metric="step")
         for record in records:
             self.log(record)
@@ -163,20 +166,23 @@ def wandb(
 
     Args:
         project: W&B project of the run.
-        entity: W&B user or team that owns the run; null is the default of the account.
-        group: W&B group of the run; null is no group.
-        mode: ``online`` uploads during training; ``offline`` writes to the run's directory, from which
-            ``wandb sync`` uploads later.
+        entity: W&B user or team that owns the run. null takes the default entity of the account.
+        group: W&B group of the run. With null, the run has no group.
+        mode: ``online`` uploads during training. ``offline`` writes to the run's directory, and the command
+            ``wandb sync`` uploads the data later.
     """
     return WandB(directory, records, {"project": project, "entity": entity, "group": group, "mode": mode})
 
 
 class MLflow:
-    """Logger for MLflow. A resumed run continues the same MLflow run."""
+    """Logger for MLflow. When a run resumes, logging continues in the existing MLflow run."""
 
     def __init__(self, directory: Path, records: Sequence[Record], experiment: str, uri: str | None):
         tracking = _module("mlflow.tracking")
-        with _opened("mlflow", "Check the server, or use logger.mlflow.uri=sqlite:///mlflow.db without a server"):
+        with _opened(
+            "mlflow",
+            "Check that the server is running, or set logger.mlflow.uri=sqlite:///mlflow.db, which needs no server",
+        ):
             self._client = tracking.MlflowClient(tracking_uri=uri)
             self._known = _ServiceRun(directory / "mlflow.json", lambda: self._new(directory, experiment))
             self._run = self._known.identity
@@ -214,15 +220,15 @@ def mlflow(
     """MLflow, a tracking service (``pip install 'gan_cli[track]'``).
 
     Args:
-        experiment: MLflow experiment of the run; it is created if it does not exist.
-        uri: address of the tracking server or database, such as ``sqlite:///mlflow.db``; null is the environment
-            variable ``MLFLOW_TRACKING_URI``.
+        experiment: name of the MLflow experiment. A missing experiment is created.
+        uri: address of the tracking server or database, for example ``sqlite:///mlflow.db``. null takes the address
+            from the environment variable ``MLFLOW_TRACKING_URI``.
     """
     return MLflow(directory, records, experiment, uri)
 
 
 class GuardedLogger:
-    """Wraps a logger so that its failure stops the logger and not the run.
+    """Wraps a logger so that a failure of the logger does not stop the run.
 
     After the first exception, for example because a service is down, a warning is logged and all further calls are
     ignored.
@@ -262,12 +268,14 @@ def _figures(record: Record) -> dict[str, float]:
 class _ServiceRun:
     """The identity of a run at a tracking service, and the newest step that the service has received.
 
-    Both are stored in a file, so that a resumed run keeps its identity. A run that resumes from an earlier
-    checkpoint repeats some steps; these are not logged again, because the service already has them.
+    A file stores the identity and the step, so that a resumed run keeps its identity. A run that resumes from an
+    earlier checkpoint repeats some steps. The repeated steps are not logged again, because the service has already
+    received them.
 
     Args:
-        path: the file.
-        make: creates the run at the service and returns its identity; called if the file cannot be read.
+        path: path of the file.
+        make: function that creates a run at the service and returns the identity of this run. The function is
+            called if the file cannot be read.
     """
 
     def __init__(self, path: Path, make: Callable[[], str]):
@@ -280,7 +288,7 @@ class _ServiceRun:
             self.note(-1)
 
     def lacks(self, step: int) -> bool:
-        """Whether an earlier start of the run has not logged this step."""
+        """Whether ``step`` must be logged, because no earlier start of the run has logged it."""
         return step > self._before
 
     def note(self, step: int) -> None:
@@ -294,7 +302,8 @@ def _module(name: str) -> Any:
     except ImportError as error:
         top = name.split(".")[0]
         raise UserError(
-            f"logger={top}: a required package is missing ({error}). Install it: pip install 'gan_cli[track]'"
+            f"logger={top}: a required package is missing ({error}). "
+            "Install the packages: pip install 'gan_cli[track]'"
         ) from error
 
 

@@ -205,7 +205,7 @@ def test_orientation_is_applied():
 
 def test_no_images(tmp_path):
     (tmp_path / "empty").mkdir()
-    for path, words in [("empty", "no images"), ("missing", "no such folder"), (__file__, "neither")]:
+    for path, words in [("empty", "no images"), ("missing", "no such folder"), (__file__, "not a zip file")]:
         with pytest.raises(UserError, match=words):
             folder(path=str(tmp_path / path), resolution=8)
 

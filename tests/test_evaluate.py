@@ -239,7 +239,7 @@ AGAINST = ["--reference=mnist5k", "--features=pixels"]  # features without train
 WRONG = [
     (["nowhere"], "no such run"),
     (["x.npz"], "--reference"),
-    (["x.npz", "--reference=flat.npz"], "compared with"),
+    (["x.npz", "--reference=flat.npz"], "of the same shape"),
     (["x.npz", *AGAINST, "--metrics=fid,modes"], "known modes"),
     (["x.npz", *AGAINST, "--metrics=fidd"], "Did you mean 'fid'"),
     (["x.npz", "--reference=mnist5k", "--features=pixel"], "Did you mean 'pixels'"),
@@ -253,7 +253,7 @@ WRONG = [
     (["changed"], "another architecture"),
     (["x.npz", "--watch"], "Name a single run"),
     (["x.npz", *AGAINST, "--metrics=none"], "needs a metric other than none"),
-    (["empty.npz", *AGAINST], "neither images nor points"),
+    (["empty.npz", *AGAINST], "the array `samples` is empty"),
 ]
 
 

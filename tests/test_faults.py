@@ -151,7 +151,7 @@ def test_damage_to_all_checkpoints_is_reported(tmp_path):
     state, identity = {"w": np.ones(5)}, checkpoints.Identity("x", None)
     checkpoints.save(tmp_path / "checkpoints", 1, state, identity, keep=1)
     shutil.rmtree(tmp_path / "checkpoints/1/state")
-    with pytest.raises(RunFailed, match="every checkpoint is damaged"):
+    with pytest.raises(RunFailed, match="all checkpoints are damaged"):
         checkpoints.restore([(tmp_path, identity)], state)
 
 

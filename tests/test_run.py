@@ -248,8 +248,11 @@ def test_damage_to_all_checkpoints_fails_the_run():
     run = train(*RUN, "name=a")
     for step in (4, 8):
         flip_bits(run.directory / "checkpoints" / str(step))
-    with pytest.raises(RunFailed, match="every checkpoint is damaged"):
+    with pytest.raises(RunFailed, match="all checkpoints are damaged"):
         train("resume=outputs/a")
+    shutil.rmtree(run.directory / "damaged")  # the remedy in the message
+    assert train("resume=outputs/a").status == "finished"
+    assert [r["step"] for r in records(run.directory)] == [4, 8]
 
 
 def test_another_dtype_or_shape_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The record that every data set function returns: examples on the host, and the Spec of one example."""
+"""``Dataset``, the type of all data sets, and ``Source``, the protocol of streamed examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Modes(NamedTuple):
 
     Attributes:
         centres: means of the modes, ``[modes, features]``.
-        std: standard deviation that all modes share.
+        std: standard deviation of every mode.
     """
 
     centres: np.ndarray
@@ -44,29 +44,30 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """One uint8 example of ``shape`` and its label, which is -1 if the examples have no labels."""
+        """Example ``i`` as uint8, and the label of the example (-1 if the examples have no labels)."""
         ...
 
     def fingerprint(self) -> str:
-        """A digest that identifies the examples. Computing it does not read all of them."""
+        """A digest that identifies the examples, computed without reading all examples."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: its training examples, their labels, and held-out examples if there are any.
+    """A data set: training examples with optional labels, and optional held-out examples.
 
     Attributes:
         name: name of the data set in messages and reports.
-        spec: shape and range of one example as the networks receive it.
-        examples: training examples ``[n, *spec.shape]``, uint8 in 0..255 for images and float32 otherwise; or a
-            ``Source``, from which the examples are streamed.
-        labels: labels ``[n]`` int32; None if the examples have no labels or are streamed (a ``Source`` returns
-            each label with its example).
-        held_out: examples that are excluded from training, in the format of the array ``examples``, or None.
-        held_out_labels: labels of the held-out examples, or None.
+        spec: shape, range and classes of the examples as the networks receive them.
+        examples: the training examples. Examples in memory are an array ``[n, *spec.shape]``, uint8 in 0..255 for
+            images and float32 for points. Streamed examples are a ``Source``.
+        labels: int32 labels ``[n]``. None for unlabelled examples, and for streamed examples, because a ``Source``
+            returns each label together with the example.
+        held_out: array ``[m, *spec.shape]`` of examples that are excluded from training, with the dtype of the
+            training examples, or None.
+        held_out_labels: int32 labels ``[m]`` of the held-out examples, or None.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        modes: the modes of a synthetic mixture, or None.
+        modes: the modes of a synthetic mixture of Gaussians; None for other data sets.
     """
 
     name: str
@@ -85,21 +86,21 @@ class Dataset:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that are copied to the device when the data set is not streamed."""
+        """The training examples and the labels, if there are any, by name. The data set must not be streamed."""
         assert isinstance(self.examples, np.ndarray)
         return {"examples": self.examples} | ({} if self.labels is None else {"labels": self.labels})
 
     @property
     def feed(self) -> Feed:
-        """The part of a compiled program that selects the batches of this data set."""
+        """The ``Feed`` that selects the batches of this data set inside a compiled program."""
         return Feed(self.size, self.flip, streams=not isinstance(self.examples, np.ndarray))
 
     def take(self, indices: np.ndarray, pool: Executor | None = None) -> dict[str, np.ndarray]:
-        """The training examples, and their labels if they have any, at the given indices.
+        """The training examples (``examples``) and, for labelled data, the labels (``labels``) at ``indices``.
 
         Args:
-            indices: integers of any shape; the returned arrays have this shape as their leading axes.
-            pool: threads that read from a ``Source`` in parallel; None reads one example after another.
+            indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
+            pool: threads that read from a ``Source`` in parallel. With None, the examples are read one by one.
         """
         if isinstance(self.examples, np.ndarray):
             return {name: array[indices] for name, array in self.arrays.items()}
@@ -121,9 +122,10 @@ class Dataset:
         return normalise(self.take(chosen)["examples"])
 
     def fingerprint(self) -> str:
-        """A digest of the training examples and labels, equal for two runs that train on the same data.
+        """A digest that identifies the training examples and labels.
 
-        For arrays it is the SHA-256 of their contents; a ``Source`` computes a cheaper digest.
+        The digest of arrays is the SHA-256 of their shapes, dtypes and contents. The digest of streamed examples is
+        documented in the ``Source``.
         """
         if not isinstance(self.examples, np.ndarray):
             return self.examples.fingerprint()

@@ -1,4 +1,4 @@
-"""Examples of any origin, to judge or to judge against: a folder or zip of images, or an archive of an array."""
+"""Reads examples for evaluation from a folder or zip file of images, or from an ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -18,30 +18,50 @@ from gan_cli.types import Spec
 
 
 def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
-    """The examples at ``path``: images under a folder or in a zip, or the array ``samples`` of an ``.npz``.
+    """The examples in a folder or zip file of images, or in an ``.npz`` file.
 
-    The array is ``[n, h, w, c]`` of images in 0..255, or ``[n, features]`` of points; ``labels`` ``[n]`` may lie
-    beside it.
+    An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or points ``[n, features]``.
+    The file may also contain an array ``labels`` of non-negative integers ``[n]``.
 
     Args:
-        spec: what they are compared with: images in files are resized and cropped to it; without it, to the first.
+        path: the folder or file.
+        spec: the Spec of the reference with which the examples are compared. Images in a folder or zip file are
+            resized and cropped to the shape of the reference. With None, all images are resized and cropped to a
+            square whose side is the shorter side of the first image.
 
     Raises:
-        UserError: there is nothing of that kind, or it is not of the spec's shape.
+        UserError: ``path`` contains no examples that can be read, or the examples do not have the
+            shape of ``spec``.
     """
     if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder.")
+        raise UserError(f"{path}: there is no such file or folder. Check the path.")
     found = _archive(path) if path.suffix == ".npz" else _images(path, spec)
     if spec is not None and found.spec.shape != spec.shape:
-        raise UserError(f"{path}: its examples are {found.spec.shape}, those they are compared with {spec.shape}.")
+        raise UserError(
+            f"{path}: the examples have the shape {found.spec.shape}, but the examples of the reference have the "
+            f"shape {spec.shape}. Choose a --reference of the same shape."
+        )
     return found
 
 
 def _images(path: Path, spec: Spec | None) -> Dataset:
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path}: the file is not a zip file. Choose a folder or zip file of images, or an .npz file with the "
+            "array `samples`."
+        )
     if spec is None:
         side, channels = _first(path)
-    elif not spec.is_image or spec.shape[0] != spec.shape[1]:
-        raise UserError(f"{path}: images cannot be compared with examples of {spec.shape}.")
+    elif not spec.is_image:
+        raise UserError(
+            f"{path}: images cannot be compared with a reference of points. Choose a --reference of images, for "
+            "example --reference=mnist5k."
+        )
+    elif spec.shape[0] != spec.shape[1]:
+        raise UserError(
+            f"{path}: images from a folder or zip file are cropped to squares, but the examples of the reference "
+            f"have the shape {spec.shape}. Choose a --reference of square images."
+        )
     else:
         side, _, channels = spec.shape
     try:
@@ -51,41 +71,84 @@ def _images(path: Path, spec: Spec | None) -> Dataset:
 
 
 def _first(path: Path) -> tuple[int, int]:
-    """The shorter side and the channels of the first image that can be read."""
-    names = folder.files_in(path) if path.is_dir() or zipfile.is_zipfile(path) else []
+    """The shorter side and the number of channels of the first image that can be opened, or 32 and 3."""
+    names = folder.files_in(path)
     for _, content in folder.contents_of(path, names):
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return min(image.size), 1 if image.mode in ("1", "L", "I", "I;16") else 3
         except (OSError, Image.DecompressionBombError):
             continue
-    return 32, 3  # what is wrong is told of where all are read
+    return 32, 3  # no image can be opened, so that ``folder.folder`` raises an error
 
 
 def _archive(path: Path) -> Dataset:
     try:
         arrays = files.read_arrays(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as an archive of arrays ({error}).") from error
+        raise UserError(
+            f"{path}: the file cannot be read as an .npz file ({error}). Save the examples again, for example with "
+            "numpy.savez('samples.npz', samples=array)."
+        ) from error
     if "samples" not in arrays:
-        raise UserError(f"{path}: holds no array `samples`; there is {', '.join(filter(None, arrays)) or 'none'}.")
+        raise UserError(
+            f"{path}: the file has no array `samples`. Its arrays are: "
+            f"{', '.join(filter(None, arrays)) or 'none'}. Save the examples under this name, for example with "
+            "numpy.savez('samples.npz', samples=array)."
+        )
     samples, labels = arrays["samples"], arrays.get("labels")
-    if samples.ndim not in (2, 4) or not samples.size or samples.dtype.kind not in "uif":
-        raise UserError(f"{path}: samples {samples.shape} of {samples.dtype} are neither images nor points.")
+    if not samples.size:
+        raise UserError(
+            f"{path}: the array `samples` is empty (its shape is {samples.shape}). Choose another file."
+        )
+    if samples.ndim not in (2, 4):
+        raise UserError(
+            f"{path}: the array `samples` has the shape {samples.shape}. Save images as [n, height, width, "
+            "channels] and points as [n, features]."
+        )
+    if samples.dtype.kind not in "uif":
+        raise UserError(
+            f"{path}: the array `samples` has the dtype {samples.dtype}. Save images as uint8 and points as "
+            "float32."
+        )
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        raise UserError(f"{path}: some values of `samples` are NaN or infinite. Remove these samples.")
     if samples.ndim == 4:
-        if not (samples.min() >= 0 and samples.max() <= 255) or (samples.dtype.kind == "f" and samples.max() <= 1):
-            raise UserError(f"{path}: images lie in 0..255, these in {samples.min():g}..{samples.max():g}.")
+        low, high = samples.min(), samples.max()
+        if not (low >= 0 and high <= 255):
+            raise UserError(
+                f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
+                f"{high:g}. Scale the images to 0..255."
+            )
+        if samples.dtype.kind == "f" and high <= 1:
+            raise UserError(
+                f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
+                f"{high:g}. If the images are scaled to 0..1, multiply them by 255."
+            )
         samples = np.rint(samples).astype(np.uint8)
     else:
         with np.errstate(over="ignore"):
             samples = samples.astype(np.float32)
         if not np.isfinite(samples).all():
-            raise UserError(f"{path}: some of its samples are not finite.")
-    if labels is not None and (
-        labels.shape != (len(samples),) or labels.dtype.kind not in "ui" or labels.min() < 0
-    ):
-        raise UserError(f"{path}: labels {labels.shape} of {labels.dtype} are not a class for each sample.")
-    low, high = (-1.0, 1.0) if samples.ndim == 4 else (None, None)
+            raise UserError(f"{path}: some values of `samples` are too large for float32. Remove these samples.")
+    if labels is not None:
+        _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1
-    spec = Spec(samples.shape[1:], low, high, classes)
+    bounds = (-1.0, 1.0) if samples.ndim == 4 else (None, None)
+    spec = Spec(samples.shape[1:], bounds[0], bounds[1], classes)
     return Dataset(path.name, spec, samples, None if labels is None else labels.astype(np.int32))
+
+
+def _check_labels(path: Path, labels: np.ndarray, n: int) -> None:
+    """Raise a UserError unless ``labels`` contains a class index for each of ``n`` samples."""
+    if labels.shape != (n,):
+        raise UserError(
+            f"{path}: the array `labels` has the shape {labels.shape}, but there are {n} samples. Save one label "
+            "for each sample."
+        )
+    if labels.dtype.kind not in "ui":
+        raise UserError(
+            f"{path}: the array `labels` has the dtype {labels.dtype}. Save labels as integers, for example int32."
+        )
+    if labels.min() < 0:
+        raise UserError(f"{path}: the array `labels` has negative values. Number the classes from 0.")

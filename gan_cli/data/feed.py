@@ -15,7 +15,8 @@ from gan_cli.types import Batch, Tree
 class Feed:
     """Selects batches inside a compiled program, from arrays on the device or from streamed batches.
 
-    Both ways give the same batches, because the indices of a batch are a function of the seed and the step.
+    A streamed batch has the same examples as a batch from arrays on the device, because the indices of a batch are
+    a function of the seed and the step.
 
     Attributes:
         size: number of training examples.
@@ -28,17 +29,18 @@ class Feed:
     streams: bool = False
 
     def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
-        """The input of ``batch`` for each batch number: a pytree with the leading axes ``numbers.shape``.
+        """The argument ``drawn`` of ``batch`` for all batch numbers, with the leading axes ``numbers.shape``.
 
-        It holds the streamed batches themselves, or the indices of their examples in ``arrays``.
+        If the host streams batches, the result is ``arrays``, which then contains the batches. Otherwise, the
+        result contains the indices of the examples of each batch.
         """
         return arrays if self.streams else self.indices(key, numbers, batch_size)
 
     def indices(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> jax.Array:
-        """Indices of the examples in the batches with these numbers, ``[*numbers.shape, batch_size]``.
+        """Indices ``[*numbers.shape, batch_size]`` of the examples in the batches with the given numbers.
 
-        An epoch consists of ``size // batch_size`` batches, drawn without replacement. Each epoch has a new random
-        order.
+        An epoch consists of ``size // batch_size`` batches, which are drawn without replacement. Each epoch has a
+        new random order.
         """
         per_epoch = self.size // batch_size
         epochs, positions = numbers // per_epoch, numbers % per_epoch
@@ -51,8 +53,8 @@ class Feed:
         """One batch, with images scaled from 0..255 to [-1, 1].
 
         Args:
-            arrays: the data set on the device; not used if the feed streams.
-            drawn: the entry of ``draw`` for this batch.
+            arrays: the data set on the device. It is not used if the host streams batches.
+            drawn: the part of the result of ``draw`` for this batch.
             key: random key that selects the mirrored images.
         """
         taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
@@ -67,13 +69,13 @@ def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
     """Maps ``places`` through a random permutation of ``0..size-1`` without storing the permutation.
 
     The swap-or-not shuffle (Hoang, Morris and Rogaway 2012): in each round a random reflection pairs the places,
-    and a random bit of each pair determines whether its two places are swapped. The cost is a few integer
-    operations per round and requested place. Sorting random keys would process the whole data set instead.
+    and a random bit for each pair determines whether the two places are swapped. The cost is a few integer
+    operations per round and place. Sorting random keys would instead process the whole data set.
 
     Args:
         places: integers in ``[0, size)``, any shape.
         size: length of the permutation, below 2**31.
-        keys: uint32 ``[..., 2]``, the seed of the permutation; the leading axes broadcast against ``places``.
+        keys: seed of the permutation, uint32 ``[..., 2]``. The leading axes broadcast against ``places``.
     """
     # After about 6 log2(size) rounds the shuffle is indistinguishable from a uniform permutation (theorem 2).
     rounds = 6 * max(int(size - 1).bit_length(), 1)

@@ -1,4 +1,4 @@
-"""Images from a folder or zip file, of any mix of sizes, formats and colour modes."""
+"""The data set of images in a folder or zip file, which may differ in size, format and colour mode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from gan_cli.types import OnError, PositiveInt, Spec
 
 log = logging.getLogger(__name__)
 
-# Larger files are treated as damaged images. A member of a malicious zip file can decompress to any size.
+# Maximum size of a file in bytes. Larger files count as damaged images, because a member of a malicious zip file
+# can decompress to any size.
 MAX_FILE = 256 * 2**20
 
 
@@ -35,32 +36,40 @@ def folder(
 ) -> Dataset:
     """Images from a folder or zip file, with top-level sub-folders as classes.
 
-    The images are sorted by their relative path. If every image is in a sub-folder and there are at least two
-    top-level sub-folders, the top-level sub-folder of an image is its class; otherwise the images have no labels.
+    The images are sorted by their relative path. The top-level sub-folders are the classes if every image is in a
+    sub-folder and there are at least two top-level sub-folders. Otherwise, the images have no labels.
     Example: ``gan-train dataset=folder dataset.path=photos``.
 
     Args:
-        path: folder or zip file with the images, searched recursively.
-        resolution: side of the images in pixels; the shorter side is resized to it and the longer side is cropped.
-        channels: 1 converts the images to greyscale, 3 to RGB.
+        path: folder or zip file with the images. Sub-folders are searched too.
+        resolution: side of the square images in pixels. Each image is resized so that the shorter side has this
+            length, and the longer side is cropped.
+        channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        on_error: ``skip`` leaves out images that cannot be decoded; ``refuse`` stops with an error instead. In
-            streamed data, ``skip`` replaces such an image by the next one that can be decoded.
-        stream: whether images are decoded whenever a batch needs them, instead of all at the start; null streams
-            if the decoded images take more than a quarter of the memory of the host or of the accelerator.
+        on_error: ``skip`` leaves out an image that cannot be decoded; in streamed data, the next image that can be
+            decoded replaces it. ``refuse`` stops with an error.
+        stream: true decodes the images of each batch during training. false decodes all images at the start. null
+            chooses true if the decoded images take more than a quarter of the memory of the host or of the
+            accelerator, and false otherwise.
 
     Raises:
-        UserError: the path does not exist, is neither a folder nor a zip file, or contains no image that can be
-            decoded; or an image cannot be decoded and ``on_error`` is ``refuse``.
+        UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, or,
+            with ``on_error="refuse"``, contains an image that cannot be decoded.
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise UserError(f"dataset.path={path}: there is no such folder or zip file.")
+        raise UserError(f"dataset.path={path}: there is no such folder or zip file. Check the path.")
     if not root.is_dir() and not zipfile.is_zipfile(root):
-        raise UserError(f"dataset.path={path}: this is neither a folder nor a zip file. Give one of them.")
+        raise UserError(
+            f"dataset.path={path}: the file is not a zip file. Choose a folder or zip file of images, for example "
+            "dataset.path=photos."
+        )
     names = files_in(root)
     if not names:
-        raise UserError(f"dataset.path={path}: it contains no images (files named {', '.join(SUFFIXES)}).")
+        raise UserError(
+            f"dataset.path={path}: there are no images in the folder or zip file. Choose a folder or zip file with "
+            f"files of these types: {', '.join(SUFFIXES)}."
+        )
     if must_stream(len(names) * resolution * resolution * channels, stream):
         files = Files(root, names, (resolution, resolution, channels), on_error)
         spec = Spec(files.shape, -1.0, 1.0, len(files.classes) or None)
@@ -80,7 +89,7 @@ def folder(
 
 
 class Files:
-    """A ``Source`` that decodes the images of a folder or zip file at each access."""
+    """A ``Source`` of the images in a folder or zip file, which decodes an image at each access."""
 
     def __init__(self, root: Path, names: list[str], shape: tuple[int, int, int], on_error: str):
         self._root, self._names, self._on_error = root, names, on_error
@@ -88,17 +97,19 @@ class Files:
         self.classes, self._labels = _classes(names)
         self.labelled = bool(self.classes)
         self._warned: set[int] = set()
-        # Each thread opens the zip file again, because an open file has only one read position.
+        # Each thread opens the zip file separately, because an open file has only one read position.
         self._local = threading.local()
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Image ``i`` and its label; with ``on_error=skip``, the first image from ``i`` on that can be decoded.
+        """Image ``i``, and the label of the image.
+
+        With ``on_error="skip"``, the next image that can be decoded replaces an image that cannot be decoded.
 
         Raises:
-            UserError: the image cannot be decoded and ``on_error`` is ``refuse``, or no image can be decoded.
+            UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
         """
         for j in range(i, i + len(self._names)):
             j %= len(self._names)
@@ -120,9 +131,10 @@ class Files:
         return _read_member(self._local.archive, name)
 
     def fingerprint(self) -> str:
-        """A digest of the names and sizes of the files, or of the checksums that a zip file stores.
+        """A digest of the image shape, the file names, and the file sizes or checksums.
 
-        The contents of the files are not read, because that would take as long as an epoch.
+        The sizes are used for a folder, and the stored CRC checksums for a zip file.
+        The contents of the files are not read, because reading them would take as long as an epoch.
         """
         if self._root.is_dir():
             sizes = [(self._root / name).stat().st_size for name in self._names]
@@ -133,13 +145,16 @@ class Files:
 
 
 def _none_decoded(path: str | Path, count: int) -> str:
-    return f"dataset.path={path}: none of its {count} image files can be decoded. Check the files."
+    return (
+        f"dataset.path={path}: none of the {count} image files can be decoded. Choose another folder or zip file."
+    )
 
 
 def _classes(names: list[str]) -> tuple[list[str], list[int]]:
-    """The names of the classes and the label of each file; no classes and labels of -1 if there are none.
+    """The names of the classes, and the label of each file.
 
-    There are classes if every file is in a sub-folder and there are at least two top-level sub-folders.
+    The top-level sub-folders are the classes if every file is in a sub-folder and there are at least two top-level
+    sub-folders. Otherwise, the list of classes is empty and all labels are -1.
     """
     folders = [PurePosixPath(name).parts[0] if len(PurePosixPath(name).parts) > 1 else None for name in names]
     known = sorted({folder for folder in folders if folder is not None})
@@ -151,7 +166,7 @@ def _classes(names: list[str]) -> tuple[list[str], list[int]]:
 def files_in(root: Path) -> list[str]:
     """Sorted relative paths of the image files in a folder or zip file, without hidden files.
 
-    The resource forks that macOS adds to zip files (``__MACOSX``) are left out too.
+    The folders ``__MACOSX``, which macOS adds to zip files, are left out too.
     """
     if root.is_dir():
         found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
@@ -167,7 +182,11 @@ def files_in(root: Path) -> list[str]:
 
 
 def contents_of(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yields ``(name, content)`` for these files of a folder or zip file; a damaged member has empty content."""
+    """Yields ``(name, content)`` for each of the named files in a folder or zip file.
+
+    The content is empty if the file is larger than ``MAX_FILE`` or is a damaged member of a zip file. ``decode``
+    rejects empty content as a damaged image.
+    """
     if root.is_dir():
         for name in names:
             yield name, _read_file(root / name)
@@ -178,7 +197,7 @@ def contents_of(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_file(file: Path) -> bytes:
-    """The content of the file; empty, which decodes as a damaged image, if it exceeds ``MAX_FILE``."""
+    """The content of the file, or empty content if the file is larger than ``MAX_FILE``."""
     return file.read_bytes() if file.stat().st_size <= MAX_FILE else b""
 
 
@@ -186,6 +205,6 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         with archive.open(name) as member:
             content = member.read(MAX_FILE + 1)
-    except Exception:  # a member that is damaged, encrypted or of an unknown compression counts as a damaged image
+    except Exception:  # a damaged, encrypted or unsupported member counts as a damaged image
         return b""
     return content if len(content) <= MAX_FILE else b""

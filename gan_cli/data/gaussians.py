@@ -1,4 +1,4 @@
-"""Synthetic data with known modes, on which the modes that a generator misses can be counted."""
+"""Synthetic data of known distribution: mixtures of Gaussians and a single point."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gan_cli.types import PositiveFloat, PositiveInt, Spec
 
 
 def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt = 100_000) -> Dataset:
-    """Mixture of Gaussians evenly spaced on the unit circle.
+    """Mixture of Gaussians whose means are evenly spaced on the unit circle.
 
-    Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of its Gaussian. The points are
-    the same in every run.
+    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of the
+    Gaussian. The points are identical in every run.
 
     Args:
         modes: number of Gaussians.
-        std: standard deviation of each Gaussian, where the circle has radius 1.
+        std: standard deviation of each Gaussian. The circle has radius 1.
         size: number of examples in the data set.
     """
     angles = 2 * np.pi * np.arange(modes) / modes
@@ -26,12 +26,12 @@ def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt
 def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt = 100_000) -> Dataset:
     """Mixture of Gaussians on a square grid with spacing 2, centred on the origin.
 
-    Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of its Gaussian. The points are
-    the same in every run.
+    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of the
+    Gaussian. The points are identical in every run.
 
     Args:
-        side: number of Gaussians along each side of the grid, which has ``side**2`` in total.
-        std: standard deviation of each Gaussian, where neighbouring means are 2 apart.
+        side: number of Gaussians along each side of the grid. The grid has ``side**2`` Gaussians.
+        std: standard deviation of each Gaussian. The distance between neighbouring means is 2.
         size: number of examples in the data set.
     """
     places = 2.0 * (np.arange(side) - (side - 1) / 2)
@@ -39,7 +39,7 @@ def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt 
 
 
 def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
-    """``size`` points, distributed over the modes as evenly as possible, from a fixed seed."""
+    """A mixture of Gaussians: ``size`` points, drawn evenly from all modes with a fixed seed."""
     labels = (np.arange(size) % len(centres)).astype(np.int32)
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)
@@ -49,9 +49,9 @@ def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
 def point(*, size: PositiveInt = 1000) -> Dataset:
     """The single point 0, the data distribution of the Dirac-GAN.
 
-    Mescheder et al. 2018, definition 2.1.
+    Mescheder et al. 2018 introduce the Dirac-GAN in definition 2.1.
 
     Args:
-        size: number of examples in the data set, all equal to 0.
+        size: number of examples in the data set. Every example is 0.
     """
     return Dataset("point", Spec((1,)), np.zeros((size, 1), np.float32))

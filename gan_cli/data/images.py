@@ -15,15 +15,17 @@ from gan_cli.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Pillow supports many rarely tested formats, whose decoders a malicious file could exploit. Only these are opened.
+# Pillow supports many rarely tested formats, whose decoders a malicious file could exploit. Only the following
+# formats are opened.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-# Limit against decompression bombs (small files that decode to very many pixels), far above any training image.
+# Maximum number of pixels of an image, as a protection against decompression bombs (small files that decode to very
+# many pixels).
 MAX_PIXELS = 64_000_000
 
 
 class BadImage(Exception):
-    """An image that is damaged, too large or of a format that is not allowed."""
+    """Raised for an image that is damaged, has too many pixels or has a format that is not allowed."""
 
 
 SKIPPED = "%s: the image cannot be decoded (%s) and is skipped."
@@ -48,17 +50,17 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
     """Decodes one image file to uint8 ``[resolution, resolution, channels]``.
 
     The image is rotated according to its EXIF orientation, composited onto white if it is transparent, resized so
-    that its shorter side is ``resolution``, and centre-cropped. An animation gives its first frame.
+    that the shorter side is ``resolution``, and centre-cropped. Of an animation, the first frame is decoded.
 
     Raises:
-        BadImage: the content is damaged, is not in one of the allowed formats, or has more than 64 megapixels.
+        BadImage: the image is damaged, is not in one of the allowed formats, or has more than 64 megapixels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise BadImage(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+                raise BadImage(f"{image.width} x {image.height} pixels exceed the limit of {MAX_PIXELS:,}")
             # JPEG files can be decoded at a reduced size, which is faster.
             image.draft("RGB", (2 * resolution, 2 * resolution))
             image.load()
@@ -77,11 +79,11 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """``image`` in the given mode, without transparency and with all values scaled to 8 bits."""
+    """The image in the given colour mode, with 8-bit values and without transparency."""
     if image.mode.startswith(("I", "F")):
         values: np.ndarray = np.asarray(image).astype(np.float64)
-        # 16-bit values have the fixed range 0..65535. 32-bit integers and floats have no fixed range, so that their
-        # minimum and maximum become 0 and 255.
+        # 16-bit values have the fixed range 0..65535. 32-bit integers and floats have no fixed range, so the
+        # minimum of the image is mapped to 0 and the maximum to 255.
         low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
         scaled = (values - low) / max(high - low, 1e-12) * 255
         image = Image.fromarray(np.clip(scaled.round(), 0, 255).astype(np.uint8))
@@ -100,9 +102,9 @@ def decode_all(
         named: file names and contents.
         resolution: side of the decoded images in pixels.
         channels: 1 for greyscale, 3 for RGB.
-        on_error: ``"skip"`` logs a warning for each image that cannot be decoded and continues; ``"refuse"``
-            raises.
-        skipped: counter that is increased for each skipped image.
+        on_error: ``"skip"`` logs a warning for each image that cannot be decoded, and continues. ``"refuse"``
+            raises a UserError for the first image that cannot be decoded.
+        skipped: counter that is incremented for each skipped image.
 
     Raises:
         UserError: an image cannot be decoded and ``on_error`` is ``"refuse"``.

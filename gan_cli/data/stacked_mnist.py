@@ -13,15 +13,15 @@ from gan_cli.types import Digits, PositiveInt, Spec
 
 
 def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) -> Dataset:
-    """Stacked MNIST: images of three digits, one in each colour channel, with 1,000 classes.
+    """Stacked MNIST: images with a digit in each of three colour channels, and 1,000 classes.
 
     Each 28x28x3 image stacks three digits that are drawn with replacement (Metz et al. 2017, section 3.3.1). The
     default number of images follows Srivastava et al. 2017. The label, 0 to 999, is the number that the three
-    digits form. The images are the same in every run.
+    digits form. The images are identical in every run.
 
     Args:
-        digits: source of the digits: ``mnist5k`` (4,500 digits with balanced classes, without a download) or
-            ``mnist`` (the 60,000 training digits, prepared by TFDS).
+        digits: source of the digits. ``mnist5k`` has 4,500 digits with balanced classes and needs no download.
+            ``mnist`` has the 60,000 training digits of MNIST, which TFDS prepares.
         size: number of examples in the data set.
     """
     data = mnist5k() if digits == "mnist5k" else tfds(name="mnist", version="3.0.1")

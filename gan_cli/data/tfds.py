@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -34,37 +35,48 @@ def tfds(
 ) -> Dataset:
     """Image data set of TensorFlow Datasets (TFDS), such as ``cifar10`` or ``svhn_cropped``.
 
-    The data set is read in the ``array_record`` format, which does not need TensorFlow. If it is not prepared yet
-    and TensorFlow is installed (``pip install 'gan_cli[tfds]'``), it is downloaded and prepared first. The labels
-    are the feature ``label``, if there is one.
+    The data set is read in the ``array_record`` format, which does not need TensorFlow. If the data set is not
+    prepared yet and TensorFlow is installed (``pip install 'gan_cli[tfds]'``), the data set is downloaded and
+    prepared first. The feature ``label`` contains the labels. Without this feature, the examples have no labels.
 
     Args:
-        name: name of the data set in TFDS, with its config if it has one: ``cifar10``, ``emnist/letters``.
-        version: version of the data set; null takes the newest.
-        split: split in the notation of TFDS: ``train``, ``train[:80%]``, ``train+test``.
-        data_dir: folder of the prepared data sets; null takes the default of TFDS (``$TFDS_DATA_DIR``, or
-            ``~/tensorflow_datasets``).
-        resolution: side of the images in pixels; the shorter side is resized to it and the longer side is cropped.
-            Null keeps the stored size, which must then be the same for all images.
+        name: name of the data set in TFDS, for example ``cifar10``. A TFDS config is added after a slash, for
+            example ``emnist/letters``.
+        version: version of the data set. null takes the newest version.
+        split: split in the notation of TFDS, for example ``train``, ``train[:80%]`` or ``train+test``.
+        data_dir: folder of the prepared data sets. null takes the folder in the environment variable
+            ``TFDS_DATA_DIR``, or ``~/tensorflow_datasets`` if the variable is not set.
+        resolution: side of the square images in pixels. Each image is resized so that the shorter side has this
+            length, and the longer side is cropped. null keeps the stored size, which must be the same for all
+            images.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        on_error: ``skip`` leaves out images that cannot be decoded; ``refuse`` stops with an error instead. In
-            streamed data, ``skip`` replaces such an image by the next one that can be decoded.
-        stream: whether images are decoded whenever a batch needs them, instead of all at the start; null streams
-            if the decoded images take more than a quarter of the memory of the host or of the accelerator.
+        on_error: ``skip`` leaves out an image that cannot be decoded; in streamed data, the next image that can be
+            decoded replaces it. ``refuse`` stops with an error.
+        stream: true decodes the images of each batch during training. false decodes all images at the start. null
+            chooses true if the decoded images take more than a quarter of the memory of the host or of the
+            accelerator, and false otherwise.
 
     Raises:
-        UserError: the data set, its version or its split does not exist, the data set is not prepared and cannot be
-            downloaded, or it has no images; or an image cannot be decoded and ``on_error`` is ``refuse``.
+        UserError: the data set, the version or the split does not exist, the data set cannot be downloaded or read,
+            the data set has no images that can be decoded, or, with ``on_error="refuse"``, an image cannot be
+            decoded.
     """
     import tensorflow_datasets
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # hides advice to install packages that are not needed here
+    # This hides advice to install packages that the module does not use.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     full = f"{name}:{version}" if version else name
     directory = str(Path(data_dir).expanduser()) if data_dir else None
-    if ":" in name:
+    before, colon, after = name.partition(":")
+    if colon and after[:1].isdigit():
         raise UserError(
-            f"dataset.name={name}: the name must not contain a colon, because only TFDS's own data sets are read. "
-            "Set the version with dataset.version."
+            f"dataset.name={name}: the name must not include a version. "
+            f"Set dataset.name={before} dataset.version={after}."
+        )
+    if colon:
+        raise UserError(
+            f"dataset.name={name}: the name must not include a namespace ({before}), because only TFDS's own data "
+            "sets can be read. Choose a data set of TFDS, for example dataset.name=cifar10."
         )
     if directory:
         _check_features(Path(directory) / name.split("/")[0])
@@ -75,20 +87,21 @@ def tfds(
         raise UserError(
             f"dataset.name={full}: the data set is prepared in the format {builder.info.file_format.value}, which "
             "can be read only with TensorFlow.\n"
-            f"Prepare it again in the format array_record: {_recipe(full, data_dir)}"
+            f"Prepare the data set again in the format array_record: {_recipe(full, data_dir)}"
         )
     image_key = next((k for k in ("image", "images") if k in builder.info.features), None)
     if image_key is None:
         raise UserError(
-            f"dataset.name={full}: the data set has no images. Its features are "
-            f"{', '.join(builder.info.features)}. Choose an image data set."
+            f"dataset.name={full}: the data set has no images; its features are "
+            f"{', '.join(builder.info.features)}. Choose an image data set, for example dataset.name=cifar10."
         )
     try:
         source = builder.as_data_source(split=split)
     except (KeyError, ValueError, AssertionError) as error:
         known = ", ".join(builder.info.splits) or "none"
         raise UserError(
-            f"dataset.split={split}: {full} has no such split. Choose from the splits that it has: {known}."
+            f"dataset.split={split}: the data set {full} has no such split. Choose one of the splits that it has: "
+            f"{known}."
         ) from error
     return _dataset(source, full, split, image_key, builder.info, resolution, flip, on_error, stream)
 
@@ -101,13 +114,19 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
         # Listing the names of all data sets needs TensorFlow. The message of TFDS contains "mnnist -> mnist".
         near = re.search(r"-> ([\w/]+)", str(error))
         hint = f" Did you mean '{near.group(1)}'?" if near else ""
-        raise UserError(f"dataset.name={full}: TFDS has no such data set or version.{hint}") from error
+        raise UserError(
+            f"dataset.name={full}: TFDS has no such data set or version.{hint} "
+            "Check dataset.name and dataset.version."
+        ) from error
     except (AssertionError, ValueError, ImportError) as error:
-        raise UserError(f"dataset.name={full}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(
+            f"dataset.name={full}: TFDS cannot open the data set ({str(error).strip().splitlines()[0]}). "
+            "Check dataset.name and dataset.version."
+        ) from error
 
 
 def _check_features(prepared: Path) -> None:
-    """Raise a UserError if reading the prepared data would make TFDS import modules that are not part of TFDS."""
+    """Raise a UserError if reading the prepared data would import modules that are not part of TFDS."""
     for path in prepared.glob("**/features.json"):
         try:
             found = files.read_json(path)
@@ -138,10 +157,11 @@ def _recipe(full: str, data_dir: str | None) -> str:
 
 
 def _prepare(tensorflow_datasets: Any, builder: Any, full: str, data_dir: str | None) -> None:
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     missing = (
-        f"dataset.name={full}: the data set is not prepared in {data_dir or '~/tensorflow_datasets'}.\n"
-        f"With a network connection, prepare it: {_recipe(full, data_dir)}\n"
-        "Without a network connection, use dataset=mnist5k, ring, grid or folder, which need no download."
+        f"dataset.name={full}: the data set is not prepared in {folder}.\n"
+        f"With a network connection, prepare the data set: {_recipe(full, data_dir)}\n"
+        "Without a network connection, choose a data set that needs no download, for example dataset=mnist5k."
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(missing)
@@ -149,7 +169,7 @@ def _prepare(tensorflow_datasets: Any, builder: Any, full: str, data_dir: str | 
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # a download may raise any exception
         raise UserError(
-            f"{missing}\nThe download was tried and failed: {str(error).strip().splitlines()[0][:200]}"
+            f"{missing}\nThe automatic download failed: {str(error).strip().splitlines()[0][:200]}"
         ) from error
 
 
@@ -171,7 +191,10 @@ def _dataset(
             "Set the size in pixels, for example dataset.resolution=32."
         )
     if len(source) == 0:
-        raise UserError(f"dataset.split={split}: this split of {full} has no examples. Choose another split.")
+        raise UserError(
+            f"dataset.split={split}: the split has no examples in {full}. "
+            "Choose another split, for example dataset.split=train."
+        )
     height, width = (resolution, resolution) if resolution else shape[:2]
     channels = shape[2] if shape[2] in (1, 3) else 3
     label = info.features["label"] if "label" in info.features else None  # noqa: SIM401 - no mapping
@@ -199,7 +222,7 @@ def _none_decoded(full: str) -> str:
 
 
 class Records:
-    """A ``Source`` that decodes the images of a TFDS split at each access."""
+    """A ``Source`` of the images in a TFDS split, which decodes an image at each access."""
 
     def __init__(
         self,
@@ -218,7 +241,7 @@ class Records:
         return len(self._source)
 
     def read(self, i: int) -> tuple[np.ndarray, int]:
-        """Example ``i``: the image as uint8 and its label, which is -1 if there are no labels.
+        """The image of example ``i`` as uint8, and the label (-1 if the examples have no labels).
 
         Raises:
             UserError: the image cannot be decoded and ``on_error`` is ``refuse``.
@@ -243,7 +266,13 @@ class Records:
         return image.reshape(self.shape), int(record.get("label", -1)) if self.labelled else -1
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Example ``i`` and its label; with ``on_error=skip``, the first from ``i`` on that can be decoded."""
+        """The image and the label of example ``i``.
+
+        With ``on_error="skip"``, the next image that can be decoded replaces an image that cannot be decoded.
+
+        Raises:
+            UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
+        """
         for j in range(i, i + len(self)):
             try:
                 return self.read(j % len(self))
@@ -252,5 +281,5 @@ class Records:
         raise UserError(_none_decoded(self._name))
 
     def fingerprint(self) -> str:
-        """A digest of the name, version and split of the data set, the image shape and the number of examples."""
+        """A digest of the data set's name, version, split, image shape and number of examples."""
         return hashlib.sha256(repr((*self._identity, self.shape, len(self))).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Calls the compiled training program of a run.
 
 ``gan_cli.engine.steps`` defines the program. This module decides how many steps each call makes, passes the data
-(arrays on the devices or streamed batches), and places the state on the devices.
+(arrays on the devices or streamed batches) to the program, and places the state on the devices.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from gan_cli.engine.state import TrainSetup, TrainState, init_state
 from gan_cli.engine.steps import Chunk, compile_chunk
 from gan_cli.types import Metrics, Tree
 
-State = Any  # a TrainState; in an EnsembleSteps, an EnsembleState
+State = Any  # a TrainState in CompiledSteps, an EnsembleState in EnsembleSteps
 
 
 class Length(NamedTuple):
-    """The number of steps of a run, the batch size and the decay of the moving average.
+    """Number of steps, steps per call, batch size and decay of the moving average.
 
     Attributes:
         steps: number of steps of the whole run.
-        per_call: number of steps in one call of the compiled program; fewer are used if the data are streamed and
-            the batches of a call would not fit into memory.
+        per_call: number of steps in one call of the compiled program. If the streamed batches of a call exceed the
+            memory limit, calls make fewer steps.
         batch_size: number of examples in a batch, over all devices.
         ema: decay of the exponential moving average of the parameters.
     """
@@ -48,12 +48,12 @@ class CompiledSteps:
         setup: the game, strategy and optimisers.
         data: the training data, or None for a game without data.
         devices: the devices to compute on.
-        length: number of steps and batch size.
+        length: number of steps, steps per call, batch size and decay of the moving average.
 
     Attributes:
-        members: number of runs that train together: the members of an ensemble, or 1.
+        members: number of ensemble members; 1 for a single run.
         stacked: whether all arrays have a leading axis of ensemble members.
-        loader: reads streamed batches; None if the data are on the devices.
+        loader: the loader of streamed batches, or None if the data are on the devices.
         steps_per_call: number of steps in one call of the compiled program.
     """
 
@@ -88,7 +88,7 @@ class CompiledSteps:
         return jax.jit(functools.partial(init_state, self._setup), out_shardings=self._devices.everywhere)()
 
     def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> State:
-        """The state on the devices, from the host state of each member.
+        """The state on the devices, assembled from the host states of the members.
 
         Args:
             states: the states of the members, all at the same step.
@@ -110,21 +110,22 @@ class CompiledSteps:
         return min(self.steps_per_call - step % self.steps_per_call, self._length.steps - step)
 
     def run(self, state: State, step: int) -> tuple[State, Metrics, Metrics]:
-        """Make the next call of the program, which starts at ``step``; returns the same as ``compile_chunk``.
+        """Run the call of the program that starts at ``step``.
 
-        The buffers of ``state`` are donated: they must not be used afterwards.
+        The returned ``(state, metrics, finite)`` is documented in ``compile_chunk``. The buffers of ``state`` are
+        donated, so ``state`` must not be used after the call.
         """
         length = self.next_length(step)
         with self._devices.mesh():
             return self._chunk(state, self._fed(step, length), length)
 
     def lower(self, state: State, length: int) -> jax.stages.Lowered:
-        """The program of ``length`` steps, lowered but not compiled, for inspection."""
+        """The program of ``length`` steps for inspection, lowered but not compiled."""
         with self._devices.mesh():
             return self._chunk.lower(state, self._fed(0, length), length)
 
     def _fed(self, step: int, length: int) -> Tree:
-        """The argument ``arrays`` of the program: the data set, or the streamed batches of these steps."""
+        """The argument ``arrays`` of the program: the data set, or the streamed batches of the call."""
         if self.loader is None:
             return self._arrays
         return self.loader.get(step, length, self.next_length(step + length))
@@ -134,7 +135,7 @@ class CompiledSteps:
         return [self._setup.seed]
 
     def _order(self, step: int, length: int) -> list[np.ndarray]:
-        """Indices of the examples that this process reads for these steps, one array for each member."""
+        """Indices of the examples that this process reads for ``length`` steps, as one array for each member."""
         assert self._data is not None
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -1,4 +1,4 @@
-"""Data parallelism: each batch is split over the devices of a run, and all other arrays are replicated.
+"""Data parallelism: the devices of a run share each batch, and all other arrays are replicated.
 
 The program is written for one device. Means, batch statistics and gradients are therefore computed over the whole
 batch, and the compiler inserts the communication between devices (Xu et al. 2021, "GSPMD").
@@ -21,10 +21,12 @@ _AXIS = "batch"
 
 
 def split(tree: Tree, axis: int = 0) -> Tree:
-    """``tree`` with this axis of its arrays split over the devices; unchanged on a single device.
+    """``tree`` with ``axis`` of all arrays split over the devices.
 
-    A program must apply it to batches that it generates, such as latents, because the compiler would otherwise
-    compute the whole batch on each device.
+    On a single device, ``tree`` is returned unchanged.
+
+    A program must apply ``split`` to the batches that the program generates, for example latents. Otherwise, the
+    compiler would compute the whole batch on each device.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return tree
@@ -32,7 +34,7 @@ def split(tree: Tree, axis: int = 0) -> Tree:
 
 
 def same(tree: Tree) -> Tree:
-    """``tree`` with its arrays replicated on each device; unchanged on a single device."""
+    """``tree`` with all arrays replicated on each device. On a single device, it is returned unchanged."""
     return (
         tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, PartitionSpec())
     )
@@ -46,13 +48,13 @@ class Devices:
     """The devices that a run computes on, over all its processes.
 
     Args:
-        asked: number of devices, or ``"all"``.
+        asked: the value of the option ``train.devices``: a number of devices, or ``"all"``.
 
     Attributes:
         used: the devices.
 
     Raises:
-        UserError: fewer devices are available, or several processes are to use only a part of their devices.
+        UserError: fewer devices are available, or several processes would use only some of their devices.
     """
 
     def __init__(self, asked: int | Literal["all"]):
@@ -67,27 +69,27 @@ class Devices:
             raise UserError(f"train.devices={asked}: the number of available devices is {len(there)}. {remedy}")
         if jax.process_count() > 1 and wanted < len(there):
             raise UserError(
-                f"train.devices={asked}: {jax.process_count()} processes must use all their {len(there)} devices. "
+                f"train.devices={asked}: the {jax.process_count()} processes must use all {len(there)} devices. "
                 "Set train.devices=all, or start fewer processes."
             )
         self.used = there[:wanted]
-        # The devices are sorted by process, so that each process needs a contiguous range of the rows of a batch.
+        # The devices are sorted by process, so the rows of a batch for one process are contiguous.
         self._mesh = Mesh(np.array(self.used), (_AXIS,), axis_types=(AxisType.Auto,)) if wanted > 1 else None
 
     def __len__(self) -> int:
         return len(self.used)
 
     def mesh(self) -> AbstractContextManager[Any]:
-        """A context manager in which programs are compiled for and run on these devices."""
+        """A context manager. Programs that are called in the context are compiled for these devices."""
         return jax.set_mesh(self._mesh) if self._mesh is not None else contextlib.nullcontext()
 
     @property
     def everywhere(self) -> NamedSharding | None:
-        """The sharding of replicated arrays; None on a single device."""
+        """The sharding of replicated arrays, or None on a single device."""
         return None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec())
 
     def place(self, tree: Tree) -> Tree:
-        """Copy host arrays, which are equal in all processes, to each device."""
+        """Copy host arrays to each device. The arrays must be equal in all processes."""
         whole = self.everywhere
         if whole is None:
             return jax.device_put(tree)
@@ -113,5 +115,5 @@ class Devices:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split_, x), tree)
 
     def here(self, tree: Tree) -> Tree:
-        """Replicated arrays as arrays on the first device of this process, without a copy."""
+        """The copies of replicated arrays on the first device of this process. No data are transferred."""
         return tree if self._mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)

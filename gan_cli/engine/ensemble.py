@@ -23,9 +23,10 @@ class EnsembleState(NamedTuple):
     """The state of an ensemble.
 
     Attributes:
-        state: the states of all members. Each array has a leading axis of members, except the step count: with a
-            scalar step count, a ``lax.cond`` that depends on it stays a branch under ``vmap``.
-        alive: booleans ``[members]``, False once a loss or gradient of the member was not finite.
+        state: the states of all members. Each array except the step count has a leading axis of members. The step
+            count is a scalar, so that a ``lax.cond`` on the step count stays a branch under ``vmap``.
+        alive: booleans ``[members]``. The entry of a member becomes False at the first loss or gradient of the
+            member that is not finite.
     """
 
     state: TrainState
@@ -44,18 +45,20 @@ def compile_ensemble(
     """The program that advances each member of an ensemble by ``length`` steps in one call.
 
     Args:
-        make: builds the setup of a member from the member's values of the varied options, which may be traced.
-        varied: values of the varied options by key, arrays ``[members]``.
+        make: function that builds the setup of a member from the member's values of the varied options. The values
+            may be tracers.
+        varied: arrays ``[members]`` with the values of the varied options, by option key.
         feed: selects the batches; None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
         freeze: whether a member stops changing at its first loss or gradient that is not finite.
-        vectorise: whether a step computes all members at once (``vmap``), or each member makes all its steps before
-            the next member. Vectorising is faster if launching an operation takes longer than computing it.
+        vectorise: True computes each step for all members at once (``vmap``). False computes all steps of a member
+            before the steps of the next member. True is faster if an operation takes longer to launch than to
+            compute.
 
     Returns:
-        The same as ``compile_chunk``, with an ``EnsembleState`` as the state and a leading axis of members in all
-        returned arrays (and in ``arrays`` if the feed streams).
+        ``chunk(state, arrays, length) -> (state, metrics, finite)``, as documented in ``compile_chunk``. The state
+        is an ``EnsembleState``. All returned arrays and all streamed batches have a leading axis of members.
     """
 
     streams = feed is not None and feed.streams
@@ -81,11 +84,13 @@ def compile_ensemble(
 
 
 def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, Any]) -> EnsembleState:
-    """The state of all members before the first step; call it under ``jax.jit`` or ``jax.eval_shape``.
+    """The state of all members before the first step.
+
+    Call this function under ``jax.jit`` or ``jax.eval_shape``.
 
     Args:
-        make: builds the setup of a member from the member's values of the varied options.
-        varied: values of the varied options by key, arrays ``[members]``.
+        make: function that builds the setup of a member from the member's values of the varied options.
+        varied: arrays ``[members]`` with the values of the varied options, by option key.
     """
     state = jax.lax.map(lambda values: init_state(make(values))._replace(step=None), varied)
     members = len(next(iter(varied.values())))
@@ -93,13 +98,13 @@ def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str
 
 
 def member(ensemble: EnsembleState, i: int | jax.Array) -> TrainState:
-    """The state of the ``i``-th member, in the form of the state of a single run."""
+    """The state of member ``i``, with the structure of the state of a single run."""
     alone: TrainState = jax.tree.map(lambda leaf: leaf[i], ensemble.state._replace(step=None))
     return alone._replace(step=ensemble.state.step)
 
 
 def assemble(states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-    """The state of an ensemble, from the host states of its members, which are all at the same step."""
+    """The state of an ensemble, assembled from host states of the members at a common step."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(state._replace(step=None) for state in states))
     return EnsembleState(stacked._replace(step=states[0].step), np.array(alive))
 
@@ -108,12 +113,13 @@ class EnsembleSteps(CompiledSteps):
     """The compiled steps of all members of an ensemble, on one device.
 
     Args:
-        setup: setup of one member; all members have the same shapes.
+        setup: setup of one member. The states of all members have equal shapes.
         data: the training data, or None for a game without data.
         devices: the device to compute on.
-        length: number of steps and batch size.
-        make: builds the setup of a member from the member's values of the varied options, which may be traced.
-        varied: values of the varied options by key, arrays ``[members]``.
+        length: number of steps, steps per call, batch size and decay of the moving average.
+        make: function that builds the setup of a member from the member's values of the varied options. The values
+            may be tracers.
+        varied: arrays ``[members]`` with the values of the varied options, by option key.
         seeds: seeds of the members.
         freeze: whether a member stops changing at its first loss or gradient that is not finite.
     """

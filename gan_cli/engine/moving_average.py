@@ -1,4 +1,4 @@
-"""The exponential moving average of the players' parameters, with which samples are drawn."""
+"""Exponential moving average of the players' parameters, which samples are drawn with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
 
 
 def _evaluated(setup: TrainSetup, state: TrainState, player: str) -> Tree:
-    """The parameters that are averaged: the player's parameters, unless the optimiser declares other ones."""
+    """The parameters of ``player`` to average.
+
+    These are the evaluation parameters of an optimiser that declares them, and the training parameters otherwise.
+    """
     optimiser, params = setup.optimisers[player], state.params[player]
     if optimiser.evaluation_params is None:
         return params

@@ -1,4 +1,4 @@
-"""Training of one run by several processes, on one host or on several.
+"""Training of one run by several processes, on one or several hosts.
 
 All processes make the same calls of the same program. Only the first process (the primary process) writes the run's
 directory.
@@ -23,16 +23,17 @@ from gan_cli.types import Tree
 
 T = TypeVar("T")
 
-# Seconds after which JAX considers a process that does not respond as lost and ends the other processes.
+# If a process does not respond for this number of seconds, JAX considers the process lost and ends all other
+# processes.
 _HEARTBEAT = 30
 _TEXT = 1000  # length in bytes of a message between processes
 
 
 def join() -> None:
-    """Connect to the other processes of the run. Call it before any other use of JAX.
+    """Connect to the other processes of the run. This must happen before any other use of JAX.
 
-    The processes are described by Slurm or by the environment variables ``JAX_COORDINATOR_ADDRESS``,
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
+    The number of processes and the address of the first process come from Slurm or from the environment variables
+    ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
 
     Raises:
         UserError: some of the environment variables are missing or invalid.
@@ -49,10 +50,15 @@ def join() -> None:
                 "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
                 "process_id": int(os.environ["JAX_PROCESS_ID"]),
             }
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES or JAX_PROCESS_ID is missing or not a whole "
-                f"number ({error}). Set all three for every process."
+                f"JAX_COORDINATOR_ADDRESS is set, but {error.args[0]} is not set. Set the number of processes and "
+                "the index of this process, for example JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=0."
+            ) from None
+        except ValueError as error:
+            raise UserError(
+                f"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers ({error}). Set the number of "
+                "processes and the index of this process, for example JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=0."
             ) from None
     try:
         jax.distributed.initialize(
@@ -60,20 +66,21 @@ def join() -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise RunFailed(
-            f"the processes of this run could not connect: {str(error).splitlines()[0]} "
-            "Check that all processes are started and that the coordinator's address is reachable."
+            f"the processes of this run could not connect ({str(error).splitlines()[0]}). Check that "
+            "all processes are started and that every host can reach the address JAX_COORDINATOR_ADDRESS."
         ) from error
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes the run's directory."""
+    """Whether this process is the primary process, which writes the run's directory."""
     return jax.process_index() == 0
 
 
 def run_on_all(act: Callable[[], T]) -> T:
-    """Call ``act`` in every process, and return the result of this process once all have succeeded.
+    """Call ``act`` in every process, and return this process's result after all calls have succeeded.
 
-    If ``act`` raises in one process, every process raises, so that no process waits for one that has ended.
+    If ``act`` raises an error in one process, every process raises an error, so that no process waits for a process
+    that has ended.
 
     Raises:
         Exception: the error that ``act`` has raised in this process.
@@ -96,10 +103,10 @@ def run_on_all(act: Callable[[], T]) -> T:
 
 
 def broadcast_from_primary(make: Callable[[], Any]) -> Any:
-    """Call ``make`` in the primary process, and return its result, a JSON value, in every process.
+    """Call ``make`` in the primary process, and return the result, a JSON value, in every process.
 
     Raises:
-        Exception: as in ``run_on_all``.
+        Exception: ``make`` has raised an error, as documented in ``run_on_all``.
     """
     return (
         make() if jax.process_count() == 1 else json.loads(_bytes_from_primary(lambda: json.dumps(make()).encode()))
@@ -107,14 +114,14 @@ def broadcast_from_primary(make: Callable[[], Any]) -> Any:
 
 
 def broadcast_state_from_primary(make: Callable[[], Tree | None], like: Tree) -> Tree | None:
-    """Call ``make`` in the primary process, and return its result, host arrays or None, in every process.
+    """Call ``make`` in the primary process, and return the result in every process.
 
     Args:
-        make: returns a pytree of host arrays, or None.
+        make: function that returns a pytree of host arrays, or None.
         like: a pytree with the structure, shapes and dtypes of the result.
 
     Raises:
-        Exception: as in ``run_on_all``.
+        Exception: ``make`` has raised an error, as documented in ``run_on_all``.
     """
     if jax.process_count() == 1:
         return make()
@@ -134,7 +141,7 @@ def broadcast_state_from_primary(make: Callable[[], Tree | None], like: Tree) ->
 
 
 def _bytes_from_primary(make: Callable[[], bytes]) -> bytes:
-    # The broadcast is a sum over processes, which would turn -0.0 into 0.0. Bytes are not affected.
+    # Arrays are sent as bytes, because the broadcast is a sum over processes, which would turn -0.0 into 0.0.
     made = run_on_all(lambda: make() if is_primary() else b"")
     length = int(_text(multihost_utils.broadcast_one_to_all(_bytes(str(len(made))))))
     content = np.zeros(length, np.uint8)
@@ -148,7 +155,7 @@ def check_same(what: str, text: str) -> None:
 
     Args:
         what: noun for the message, for example ``"data"``.
-        text: the text to compare.
+        text: the text of this process.
     """
     if jax.process_count() > 1 and len({_text(row) for row in multihost_utils.process_allgather(_bytes(text))}) > 1:
         raise UserError(
@@ -157,15 +164,19 @@ def check_same(what: str, text: str) -> None:
 
 
 def barrier() -> None:
-    """Wait until all processes are here. Without it, JAX would treat a process that ends first as lost."""
+    """Wait until all processes have called this function.
+
+    Without a barrier at the end of a run, JAX would treat the process that ends first as lost.
+    """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("gan_cli")
 
 
 def exit_without_barrier(status: int) -> None:
-    """End this process after a failure without waiting for the other processes, which then notice it at once.
+    """End this process after a failure, without waiting for the other processes.
 
-    JAX would wait for the other processes at exit. If there are no others, this function does nothing.
+    A normal exit would wait for the other processes. After an exit without a barrier, the other processes detect
+    the failure at once. In a run with a single process, this function does nothing.
     """
     if jax.distributed.is_initialized():
         logging.shutdown()
@@ -175,7 +186,7 @@ def exit_without_barrier(status: int) -> None:
 
 
 class Agreement:
-    """Decides whether any process wishes something, for example to stop training.
+    """Decides whether at least one process requests an action, for example to stop training.
 
     With several processes, a call returns the decision of the previous call, so that no call waits for the
     communication. The first call returns False.

@@ -14,7 +14,9 @@ from gan_cli.data.feed import Feed
 
 
 def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:
-    """Indices of the examples of these steps, ``[length, batches, batch_size]``, as the program selects them.
+    """Indices of the examples that the program selects for ``length`` steps.
+
+    The shape is ``[length, batches, batch_size]``.
 
     Args:
         feed: selects the batches.
@@ -28,7 +30,10 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
 
 
 def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
-    """The first ``n`` examples that a run with one batch per step trains on; fewer if the data set is smaller."""
+    """The first ``n`` examples (or fewer, if the data set is smaller) that a run trains on.
+
+    The run is assumed to use one batch per step.
+    """
     number = min(-(-n // batch_size), max(data.size // batch_size, 1))
     indices = np.asarray(order(data.feed, seed, 0, number, 1, batch_size))[:, 0]
     keys = [batch_keys(seed, i, 1)[0] for i in range(number)]
@@ -38,22 +43,22 @@ def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Arr
 
 
 def batch_numbers(step: jax.Array, length: int, batches: int) -> jax.Array:
-    """The numbers of the batches of these steps, counted from the start of the run, ``[length, batches]``."""
+    """Numbers ``[length, batches]`` of the batches of ``length`` steps, counted from the start of the run."""
     return (step + jnp.arange(length))[:, None] * batches + jnp.arange(batches)
 
 
 def step_key(seed: Any, step: jax.Array) -> jax.Array:
-    """The random key that the strategy receives in this step."""
+    """The random key that the strategy receives at ``step``."""
     return jax.random.fold_in(stream(seed, "step"), step)
 
 
 def batch_keys(seed: int, step: jax.Array | int, batches: int) -> jax.Array:
-    """The random keys ``[batches]`` of the batches of this step, which select the mirrored images."""
+    """Random keys ``[batches]`` that select the mirrored images in the batches of ``step``."""
     return jax.random.split(jax.random.fold_in(stream(seed, "batch"), step), batches)
 
 
 def stream(seed: int, purpose: str) -> jax.Array:
-    """The root key of one purpose of random numbers: ``init``, ``order``, ``batch`` or ``step``.
+    """The root key of the random numbers for a purpose: ``init``, ``order``, ``batch`` or ``step``.
 
     Different purposes have different keys, so that their random numbers are independent.
     """

@@ -16,14 +16,14 @@ class TrainState(NamedTuple):
     """The training state: all values that a step changes.
 
     Attributes:
-        step: number of completed steps, an int32 scalar; None for the state of an ensemble member inside the
-            program, which stores the step once for all members (see ``EnsembleState``).
+        step: number of completed steps, an int32 scalar. In the program of an ensemble, the step of a member's
+            state is None, because ``EnsembleState`` stores the step once for all members.
         params: parameters by player.
-        net_state: batch statistics and spectral vectors by player.
+        net_state: network state by player: batch statistics and the vectors of spectral normalisation.
         opt_state: optimiser state by player.
         strategy: state of the strategy.
         average: exponential moving average of the parameters, for the players in ``Game.averaged``.
-        average_state: exponential moving average of the network state of these players.
+        average_state: exponential moving average of the network state, for the players in ``Game.averaged``.
     """
 
     step: Any
@@ -42,7 +42,7 @@ class TrainSetup(NamedTuple):
         game: the game.
         strategy: the strategy.
         optimisers: optimisers by player.
-        seed: the seed, an int; a traced scalar inside the program of an ensemble.
+        seed: the seed of the run, an int. In the program of an ensemble, the seed is a tracer.
     """
 
     game: Game
@@ -51,13 +51,19 @@ class TrainSetup(NamedTuple):
     seed: Any
 
     def step(self, state: TrainState, batches: list[Batch | None], key: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of the strategy; the step count and the moving average are not updated."""
+        """The state after one step of the strategy, and the metrics of the step.
+
+        The step count and the moving averages are not updated.
+        """
         # A game without data ignores its batches, which are None.
         return self.strategy.step(self.optimisers, state, cast(list[Batch], batches), key)
 
 
 def init_state(parts: TrainSetup) -> TrainState:
-    """The state before the first step; call it under ``jax.jit`` or ``jax.eval_shape``."""
+    """The state before the first step.
+
+    Call this function under ``jax.jit`` or ``jax.eval_shape``.
+    """
     game, strategy, optimisers, seed = parts
     params, net_state = game.init(stream(seed, "init"))
     return TrainState(

@@ -1,7 +1,7 @@
 """The compiled program, which advances the training state by many steps per call.
 
 Every random number and every batch is a function of the seed and the step. A run therefore computes bit-identical
-results for any number of steps per call, and wherever it is stopped and resumed.
+results for any number of steps per call, and for any step at which the run is stopped and resumed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gan_cli.engine.randomness import batch_keys, batch_numbers, step_key, strea
 from gan_cli.engine.state import TrainSetup, TrainState
 from gan_cli.types import Batch, ByPlayer, Metrics, Tree
 
-# ``(state, alive, arrays, length) -> (state, alive, metrics, finite)``, see ``scan_steps``.
+# The type of the function that ``scan_steps`` returns.
 Advance = Callable[[TrainState, Any, Tree, int], tuple[TrainState, Any, Metrics, Metrics]]
 
 
 class Chunk(Protocol):
-    """A jitted program ``(state, arrays, length) -> (state, metrics, finite)``, see ``compile_chunk``.
+    """A jitted program ``(state, arrays, length) -> (state, metrics, finite)`` (see ``compile_chunk``).
 
     The state is a ``TrainState``, or an ``EnsembleState`` in the program of an ensemble.
     """
@@ -33,7 +33,7 @@ class Chunk(Protocol):
     def __call__(self, state: Any, arrays: Tree, length: int) -> tuple[Any, Metrics, Metrics]: ...
 
     def lower(self, state: Any, arrays: Tree, length: int) -> jax.stages.Lowered:
-        """The program for arguments of these shapes, lowered but not compiled."""
+        """The program for arguments of the given shapes, lowered but not compiled."""
         ...
 
 
@@ -48,9 +48,9 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``. The buffers of ``state`` are donated.
-        ``arrays`` is the data set on the device, or the streamed batches of these steps. ``metrics`` contains
-        arrays ``[length]``, with a value for each step. ``finite`` contains, by player, whether all parameters are
-        finite after the last step.
+        ``arrays`` is the data set on the device, or the streamed batches of the ``length`` steps. ``metrics``
+        contains arrays ``[length]``, with a value for each step. ``finite`` contains a boolean for each player:
+        whether all parameters are finite after the last step.
     """
     advance = scan_steps(setup, feed, batch_size, ema, freeze=False)
 
@@ -63,15 +63,19 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
 
 
 def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float, freeze: bool) -> Advance:
-    """The function that scans over ``length`` steps, which ``compile_chunk`` compiles.
+    """The function that ``compile_chunk`` compiles: a scan over ``length`` steps.
 
     Args:
         setup: the game, strategy and optimisers.
         feed: selects the batches; None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
-        freeze: whether ``alive`` becomes False at the first loss or gradient that is not finite. The state is not
-            changed while ``alive`` is False.
+        freeze: whether ``alive`` becomes False at the first loss or gradient that is not finite. While ``alive`` is
+            False, only the step count of the state changes.
+
+    Returns:
+        ``advance(state, alive, arrays, length) -> (state, alive, metrics, finite)``. ``alive`` is a boolean scalar.
+        The other arguments and results are documented in ``compile_chunk``.
     """
     game, strategy, _, seed = setup
 
@@ -116,7 +120,7 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     """The norm of each player's update divided by the norm of its parameters.
 
-    It is computed only for the last step of a call, because computing it at every step is slow.
+    The ratios are computed only for the last step of a call, because computing them at every step is slow.
     """
     change = jax.tree.map(lambda a, b: a - b, after, before)
     return {

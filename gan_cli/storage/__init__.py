@@ -1,1 +1,1 @@
-"""Files of a run: its directory, checkpoints, records and metrics, and a cache of computed arrays."""
+"""Storage of runs on disk (checkpoints, metrics and records), and a cache of computed arrays."""

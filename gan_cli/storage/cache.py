@@ -21,19 +21,19 @@ def root() -> Path:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 of the ``repr`` of everything that a cached value depends on."""
+    """SHA-256 of the ``repr`` of ``parts``, which must include all inputs of a cached value."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays that ``make`` computes, read from the cache if an earlier call has stored them.
 
-    A cache file that cannot be read or written is not an error: the arrays are computed, with a warning.
+    If the cache file cannot be read or written, the function logs a warning and returns the computed arrays.
 
     Args:
         kind: sub-folder of the cache.
-        key: digest of everything that the arrays depend on.
-        make: computes the arrays, by name.
+        key: digest of all inputs of the arrays.
+        make: function that computes the arrays and returns them by name.
     """
     path = root() / kind / f"{key}.npz"
     try:
@@ -41,13 +41,14 @@ def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
     except FileNotFoundError:
         pass
     except Exception as error:  # reading a damaged archive may raise any exception
-        log.warning("%s: the cache file cannot be read (%s) and is computed again.", path, error)
+        log.warning("%s: the cache file cannot be read (%s). Its contents are recomputed.", path, error)
     made = make()
     try:
         files.write(path, lambda file: np.savez(file, allow_pickle=False, **made))
     except OSError as error:
         log.warning(
-            "%s: the cache file cannot be written (%s). The next run computes it again.",
+            "%s: the cache file cannot be written (%s). The next run recomputes its contents. To use the cache, "
+            "free disk space, or set the environment variable XDG_CACHE_HOME to a writable folder.",
             path,
             error.strerror or error,
         )

@@ -1,9 +1,9 @@
 """Checkpoints: Orbax directories whose contents are verified before they are used.
 
-Orbax commits a checkpoint atomically, but when it restores one, it does not detect flipped bytes, and it silently
-casts wrong dtypes. Each checkpoint therefore includes a manifest with the SHA-256, shape and dtype of every array,
-and with the fingerprints of the configuration and the data. Checkpoints survive a killed process. They may not
-survive a power failure, because Orbax does not call fsync.
+Orbax writes each checkpoint atomically. When Orbax restores a checkpoint, however, flipped bytes are not detected,
+and arrays of a wrong dtype are silently cast. Each checkpoint therefore includes a manifest with the SHA-256, shape
+and dtype of every array, and with the fingerprints of the configuration and the data. Checkpoints survive a killed
+process. A power failure may destroy the newest checkpoint, because Orbax does not call fsync.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gan_cli.types import Tree
 log = logging.getLogger(__name__)
 # Orbax logs the tracebacks of failed reads and writes through absl. This module reports each failure in one line.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
-# Orbax stores the state of a running save per process, so that two simultaneous saves would time out.
+# Orbax has one save state per process, so two simultaneous saves in a process would time out.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -39,9 +39,9 @@ class Identity(NamedTuple):
     """The fingerprints that a run and its checkpoints must share.
 
     Attributes:
-        configuration: fingerprint of the options that the training so far depends on.
+        configuration: fingerprint of the options that determine the training up to the checkpoint.
         data: fingerprint of the training data, or None for a run without data.
-        earlier: fingerprints of the same configuration as computed by earlier versions of the program.
+        earlier: fingerprints that earlier versions of the program computed for this configuration.
     """
 
     configuration: str
@@ -49,15 +49,15 @@ class Identity(NamedTuple):
     earlier: tuple[str, ...] = ()
 
     def stored(self) -> dict[str, str | None]:
-        """The fingerprints as a checkpoint's manifest stores them."""
+        """The fingerprints in the format of a checkpoint's manifest."""
         return {"configuration": self.configuration, "data": self.data}
 
     def check(self, path: Path, found: dict[str, str | None]) -> None:
-        """Check the fingerprints of a checkpoint.
+        """Raise a UserError unless the fingerprints of a checkpoint match the fingerprints of the run.
 
         Args:
             path: the checkpoint, for the error message.
-            found: the fingerprints in its manifest.
+            found: the fingerprints in the manifest of the checkpoint.
 
         Raises:
             UserError: the checkpoint was saved with another configuration or other data.
@@ -70,7 +70,8 @@ class Identity(NamedTuple):
             if found[part] not in accepted:
                 raise UserError(
                     f"{path}: the checkpoint was saved with another {noun}. "
-                    f"Resume the run with the {noun} that it was started with, or start a new run."
+                    f"Resume the run with the {noun} of its first start, or start a new run under another name, "
+                    "for example name=new."
                 )
 
 
@@ -87,7 +88,7 @@ class Restored(NamedTuple):
 
 
 def newest_folder(run: Path) -> Path:
-    """The folder of the newest checkpoints of a run; each checkpoint is a sub-folder named after its step."""
+    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint with the step as its name."""
     return run / "checkpoints"
 
 
@@ -98,22 +99,22 @@ def best_folder(run: Path) -> Path:
 
 def steps(folder: Path) -> list[int]:
     """The steps of the complete checkpoints in ``folder``, in ascending order."""
-    # An interrupted save has a temporary name that is not a number.
+    # An interrupted save leaves a folder with a temporary name, which is not a number.
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
 def save(
     folder: Path, step: int, state: Tree, identity: Identity, keep: int, monitors: dict[str, Any] | None = None
 ) -> None:
-    """Write the checkpoint ``folder/<step>/``, then delete the oldest ones until ``keep`` are left.
+    """Write the checkpoint ``folder/<step>/``, and delete the oldest other checkpoints.
 
     Args:
         folder: folder of the checkpoints.
-        step: number of steps of the state.
-        state: a pytree of host arrays.
+        step: number of completed steps of the state.
+        state: the training state, a pytree of host arrays.
         identity: the fingerprints of the run.
         keep: number of checkpoints to keep, including the new one.
-        monitors: the state of the monitors (a suspected collapse, the best value of the objective), as JSON values.
+        monitors: the state of the monitors of mode collapse and of the objective, as JSON values.
     """
     arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
@@ -127,7 +128,7 @@ def save(
                 state=args.StandardSave(arrays),
                 manifest=args.JsonSave(manifest | {"sha256": _digest(manifest)}),
             ),
-            force=True,  # a resumed run may reach this step again; its checkpoint has the same contents
+            force=True,  # a resumed run may reach this step again and then saves the same contents
         )
     others = [other for other in steps(folder) if other != step]
     for old in others[: max(len(others) + 1 - keep, 0)]:
@@ -140,18 +141,18 @@ def restore(
     """The newest step at which every run has a valid checkpoint, and the contents of these checkpoints.
 
     Runs that train together (the members of an ensemble) resume at the same step. A damaged checkpoint is moved to
-    ``damaged/<step>`` with a warning, and the previous step is tried. The result is None if the runs have no
-    checkpoint at a common step; they then start from the seed.
+    ``damaged/<step>`` with a warning, and the previous step is tried. If the runs have no checkpoint at a common
+    step, the result is None, and the runs start at step 0.
 
     Args:
         runs: directory and identity of each run.
         like: a pytree with the structure, shapes and dtypes of the state of each run.
-        only: the only step to try; None tries all steps. If the checkpoint of this step is missing or damaged, the
-            result is None.
+        only: the step to restore. With None, all steps are tried, from the newest to the oldest. If a step is given
+            and a checkpoint of this step is missing or damaged, the result is None.
 
     Raises:
         UserError: a checkpoint is intact, but was saved with another configuration, data set or architecture.
-        RunFailed: a checkpoint cannot be read, or there were checkpoints and all of them are damaged.
+        RunFailed: a checkpoint cannot be read, or no step is left because checkpoints are damaged.
     """
     for run, _ in runs:
         _remove_interrupted(run)
@@ -164,25 +165,40 @@ def restore(
             return step, restored
     if only is not None:
         return None
-    for run, _ in runs:
-        if common or any((run / "damaged").glob("*")):
-            raise RunFailed(
-                f"{run}: every checkpoint is damaged. The damaged checkpoints are in {run / 'damaged'}.\n"
-                "Remove this folder to start the run again from step 0."
-            )
+    damaged = [run / "damaged" for run, _ in runs if any((run / "damaged").glob("*"))]
+    if damaged and len(runs) == 1:
+        raise RunFailed(
+            f"{runs[0][0]}: all checkpoints are damaged; they were moved to {damaged[0]}. "
+            f"To restart the run from step 0, delete {damaged[0]} and resume the run."
+        )
+    if damaged:
+        raise RunFailed(
+            f"{damaged[0].parent.parent.parent}: there is no step at which all members have an undamaged "
+            "checkpoint. To restart the ensemble from step 0, delete these folders of damaged checkpoints and "
+            f"resume the ensemble: {', '.join(map(str, damaged))}."
+        )
     return None
 
 
 def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored | None:
-    """The contents of this checkpoint; None if it is damaged, after it has been moved to ``damaged/<step>``."""
+    """The contents of a run's checkpoint at ``step``, or None if the checkpoint is damaged.
+
+    A damaged checkpoint is moved to ``damaged/<step>`` with a warning.
+    """
     path = newest_folder(run) / str(step)
     try:
         return _read(path, like, identity)
     except UserError:
         raise
-    except (PermissionError, MemoryError) as error:  # the checkpoint itself may be intact
+    except PermissionError as error:  # the checkpoint may be intact
         raise RunFailed(
-            f"{path}: the checkpoint cannot be read ({_first_line(error)}). Check permissions and memory."
+            f"{path}: the checkpoint cannot be read ({_first_line(error)}). Make the files of the "
+            "checkpoint readable for your user, then resume the run."
+        ) from error
+    except MemoryError as error:  # the checkpoint may be intact
+        raise RunFailed(
+            f"{path}: the checkpoint does not fit into memory ({_first_line(error)}). Resume the run on a machine "
+            "with more memory."
         ) from error
     except Exception as error:  # reading damaged files may raise any exception
         aside = run / "damaged" / str(step)
@@ -196,49 +212,68 @@ def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored 
 def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
     """The step and state (host arrays) of the newest valid checkpoint in ``folder``.
 
-    No file is changed, and the fingerprints are not checked.
+    The function changes no file and does not check the fingerprints.
 
     Args:
         folder: folder of the checkpoints.
         like: a pytree with the structure, shapes and dtypes of the state.
-        only: the step of the checkpoint to load; None loads the newest valid one.
+        only: the step of the checkpoint to load. None loads the newest valid checkpoint.
 
     Raises:
-        UserError: there is no valid checkpoint, or it has another architecture.
+        UserError: there is no valid checkpoint, or the checkpoint has another architecture than ``like``.
     """
     found = steps(folder)
-    if only is not None:
-        if only not in found:
-            there = f"Choose from the steps {', '.join(map(str, found))}." if found else "The folder is empty."
-            raise UserError(f"{folder}: there is no checkpoint of step {only}. {there}")
-        found = [only]
-    for step in reversed(found):
+    if found and only is not None and only not in found:
+        raise UserError(
+            f"{folder}: there is no checkpoint of step {only}. "
+            f"Choose one of the available steps ({', '.join(map(str, found))}), for example --step {found[-1]}."
+        )
+    for step in reversed([step for step in found if only in (None, step)]):
         try:
             return step, _read(folder / str(step), like, None).state
         except UserError:
             raise
         except Exception as error:  # reading damaged files may raise any exception
-            log.warning("%s: the checkpoint cannot be read (%s).", folder / str(step), _first_line(error))
+            path = folder / str(step)
+            log.warning("%s: the checkpoint cannot be read (%s) and is skipped.", path, _first_line(error))
+    if only is not None and len(found) > 1:
+        raise UserError(
+            f"{folder}: the checkpoint of step {only} cannot be read. "
+            f"Choose another step: {', '.join(str(step) for step in found if step != only)}."
+        )
     if found:
         raise UserError(
-            f"{folder}: there is no checkpoint that can be read. Choose another step, or train the run again."
+            f"{folder}: no checkpoint in this folder can be read. Check the permissions of the files, or train the "
+            "run again under another name, for example name=again."
         )
-    raise UserError(f"{folder}: there is no checkpoint. The run has not saved one in this folder yet.")
+    if folder.name == best_folder(folder.parent).name:
+        raise UserError(
+            f"{folder}: there is no checkpoint, because the run has not saved a best checkpoint. "
+            "Leave out --best to use the newest checkpoint."
+        )
+    raise UserError(
+        f"{folder}: there is no checkpoint, because the run has not saved any checkpoint. "
+        "Train the run until it has made train.checkpoint_every steps or has finished."
+    )
 
 
 def copy(path: Path, folder: Path) -> None:
-    """Copy the checkpoint at ``path`` into ``folder`` atomically, and delete all other checkpoints there.
+    """Copy a checkpoint into a folder atomically, and delete all other checkpoints in the folder.
+
+    Args:
+        path: the checkpoint.
+        folder: the folder of the copy. It is created if it does not exist.
 
     Raises:
         UserError: ``folder`` is a symbolic link.
     """
-    if folder.is_symlink():  # deleting would affect a folder outside of the run
+    if folder.is_symlink():  # deleting old checkpoints could delete files outside of the run
         raise UserError(
-            f"{folder}: this is a symbolic link. Remove it, so that the best checkpoint can be saved here."
+            f"{folder}: the folder for the best checkpoint must not be a symbolic link. Remove the link."
         )
     folder.mkdir(exist_ok=True)
     others = [folder / str(step) for step in steps(folder)]
-    if folder / path.name in others:  # training is deterministic, so that this is the same checkpoint
+    if folder / path.name in others:  # training is deterministic, so both checkpoints have the same contents
         return
     copied = folder / f".{path.name}"
     shutil.rmtree(copied, ignore_errors=True)
@@ -249,14 +284,21 @@ def copy(path: Path, folder: Path) -> None:
 
 
 def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
-    """The contents of a checkpoint, verified against its manifest and, unless None, the identity of the run."""
+    """The contents of a checkpoint, verified against the manifest and, if given, against ``identity``.
+
+    Raises:
+        UserError: the checkpoint has another architecture than ``like``, or another identity.
+        Exception: the checkpoint is damaged or cannot be read.
+    """
     path = path.absolute()
     expected = by_name(like)
     _hush_orbax()
     with _checkpointer() as checkpointer:
         manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
-        if manifest.pop("sha256") != _digest(manifest) or str(manifest["step"]) != path.name:
-            raise ValueError("the manifest does not match its SHA-256 or its step")
+        if manifest.pop("sha256") != _digest(manifest):
+            raise ValueError("the manifest does not match its SHA-256")
+        if str(manifest["step"]) != path.name:
+            raise ValueError(f"the manifest belongs to step {manifest['step']}")
         if identity is not None:
             identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
@@ -268,14 +310,14 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
             )
             raise UserError(
-                f"{path}: the checkpoint has another architecture than the run's configuration; the first array "
-                f"that differs is {differing[0]}. Use the configuration that the checkpoint was saved with."
+                f"{path}: the checkpoint has another architecture than the run's configuration. The first array "
+                f"that differs is {differing[0]}. Use the configuration with which the checkpoint was saved."
             )
         template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
         arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]
     for name, description in manifest["arrays"].items():
         if _description(arrays[name]) != description:
-            raise ValueError(f"the array {name} does not match its SHA-256")
+            raise ValueError(f"the array {name} does not match the manifest")
     state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
     return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have no monitors
 
@@ -299,7 +341,7 @@ class Saver:
         self.newest: int | None = None
 
     def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
-        """Copy ``state`` to the host now and write it in the background.
+        """Copy ``state`` to the host, and start to write the checkpoint in the background.
 
         Raises:
             RunFailed: the previous save has failed.
@@ -313,7 +355,7 @@ class Saver:
         self.newest = step
 
     def check(self) -> None:
-        """Raise the error of a save that has failed, without waiting for a save that is still running.
+        """Raise the error of a failed save, without waiting for a save that is still running.
 
         Raises:
             RunFailed: the save has failed.
@@ -335,14 +377,14 @@ class Saver:
             ) from error
 
     def close(self) -> None:
-        """Wait for the pending save and end the thread. Errors are not raised."""
+        """Wait for the pending save, and end the thread. The error of a failed save is not raised."""
         self._thread.shutdown(wait=True)
 
 
 def _checkpointer() -> ocp.Checkpointer:
     """An Orbax checkpointer for host arrays that does not synchronise with other processes.
 
-    Only the process that calls it takes part in a save or restore.
+    Only the calling process takes part in saving and restoring.
     """
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
@@ -363,7 +405,8 @@ def _hush_orbax() -> None:
     """Hide the tracebacks that Orbax prints when a read or write fails.
 
     The failure closes the asyncio event loop, and each unfinished task of Orbax then prints a traceback, sometimes
-    before the failure itself is raised. This function must therefore be called before the work, once per process.
+    before the failure itself is raised. The hook must therefore be installed before the read or write.
+    Only the first call in a process has an effect.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
@@ -376,7 +419,7 @@ def _hush_orbax() -> None:
 
 
 def by_name(tree: Tree) -> dict[str, Any]:
-    """The leaves of a pytree by dotted path, such as ``params.generator.kernel``."""
+    """The leaves of a pytree by dotted path, for example ``params.generator.kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

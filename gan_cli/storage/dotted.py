@@ -1,11 +1,11 @@
-"""Access to nested dictionaries by dotted keys, such as ``train.batch_size``."""
+"""Access to nested dictionaries by dotted keys, for example ``train.batch_size``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A configuration node stores the name of the chosen option under this key; see gan_cli.config.names.
+# A configuration node stores the name of the chosen option under this key (see gan_cli.config.names).
 CHOICE = "_choice_"
 
 # The parameter `tree` below is a nested dictionary. Its type is Any, because OmegaConf's containers have a wider
@@ -13,10 +13,10 @@ CHOICE = "_choice_"
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted key and the value of each leaf: of every value that is not a non-empty mapping.
+    """Yields the dotted key and the value of each leaf.
 
-    The name of a chosen option has the key of its node: ``{"loss": {"_choice_": "hinge"}}`` yields
-    ``("loss", "hinge")``.
+    Leaves are empty mappings and all values that are not mappings. The name of a chosen option is yielded under the
+    key of the configuration node: ``{"loss": {"_choice_": "hinge"}}`` yields ``("loss", "hinge")``.
     """
     for key, value in tree.items():
         dotted = prefix.removesuffix(".") if key == CHOICE and prefix else f"{prefix}{key}"
@@ -27,7 +27,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def put(tree: Any, key: str, value: Any) -> None:
-    """Set the value of a dotted key, and create the nested dictionaries that are missing."""
+    """Set the value of a dotted key, and create missing nested dictionaries."""
     *path, last = key.split(".")
     for part in path:
         tree = tree.setdefault(part, {})

@@ -14,11 +14,11 @@ import numpy as np
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file atomically: it has its name only once it is complete, even if the process is killed.
+    """Write a file atomically: ``path`` never contains an incomplete file, even if the process is killed.
 
     Args:
-        path: the file; missing folders are created.
-        fill: writes the content to the open file that it receives.
+        path: path of the file. Missing parent folders are created.
+        fill: function that receives the open file and writes the content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -49,7 +49,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         OSError: the file does not exist or cannot be read.
         ValueError: the file is damaged, or is neither an ``.npz`` nor an ``.npy`` file.
     """
-    with path.open("rb") as file:  # opened here, because NumPy does not close a file that is not an archive
+    with path.open("rb") as file:  # NumPy would not close a file that is not an archive
         try:
             found = np.load(file, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else dict(found)

@@ -1,4 +1,4 @@
-"""The environment of a run: package versions, devices and the commit of the code."""
+"""The environment of a run: software versions, devices and host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hy
 
 
 def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """The environment as ``run.json`` stores it: versions, commit, devices, processes and host.
+    """The environment by name, as ``run.json`` stores it (documented in ``storage/README.md``).
 
     Args:
         devices: the JAX devices of the run.
@@ -34,14 +34,14 @@ def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
 
 
 def describe(device: jax.Device) -> str:
-    """Short description of a device: ``"CPU (2 cores)"``, ``"gpu:0 NVIDIA H100"``."""
+    """Short description of a device, for example ``"CPU (2 cores)"`` or ``"gpu:0 NVIDIA H100"``."""
     if device.platform == "cpu":
         return f"CPU ({os.cpu_count()} cores)"
     return f"{device.platform}:{device.id} {device.device_kind}"
 
 
 def summary(devices: Sequence[jax.Device]) -> str:
-    """Short description of the devices of a run: ``"8 x gpu NVIDIA H100 in 2 processes"``."""
+    """Short description of the devices of a run, for example ``"8 x gpu NVIDIA H100 in 2 processes"``."""
     if len(devices) == 1:
         return describe(devices[0])
     kind = "cpu" if devices[0].platform == "cpu" else f"{devices[0].platform} {devices[0].device_kind}"
@@ -57,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit, and whether the working tree is clean; None if the package does not run from a git checkout."""
+    """The commit and whether the working tree is clean, or None if the package is not in a git checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

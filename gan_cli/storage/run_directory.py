@@ -1,4 +1,4 @@
-"""Reads the directory of a run as plain data: no configuration is composed, and no code is imported or executed."""
+"""Reads the directory of a run as plain data: no configuration is composed and no code is imported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 
-# Version of the format of run.json. Format 0 (not stated in the file): the configuration contains Python paths.
-# Format 1: the configuration contains option names.
+# Version of the format of run.json. In format 0, the configuration contains Python paths, and the file does not
+# state the version. In format 1, the configuration contains option names.
 FORMAT = 1
 _NAME = "run.json"
 
@@ -20,19 +20,29 @@ def facts(run: Path) -> dict[str, Any]:
     """The contents of the run's ``run.json``.
 
     Raises:
-        UserError: there is no such directory, it contains no run, its ``run.json`` is damaged, or the run was
-            written in a newer format.
+        UserError: the directory does not exist or contains no run, or ``run.json`` is damaged or has a newer
+        format.
     """
     if not run.is_dir():
-        raise UserError(f"{run}: there is no such directory.")
+        raise UserError(f"{run}: there is no such directory. Check the path.")
     try:
         found = files.read_json(run / _NAME)
     except FileNotFoundError:
-        raise UserError(f"{run}: the directory contains no run (there is no run.json).") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run}: run.json cannot be read ({error}).") from error
+        raise UserError(
+            f"{run}: the directory contains no run (there is no run.json). Choose the directory of a run, for "
+            "example outputs/digits."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{run}: run.json cannot be read ({error}). Check the permissions of the file.") from error
+    except ValueError as error:
+        raise UserError(
+            f"{run}: run.json cannot be read as JSON ({error}). Restore the file from a copy, or choose another "
+            "run."
+        ) from error
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
-        raise UserError(f"{run}: run.json contains no configuration.")
+        raise UserError(
+            f"{run}: run.json contains no configuration. Restore the file from a copy, or choose another run."
+        )
     if found.get("format", 0) not in range(FORMAT + 1):
         raise UserError(
             f"{run}: the run was written by a newer version of gan_cli (in format {found['format']}; this version "
@@ -42,7 +52,7 @@ def facts(run: Path) -> dict[str, Any]:
 
 
 def facts_or_empty(run: Path) -> dict[str, Any]:
-    """The contents of the run's ``run.json`` in any format; empty if the file cannot be read."""
+    """The contents of the run's ``run.json`` in any format, or an empty dictionary if the file is damaged."""
     try:
         found = files.read_json(run / _NAME)
     except (OSError, ValueError):
@@ -68,11 +78,11 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 def in_training(run: Path) -> bool:
     """Whether a process may still be training this run.
 
-    This is the case if the status in ``run.json`` is ``running``, unless the process ran on this machine and has
-    ended, which its lock file shows. A process on another machine cannot be checked.
+    The result is False if the status in ``run.json`` is not ``running``, or if the process ran on this machine and
+    no longer locks the file ``.lock``. A process on another machine cannot be checked, and the result is then True.
 
     Raises:
-        UserError: as ``facts``.
+        UserError: the directory contains no readable ``run.json``, as documented in ``facts``.
     """
     record = facts(run)
     if record.get("status") != "running":
@@ -90,11 +100,12 @@ def in_training(run: Path) -> bool:
 def runs(directory: Path) -> list[Path]:
     """The directories of all runs in ``directory``.
 
-    It may be a run, an ensemble (the result is its members) or a sweep (the result is its jobs, or their members if
-    the jobs are ensembles). Members and jobs are sorted by number.
+    For a single run, the result is ``directory``. For an ensemble, the result contains the directories of the
+    members. For a sweep, the result contains the directories of the jobs, and for a job that is an ensemble, the
+    directories of the members of the job. Members and jobs are sorted by number.
 
     Raises:
-        UserError: the directory contains none of these.
+        UserError: the directory contains no run, no ensemble and no sweep.
     """
     found = _numbered(directory / "members") or _numbered(directory)
     if not found:
@@ -104,6 +115,6 @@ def runs(directory: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The sub-folders that contain a run and have a number as their name, sorted by number."""
+    """The sub-folders that contain a run and whose names are numbers, sorted by number."""
     found = [p for p in folder.glob("*") if p.name.isdecimal() and holds_run(p)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))

@@ -15,11 +15,11 @@ class RunRecord:
 
     Args:
         directory: directory of the run.
-        facts: contents that describe the run, such as its configuration; ``note`` and ``write`` add more.
+        facts: initial entries of ``run.json``, for example the configuration. ``note`` and ``write`` add entries.
 
     Attributes:
-        before: contents of ``run.json`` before this start of the run; empty for a new run.
-        written: whether this start has written the file.
+        before: contents of ``run.json`` before this start of the run, or an empty dictionary for a new run.
+        written: whether this start of the run has written the file.
     """
 
     def __init__(self, directory: Path, facts: dict[str, Any]):
@@ -31,18 +31,18 @@ class RunRecord:
         self._start = time.monotonic()
 
     def note(self, **facts: Any) -> None:
-        """Add facts, which the next call of ``write`` writes."""
+        """Add entries, which the next call of ``write`` stores."""
         self._facts |= facts
 
     def _history(self) -> list[dict[str, Any]]:
-        """The earlier starts of this run, oldest first: the command, the start time and the last status of each."""
+        """The earlier starts, oldest first, each with command, start time, status, step and duration."""
         if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
         return [*self.before.get("history", []), {name: self.before.get(name) for name in kept}]
 
     def write(self, status: str, **facts: Any) -> None:
-        """Write the file with a new status and additional facts."""
+        """Write the file with a new status and additional entries."""
         seconds = round(time.monotonic() - self._start, 3)
         self._facts |= {"status": status, "seconds": seconds, **facts}
         files.write_json(self._path, self._facts)

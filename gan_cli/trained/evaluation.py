@@ -1,4 +1,4 @@
-"""Evaluation of the checkpoints of runs, and of samples from files (the core of ``gan-eval``)."""
+"""Evaluation of checkpoints and of samples in files, the core of ``gan-eval``."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ class CheckpointEvaluator:
 
     Args:
         metrics: metrics by name.
-        features: returns the feature extractor for a reference data set.
-        every: whether a metric that cannot be computed for these features and this reference is an error; if False,
-            such metrics are left out.
-        num: number of samples to evaluate from each set; all samples of a smaller set are evaluated.
+        features: function that returns the feature extractor for a reference data set.
+        every: True raises an error if a metric cannot be computed with the features and the reference. False leaves
+            out such a metric.
+        num: number of samples to evaluate from each set. Smaller sets are evaluated completely.
         seed: seed of the latents and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
-        reference: the data set to compare with; None compares the samples of a run with its training data.
+        reference: the data set with which samples are compared. With None, samples of a run are compared with the
+            training data of the run.
         modules: additional Python modules that the configuration of a run may refer to.
-        draw_neighbours: ``(folder, samples, neighbours)``: draws images above their nearest examples.
+        draw_neighbours: function ``(folder, samples, neighbours)`` that draws each sample above
+            the nearest training example.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class CheckpointEvaluator:
             step: step of the checkpoint; None takes the newest.
 
         Returns:
-            The metrics, and all settings that they depend on (features, reference, sample count, seed, step
-            and weights).
+            The entry that is added to ``evaluations.json``: the name of the run (``run``), the metric values by
+            name (``metrics``), and the settings on which the values depend (``features``, ``reference``,
+            ``samples``, ``seed``, ``step`` and ``weights``).
 
         Raises:
-            UserError: there is no such run or checkpoint, or the metrics cannot be computed for it.
+            UserError: the run or the checkpoint does not exist, or the metrics cannot be computed for the run.
         """
         run, evaluator = self._load(path, best, step)
         samples = self._sampler(run).numbered(run.state, self._seed, self._num)
@@ -87,15 +90,20 @@ class CheckpointEvaluator:
     def examples(self, path: Path) -> dict[str, Any]:
         """Evaluate examples in a folder or zip file of images, or in an ``.npz`` file.
 
-        They are compared with the reference or, if there is none, with the reference of the run evaluated last.
+        The examples are compared with the reference. Without a reference, the examples are compared with the
+        reference of the run that was evaluated last.
+
+        Returns:
+            The result in the format of ``run``, without ``step`` and ``weights``.
 
         Raises:
-            UserError: there are no examples at ``path``, or there is no reference.
+            UserError: ``path`` contains no examples that can be read, or there is no reference.
         """
         reference = self._reference or self._last
         if reference is None:
             raise UserError(
-                f"{path}: this is not a run, so that it needs a reference to compare it with. Add --reference PATH."
+                f"{path}: examples that are not samples of a run need a reference. "
+                "Add a reference, for example --reference=mnist5k."
             )
         data = external_samples(path, reference.spec)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
@@ -103,16 +111,16 @@ class CheckpointEvaluator:
         return self._figures(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Evaluate each checkpoint of a run that has no stored evaluation with the same settings.
+        """Evaluate the checkpoints of a run for which no evaluation with the current settings is stored.
 
-        The checkpoint with the best value of the objective is copied to the run's folder ``best``, unless the run
-        itself computes metrics during training and therefore saves its best checkpoint there.
+        The checkpoint with the best value of the objective is copied to the folder ``best`` of the run. If the run
+        computes metrics during training, nothing is copied, because training then saves the best checkpoint.
 
         Yields:
-            The result for each newly evaluated checkpoint, as ``run`` returns it.
+            The result for each newly evaluated checkpoint, in the format of ``run``.
 
         Raises:
-            UserError: there is no such run, or the metrics cannot be computed for it.
+            UserError: the run does not exist, or the metrics cannot be computed for the run.
         """
         if not checkpoints.steps(checkpoints.newest_folder(path)):
             return  # the run has not saved a checkpoint yet
@@ -162,7 +170,7 @@ class CheckpointEvaluator:
         return run, self._evaluator(reference)
 
     def _sampler(self, run: RestoredRun) -> Sampler:
-        """The sampler of a run. All checkpoints of the run share it, so that it is compiled only once."""
+        """The sampler of a run. All checkpoints of the run share one sampler, which is compiled only once."""
         return self._samplers.setdefault(run.directory, Sampler(run.experiment.game))
 
     def _evaluator(self, reference: Dataset) -> Evaluator:
@@ -181,13 +189,32 @@ class CheckpointEvaluator:
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
-        """Store the result in the run's directory, and draw some samples with their nearest training examples."""
+        """Store the result in the run's directory, and draw some samples with the nearest training examples."""
+        path, folder = run.directory / "evaluations.json", run.directory / "samples"
         try:
-            files.write_json(run.directory / "evaluations.json", [*run_directory.evaluations(run.directory), found])
-            if (run.directory / "samples").is_symlink():
-                raise OSError("the folder samples is a symbolic link")
+            files.write_json(path, [*run_directory.evaluations(run.directory), found])
+        except OSError as error:
+            log.warning(
+                "%s: the evaluation cannot be stored (%s). Check the free disk space and the permissions.",
+                path,
+                error.strerror or error,
+            )
+            return
+        if folder.is_symlink():
+            log.warning(
+                "%s: the folder is a symbolic link, so the nearest training examples are not drawn. "
+                "Replace the link with a folder.",
+                folder,
+            )
+            return
+        try:
             if evaluator.data.spec.is_image and self._reference is None:
                 samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, _NEIGHBOURS)))
-                self._draw_neighbours(run.directory / "samples", samples, evaluator.nearest(samples))
+                self._draw_neighbours(folder, samples, evaluator.nearest(samples))
         except OSError as error:
-            log.warning("%s: the evaluation could not be stored (%s).", run.directory, error.strerror or error)
+            log.warning(
+                "%s: the nearest training examples cannot be drawn (%s). "
+                "Check the free disk space and the permissions.",
+                folder,
+                error.strerror or error,
+            )

@@ -1,4 +1,4 @@
-"""Export of a generator as a program and weights that run without this package."""
+"""Export of a generator as a program and a file of weights, which run without this package."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def write(run: RestoredRun, folder: Path) -> list[Path]:
 
     The files are:
 
-    - ``generator.stablehlo``: a program for any batch size, to be read with ``jax.export.deserialize``. It takes
-      the weights by name, latents ``[n, latent_dim]`` and, if the run is conditional, labels ``[n]`` int32.
-    - ``generator.safetensors``: the weights (their moving averages).
+    - ``generator.stablehlo``: a program for any batch size, to be read with ``jax.export.deserialize``. The
+      arguments are the weights by name, latents ``[n, latent_dim]`` and, for a conditional run, int32 labels
+      ``[n]``.
+    - ``generator.safetensors``: the weights by name (moving averages, if the state contains any).
     - ``generator.json``: the shapes, dtypes and ranges of the inputs and outputs.
     - ``example.py``: a script that draws samples from these files.
     """

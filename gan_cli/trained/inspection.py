@@ -48,7 +48,7 @@ def walk(latents: np.ndarray, frames: int) -> np.ndarray:
 
     Args:
         latents: the points that the paths visit, ``[points, n, d]``.
-        frames: number of latents from one point to the next.
+        frames: number of latents from each point to the next point.
 
     Returns:
         Latents ``[points * frames, n, d]``.
@@ -58,8 +58,8 @@ def walk(latents: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate([slerp(start, end, t).swapaxes(0, 1) for start, end in legs])
 
 
-# The parameter `game` of the functions below has a method `network`. Its type is Any, because the callers have a
-# `Game`, which does not declare this method.
+# The parameter `game` of the functions below is a game with a method `network`. The type is Any, because the class
+# `Game` does not declare this method.
 
 
 def sefa(game: Any, state: TrainState) -> np.ndarray:
@@ -68,8 +68,8 @@ def sefa(game: Any, state: TrainState) -> np.ndarray:
     The directions are the eigenvectors of ``A A^T``, where ``A`` is the kernel of the generator's first layer.
 
     Returns:
-        Unit vectors ``[latent_dim, latent_dim]`` in descending order of their eigenvalues, that is, of the change
-        that they cause in the output of the first layer.
+        Unit vectors ``[latent_dim, latent_dim]``, sorted by descending eigenvalue. The eigenvalue of a direction is
+        the squared change of the first layer's output for a unit step in this direction.
     """
     kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: game.latent_dim]
     _, vectors = np.linalg.eigh(kernel @ kernel.T)
@@ -80,12 +80,12 @@ def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = No
     """Latent directions from principal components of features (GANSpace; Harkonen et al. 2020, section 2.1).
 
     The principal components of the output of the first non-linear layer are computed for many latents. A linear
-    regression of the latents on the coordinates gives the direction of each component (their eq. 2). For a linear
-    layer, the directions would be the same as those of ``sefa``.
+    regression of the latents on the coordinates gives the direction of each component (eq. 2). For a linear
+    layer, ``sefa`` would give the same directions.
 
     Args:
         game: the game.
-        state: the training state, of which the moving averages are used.
+        state: the training state. The moving averages of the parameters are used.
         latents: samples of the latent distribution ``[n, latent_dim]``, with n several times ``latent_dim``.
         labels: labels ``[n]`` for a conditional game, else None.
 
@@ -117,8 +117,9 @@ def activations(game: Any, state: TrainState, examples: np.ndarray, labels: Any 
         labels: labels ``[n]`` for a conditional game, else None.
 
     Returns:
-        Maps ``[n, h', w']``: one for each stage of a convolutional discriminator (none for a fully connected one),
-        then the saliency map ``[n, h, w]``.
+        A list of maps. For a convolutional discriminator, it contains the activation map ``[n, h', w']`` of each
+        stage and, as the last entry, the saliency map ``[n, h, w]``. For a fully connected discriminator, it
+        contains only the saliency map.
     """
     network = game.network("discriminator", state.params, state.net_state)
     more = () if game.classes is None else (jnp.asarray(labels),)

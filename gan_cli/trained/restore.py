@@ -27,7 +27,7 @@ class RestoredRun:
 
     Attributes:
         directory: directory of the run.
-        experiment: the experiment of the run; its data set is None if it was not loaded.
+        experiment: the experiment of the run. ``experiment.dataset`` is None if the data set was not loaded.
         folder: folder of the checkpoint.
         step: step of the checkpoint.
         state: training state, as host arrays.
@@ -49,26 +49,33 @@ def restore_run(
     raw: bool = False,
     modules: Sequence[str] = (),
 ) -> RestoredRun:
-    """Restore a run that can draw samples, at its newest checkpoint or at another one.
+    """Restore the experiment of a run, and the state at one of the checkpoints.
+
+    The game of the run must be able to draw samples.
 
     Args:
         directory: directory of the run.
         data: whether to load the run's data set.
-        best: whether to take the checkpoint with the best value of the objective.
-        step: step of the checkpoint to take; None takes the newest valid one.
+        best: whether to restore the checkpoint with the best value of the objective instead of the newest.
+        step: step of the checkpoint to restore. None restores the newest valid checkpoint.
         raw: whether to drop the moving averages, so that samples are drawn with the latest parameters.
         modules: additional Python modules that the run's configuration may refer to.
 
     Raises:
-        UserError: there is no run, it has no valid checkpoint that fits its configuration, its state does not fit
-            into memory, or its game cannot draw samples.
+        UserError: the directory contains no run, the run has no valid checkpoint that fits the configuration, the
+            training state does not fit into memory, or the game cannot draw samples.
     """
     record = facts(directory)
     config = stored.load(record, modules, ("dataset",) if data else ())
     config["train"]["ensemble"] = None
-    if not config["dataset"] or "spec" not in record:
+    if not config["dataset"]:
         raise UserError(f"{directory}: this run has no data set and cannot draw samples. Choose another run.")
-    experiment = build(config, None if data else _spec(record["spec"]))
+    if "spec" not in record:
+        raise UserError(
+            f"{directory}: run.json has no entry `spec`, which describes the examples. Restore the file from a "
+            "copy."
+        )
+    experiment = build(config, None if data else _spec(directory, record["spec"]))
     if not experiment.game.samples:
         raise UserError(f"{directory}: the game of this run cannot draw samples. Choose another run.")
     folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
@@ -76,15 +83,16 @@ def restore_run(
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
     if needed > available_memory():
         raise UserError(
-            f"{directory}: the training state takes {needed / 2**30:,.0f} GiB, more than this machine has. "
+            f"{directory}: the training state takes {needed / 2**30:,.0f} GiB, but this machine has only "
+            f"{available_memory() / 2**30:,.0f} GiB of memory. "
             "Use a machine with more memory."
         )
     at, state = checkpoints.load(folder, like, step)
     return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
 
 
-def _spec(stated: Any) -> Spec:
-    """The Spec in ``run.json``, a JSON value that may be damaged."""
+def _spec(directory: Path, stated: Any) -> Spec:
+    """The Spec from the entry ``spec`` of ``run.json``, which may be damaged."""
     try:
         shape = tuple(int(side) for side in stated["shape"])
         low, high = (None if stated[end] is None else float(stated[end]) for end in ("low", "high"))
@@ -93,6 +101,7 @@ def _spec(stated: Any) -> Spec:
         shape, low, high, classes = (), None, None, None
     if len(shape) not in (1, 3) or min(shape) < 1 or (classes is not None and classes < 1):
         raise UserError(
-            "run.json: the entry `spec`, which describes the examples, is damaged. Restore the file from a copy."
+            f"{directory}: the entry `spec` of run.json, which describes the examples, is damaged. "
+            "Restore the file from a copy."
         )
     return Spec(shape, low, high, classes)

@@ -1,4 +1,4 @@
-"""Samples that are numbered: sample ``i`` of a seed is the same, however many samples are drawn."""
+"""Numbered samples: sample ``i`` of a seed does not depend on the number of samples that are drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from gan_cli.types import ByPlayer, Game
 
 
 class Sampler:
-    """Draws samples from the generator of a game, in batches of one fixed size, so that it is compiled once.
+    """Draws samples from the generator of a game.
+
+    All batches have the same size, so that the generator is compiled only once.
 
     Args:
         game: a game that can draw samples.
@@ -36,19 +38,19 @@ class Sampler:
         self._stored = stored if self.spec.is_image else self._decode
 
     def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
-        """Latents ``[n, latent_dim]`` from N(0, I), with the numbers ``first`` to ``first + n - 1`` of a seed.
+        """Latents ``[n, latent_dim]`` from N(0, I): the latents ``first`` to ``first + n - 1`` of a seed.
 
         Args:
             seed: seed of the latents.
             first: number of the first latent.
             n: number of latents.
-            truncation: limit on the absolute value of each component; components beyond it are drawn again (Brock
-                et al. 2019, section 3.1). None does not truncate.
+            truncation: limit on the absolute value of each component. The components then have a truncated normal
+                distribution (Brock et al. 2019, section 3.1). With None, there is no limit.
         """
         return np.asarray(_latents(np.uint32(seed), np.uint32(first), n, self.game.latent_dim, truncation))
 
     def labels(self, first: int, n: int) -> np.ndarray | None:
-        """The classes ``[n]`` of these numbers, which cycle through all classes; None without classes."""
+        """Labels ``[n]`` that cycle through the classes, starting at number ``first``; None without classes."""
         classes = self.game.classes
         return None if classes is None else np.arange(first, first + n, dtype=np.int32) % classes
 
@@ -61,7 +63,7 @@ class Sampler:
     ) -> Iterator[jax.Array]:
         """Yields batches of samples on the device in the format of files: images are uint8 in 0..255.
 
-        Points are the same as from ``__call__``.
+        Points are yielded in the format of ``__call__``.
         """
         return self._parts(self._stored, state, latents, labels)
 
@@ -78,14 +80,14 @@ class Sampler:
     ) -> Iterator[jax.Array]:
         size = min(self.batch, len(latents))
         for start in range(0, len(latents), size):
-            # The last batch is filled up with repeated rows, because another size would be compiled again.
+            # The last batch is filled up with repeated rows, because another batch size would be compiled again.
             rows = np.arange(start, start + size) % len(latents)
             made = decode(state, latents[rows], None if labels is None else labels[rows])
             yield made[: len(latents) - start]
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
-    """The parameters and network state to sample with: the moving average of each player that has one."""
+    """The parameters and the network state for sampling, with moving averages for the averaged players."""
     return state.params | state.average, state.net_state | state.average_state
 
 
