@@ -52,7 +52,7 @@ WITHOUT_JAX = [
     (["model.discriminator=null"], ["model.discriminator=null", "another model="]),
     (["train.ensemble={}"], ["train.ensemble={}", "seed"]),
     (["penalty=[r1]", "penalty.r1.interval=0"], ["penalty.r1.interval=0", "at least 1"]),
-    (["model=none"], ["model", "needs one"]),
+    (["model=none"], ["model", "needs a model"]),
     (["optim"], ["optim", "KEY=VALUE"]),
     (["optim.lr=[1"], ["[1", "KEY=VALUE"]),
     (["optim=null"], ["null"]),
@@ -234,7 +234,7 @@ def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
     assert {"x/loss", "y/loss", "distance"} <= records[0].keys()
     assert (tmp_path / "outputs/toy/checkpoints/40").is_dir()
     ignored = gan_train(*TOY, "dataset=ring")
-    assert ignored.returncode == 2 and "takes none" in ignored.stderr
+    assert ignored.returncode == 2 and "does not use the group" in ignored.stderr
     unnamed = gan_train(*TOY[:2], *TOY[3:])  # without modules=[toy]
     assert unnamed.returncode == 2 and "modules=[toy]" in unnamed.stderr
 

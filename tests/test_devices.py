@@ -247,8 +247,8 @@ def test_the_other_process_ends_soon_after_one_is_lost(lost, how, within, figure
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["name=there"], "there is a run already"),
-        (["train.batch_size=7"], "must be a multiple of the 2 devices"),
+        (["name=there"], "holds a run already"),
+        (["train.batch_size=7"], "must be a multiple of the number of devices, 2"),
         (["optim.lrr=1"], "Did you mean 'lr'"),
     ],
 )

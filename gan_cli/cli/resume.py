@@ -1,4 +1,4 @@
-"""Resuming a run: reads its stored configuration and merges the options that may change."""
+"""Resumes a run: reads the stored configuration, and merges the options that may change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_cli.storage.run_directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The contents of ``run.json`` in a run's directory, as data: nothing in it is composed or executed.
+    """The contents of ``run.json`` in a run's directory. Nothing in the file is composed or executed.
 
     Raises:
         UserError: the directory does not exist, or contains no run.
@@ -53,7 +53,7 @@ def merge(
         if identity.is_free(key) or (group and identity.is_free(group)):
             _copy(composed, merged, group or key)
         else:
-            # An experiment file sets options of all groups, so all fixed options are compared for it.
+            # An experiment sets options in many groups, so all options that must stay are compared.
             under = "" if key == "experiment" else group or key
             _compare(past, now, under, override)
             if group is not None or key == "experiment":
