@@ -41,7 +41,7 @@ def merge(
         is_group: returns whether an override chooses a file of a group.
 
     Raises:
-        UserError: an override changes an option that must stay as in the stored configuration.
+        UserError: an override changes an option that a resumed run cannot change.
     """
     merged: dict[str, Any] = json.loads(json.dumps(stored))
     past, now = identity.determining(stored), identity.determining(composed)
@@ -74,7 +74,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
         if past.get(key) != now.get(key):
             raise UserError(
                 f"{override.input_line}: the run was started with {key}={past.get(key, '(not set)')}, "
-                "which a resumed run cannot change. Leave out this override, or start a new run.\n"
+                "which a resumed run cannot change. Leave out the override, or start a new run.\n"
                 "A resumed run can change: "
                 f"{', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
@@ -85,5 +85,5 @@ def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
     for part in path:
         source, target = source.get(part, {}), target.setdefault(part, {})
     if last not in source:
-        raise UserError(f"{key}: a resumed run cannot remove an option. Leave out this override.")
+        raise UserError(f"{key}: a resumed run cannot remove an option. Leave out the override that removes {key}.")
     target[last] = source[last]

@@ -62,7 +62,7 @@ def check_target(path: Path) -> None:
             raise UserError(f"{path}: cannot be written, because the path is a directory. Name a file.")
         if not there.is_dir():
             raise UserError(f"{path}: cannot be written, because {there} is a file. Name a path in a directory.")
-        raise UserError(f"{path}: cannot be written without permission to write to {there}. Name another path.")
+        raise UserError(f"{path}: cannot be written, because {there} is not writable. Name another path.")
 
 
 def one_of_several() -> bool:

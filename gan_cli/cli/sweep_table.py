@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def table(jobs: Sequence[Job]) -> Table:
     """A table with one row for each job: distinct overrides, status, newest metrics and directory."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    rows = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
+    rows = Table("job", "overrides", "status", "metrics", "directory", title="sweep", title_justify="left")
     for job in jobs:
         rows.add_row(
             str(job.number),

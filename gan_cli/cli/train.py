@@ -227,7 +227,7 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     asked, name = (None if value is None else str(value) for value in (asked, name))
     if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts or not name.strip("/. ")):
         raise UserError(
-            f"name={name}: must be a relative path without `..`, e.g. name=digits for the directory outputs/digits."
+            f"name={name}: must consist of directory names, e.g. name=digits for the directory outputs/digits."
         )
     if asked not in (None, "auto"):
         if name is not None:
@@ -317,9 +317,8 @@ def _sweep(overrides: list[str]) -> int:
             stopped = stop.args[0]
         except UserError:
             if not ProcessLauncher.sweep:
-                ProcessLauncher.sweep = Sweep(
-                    directory
-                )  # without jobs, so that the records of an earlier start stay
+                # This sweep has no jobs, so the records of an earlier start stay.
+                ProcessLauncher.sweep = Sweep(directory)
                 if ours:
                     _unmake(directory, missing)
             raise

@@ -81,8 +81,8 @@ def resolve(tree: Any) -> dict[str, Any]:
         if "oc.env" in text and "${" in text:
             if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
                 raise UserError(
-                    f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only. Replace it with "
-                    "the value of the environment variable."
+                    f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only. Replace the "
+                    "interpolation with the value of the environment variable."
                 )
             put(resolved, key, value)
     return typing.cast(dict[str, Any], resolved)
@@ -315,7 +315,7 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
         if part in needs and not several and not config[group]:
             raise UserError(f"{group}: this game needs a {group}, and none is set. Set {group}=CHOICE.")
         if part not in needs and config[group]:
-            in_file = "" if several else f", or write `override /{group}: none` in the file of the experiment"
+            in_file = "" if several else f" (in an experiment file: `override /{group}: none`)"
             raise UserError(f"{group}: this game does not use the group {group}. Set {group}=none{in_file}.")
     if "precision" not in needs and config["train"]["precision"] != "float32":
         raise UserError(

@@ -373,8 +373,8 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     states = []
     for i, member in enumerate(members):
         if id(member) not in by_member:
-            # A member with a checkpoint of this step diverged at a later step. The member restarts from the
-            # checkpoint and diverges again at that step.
+            # A member with a checkpoint of this step diverged at a later step. The member resumes from the
+            # checkpoint and diverges again.
             again = checkpoints.restore([(member.directory, member.identity)], steps.abstract, only=step)
             if again is None:
                 alive[i] = False
