@@ -93,7 +93,7 @@ WITH_JAX = [
     (["optim=schedule_free", "strategy=extragradient"], ["strategy=extragradient", "strategy=alternating"]),
     (["strategy=optimistic", "optim.weight_clip=1"], ["strategy=optimistic", "optim.weight_clip"]),
     (["train.eigenvalues=200000"], ["train.eigenvalues=200000", "GiB"]),
-    (["experiment=dirac_gan", "metric=[fid]"], ["metric=['fid']", "metric=none"]),
+    (["experiment=dirac_gan", "metric=[fid]"], ["metric=[fid]", "metric=none"]),
     (["experiment=dirac_gan", "model=mlp"], ["game=dirac_gan", "model=dirac"]),
     (["penalty=[r1]", "train.ensemble={penalty.r1.interval:[1,4]}"], ["penalty.r1.interval", "--multirun"]),
     (["train.ensemble={optim.discriminatr.lr:[1,4]}"], ["optim.discriminatr", "'discriminator'"]),

@@ -170,7 +170,7 @@ def _gpus() -> list[str]:
 
 
 def _give_cores(process: int, slot: int, slots: int) -> None:
-    """Restrict a process to its part of the cores, because XLA creates a thread for each core."""
+    """Restrict a process to a part of the CPU cores, because XLA creates a thread for each core."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if 1 < slots <= len(cores):

@@ -1,4 +1,4 @@
-"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports it."""
+"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports the generator."""
 
 from __future__ import annotations
 

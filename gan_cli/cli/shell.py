@@ -55,7 +55,7 @@ def show_warnings(program: str) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Raise a UserError if a file cannot be written at ``path``, before its content is computed."""
+    """Raise a UserError if a file cannot be written at ``path``, before the content is computed."""
     there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         if path.is_dir():

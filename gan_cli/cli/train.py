@@ -333,7 +333,7 @@ def _sweep(overrides: list[str]) -> int:
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
-    """Remove the directory of a sweep that started no job, and the parents that were made for it."""
+    """Remove the directory of a sweep that started no job, and the new parents of the directory."""
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:
         with contextlib.suppress(OSError):  # the parent holds another sweep by now

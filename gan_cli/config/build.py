@@ -116,7 +116,7 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 
 
 def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
-    """Build the experiment that a checked configuration describes, without compiling it.
+    """Build the experiment that a checked configuration describes, without compilation.
 
     Args:
         spec: the shape, range and classes of the examples, for a caller that does not need the data. The function

@@ -202,7 +202,7 @@ def _options(hydra: Any, group: str) -> list[str]:
 
 
 def claim(directory: Path) -> Path:
-    """Make ``directory``, or directory-1, directory-2, ... if it exists, and return the new directory.
+    """Make and return a new directory: ``directory``, or else directory-1, directory-2, and so on.
 
     Two processes never get the same directory.
     """

@@ -1,4 +1,4 @@
-"""Reads the options that a ``_target_`` takes from its source code, without importing it.
+"""Reads the options of a ``_target_`` from source code, without importing the target.
 
 The syntax tree is read for two reasons. A wrong option is reported within a fraction of a second, because JAX is
 never imported. A target outside this package is refused before any of its code runs.

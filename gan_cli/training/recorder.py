@@ -1,4 +1,4 @@
-"""Records one run: logs, evaluates, draws and saves it, and decides whether it stops early.
+"""Records one run: logs, evaluations, pictures and checkpoints. Also controls early stopping.
 
 A single run has one recorder, which writes to the directory of the run. In an ensemble, each member has a recorder,
 which writes the same files to a separate directory under ``members/``.
@@ -136,7 +136,7 @@ class RunRecorder:
 
     @property
     def training(self) -> bool:
-        """Whether the run still trains: it has not diverged, or it continues after divergence."""
+        """Whether the run still trains: it has not diverged, or ``train.on_nan`` is continue."""
         return not self.divergence.stopped
 
     @property

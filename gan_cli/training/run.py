@@ -176,7 +176,7 @@ def _fingerprint(experiment: Experiment) -> str | None:
 def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
-    """The ``run.json`` of the run, and the fingerprints that its checkpoints must have."""
+    """The ``run.json`` of the run, and the fingerprints that checkpoints of the run must have."""
     record = RunRecord(
         directory,
         origin
@@ -414,7 +414,7 @@ def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarr
 
 @contextlib.contextmanager
 def _alone(directories: Sequence[Path]) -> Iterator[None]:
-    """Lock the run's directories, because two processes that train in one directory would corrupt it.
+    """Lock the run's directories, because two processes would corrupt a directory in which both train.
 
     The kernel holds the locks and releases them when the process ends, even if it is killed.
 

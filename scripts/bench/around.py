@@ -88,7 +88,7 @@ def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> 
 
 
 def measure() -> list[dict[str, Any]]:
-    """Make all measurements, print them as a table, and return its rows."""
+    """Make all measurements, print a table of them, and return the rows of the table."""
     rows: list[dict[str, Any]] = []
 
     def row(what: str, value: float, unit: str) -> None:

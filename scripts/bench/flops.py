@@ -1,4 +1,4 @@
-"""Counts the FLOPs of a step's matrix products and convolutions, and times these operations alone."""
+"""Counts the FLOPs of a step's matrix products and convolutions, and times only these operations."""
 
 from __future__ import annotations
 
