@@ -52,7 +52,7 @@ WITHOUT_JAX = [
     (["model.discriminator=null"], ["model.discriminator=null", "another model="]),
     (["train.ensemble={}"], ["train.ensemble={}", "seed"]),
     (["penalty=[r1]", "penalty.r1.interval=0"], ["penalty.r1.interval=0", "at least 1"]),
-    (["model=none"], ["model", "needs one"]),
+    (["model=none"], ["model", "needs a model"]),
     (["optim"], ["optim", "KEY=VALUE"]),
     (["optim.lr=[1"], ["[1", "KEY=VALUE"]),
     (["optim=null"], ["null"]),
@@ -93,7 +93,7 @@ WITH_JAX = [
     (["optim=schedule_free", "strategy=extragradient"], ["strategy=extragradient", "strategy=alternating"]),
     (["strategy=optimistic", "optim.weight_clip=1"], ["strategy=optimistic", "optim.weight_clip"]),
     (["train.eigenvalues=200000"], ["train.eigenvalues=200000", "GiB"]),
-    (["experiment=dirac_gan", "metric=[fid]"], ["metric=['fid']", "metric=none"]),
+    (["experiment=dirac_gan", "metric=[fid]"], ["metric=[fid]", "metric=none"]),
     (["experiment=dirac_gan", "model=mlp"], ["game=dirac_gan", "model=dirac"]),
     (["penalty=[r1]", "train.ensemble={penalty.r1.interval:[1,4]}"], ["penalty.r1.interval", "--multirun"]),
     (["train.ensemble={optim.discriminatr.lr:[1,4]}"], ["optim.discriminatr", "'discriminator'"]),
@@ -234,7 +234,7 @@ def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
     assert {"x/loss", "y/loss", "distance"} <= records[0].keys()
     assert (tmp_path / "outputs/toy/checkpoints/40").is_dir()
     ignored = gan_train(*TOY, "dataset=ring")
-    assert ignored.returncode == 2 and "takes none" in ignored.stderr
+    assert ignored.returncode == 2 and "does not use the group" in ignored.stderr
     unnamed = gan_train(*TOY[:2], *TOY[3:])  # without modules=[toy]
     assert unnamed.returncode == 2 and "modules=[toy]" in unnamed.stderr
 

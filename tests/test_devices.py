@@ -106,7 +106,7 @@ def test_impossible_numbers_of_devices_are_refused():
 def test_a_sweep_must_be_started_as_one_task(monkeypatch, capsys):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert main(["--multirun", "seed=1,2"]) == 2
-    assert "start it once" in capsys.readouterr().err
+    assert "start a sweep in one process" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------ several processes
@@ -247,8 +247,8 @@ def test_the_other_process_ends_soon_after_one_is_lost(lost, how, within, figure
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["name=there"], "there is a run already"),
-        (["train.batch_size=7"], "must be a multiple of the 2 devices"),
+        (["name=there"], "holds a run already"),
+        (["train.batch_size=7"], "must be a multiple of the number of devices, 2"),
         (["optim.lrr=1"], "Did you mean 'lr'"),
     ],
 )

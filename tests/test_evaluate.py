@@ -251,7 +251,7 @@ WRONG = [
     (["one.npz", *AGAINST], "cannot be read"),
     (["run"], "no checkpoint"),
     (["changed"], "another architecture"),
-    (["x.npz", "--watch"], "Name a single run"),
+    (["x.npz", "--watch"], "needs the directory of a single run"),
     (["x.npz", *AGAINST, "--metrics=none"], "needs a metric other than none"),
     (["empty.npz", *AGAINST], "the array `samples` is empty"),
 ]

@@ -235,7 +235,7 @@ def test_a_second_process_in_a_directory_is_refused(figure):
     took = time.monotonic() - began
     first.terminate()
     assert first.wait(60) == 143 and status(Path("outputs/run")) == "stopped"
-    assert second.returncode == 2 and "another process is training in it" in second.stderr
+    assert second.returncode == 2 and "another process is training in this directory" in second.stderr
     figure("Second process in a directory", f"exit 2 after {took:.1f} s; the first continues")
 
 

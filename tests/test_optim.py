@@ -200,7 +200,7 @@ def test_updates_are_differentiable_at_zero_gradients(name):
     assert np.isfinite(jax.grad(moved)(jnp.array([[0.0, 1.0], [0.5, 0.0]]))).all()
 
 
-def test_options_list_the_parameters_of_the_chain():
-    """``Options`` annotates exactly the keyword-only parameters of ``_chain``."""
-    chain = [name for name, p in inspect.signature(optim._chain).parameters.items() if p.kind is p.KEYWORD_ONLY]
+def test_options_list_the_parameters_of_chain():
+    """``Options`` annotates exactly the keyword-only parameters of ``chain``."""
+    chain = [name for name, p in inspect.signature(optim.chain).parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert sorted(chain) == sorted(optim.Options.__annotations__)

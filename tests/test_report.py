@@ -184,8 +184,8 @@ def test_command(tmp_path, capsys, monkeypatch):
         (["broken"], "broken: run.json cannot be read"),
         (["a", "empty"], "empty: the directory contains no run"),
         (["a", "a"], "--out: a report of several directories needs a path."),
-        (["a", "--out", "empty"], "empty: cannot be written."),
-        (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written."),
+        (["a", "--out", "empty"], "empty: cannot be written, because the path is a directory."),
+        (["a", "--out", "a/run.json/x.html"], "a/run.json/x.html: cannot be written, because"),
     ],
 )
 def test_wrong_input(arguments, said, tmp_path, capsys, monkeypatch):

@@ -131,11 +131,11 @@ WRONG = [
     (["--step=5"], "Choose from the steps 4, 8"),
     (["--best"], "there is no checkpoint"),
     (["--out=x.jpg"], "must end in"),
-    (["--out=x.gif", "--draw=sefa"], "a walk needs a .gif file"),
-    (["--out=x.npz", "--draw=sefa"], "with the ending .png"),
+    (["--out=x.gif", "--draw=sefa"], "--draw sefa: writes a .png file"),
+    (["--out=x.npz", "--draw=sefa"], "--draw sefa: writes a .png file"),
     (["--draw=classes"], "is not conditional"),
     (["--latents=none.npy"], "cannot be read"),
-    (["--latents=l.npy"], "[n, 4] are needed"),
+    (["--latents=l.npy"], "latents [n, 4]"),
     (["--out=file/x.png"], "cannot be written"),
     (["--export=file"], "cannot be written"),
     (["--export=e", "--num=3"], "Leave out --num"),
@@ -242,5 +242,5 @@ def test_conditional_needs_labels():
     with pytest.raises(UserError, match="needs one label per input"):
         experiment([*TINY, "model.conditional=concat", "augment=[packing]"])
     plain = [option for option in TINY if not option.startswith("model")]
-    with pytest.raises(UserError, match="have no labels"):
+    with pytest.raises(UserError, match="needs labels"):
         experiment([*plain, "model=dirac", "dataset=point", "model.conditional=acgan"])

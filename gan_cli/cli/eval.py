@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gan_cli.trained.evaluation import CheckpointEvaluator
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
-_ACROSS = 4  # the table has a column for each run; with more runs than this, it has a row for each run
+_ACROSS = 4  # with at most this number of runs, the table has a column for each run; with more, a row for each run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-eval",
-        description="Evaluate the samples of runs against their training data. Also evaluates samples of other "
-        "programs, from an image folder, a zip file of images, or an .npz file with an array `samples` "
-        "([n, h, w, c] in 0..255), against --reference.",
+        description="Evaluate the samples of runs against their training data, or samples of other programs "
+        "against --reference. Samples of other programs are read from an image folder, a zip file of images, or an "
+        ".npz file with an array `samples` ([n, h, w, c] in 0..255).",
     )
     add = parser.add_argument
     add(
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--watch",
         action="store_true",
         help="evaluate each new checkpoint of a single run until the run ends, and keep a copy of the best "
-        "checkpoint if the run does not evaluate itself (default: off)",
+        "checkpoint if the run does not compute metrics (default: off)",
     )
     add(
         "--modules",
@@ -129,11 +129,12 @@ def _main(options: argparse.Namespace) -> int:
     if options.best and options.step is not None:
         raise UserError("--best and --step: these options exclude each other. Choose one of them.")
     runs = [run for subject in options.subjects for run in _expand(subject)]
-    if options.watch and (len(runs) != 1 or not run_directory.holds_run(runs[0]) or chosen or options.json):
-        raise UserError(
-            "--watch: evaluates all checkpoints of one run, and writes the results to its directory. "
-            "Name a single run, and leave out --best, --step and --json."
-        )
+    if options.watch and (len(runs) != 1 or not run_directory.holds_run(runs[0])):
+        raise UserError("--watch: needs the directory of a single run, e.g. gan-eval outputs/digits --watch.")
+    if options.watch and chosen:
+        raise UserError("--watch: evaluates every new checkpoint of the run. Leave out --best and --step.")
+    if options.watch and options.json:
+        raise UserError("--watch: writes the results to the directory of the run. Leave out --json.")
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
@@ -216,7 +217,9 @@ def _reference(name: str) -> Dataset:
         return external_samples(Path(name))
     data = dataset(_composed([f"dataset={name}"]))
     if data is None:
-        raise UserError(f"--reference {name}: has no data. Choose a data set, an image folder or an .npz file.")
+        raise UserError(
+            f"--reference {name}: has no data. Choose a data set, e.g. --reference mnist5k, or the path of data."
+        )
     return data
 
 
@@ -244,7 +247,7 @@ def _say(result: dict[str, Any]) -> None:
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    """Print a table with a row for each metric and a column for each run; transposed for many runs."""
+    """Print a table with rows for the metrics and columns for the runs, or the transposed table for many runs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -257,7 +260,7 @@ def _print(results: list[dict[str, Any]]) -> None:
     table = Table(*map(escape, rows[0]))
     for row in rows[1:]:
         table.add_row(*map(escape, row))
-    # Without a terminal, the table is wide enough to contain all figures unabridged.
+    # Without a terminal, the table is wide enough to contain every value in full.
     console = Console() if sys.stdout.isatty() else Console(width=max(120, 16 * len(rows[0])))
     console.print(table)
     terms = (

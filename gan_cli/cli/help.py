@@ -21,7 +21,7 @@ Flags
   --help GROUP=CHOICE     every option of a choice: gan-train --help optim=adam
   --cfg job               print the configuration that would run, without running it
   --multirun, -m          train all combinations: gan-train -m optim=sgd,adam seed=1,2
-  --config-dir DIR        also read the YAML files of this folder
+  --config-dir DIR        also read the YAML files of the folder DIR
   --version               print the version
   --hydra-help            all flags of Hydra, such as --info and --shell-completion
 
@@ -35,11 +35,14 @@ _GAP = 2  # spaces between two columns
 
 
 def print_help(arguments: Sequence[str], config_dir: str | None) -> None:
-    """Print the overview, or the description of each ``GROUP=CHOICE``, ``GROUP=[A,B]`` or ``GROUP`` in
-    ``arguments``.
+    """Print the overview of all groups, or the descriptions of the groups and choices in ``arguments``.
+
+    Args:
+        arguments: ``GROUP=CHOICE``, ``GROUP=[A,B]`` or ``GROUP``; empty for the overview.
+        config_dir: a folder with the user's configuration files, or None.
 
     Raises:
-        UserError: an argument names no group, or a choice that its group does not have.
+        UserError: an argument names an unknown group or choice.
     """
     modules = [argument for argument in arguments if argument.startswith("modules=")]
     subjects = [argument for argument in arguments if argument not in modules]
@@ -98,15 +101,15 @@ def _choice(reference: Reference, group: str, name: str) -> Iterator[str]:
     if group == "optim":
         yield ""
         yield _wrapped(
-            "Each option can be set for one player alone: optim.discriminator.lr=4e-4. "
-            "Another optimiser for one player: optim@optim.discriminator=sgd.",
+            "To set an option for one player, name the player: optim.discriminator.lr=4e-4. "
+            "To choose another optimiser for one player, write optim@optim.discriminator=sgd.",
             2,
         )
     yield ""
 
 
 def _options(options: Sequence[Option]) -> Iterator[str]:
-    """For each option a line with key, default and type, and its meaning below."""
+    """A line with the key, default and type of each option, and below it the meaning of the option."""
     key_width = max((len(option.key) for option in options), default=0)
     value_width = max((len(option.default) for option in options), default=0)
     for option in options:

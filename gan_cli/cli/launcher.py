@@ -48,7 +48,7 @@ class ProcessLauncher(Launcher):
             job has one GPU, or a part of the memory of one GPU if there are more jobs than GPUs.
     """
 
-    # The sweep of this process. The sweeper calls ``launch`` for each batch of its jobs.
+    # The sweep of this process. It outlives a call of ``launch``, because a sweeper submits its jobs in batches.
     sweep: ClassVar[Sweep | None] = None
 
     def __init__(self, n_jobs: int = 1):
@@ -58,14 +58,14 @@ class ProcessLauncher(Launcher):
         """Take the sweep's configuration from Hydra.
 
         Raises:
-            UserError: ``n_jobs`` is no integer of at least 1.
+            UserError: ``n_jobs`` is not an integer of at least 1.
         """
         if not isinstance(self._slots, int) or self._slots < 1:
-            raise UserError(f"hydra.launcher.n_jobs={self._slots}: must be an integer of at least 1.")
+            raise UserError(f"hydra.launcher.n_jobs={self._slots}: must be an integer of at least 1, e.g. 2.")
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs to their ends, and return the objective of each."""
+        """Run a batch of jobs until all jobs have ended, and return the objective of each job."""
         if ProcessLauncher.sweep is None:
             ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
         sweep = ProcessLauncher.sweep
@@ -83,11 +83,11 @@ class ProcessLauncher(Launcher):
         ]
 
     def _run(self, sweep: Sweep, batch: Sequence[Job]) -> None:
-        """Run these jobs until all have ended.
+        """Run the jobs of ``batch``, at most ``n_jobs`` at a time, until all jobs have ended.
 
         Raises:
-            SweepStopped: the process received a stop signal. It has passed the signal to the running jobs, which
-                have ended, and has started no further jobs.
+            SweepStopped: the launcher received a stop signal. The launcher then starts no further jobs, sends the
+                signal to the running jobs, and waits until they have ended.
         """
         waiting = list(batch)
         running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
@@ -131,8 +131,8 @@ class ProcessLauncher(Launcher):
         job.directory.mkdir(parents=True, exist_ok=True)
         job.started = True
         with job.output.open("ab") as output:
-            # The job has a session of its own, so that the terminal's SIGINT does not reach it directly. It
-            # receives the signal once, from this launcher, and can save.
+            # The job runs in a separate session, so that a terminal does not send SIGINT to the job directly. The
+            # job receives the signal once, from this launcher, and can save a checkpoint.
             process = subprocess.Popen(
                 command,
                 env=environment | _part_of_the_gpus(slot, self._slots),
@@ -145,14 +145,14 @@ class ProcessLauncher(Launcher):
 
 
 class SweepStopped(BaseException):
-    """A signal stopped the sweep, and its jobs have saved and ended.
+    """Raised after a signal has stopped a sweep and the jobs have saved checkpoints and ended.
 
-    It derives from BaseException, so that sweepers, which catch Exception, do not catch it.
+    The class derives from BaseException, so that sweepers, which catch Exception, do not catch it.
     """
 
 
 def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
-    """The environment variables that assign a GPU, or a part of its memory, to the job in this slot."""
+    """The environment variables that assign a GPU, or a part of a GPU's memory, to the job in ``slot``."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [name for name in visible.split(",") if name] if visible is not None else _gpus()
     if slots == 1 or not gpus:
@@ -170,7 +170,7 @@ def _gpus() -> list[str]:
 
 
 def _give_cores(process: int, slot: int, slots: int) -> None:
-    """Restrict a process to its part of the cores, because XLA creates a thread for each core."""
+    """Restrict a process to a part of the CPU cores, because XLA creates a thread for each core."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if 1 < slots <= len(cores):

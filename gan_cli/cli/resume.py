@@ -1,4 +1,4 @@
-"""Resuming a run: reads its stored configuration and merges the options that may change."""
+"""Resumes a run: reads the stored configuration, and merges the options that may change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_cli.storage.run_directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The contents of ``run.json`` in a run's directory, as data: nothing in it is composed or executed.
+    """The contents of ``run.json`` in a run's directory. Nothing in the file is composed or executed.
 
     Raises:
         UserError: the directory does not exist, or contains no run.
@@ -41,7 +41,7 @@ def merge(
         is_group: returns whether an override chooses a file of a group.
 
     Raises:
-        UserError: an override changes an option that must stay as in the stored configuration.
+        UserError: an override changes an option that a resumed run cannot change.
     """
     merged: dict[str, Any] = json.loads(json.dumps(stored))
     past, now = identity.determining(stored), identity.determining(composed)
@@ -53,7 +53,7 @@ def merge(
         if identity.is_free(key) or (group and identity.is_free(group)):
             _copy(composed, merged, group or key)
         else:
-            # An experiment file sets options of all groups, so all fixed options are compared for it.
+            # An experiment sets options in many groups, so all options that must stay are compared.
             under = "" if key == "experiment" else group or key
             _compare(past, now, under, override)
             if group is not None or key == "experiment":
@@ -74,7 +74,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
         if past.get(key) != now.get(key):
             raise UserError(
                 f"{override.input_line}: the run was started with {key}={past.get(key, '(not set)')}, "
-                "which a resumed run cannot change. Leave out this override, or start a new run.\n"
+                "which a resumed run cannot change. Leave out the override, or start a new run.\n"
                 "A resumed run can change: "
                 f"{', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
@@ -85,5 +85,5 @@ def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
     for part in path:
         source, target = source.get(part, {}), target.setdefault(part, {})
     if last not in source:
-        raise UserError(f"{key}: a resumed run cannot remove an option. Leave out this override.")
+        raise UserError(f"{key}: a resumed run cannot remove an option. Leave out the override that removes {key}.")
     target[last] = source[last]

@@ -1,4 +1,4 @@
-"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports it."""
+"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports the generator."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def _parser() -> argparse.ArgumentParser:
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples; with --draw, of rows, columns or walks (default: {SIDE**2} images or "
-        f"{POINTS:,} points; all rows of --latents; {SIDE} rows or columns, 16 walks)",
+        help=f"the number of samples (default: {SIDE**2} images, {POINTS:,} points, or all rows of --latents). For "
+        f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
+        "walks)",
     )
     add("--seed", type=int, default=0, metavar="S", help="the seed of the latents, from 0 to 2^32 - 1 (default: 0)")
     add(
@@ -161,14 +162,20 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--draw classes: draws all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", ""):
-        raise UserError(f"--out {options.out}: must end in .png, .npz or .gif, or name a folder.")
+        raise UserError(
+            f"--out {options.out}: must end in .png, .npz or .gif, or be a folder, e.g. --out samples.png."
+        )
     if options.draw not in (None, "grid") and suffix in (".npz", ""):
         needed = ".gif" if options.draw == "walk" else ".png"
-        raise UserError(f"--draw {options.draw}: needs --out with the ending {needed}.")
+        raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
     if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):
-        raise UserError(f"--out {options.out}: a walk needs a .gif file, and every other drawing a .png file.")
+        if options.draw == "walk":
+            raise UserError(f"--draw walk: writes a .gif file. Set --out, e.g. --out {options.out.stem}.gif.")
+        raise UserError(f"--draw {options.draw}: writes a .png file. Set --out, e.g. --out {options.out.stem}.png.")
     if suffix == "" and options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out}: is a file. Name a folder, or a .png, .npz or .gif file.")
+        raise UserError(
+            f"--out {options.out}: is a file without an extension. Name a folder, or a .png, .npz or .gif file."
+        )
     check_target(options.out if suffix else options.out / "0.png")
 
 
@@ -203,9 +210,14 @@ def _latents(path: Path, dim: int) -> np.ndarray:
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"--latents {path}: cannot be read ({error}).") from error
-    if latents.ndim != 2 or latents.shape[1] != dim or not len(latents) or not np.isfinite(latents).all():
+    if latents.ndim != 2 or latents.shape[1] != dim or not len(latents):
         shape = list(latents.shape)
-        raise UserError(f"--latents {path}: has the shape {shape}, and finite numbers [n, {dim}] are needed.")
+        raise UserError(
+            f"--latents {path}: has the shape {shape}, and the generator of this run takes latents [n, {dim}]. "
+            "Save latents of this shape."
+        )
+    if not np.isfinite(latents).all():
+        raise UserError(f"--latents {path}: contains NaN or infinity. Save finite latents only.")
     return latents
 
 
@@ -244,6 +256,11 @@ def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, re
 
     name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
     if not sampler.spec.is_image:
+        if options.draw is None and name != "grid":
+            raise UserError(
+                f"--out {options.out}: a .gif file shows a walk of images, and the samples of this run are points. "
+                "Use --out FILE.png for a scatter plot."
+            )
         if name != "grid":
             raise UserError(
                 f"--draw {name}: needs images, and the samples of this run are points. "

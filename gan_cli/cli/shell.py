@@ -1,4 +1,4 @@
-"""Shared by the console scripts: exit statuses, warnings, the version, and the set-up of JAX."""
+"""Functions that the console scripts share: exit statuses, warnings, the version, and the set-up of JAX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gan_cli.errors import RunFailed, UserError
 
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
-    """The exit status of ``act``. An expected error is printed to stderr in a few lines, without a traceback."""
+    """Call ``act`` and return its exit status. Expected errors are printed to stderr without a traceback."""
     try:
         return act()
     except UserError as error:
@@ -55,19 +55,26 @@ def show_warnings(program: str) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Raise a UserError if a file cannot be written at ``path``, before its content is computed."""
+    """Raise a UserError if a file cannot be written at ``path``, before the content is computed."""
     there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: cannot be written.")
+        if path.is_dir():
+            raise UserError(f"{path}: cannot be written, because the path is a directory. Name a file.")
+        if not there.is_dir():
+            raise UserError(f"{path}: cannot be written, because {there} is a file. Name a path in a directory.")
+        raise UserError(f"{path}: cannot be written, because {there} is not writable. Name another path.")
 
 
 def one_of_several() -> bool:
-    """Whether this process is one of several of a run: started by ``srun``, or with JAX_COORDINATOR_ADDRESS set."""
+    """Whether several processes train the run: ``srun`` started them, or JAX_COORDINATOR_ADDRESS is set."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
 
 
 def prepare_jax() -> None:
-    """Enable the persistent compilation cache, so that a second start compiles nothing. The user's setting wins."""
+    """Enable JAX's persistent compilation cache, so that a second start compiles nothing.
+
+    The cache directory of the environment variable JAX_COMPILATION_CACHE_DIR takes precedence.
+    """
     import jax
 
     from gan_cli.storage import cache

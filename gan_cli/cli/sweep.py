@@ -29,8 +29,9 @@ class Job:
         number: the number of the job in the sweep.
         overrides: the overrides that belong to this job.
         directory: the directory of the job's run.
-        exit_status: the exit status of its process, negative if a signal killed it; None until it ends.
-        started: whether its process has started.
+        exit_status: the exit status of the job's process, negative if a signal killed the process; None until the
+            process ends.
+        started: whether the job's process has started.
     """
 
     number: int
@@ -41,7 +42,11 @@ class Job:
 
     @property
     def status(self) -> str:
-        """The status in words: waiting, running, finished, refused (wrong input), failed, ..."""
+        """The status of the job in words.
+
+        The status is waiting, running, finished, failed, refused (wrong input), diverged, stopped, "killed by
+        signal N" or "exit N".
+        """
         if self.exit_status is None:
             return "running" if self.started else "waiting"
         if self.exit_status < 0:
@@ -50,17 +55,17 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The contents of its ``run.json``; empty where it cannot be read."""
+        """The contents of the run's ``run.json``; empty if the file cannot be read."""
         return facts_or_empty(self.directory)
 
     @property
     def objective(self) -> float | None:
-        """The best value of its objective so far, or None without an evaluation."""
+        """The best value of the run's objective so far, or None without an evaluation."""
         return _objective(self.facts)
 
     @property
     def output(self) -> Path:
-        """The path of the file with the output of its process."""
+        """The path of the file with the output of the job's process."""
         return self.directory / "output.txt"
 
     def record(self) -> dict[str, Any]:
@@ -76,7 +81,7 @@ class Job:
         }
 
     def complaint(self) -> str:
-        """The error message that the process printed; empty if it has not ended or has finished."""
+        """The error message of the job's process; empty if the process has succeeded or has not ended."""
         if self.exit_status in (0, None):
             return ""
         try:
@@ -117,11 +122,14 @@ class Sweep:
         return sweep
 
     def job(self, number: int, overrides: list[str], folder: Path) -> Job:
-        """Add a job with this number, or the next free number if an earlier start used it for another job.
+        """Add a job under ``number``, or under the next number that no other job has.
 
-        A grid search gives the same jobs the same numbers at every start. An adaptive search submits other jobs.
+        An earlier start of the sweep may have used ``number`` for another job: a grid search submits equal jobs at
+        every start, and an adaptive search may submit different jobs.
 
         Args:
+            number: the number that the sweeper gives to the job.
+            overrides: the overrides that belong to the job.
             folder: the folder that contains the directories of the jobs.
         """
         taken = {job.number for job in self.jobs}
@@ -144,7 +152,7 @@ class Sweep:
         self.write()
 
     def say(self, line: str) -> None:
-        """Print a line, if the output is no terminal and therefore shows no table."""
+        """Print a line if the output is not a terminal, because a terminal shows the table instead."""
         if not self._live:
             print(line, flush=True)
 
@@ -177,9 +185,12 @@ class Sweep:
 
 @contextlib.contextmanager
 def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
-    """Update the records of another launcher's sweep from its jobs' directories, as a context manager.
+    """A context manager that updates the records of a sweep while another launcher runs its jobs.
+
+    A thread reads the records from the directories of the jobs.
 
     Args:
+        directory: the directory of the sweep.
         every: the time between updates, in seconds.
     """
     over = threading.Event()
@@ -205,7 +216,7 @@ def _objective(facts: dict[str, Any]) -> float | None:
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
-    """The entries of the ``sweep.json`` of an earlier start, by the number of the job."""
+    """The entries of ``sweep.json`` from an earlier start, by job number; empty without a valid file."""
     try:
         entries = files.read_json(path)
         return {

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def table(jobs: Sequence[Job]) -> Table:
-    """A table with one row for each job: its distinct overrides, status, newest figures and directory."""
+    """A table with one row for each job: distinct overrides, status, newest metrics and directory."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    rows = Table("job", "overrides", "status", "figures", "directory", title="sweep", title_justify="left")
+    rows = Table("job", "overrides", "status", "metrics", "directory", title="sweep", title_justify="left")
     for job in jobs:
         rows.add_row(
             str(job.number),
@@ -49,7 +49,7 @@ def _figures(job: Job) -> list[str]:
 
 
 def csv_text(records: Sequence[dict[str, Any]]) -> str:
-    """The text of ``sweep.csv``: a line for each job, a column for each varied option and final figure."""
+    """The text of ``sweep.csv``: a line for each job, and a column for each varied option and final metric."""
     lines = []
     for record in records:
         varied = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)

@@ -25,30 +25,33 @@ if TYPE_CHECKING:
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet: bool = False) -> Run:
-    """Train as ``gan-train OVERRIDES`` would.
+    """Train a run, as the command ``gan-train OVERRIDES`` does.
 
     Args:
-        overrides: as on the command line: ``["model=mlp", "optim=adam"]``.
-        config_dir: a folder of your own configurations.
-        quiet: whether to print nothing but warnings.
+        overrides: the arguments of the command line, e.g. ``["model=mlp", "optim=adam"]``.
+        config_dir: a folder with your own configuration files, or None.
+        quiet: whether to print warnings only.
 
     Returns:
-        The run: ``directory``, ``status``, ``metrics``, ``sample(n)``.
+        The result of the run. ``gan_cli.training.run.Run`` documents its attributes.
 
     Raises:
-        UserError: wrong input; its message says what and what the choices are.
-        RunFailed: the run had started and could not go on.
+        UserError: the input is wrong. The message names the option and a remedy.
+        RunFailed: an error ended the run after its start.
     """
     from gan_cli.config import compose
 
     run = _single([*overrides, *compose.search_path(config_dir)], quiet=quiet, log=False)
     if run is None:
-        raise UserError("dry_run=true trains nothing: use the command line.")
+        raise UserError(
+            "dry_run=true: trains nothing, so there is no run to return. Use the command line: "
+            "gan-train dry_run=true."
+        )
     return run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     status = exit_code("gan-train", lambda: _main(arguments))
     if status in (1, 2) and "gan_cli.engine.processes" in sys.modules:
@@ -74,7 +77,10 @@ def _main(arguments: list[str]) -> int:
         hydra_flags = [argument for argument in arguments if argument not in flags.overrides]
         return _ask_hydra([*hydra_flags, *flags.overrides])
     if flags.config_path or flags.config_name:
-        raise UserError("--config-path and --config-name: use --config-dir for configurations of your own.")
+        raise UserError(
+            "--config-path and --config-name: are not supported. Use --config-dir DIR to add your "
+            "configuration files."
+        )
     from gan_cli.config import compose
 
     overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
@@ -88,7 +94,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
-    """Train one run from its overrides to its end; returns None after a dry run."""
+    """Train the run that ``overrides`` describe, and return its result, or None after a dry run."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
     from hydra.types import HydraContext
@@ -115,7 +121,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 
         if checked["train"]["devices"] != 1 and one_of_several():
             processes.join()
-        # All processes use the directory of the first one, because each would name it by its own time.
+        # All processes use the directory of the first process, because their clocks may differ.
         named, continues, checked = processes.broadcast_from_primary(lambda: (str(directory), continues, checked))
         directory = Path(named)
         experiment = processes.run_on_all(lambda: build(checked))
@@ -172,7 +178,7 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 def _merged(
     hydra: Any, composed: Any, parsed: Sequence[Any], directory: Path, modules: Sequence[str]
 ) -> dict[str, Any]:
-    """The configuration of a resumed run: the stored one, with the changes that the command line may make."""
+    """The configuration of a resumed run: the stored options, and the free options of the command line."""
     from gan_cli.cli import resume
     from gan_cli.config import check, compose, stored
 
@@ -185,7 +191,7 @@ def _merged(
 def _print_configuration(
     overrides: list[str], part: str, package: str | None, resolve: bool, multirun: bool
 ) -> None:
-    """Print the configuration that these overrides would run (``part`` is job, hydra or all), as YAML."""
+    """Print the configuration that ``overrides`` describe as YAML; ``part`` is job, hydra or all."""
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
@@ -217,10 +223,12 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     asked, name = composed.resume, composed.name
     for key, value in (("resume", asked), ("name", name)):
         if value is not None and not isinstance(value, str | int):
-            raise UserError(f"{key}={value}: must be text.")
+            raise UserError(f"{key}={value}: must be text, e.g. {key}=digits.")
     asked, name = (None if value is None else str(value) for value in (asked, name))
     if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts or not name.strip("/. ")):
-        raise UserError(f"name={name}: must be a plain name. The run's directory is outputs/<name>.")
+        raise UserError(
+            f"name={name}: must consist of directory names, e.g. name=digits for the directory outputs/digits."
+        )
     if asked not in (None, "auto"):
         if name is not None:
             raise UserError(f"resume={asked}: already selects the run. Leave out name={name}.")
@@ -229,7 +237,7 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     if asked == "auto":
         if not _is_fixed(name, parsed):
             raise UserError(
-                "resume=auto: needs name=NAME, because a directory named by the time is new at each start."
+                "resume=auto: needs name=NAME, because a directory that is named by the time is new at each start."
             )
         return directory, holds_run(directory)
     return directory, False
@@ -247,7 +255,9 @@ def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Pat
     if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
     if holds_run(directory):
-        raise UserError(f"{directory}: holds a run already. Continue it with resume=auto, or choose another name.")
+        raise UserError(
+            f"{directory}: holds a run already. Continue the run with resume=auto, or choose another name."
+        )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -260,7 +270,9 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
         reporter.say(line)
     reporter.say(f"directory {directory} (not made)")
     if experiment.dataset is not None:
-        reporter.say(f"data as the networks see it: {dry_run.draw(experiment, Path('outputs') / 'dry_run.png')}")
+        reporter.say(
+            f"data as the networks receive them: {dry_run.draw(experiment, Path('outputs') / 'dry_run.png')}"
+        )
 
 
 def _sweep(overrides: list[str]) -> int:
@@ -290,7 +302,7 @@ def _sweep(overrides: list[str]) -> int:
             directory = compose.claim(directory)
         elif "resume" not in named and directory.exists() and any(directory.iterdir()):
             raise UserError(
-                f"{directory}: holds a sweep already. Continue it with resume=auto, or choose another name."
+                f"{directory}: holds a sweep already. Continue the sweep with resume=auto, or choose another name."
             )
         ours = not fixed or directory in missing
         directory.mkdir(parents=True, exist_ok=True)  # a sweeper may store its records there
@@ -305,7 +317,8 @@ def _sweep(overrides: list[str]) -> int:
             stopped = stop.args[0]
         except UserError:
             if not ProcessLauncher.sweep:
-                ProcessLauncher.sweep = Sweep(directory)  # has no job, so the records of an earlier start stay
+                # This sweep has no jobs, so the records of an earlier start stay.
+                ProcessLauncher.sweep = Sweep(directory)
                 if ours:
                     _unmake(directory, missing)
             raise
@@ -320,7 +333,7 @@ def _sweep(overrides: list[str]) -> int:
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
-    """Remove the directory of a sweep that started no job, and the parents that were made for it."""
+    """Remove the directory of a sweep that started no job, and the new parents of the directory."""
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:
         with contextlib.suppress(OSError):  # the parent holds another sweep by now
@@ -328,21 +341,21 @@ def _unmake(directory: Path, missing: list[Path]) -> None:
 
 
 def _task(config: Any) -> float | None:
-    """Run one job of a sweep in the process that Hydra's launcher gives it (basic, joblib, submitit)."""
+    """Run one job of a sweep for a launcher of Hydra (basic, joblib or submitit), and return its objective."""
     from hydra.core.hydra_config import HydraConfig
 
     settings = HydraConfig.get()
     more = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
     if not any(override.startswith("resume=") for override in settings.overrides.task):
-        more.append("resume=auto")  # so that a job that its launcher starts again continues
+        more.append("resume=auto")  # a job that the launcher starts a second time then continues
     run = train([*settings.overrides.task, *more, f"hydra.run.dir='{settings.runtime.output_dir}'"])
     if run.exit_status:
-        raise RunFailed(f"{run.directory}: {run.status}")
+        raise RunFailed(f"{run.directory}: the run ended with the status {run.status}.")
     return run.objective
 
 
 def _ask_hydra(arguments: list[str]) -> int:
-    """Let Hydra answer --hydra-help, --info and --shell-completion, with the exit statuses of this program."""
+    """Run Hydra for --hydra-help, --info and --shell-completion, and return the exit status of gan-train."""
     import hydra
 
     from gan_cli.cli import launcher

@@ -1,1 +1,1 @@
-"""From YAML to objects: schema, options, checks, and what a run's directory stores of them."""
+"""Configurations: composes, checks and builds them, and reads them from the directories of runs."""

@@ -1,10 +1,11 @@
-"""Builds the objects of an experiment from a checked configuration; this happens nowhere else."""
+"""Builds the objects of an experiment from a checked configuration. No other module builds them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,16 @@ from gan_cli.types import Game, Spec, Strategy
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects that a run consists of.
+    """The objects that make up a run.
 
     Attributes:
         config: the checked configuration.
         setup: the game, the strategy and the optimisers.
         dataset: the training data, or None if the game uses no data or the data were not loaded.
         train: the options of the group ``train``.
-        loggers: by name, a function ``(directory, records) -> Logger`` that opens the logger of a run.
+        loggers: functions ``(directory, records) -> Logger`` that open the loggers of a run, by name.
         metrics: the metrics of the samples, by name.
-        features: ``(dataset) -> Extractor``: makes the feature extractor for the metrics.
+        features: a function ``(dataset) -> Extractor`` that makes the feature extractor for the metrics.
         ensemble: the members that are trained together, or None for a single run.
     """
 
@@ -73,7 +74,7 @@ class Experiment:
     @property
     def seed(self) -> int:
         """The seed of the run."""
-        seed: int = self.setup.seed  # in an experiment, the seed is not traced
+        seed: int = self.setup.seed  # a traced seed occurs only in the setups that Ensemble.make builds
         return seed
 
     @property
@@ -104,7 +105,7 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
     """Compose, check and build the experiment that command-line overrides describe.
 
     Raises:
-        UserError: an override is wrong.
+        UserError: an override is not valid.
     """
     from gan_cli.config import compose
 
@@ -115,11 +116,11 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 
 
 def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
-    """Build the experiment that a checked configuration describes, and load its data. Compiles nothing.
+    """Build the experiment that a checked configuration describes, without compilation.
 
     Args:
-        spec: the shape, range and classes of the examples, if they are known and the data are not needed. The
-            function then loads no data. None loads the data.
+        spec: the shape, range and classes of the examples, for a caller that does not need the data. The function
+            then loads no data. If ``spec`` is None, the function loads the data.
 
     Raises:
         UserError: options contradict each other or the data, or the data set is not available.
@@ -132,17 +133,24 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     if data and data.size < whole.train.batch_size:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: is larger than the data set, which has {data.size} "
-            "examples. Choose a smaller train.batch_size."
+            f"examples. Set train.batch_size to at most {data.size}."
         )
     pack = whole.game.pack
     if whole.train.batch_size % pack:
         raise UserError(
-            f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}."
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
+            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
         )
     if data and whole.train.batch_size % (number := len(whole.devices)):
-        raise UserError(f"train.batch_size={whole.train.batch_size}: must be a multiple of the {number} devices.")
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of the number of devices, {number}, "
+            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / number) * number}."
+        )
     if whole.metrics and not whole.game.samples:
-        raise UserError(f"metric={list(whole.metrics)}: this game has no samples to evaluate. Choose metric=none.")
+        raise UserError(
+            f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
+            "generate samples. Set metric=none."
+        )
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
@@ -155,7 +163,7 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 
 
 def dataset(config: dict[str, Any]) -> Dataset | None:
-    """The data set of a checked configuration, or None if it has none."""
+    """The data set of a checked configuration, or None for ``dataset=none``."""
     return _make(check.from_environment(config)["dataset"]) or None
 
 
@@ -167,7 +175,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
         spec: the shape, range and classes of the examples, or None without data.
 
     Raises:
-        UserError: an option names no player, or an object refuses its options.
+        UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.
     """
     needs = options_of(filled["game"]["_target_"], filled["modules"]).positional
     available = {
@@ -194,27 +202,28 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
         for length in {"decay_steps", "warmup_steps"} & node.keys():
             # The user gives the lengths of schedules in steps, and an optimiser counts its player's updates.
             node[length] = node[length] * strategy.updates[player]
-    optimisers = {player: _optimiser(_make(node, f"optim, of the {player}")) for player, node in optim.items()}
+    optimisers = {player: _optimiser(_make(node, f"optim (for the {player})")) for player, node in optim.items()}
     strategy.check(optimisers)
     return TrainSetup(game, strategy, optimisers, filled["seed"])
 
 
 def _optimiser(made: Any) -> Optimiser:
-    """An optimiser of this package as it is; an Optax transformation as an optimiser without declarations."""
+    """Return an optimiser of this package unchanged, or wrap an Optax transformation as an ``Optimiser``."""
     return made if isinstance(made, Optimiser) else Optimiser(made.init, made.update)
 
 
 def _make(node: Any, label: str = "") -> Any:
-    """The object that a checked node of ``_target_`` and options describes. Nested nodes are built first.
+    """Build the object that a checked node describes: the result of its ``_target_`` with its options.
 
-    Hydra's ``instantiate`` is not suitable: it accepts no traced numbers, and interprets keys that ``check`` does
-    not check. The result has no static type, because it depends on the configuration.
+    Nested nodes are built first. Hydra's ``instantiate`` is not used, because it rejects traced numbers and
+    interprets keys that ``check`` does not check. The configuration determines the type of the object, so the
+    object has no static type.
 
     Args:
-        label: the beginning of the error message; empty for the name of the target.
+        label: the beginning of an error message. If ``label`` is empty, the message begins with the target's name.
 
     Raises:
-        UserError: the target refuses its options.
+        UserError: the target raises a TypeError or a ValueError for its options.
     """
     if isinstance(node, list):
         return [_make(item) for item in node]
@@ -242,6 +251,6 @@ def _check_eigenvalues(whole: Experiment) -> None:
     if needed > available_memory():
         raise UserError(
             f"train.eigenvalues={whole.train.eigenvalues}: needs about {needed / 2**30:.0f} GiB of memory, and "
-            f"{available_memory() / 2**30:.0f} GiB are available. Choose a smaller number: a few eigenvalues, "
-            "e.g. 4, show whether the game converges."
+            f"{available_memory() / 2**30:.0f} GiB are available. Choose fewer eigenvalues, e.g. "
+            "train.eigenvalues=4, or a smaller model."
         )

@@ -29,13 +29,15 @@ BuildSetup = Callable[[dict[str, Any], Spec | None], TrainSetup]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several runs that differ in a few numbers, and that one compiled program trains together.
+    """Runs that differ only in the values of numeric options, and are trained together by one compiled program.
 
     Attributes:
-        members: for each member, the experiment of the equivalent single run.
-        overrides: for each member, the values of the varied options, by dotted key.
-        varied: the values of each varied option as an array ``[members]``: the arguments of the program.
-        make: builds the setup of a member from its values, which may be traced.
+        members: the experiments of the equivalent single runs, one for each member.
+        overrides: the values of the varied options by dotted key, one dictionary for each member.
+        varied: an array ``[members]`` with the values of each varied option, by dotted key. The compiled program
+            receives these arrays as arguments.
+        make: a function that builds the setup of a member from the values of the varied options, by dotted key. The
+            values may be traced.
     """
 
     members: tuple[Experiment, ...]
@@ -47,13 +49,14 @@ class Ensemble:
 def build_ensemble(
     whole: Experiment, filled: dict[str, Any], spec: Spec | None, build_setup: BuildSetup
 ) -> Ensemble | None:
-    """Build the members of ``train.ensemble``; None for a single run.
+    """Build the ensemble that ``train.ensemble`` describes, or return None for a single run.
 
     Args:
         whole: the experiment whose options the members share.
         filled: the configuration of ``whole``, with environment variables filled in.
         spec: the shape, range and classes of the examples, or None without data.
-        build_setup: builds a setup from a configuration, whose numbers may be traced.
+        build_setup: a function that builds a setup from a configuration and ``spec``. The numbers in the
+            configuration may be traced.
 
     Raises:
         UserError: the members do not fit in memory, or they differ in an option that changes the compiled program.
@@ -90,14 +93,18 @@ def _stacked(key: str, values: list[Any]) -> np.ndarray:
 
 
 def _check_memory(whole: Experiment, members: int) -> None:
-    """Raise a UserError if the members' states, gradients and one copy of the states exceed the memory."""
+    """Raise a UserError if the ensemble needs more memory than is available.
+
+    The estimate is three times the size of the members' states, for the states, a copy of the states, and the
+    gradients.
+    """
     state = jax.eval_shape(lambda: init_state(whole.setup))
     needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     if needed > available_memory():
         raise UserError(
             f"train.ensemble: {members} members need about {needed / 2**30:.0f} GiB of memory, and "
             f"{available_memory() / 2**30:.0f} GiB are available. Choose fewer members or a smaller model, or "
-            "train the members one after the other with --multirun."
+            "train the members one after the other in a sweep, e.g. --multirun seed=0,1."
         )
 
 
@@ -106,7 +113,8 @@ def _check_variable(
 ) -> None:
     """Raise a UserError if the program cannot take a varied option as an argument.
 
-    A step is traced abstractly with each option as an argument. Tracing fails if Python code needs its value.
+    For each varied option, the function traces one step with the option as an argument. The tracing fails if Python
+    code needs the value of the option.
     """
     data, size = whole.dataset, whole.train.batch_size
     batch: Batch | None = None
@@ -124,6 +132,7 @@ def _check_variable(
             jax.eval_shape(one_step, jnp.asarray(values[0]))
         except jax.errors.JAXTypeError:
             raise UserError(
-                f"train.ensemble: {key} changes the compiled program, so each value needs a program of its own. "
-                f"Use --multirun {key}={','.join(map(str, values.tolist()))} instead."
+                f"train.ensemble: {key} changes the compiled program, so its values cannot share one program. "
+                f"Remove {key} from train.ensemble, and vary it in a sweep: "
+                f"--multirun {key}={','.join(map(str, values.tolist()))}."
             ) from None

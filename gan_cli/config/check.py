@@ -1,8 +1,8 @@
-"""Checks every key, type and range of a composed configuration against the schema and the signatures of its
-targets.
+"""Checks every key, type and range of a composed configuration.
 
-Hydra composes the configuration, this module checks it, and ``gan_cli.config.build`` turns it into objects.
-Checking imports no JAX.
+The schema and the signatures of the targets declare the valid keys, types and ranges. Hydra composes a
+configuration before the check, and ``gan_cli.config.build`` builds the objects after the check. The check does not
+import JAX.
 """
 
 from __future__ import annotations
@@ -27,21 +27,26 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 from gan_cli.types import Range
 
+_LISTS = ("penalty", "augment", "metric", "logger")  # the groups of which several choices can be combined
+
 
 def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any]:
-    """The configuration as a plain dictionary, with defaults filled in and every value of its declared type.
+    """Check a composed configuration, and return it as a dictionary with defaults filled in.
+
+    Every value in the returned dictionary has its declared type.
 
     Args:
         tree: the composed configuration, without the ``hydra`` node.
-        modules: further modules that ``_target_`` may name, from the command line.
+        modules: the user's modules, from which targets may come.
 
     Raises:
-        UserError: an unknown key, a missing value, a wrong type or range, or a combination that cannot run.
+        UserError: a key is unknown, a value is missing, of a wrong type or out of range, or a combination of
+            options cannot run.
     """
     config = _section(resolve(tree), Schema, "", modules)
-    for group in ("game", "optim", "strategy", "features"):
+    for group, example in (("game", "gan"), ("optim", "adam"), ("strategy", "alternating"), ("features", "auto")):
         if not config[group]:
-            raise UserError(f"{group} is empty: choose a file of this group, {group}=CHOICE.")
+            raise UserError(f"{group}: every run needs a choice of this group. Set one, e.g. {group}={example}.")
     config["train"] = _section(config["train"], Train, "train", modules)
     for group in (*GROUPS, "logger"):
         if config[group]:
@@ -51,8 +56,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     _check_evaluation(config)
     if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
         raise UserError(
-            "train.ensemble: an ensemble runs on one device. Leave out train.devices, or train the members as jobs "
-            "of a sweep (--multirun)."
+            "train.ensemble: an ensemble runs on one device. Set train.devices=1, or train the members as jobs of "
+            "a sweep, e.g. --multirun seed=0,1."
         )
     for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
@@ -63,7 +68,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
 
 
 def resolve(tree: Any) -> dict[str, Any]:
-    """``tree`` with interpolations resolved, except ``${oc.env:...}`` in the options that may contain it."""
+    """``tree`` with interpolations resolved, except ``${oc.env:...}`` in the options of ``ENVIRONMENT``."""
     node = tree if OmegaConf.is_config(tree) else OmegaConf.create(dict(tree))
     raw = OmegaConf.to_container(node, resolve=False)
     try:
@@ -75,7 +80,10 @@ def resolve(tree: Any) -> dict[str, Any]:
         text = json.dumps(value)
         if "oc.env" in text and "${" in text:
             if not (isinstance(value, str) and key.startswith(ENVIRONMENT)):
-                raise UserError(f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only.")
+                raise UserError(
+                    f"{key}={value}: ${{oc.env:...}} is allowed in {', '.join(ENVIRONMENT)} only. Replace the "
+                    "interpolation with the value of the environment variable."
+                )
             put(resolved, key, value)
     return typing.cast(dict[str, Any], resolved)
 
@@ -85,14 +93,24 @@ def check_interpolation(key: str, value: Any) -> None:
     text = json.dumps(value)
     if "${" in text:
         resolvers = set(re.findall(r"\$\{([^:}]*)", text))
-        if not (isinstance(value, str) and key.startswith(ENVIRONMENT) and resolvers == {"oc.env"}):
-            raise UserError(f"{key}={value}: an interpolation is not allowed here.")
+        if not key.startswith(ENVIRONMENT):
+            raise UserError(
+                f"{key}={value}: this option cannot contain an interpolation. Replace ${{...}} with a value. "
+                f"Interpolations are allowed in {', '.join(ENVIRONMENT)} only."
+            )
+        if not (isinstance(value, str) and resolvers == {"oc.env"}):
+            raise UserError(
+                f"{key}={value}: the only interpolation that this option can contain is ${{oc.env:NAME}}, which "
+                "reads an environment variable. Replace every other ${...} with a value."
+            )
 
 
 def from_environment(config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` with ``${oc.env:...}`` replaced by the values of environment variables.
+    """A copy of ``config`` with ``${oc.env:...}`` replaced by the values of environment variables.
 
-    Any other interpolation is refused, because a stored configuration is untrusted data.
+    Raises:
+        UserError: an environment variable is not set, or ``config`` contains another interpolation. Other
+            interpolations are not evaluated, because a stored configuration may come from an untrusted source.
     """
     filled = copy.deepcopy(config)
     for key, value in leaves(config):
@@ -117,7 +135,7 @@ def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequen
 
 
 def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: str) -> dict[str, Any]:
-    """``tree`` with every value converted to the type of its option, and with defaults filled in."""
+    """A copy of ``tree`` with each value converted to the type of its option, and with defaults filled in."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
         if key not in options:
@@ -128,7 +146,7 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: 
         if key in tree:
             checked[key] = _checked(tree[key], option.annotation, f"{dot}{key}")
         elif option.required:
-            raise UserError(f"{dot}{key}: a value is needed.")
+            raise UserError(f"{dot}{key}: a value is needed. Set {dot}{key}=VALUE.")
         elif option.default is not UNKNOWN:
             checked[key] = copy.deepcopy(option.default)
     return checked
@@ -147,14 +165,14 @@ def with_defaults(node: Any, modules: Sequence[str] = ()) -> Any:
 
 def _checked(value: Any, annotation: Any, key: str) -> Any:
     if isinstance(value, str) and value == "???":
-        raise UserError(f"{key}: a value is needed, e.g. {key}=...")
+        raise UserError(f"{key}: a value is needed. Set {key}=VALUE.")
     if isinstance(value, str) and "${" in value and key.startswith(ENVIRONMENT):
         return value
     if typing.get_origin(annotation) is Callable and not (isinstance(value, Mapping) and "_target_" in value):
         group = key.split(".")[0]
         raise UserError(
             f"{key}={'null' if value is None else value}: this option takes a choice of the group {group}, not a "
-            f"value: {group}@{key}=..., or another {group}=..."
+            f"value. Set {group}@{key}=CHOICE, or choose another {group}=CHOICE."
         )
     try:
         return convert(value, annotation)
@@ -164,10 +182,12 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """``value`` converted to ``annotation``: 1e4 is a whole number, 1 is also a float, and "1" is neither.
+    """``value`` converted to the type ``annotation``.
+
+    The float 1e4 is converted to a whole number, and the whole number 1 to a float. The text "1" is not a number.
 
     Raises:
-        ValueError: the value does not fit; the message begins with "must be".
+        ValueError: the value has another type or is out of range. The message begins with "must be".
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
@@ -220,16 +240,31 @@ def _convert_scalar(value: Any, kind: Any) -> Any:
 
 
 def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, Any]:
-    """A checked copy of a group's node, which has a ``_target_`` or maps names to nodes that have one."""
+    """A checked copy of a group's node.
+
+    The node has a ``_target_``, or maps the names of choices to nodes with a ``_target_``.
+    """
     target = node.get("_target_")
     if target is None:
         for name, child in node.items():
             if not isinstance(child, dict) or "_target_" not in child:
-                raise UserError(f"{key}.{name}: {name} is not chosen. Choose it first: {key}=[{name}]")
+                if key not in _LISTS:
+                    raise UserError(
+                        f"{key}.{name}: no choice of the group {key} is set, so the group has no options. Set "
+                        f"{key}=CHOICE, or leave out {key}.{name}."
+                    )
+                chosen = [other for other, node_ in node.items() if isinstance(node_, dict) and "_target_" in node_]
+                raise UserError(
+                    f"{key}.{name}: the choices of the group {key} do not include {name}. Add {name} to the "
+                    f"choices: {key}=[{','.join([*chosen, name])}]."
+                )
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
     home = GROUP_MODULES[key.split(".")[0]]
     if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
-        raise UserError(f"{key}._target_={target}: not allowed. {home} defines the targets of this group.")
+        raise UserError(
+            f"{key}._target_={target}: not allowed. Choose a public function or class of {home}, which defines the "
+            "targets of this group."
+        )
     options = options_of(str(target), modules).options
     special = {name: node[name] for name in ("_target_", "_partial_") if name in node}
     rest = {name: value for name, value in node.items() if name not in special}
@@ -245,7 +280,7 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
 
 
 def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
-    """A checked copy of an option's value, because Hydra instantiates a ``_target_`` at any depth."""
+    """A checked copy of an option's value, in which a node with a ``_target_`` may occur at any depth."""
     if isinstance(value, list):
         return [_nested(item, key, modules) for item in value]
     if not isinstance(value, dict):
@@ -254,14 +289,17 @@ def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
         return _node(value, key, modules)
     for name in value:
         if str(name).startswith("_"):
-            raise UserError(f"{key}.{name}: no such option.")
+            raise UserError(
+                f"{key}.{name}: names that begin with an underscore are reserved. Rename the entry, e.g. "
+                f"{key}.{str(name).strip('_') or 'entry'}."
+            )
     return {name: _nested(item, f"{key}.{name}", modules) for name, item in value.items()}
 
 
 def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
     """The optimiser node of one player: the common options, overridden by the options of the player.
 
-    If the player has another ``_target_``, the common options do not apply.
+    If the options of the player include a ``_target_``, the common options do not apply.
     """
     own = optim.get(player) or {}
     if "_target_" in own:
@@ -270,17 +308,20 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
 
 
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
-    """Every group that the game takes is set, and no group is set that the game would ignore."""
+    """Raise a UserError if a group that the game needs is not set, or if the game does not use a set group."""
     needs = options_of(config["game"]["_target_"], modules).positional
     for group, part in GAME_PARTS.items():
         several = group in ("penalty", "augment")
         if part in needs and not several and not config[group]:
-            raise UserError(f"{group} is missing: game={config['game']['_target_']} needs one.")
+            raise UserError(f"{group}: this game needs a {group}, and none is set. Set {group}=CHOICE.")
         if part not in needs and config[group]:
-            empty = "none" if several else f"none (or `override /{group}: none` in an experiment)"
-            raise UserError(f"{group} is set, but this game takes none. Set {group}={empty}.")
+            in_file = "" if several else f" (in an experiment file: `override /{group}: none`)"
+            raise UserError(f"{group}: this game does not use the group {group}. Set {group}=none{in_file}.")
     if "precision" not in needs and config["train"]["precision"] != "float32":
-        raise UserError(f"train.precision={config['train']['precision']}: this game computes in float32 only.")
+        raise UserError(
+            f"train.precision={config['train']['precision']}: this game computes in float32 only. "
+            "Set train.precision=float32."
+        )
 
 
 def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
@@ -289,14 +330,15 @@ def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
         if train[cadence] % train["steps_per_call"]:
             raise UserError(
                 f"train.{cadence}={train[cadence]}: must be a multiple of train.steps_per_call="
-                f"{train['steps_per_call']}, the number of steps in one call of the compiled program."
+                f"{train['steps_per_call']}, the number of steps in one call of the compiled program, e.g. "
+                f"train.{cadence}={math.ceil(train[cadence] / train['steps_per_call']) * train['steps_per_call']}."
             )
 
 
 def _check_evaluation(config: Mapping[str, Any]) -> None:
-    """A metric has data to compare samples with, and ``objective`` and ``patience`` have a metric."""
+    """Raise a UserError if metrics have no data, or if ``objective`` or ``patience`` are set without metrics."""
     if config["metric"] and not config["dataset"]:
-        raise UserError("metric is set, but there are no data to compare samples with. Set metric=none.")
+        raise UserError("metric: metrics compare samples with data, and this run has no data. Set metric=none.")
     for key, unset in (("objective", None), ("patience", 0)):
         if config["train"][key] != unset and not config["metric"]:
-            raise UserError(f"train.{key}={config['train'][key]}: needs a metric, e.g. metric=[fid].")
+            raise UserError(f"train.{key}={config['train'][key]}: needs a metric. Set one, e.g. metric=[fid].")

@@ -33,7 +33,7 @@ CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
 
 
 def register() -> None:
-    """Register the schema and the resolver of run names; Hydra needs both before it composes."""
+    """Register the schema and the resolver of run names with Hydra, before it composes a configuration."""
     started = datetime.now()
     OmegaConf.register_new_resolver(
         "gan_cli.run_id", lambda name: name or started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
@@ -48,8 +48,9 @@ def register() -> None:
 
 @contextlib.contextmanager
 def session() -> Iterator[Any]:
-    """Hydra, initialised with the shipped configurations. The state of an outer Hydra program is restored at the
-    end.
+    """A context manager that yields Hydra, initialised with the shipped configurations.
+
+    At the end, it restores the state of an outer Hydra program.
     """
     register()
     state = GlobalHydra.instance()
@@ -66,11 +67,11 @@ def session() -> Iterator[Any]:
 
 
 def search_path(config_dir: str | None) -> list[str]:
-    """The override that adds the user's configuration folder to Hydra's search path."""
+    """The override that adds the user's configuration folder to Hydra's search path; empty without a folder."""
     if config_dir is None:
         return []
     if not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: this folder does not exist.")
+        raise UserError(f"--config-dir {config_dir}: the folder does not exist. Check the path.")
     return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
 
 
@@ -78,10 +79,10 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
     """The composed configuration, including the ``hydra`` node.
 
     If the overrides replace a choice of an experiment, the options that the experiment sets in that group do not
-    apply: in ``experiment=ring optim=sgd``, the experiment's learning rate and moments of Adam are dropped.
+    apply. For example, ``experiment=ring optim=sgd`` does not use the experiment's options of Adam.
 
     Raises:
-        UserError: an override that cannot be parsed, an unknown choice or key, or a file that cannot be read.
+        UserError: an override cannot be parsed, a choice or a key is unknown, or a file cannot be read.
     """
 
     def composed(overrides: Sequence[str]) -> DictConfig:
@@ -102,7 +103,8 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         for group, chosen in _chosen(hydra, parsed).items():
             if group not in its:  # a group of Hydra, such as hydra/launcher
                 continue
-            if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:  # a list of files
+            # A group that takes a list of choices is not in `choices`.
+            if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:
                 for name in its[group].keys() - chosen:
                     if not any(key.startswith(f"{group}.{name}.") for key in keys.values()):
                         found[group].pop(name, None)
@@ -128,7 +130,7 @@ def ours(composed: DictConfig) -> DictConfig:
 
 
 def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
-    """The overrides, parsed."""
+    """Parse overrides with Hydra's grammar."""
     with translated(hydra):
         return OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
 
@@ -139,13 +141,16 @@ def is_group(hydra: Any, override: Override) -> bool:
 
 
 def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
-    """The further modules that ``_target_`` may name, made importable.
+    """The user's modules from the option ``modules``, made importable.
 
     Raises:
         UserError: ``modules`` is set in a configuration file instead of on the command line.
     """
     if composed.modules and not any(override.key_or_group == "modules" for override in parsed):
-        raise UserError(f"modules={composed.modules}: can be set on the command line only, not in a file.")
+        raise UserError(
+            f"modules={composed.modules}: can be set on the command line only. Remove modules from the "
+            "configuration file, and add modules=[...] to the command."
+        )
     named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
     return import_user_modules(named)
 
@@ -169,7 +174,9 @@ def _explain(message: str, hydra: Any) -> str:
         group, option = match.groups()
         choices = _options(hydra, group)
         more = (
-            "\noptuna and submitit_slurm need: pip install 'gan_cli[sweep]'" if group.startswith("hydra/") else ""
+            "\nTo use optuna or submitit_slurm, run: pip install 'gan_cli[sweep]'"
+            if group.startswith("hydra/")
+            else ""
         )
         return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}.{more}"
     if match := re.search(r"Could not override '([^']+)'", message):
@@ -177,13 +184,13 @@ def _explain(message: str, hydra: Any) -> str:
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
     if "Config group override must be" in message:
-        return "a group is set to null: choose a file of the group; many groups have the choice none."
+        return "an override sets a group to null. Choose a file of the group instead, e.g. penalty=none."
     if match := re.search(
         r"mismatched input|no viable alternative|Error parsing override|token recognition", message
     ):
         quoted = re.search(r"override '([^']*)'", message)
         what = quoted.group(1) if quoted else lines[0]
-        return f"{what}: cannot be parsed. An override is KEY=VALUE; quote characters that the shell interprets."
+        return f"{what}: cannot be parsed. Write KEY=VALUE, and quote characters that the shell interprets."
     return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
 
 
@@ -195,7 +202,10 @@ def _options(hydra: Any, group: str) -> list[str]:
 
 
 def claim(directory: Path) -> Path:
-    """Make ``directory``, or the first of directory-1, directory-2, ... that does not exist yet, exclusively."""
+    """Make and return a new directory: ``directory``, or else directory-1, directory-2, and so on.
+
+    Two processes never get the same directory.
+    """
     for number in range(1000):
         candidate = directory if number == 0 else directory.with_name(f"{directory.name}-{number}")
         try:
@@ -203,4 +213,6 @@ def claim(directory: Path) -> Path:
             return candidate
         except FileExistsError:
             continue
-    raise UserError(f"{directory}: a thousand directories of this name exist already. Choose another name.")
+    raise UserError(
+        f"{directory}: a thousand directories of this name exist already. Choose another name, e.g. name=NAME."
+    )

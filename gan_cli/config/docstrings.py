@@ -14,8 +14,8 @@ class Docstring(NamedTuple):
     """The parts of a docstring.
 
     Attributes:
-        summary: its first paragraph, as one line.
-        text: the paragraphs after the summary, without the sections.
+        summary: the first paragraph, as one line.
+        text: the other paragraphs, without sections such as ``Args:``.
         meanings: the entries of ``Args:`` and ``Attributes:``, each as one line, by name.
     """
 
@@ -25,7 +25,7 @@ class Docstring(NamedTuple):
 
 
 def parse(docstring: str | None) -> Docstring:
-    """The parts of a docstring in Google style; ``None`` has empty parts."""
+    """Split a docstring in Google style into its parts; None gives empty parts."""
     lines = inspect.cleandoc(docstring or "").splitlines()
     prose: list[str] = []
     meanings: dict[str, list[str]] = {}
@@ -49,7 +49,7 @@ def parse(docstring: str | None) -> Docstring:
 
 
 def reflowed(lines: list[str]) -> str:
-    """Text with each paragraph on one line; list items and indented lines keep a line of their own."""
+    """Join the lines of each paragraph. List items and indented lines stay on separate lines."""
     text = ""
     for line in lines:
         if not line.strip():
@@ -67,7 +67,7 @@ def _last_line(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """``text`` up to its first full stop; the full stop of an abbreviation ("et al.") does not count."""
+    """The first sentence of ``text``. The full stop of an abbreviation ("et al.") does not end a sentence."""
     match = re.search(r"(?<!et al)(?<!e\.g)(?<!i\.e)(?<!eq)[.](?=\s|$)", text)
     return text[: match.end()] if match else text
 

@@ -1,4 +1,4 @@
-"""The members of ``train.ensemble``: the configurations that one compiled program trains together."""
+"""The configurations of the members of an ensemble (``train.ensemble``)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ _VARIED = ("optim", "penalty", "loss", "strategy")
 
 
 def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The overrides and the configuration of each member of ``train.ensemble``; empty without an ensemble.
+    """The overrides and the configuration of each member of ``train.ensemble``.
+
+    Returns:
+        A list with one pair for each member: the values of the varied options by dotted key, and the whole
+        configuration. The list is empty without an ensemble.
 
     Raises:
-        UserError: a key is no option or an option that cannot vary, or its values are no list of numbers.
+        UserError: a key of ``train.ensemble`` is not an option, its option cannot vary within an ensemble, or its
+            values are not a list of numbers.
     """
     asked = config["train"]["ensemble"]
     if asked is None:
         return []
     if asked == {}:
         raise UserError(
-            "train.ensemble={}: is empty. Give a number of seeds, or options to vary, e.g. {seed:[1,2]}."
+            "train.ensemble={}: is empty. Set a number of seeds, e.g. train.ensemble=8, or the values of options, "
+            "e.g. train.ensemble={seed:[1,2]}."
         )
     if isinstance(asked, int):
         asked = {"seed": [config["seed"] + i for i in range(asked)]}
@@ -39,11 +45,12 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
             raise UserError(f"train.ensemble: this configuration has no option {key}.{nearest(key, known)}")
         if key != "seed" and key.split(".")[0] not in _VARIED:
             raise UserError(
-                f"train.ensemble: {key} cannot vary within an ensemble. Only the seed and numbers of these groups "
-                f"can: {', '.join(_VARIED)}. Use --multirun to vary {key}."
+                f"train.ensemble: {key} cannot vary within an ensemble. Only the seed and numeric options of the "
+                f"groups {', '.join(_VARIED)} can. Remove {key} from train.ensemble, and vary it in a sweep: "
+                f"--multirun {key}=A,B."
             )
         if not isinstance(values, list) or not values or not all(type(v) in (int, float) for v in values):
-            raise UserError(f"train.ensemble: {key} needs a list of numbers, e.g. {{{key}:[1,2]}}.")
+            raise UserError(f"train.ensemble: {key} needs a list of numbers, e.g. train.ensemble={{{key}:[1,2]}}.")
     found = []
     for values in itertools.product(*asked.values()):
         overrides = dict(zip(asked, values, strict=True))

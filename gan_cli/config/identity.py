@@ -27,9 +27,11 @@ def free_leaves(config: Mapping[str, Any]) -> list[str]:
 
 
 def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options that differ from ``default``: records of ``key``, ``default`` and ``value``.
+    """The options of ``config`` that differ from the configuration ``default``.
 
-    The default is None for an option that ``default`` does not have.
+    Returns:
+        A dictionary with ``key``, ``default`` and ``value`` for each option. The entry ``default`` is None for an
+        option that the configuration ``default`` does not contain.
     """
     defaults = dict(leaves(encode(default)))
     different = [
@@ -51,5 +53,5 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def digest(options: Mapping[str, Any]) -> str:
-    """The SHA-256 hash of options by dotted key; it does not depend on their order."""
+    """The SHA-256 hash of options by dotted key, in any order."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

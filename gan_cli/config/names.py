@@ -35,7 +35,7 @@ def _files(group: str) -> dict[str, dict[str, Any]]:
 
 
 def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The names of a group's files, each with the node that it describes at ``path`` in the group.
+    """The name of each file of a group, and the node that the file describes at ``path`` in the group.
 
     The node is the file's node at ``path`` if there is one, and otherwise the whole file. For example, a file of
     ``model`` describes ``model.generator`` with its node ``generator``, and a file of ``optim`` describes
@@ -68,7 +68,10 @@ def _encode(node: Any, group: str, path: tuple[str, ...]) -> Any:
 
 
 def _name(node: Mapping[str, Any], group: str, path: tuple[str, ...]) -> str | None:
-    """The name of the file that describes a node; of several files with its target, the closest in values."""
+    """The name of the file that describes a node, or None.
+
+    If several files have the target of the node, the result is the file with the largest number of equal values.
+    """
     values = dict(leaves(node))
     matches = [
         (sum(values.get(key) == value for key, value in leaves(described)), name)
@@ -82,7 +85,7 @@ def decode(config: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of ``encode``, with the targets of the current version's files.
 
     Raises:
-        UserError: the current version has no option of a stored name.
+        UserError: a stored name is unknown in the current version.
     """
     return {key: _decode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 

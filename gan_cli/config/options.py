@@ -1,4 +1,4 @@
-"""Reads the options that a ``_target_`` takes from its source code, without importing it.
+"""Reads the options of a ``_target_`` from source code, without importing the target.
 
 The syntax tree is read for two reasons. A wrong option is reported within a fraction of a second, because JAX is
 never imported. A target outside this package is refused before any of its code runs.
@@ -23,7 +23,7 @@ from gan_cli.config.docstrings import Docstring, parse
 from gan_cli.errors import UserError
 
 PACKAGE = "gan_cli"
-UNKNOWN = object()  # the default of a parameter that has none, or whose default is not a literal
+UNKNOWN = object()  # marks a default that is missing or is not a literal
 _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 
 
@@ -31,11 +31,11 @@ _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 class Parameter:
     """One option of a configurable function.
 
-    The default of an option that a later version adds reproduces the behaviour of earlier versions, because runs
-    that were started without the option are resumed with its default.
+    The default of a new option must reproduce the behaviour of earlier versions, because a run that was started
+    before the option existed is resumed with this default.
 
     Attributes:
-        annotation: the type and range, as an object; ``Any`` where it cannot be evaluated without imports.
+        annotation: the type and range of the option; ``Any`` if evaluating the annotation needs an import.
         required: whether the user must set a value.
         default: the default, or ``UNKNOWN``.
         meaning: the option's entry in the docstring's ``Args:``.
@@ -69,7 +69,7 @@ def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
     the command line lists.
 
     Raises:
-        UserError: the target is not among these.
+        UserError: a configuration may not name the target, or the target does not exist.
     """
     module, _, name = target.rpartition(".")
     if module.split(".")[0] == PACKAGE:
@@ -137,7 +137,7 @@ def _fields(definition: ast.ClassDef, docstring: Docstring) -> dict[str, Paramet
 def _parameter(annotation: ast.expr | None, default: ast.expr | None, meaning: str) -> Parameter:
     try:
         value = UNKNOWN if default is None else ast.literal_eval(default)
-    except ValueError:  # an expression
+    except ValueError:  # the default is an expression, not a literal
         value = UNKNOWN
     return Parameter(_evaluate(annotation), default is None, value, meaning)
 

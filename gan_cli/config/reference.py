@@ -28,7 +28,7 @@ from gan_cli.types import Range
 
 # Groups without a node of their own in the composed configuration: their files set values in other groups.
 OVERLAYS = {
-    "experiment": "complete set-ups; options and choices on the command line take precedence.",
+    "experiment": "complete set-ups. Options and choices on the command line take precedence.",
     "hparams_search": "searches over options with Optuna, for --multirun.",
 }
 GROUPS = (
@@ -40,7 +40,14 @@ ROOT = ("seed", "name", "resume", "dry_run", "modules")
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its dotted key, its type and range in words, its default as written in YAML, and its meaning."""
+    """The description of one option.
+
+    Attributes:
+        key: the dotted key.
+        type: the type and range, in words.
+        default: the default value, as written in YAML.
+        meaning: the entry of the option in the docstring's ``Args:``.
+    """
 
     key: str
     type: str
@@ -55,9 +62,9 @@ class Choice:
     Attributes:
         name: the file's name without ``.yaml``.
         summary: one line that describes the choice.
-        text: the remaining description: of the file's leading comment and of the target's docstring.
+        text: the rest of the description, from the file's leading comment and the target's docstring.
         options: the options that the choice adds to the configuration.
-        yaml: content of the file without comments, for choices that set values in other groups.
+        yaml: the content of the file without comments, if the choice sets values in other groups; otherwise empty.
     """
 
     name: str
@@ -91,7 +98,7 @@ class Reference:
         return self._about[group]
 
     def default(self, group: str) -> str:
-        """The choice of a group that a run gets by default, as the command line writes it."""
+        """The default choice of a group, as written on the command line."""
         value = self._defaults[group]
         return f"[{','.join(value)}]" if isinstance(value, list) else "none" if value is None else str(value)
 

@@ -23,7 +23,8 @@ GROUP_MODULES = {
     "features": "gan_cli.metrics.features",
     "logger": "gan_cli.loggers",
 }
-# Options that may change when a run is resumed. All others determine the steps already made, and are hashed.
+# Options that may change when a run is resumed. All other options determine the
+# steps that the run has made, and enter the fingerprint of the run.
 FREE = frozenset(
     {
         "train.steps",
@@ -48,13 +49,14 @@ FREE = frozenset(
         "resume",
         "dry_run",
         "modules",
-        # The location of the data may change; the checkpoint holds a fingerprint of their content.
+        # The location of the data may change, because the checkpoint holds a fingerprint of their content.
         "dataset.path",
         "dataset.data_dir",
         "dataset.on_error",
     }
 )
-# Options that may contain ${oc.env:...}. It is stored unresolved, so that a run's directory holds no secret.
+# Options that may contain ${oc.env:...}. A run's directory stores the interpolation and not the value of the
+# variable, because the value may be a secret.
 ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 
 
@@ -62,8 +64,8 @@ ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 class Train:
     """Length of a run, batch size, cadences, moving average, precision and devices.
 
-    A default in this class is not what users get: ``configs/train/default.yaml`` sets that. It reproduces the
-    behaviour of runs that were started before the option existed.
+    Users get the defaults of ``configs/train/default.yaml``. A default in this class reproduces the behaviour of
+    runs that were started before the option existed.
 
     Args:
         steps: number of training steps.
@@ -73,25 +75,26 @@ class Train:
         sample_every: steps between two sample grids; 0 disables them.
         checkpoint_every: steps between two checkpoints; 0 saves only at the end.
         keep: number of newest checkpoints that are kept.
-        ema: decay of the exponential moving average of the generator, which is the generator that is sampled and
-            evaluated; 0 disables the average.
+        ema: decay rate of the exponential moving average of the generator's parameters. Samples and metrics use the
+            average. 0 disables the average.
         eval_every: steps between two evaluations of the metrics; 0 disables them. The metrics are always
             computed once at the end.
         eval_samples: number of samples in each evaluation.
-        objective: name of the figure that selects the best checkpoint, controls early stopping, and is optimised by
-            a search; null selects the first figure of the first metric.
+        objective: name of the metric value that selects the best checkpoint, controls early stopping, and is
+            optimised by a search. null selects the first metric value for which lower or higher is better.
         patience: number of evaluations without a better objective after which training stops; 0 disables early
             stopping.
         report: whether to write report.html at the end.
-        on_nan: when a loss or a parameter is not finite, stop the run as diverged, or continue.
+        on_nan: reaction to a loss, gradient or parameter that is not finite. stop ends the run with the status
+            diverged. continue trains on.
         precision: floating-point type in which the networks compute. Parameters and updates are always float32.
-        eigenvalues: number of eigenvalues of largest modulus of the game's Jacobian to compute at the end; 0
-            disables this.
-        ensemble: number of seeds, or lists of values of numeric options, that are trained together in one program,
-            e.g. 8 or {optim.lr:[1e-4,2e-4],seed:[1,2]}; null trains a single run.
-        devices: number of devices over which each batch is split, or all, which includes the devices of all
-            processes.
-        profile: whether to record a trace of two calls for TensorBoard and Perfetto.
+        eigenvalues: number of eigenvalues of the game's Jacobian to compute at the end of the run, beginning with
+            the largest modulus. 0 computes no eigenvalues.
+        ensemble: runs to train together in one compiled program. A number, e.g. 8, trains this number of seeds.
+            Lists of values of numeric options, e.g. {optim.lr:[1e-4,2e-4],seed:[1,2]}, train all combinations.
+            null trains a single run.
+        devices: number of devices over which each batch is split. all uses the devices of all processes.
+        profile: whether to record a profile of two calls of the compiled program, for TensorBoard and Perfetto.
     """
 
     steps: PositiveInt
@@ -117,7 +120,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Schema:
-    """The root of the configuration: the groups, and the options that belong to none.
+    """The root of the configuration: the groups, and the options outside the groups.
 
     The options of a group are checked against the signature of the function that its ``_target_`` names.
 
@@ -133,12 +136,13 @@ class Schema:
         metric: metrics, computed during training and at the end.
         features: feature space in which metrics such as FID compare samples with data.
         train: length of a run, batch size, cadences, moving average, precision and devices.
-        logger: destinations of the logged figures, in addition to metrics.jsonl.
+        logger: destinations of the logged metrics, in addition to metrics.jsonl.
         seed: seed of all random numbers of the run.
         name: name of the run's directory, outputs/NAME; null names the directory by date and time.
         resume: directory of a run to continue; auto continues the run called name, or starts it if there is none.
         dry_run: whether to check the configuration, build all objects and draw the data, without training.
-        modules: Python modules of your own that configuration files may name; set on the command line only.
+        modules: Python modules of your own that configuration files may name. This option can be set on the command
+            line only.
     """
 
     game: dict[str, Any]

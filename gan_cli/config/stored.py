@@ -15,9 +15,10 @@ from gan_cli.config import check, identity, names
 from gan_cli.config.schema import FREE, GROUP_MODULES, GROUPS
 from gan_cli.storage.dotted import CHOICE, leaves, put
 
-# The free options of each format. A change of FREE needs a new format, and copies the old value here.
+# The free options of each format. If FREE changes, the format gets a new number, and this dictionary keeps the old
+# value of FREE for the earlier formats.
 _FREE = {0: FREE, 1: FREE}
-# Format 0: the names of targets whose name is not the last part of the path.
+# Format 0: the option names that differ from the last part of the target's path.
 _RENAMED = {
     "gan_cli.games.gan.GAN": "gan",
     "gan_cli.games.known.Quadratic": "quadratic",
@@ -48,7 +49,8 @@ def load(
     Args:
         facts: the contents of ``run.json``.
         modules: the user's modules, from which targets may come.
-        needed: the groups that the caller builds. In other groups, undefined environment variables are no error.
+        needed: the groups that the caller builds. In other groups, environment variables may
+            be undefined.
 
     Raises:
         UserError: the configuration is not valid.
@@ -62,15 +64,15 @@ def load(
 
 
 def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fingerprints of the same configuration in earlier versions, which checkpoints may also have.
+    """The fingerprints of the configuration in earlier versions, which checkpoints may also contain.
 
     Args:
         facts: the contents of ``run.json`` before this start; empty for a new run.
         config: the checked configuration with which the run resumes.
 
     Returns:
-        The fingerprints. Empty if ``run.json`` does not match its own fingerprint, or if its options that are not
-        free differ from ``config``.
+        The fingerprints. Empty if the options in ``run.json`` do not match the fingerprint in it, or if options
+        that are not free differ from ``config``.
     """
     if not isinstance(facts.get("config"), dict):
         return ()

@@ -1,4 +1,4 @@
-"""The parts of the training loop that only ensembles have: members' directories and the final table."""
+"""Parts of the training loop for ensembles: the members' directories and the final table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_cli.training.recorder import RunRecorder
 
 
 def directories(directory: Path, members: int) -> list[Path]:
-    """The members' directories; each contains the same files as the directory of a single run."""
+    """The directories of the members. Each contains the same files as the directory of a single run."""
     return [directory / "members" / str(i) for i in range(members)]
 
 
@@ -24,7 +24,7 @@ def report(
     """Print one line for each member, and return the list of members for the ensemble's ``run.json``.
 
     Args:
-        overrides: for each member, the options in which it differs from the others.
+        overrides: for each member, the values of the varied options, by dotted key.
         results: for each member, its status and its last metrics.
     """
     table = []

@@ -17,8 +17,8 @@ _block_until_ready: Callable[[Tree], Tree] = jax.block_until_ready
 _stop_trace: Callable[[], None] = jax.profiler.stop_trace
 
 _METRIC = {"loss": "loss", "gradient": "grad_norm"}
-# Mode collapse is suspected below this ratio of the samples' diversity to the data's diversity. Generators that
-# train well here reach 0.7 or more.
+# Mode collapse is suspected below this ratio of the samples' diversity to the data's diversity. Well-trained
+# generators reach 0.7 or more.
 _COLLAPSED = 0.5
 
 
@@ -73,15 +73,15 @@ class DivergenceMonitor:
 
     @property
     def stopped(self) -> bool:
-        """Whether the run has diverged and stops because of it."""
+        """Whether the run stops because it has diverged."""
         return self._stops and bool(self.facts)
 
 
 class CollapseMonitor:
     """Suspects mode collapse when the samples are much less diverse than the data.
 
-    During training, two consecutive low values are needed, because the samples of every generator have a low
-    diversity at first. At the end of a run, one low value is enough.
+    During training, two consecutive low values of the diversity are needed, because the samples of every generator
+    have a low diversity at first. At the end of a run, a single low value is enough.
 
     Attributes:
         suspected_at: the step since which a mode collapse is suspected, or None.
@@ -92,7 +92,7 @@ class CollapseMonitor:
         self._was_low = False
 
     def observe(self, at: int, figures: dict[str, float]) -> None:
-        """Take the metrics of the samples at step ``at``; only ``diversity`` is used."""
+        """Update the suspicion from the metrics of step ``at``, of which only ``diversity`` is used."""
         low = figures.get("diversity", 1.0) < _COLLAPSED
         if not low:
             self.suspected_at = None
@@ -101,7 +101,7 @@ class CollapseMonitor:
         self._was_low = low
 
     def observe_end(self, at: int, figures: dict[str, float]) -> None:
-        """Take the metrics of the last samples of a run."""
+        """Update the suspicion from the metrics of the last samples of a run."""
         if figures.get("diversity", 1.0) < _COLLAPSED and self.suspected_at is None:
             self.suspected_at = at
 
@@ -115,11 +115,11 @@ class CollapseMonitor:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of ``run.json``; empty where no collapse is suspected."""
+        """The entries of ``run.json``; empty if no collapse is suspected."""
         return {} if self.suspected_at is None else {"collapse_suspected_at": self.suspected_at}
 
     def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
-        """Lines with a warning and with options to try that the run does not use; empty without a suspicion."""
+        """A line with a warning, and a line with unused options to try; empty if no collapse is suspected."""
         if self.suspected_at is None:
             return []
         ratio = figures.get("diversity", 0.0)
@@ -131,9 +131,9 @@ class CollapseMonitor:
 
 
 def _untried(config: dict[str, Any]) -> list[str]:
-    """Options against mode collapse that this configuration supports and does not use."""
+    """Options against mode collapse that the configuration supports and does not use."""
     lists = [
-        f"{group}=[{name}]"
+        f"{group}=[{','.join([*config[group], name])}]"
         for group, name in (("penalty", "r1"), ("augment", "packing"))
         if name not in config[group]
     ]
@@ -145,7 +145,7 @@ def _untried(config: dict[str, Any]) -> list[str]:
 
 
 class Throughput:
-    """Measures the time until the end of the first call, which compiles, and the steps per second after.
+    """Measures the time until the end of the first call, which compiles, and then the steps per second.
 
     Args:
         step: the step at which the run starts.
@@ -169,7 +169,7 @@ class Throughput:
 
     @property
     def rate(self) -> float | None:
-        """Steps per second since the end of the first call, or None as long as no other call has finished."""
+        """Steps per second since the end of the first call, or None as long as no further call has finished."""
         made = self._step - self._first_step
         return made / (self._now - self._since) if made else None
 
@@ -202,7 +202,7 @@ class Profiler:
         self.path: Path | None = None
 
     def before_call(self, state: Tree) -> None:
-        """Start the profile if the next call is the first to be profiled, and write it after the last one."""
+        """Start the profile before the first profiled call, and write it after the last profiled call."""
         if self._running:
             self._running += 1
             if self._running > self._CALLS:

@@ -22,7 +22,7 @@ class Reporter:
     """Prints lines and the progress of a run.
 
     Args:
-        quiet: print warnings only. Warnings go to stderr through ``logging``.
+        quiet: whether to print warnings only. Warnings go to stderr through ``logging``.
     """
 
     def __init__(self, quiet: bool = False):

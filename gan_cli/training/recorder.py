@@ -1,7 +1,7 @@
-"""Records one run: logs, evaluates, draws and saves it, and decides whether it stops early.
+"""Records one run: logs, evaluations, pictures and checkpoints. Also controls early stopping.
 
 A single run has one recorder, which writes to the directory of the run. In an ensemble, each member has a recorder,
-which writes to a directory of its own under ``members/`` with the same files.
+which writes the same files to a separate directory under ``members/``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class RunRecorder:
         experiment: the experiment of this run; for a member of an ensemble, the member's experiment.
         directory: the directory of the run.
         record: the run's ``run.json``.
-        identity: the fingerprints that the run stores in its checkpoints and requires of them.
+        identity: the fingerprints that the run stores in its checkpoints. The run restores no checkpoint with other
+            fingerprints.
 
     Attributes:
         latest: the metrics of the last recorded call.
@@ -67,7 +68,7 @@ class RunRecorder:
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
-            sampler: draws from the generator; None where the game has no samples.
+            sampler: draws samples from the generator; None if the game does not generate samples.
             evaluator: computes the metrics of the samples; None without metrics.
         """
         self._sampler, self._evaluator = sampler, evaluator
@@ -93,7 +94,8 @@ class RunRecorder:
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
         """The settings of the evaluation, and the step since which they are in use; None without metrics.
 
-        Figures computed with other features, sample counts or seeds are not comparable, so the best value restarts.
+        Metric values that were computed with other features, sample counts or seeds are not comparable. After a
+        change of these settings, the search for the best value therefore restarts.
         """
         if self._evaluator is None:
             return None
@@ -134,7 +136,7 @@ class RunRecorder:
 
     @property
     def training(self) -> bool:
-        """Whether the run still trains: it has not diverged, or it continues after divergence."""
+        """Whether the run still trains: it has not diverged, or ``train.on_nan`` is continue."""
         return not self.divergence.stopped
 
     @property
@@ -172,25 +174,28 @@ class RunRecorder:
         return {} if samples is None or self._sample_figures is None else self._sample_figures(np.asarray(samples))
 
     def sample(self, step: int, state: TrainState) -> None:
-        """Start to generate samples from the fixed latents, for ``record_call`` and ``draw``. Does not wait."""
+        """Start to generate samples from the fixed latents for ``record_call`` and ``draw``, without waiting."""
         self._samples = step, self.sample_writer.samples(state)
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """Compute the metrics of the samples at this step, for ``record_call``. Waits for the device."""
+        """Wait for the device, and compute the metrics of the samples at this step for ``record_call``."""
         assert self._evaluator is not None and self._sampler is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
         figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
         self._evaluated = step, {f"eval/{name}": value for name, value in figures.items()}
 
     def save_best(self, step: int, state: TrainState) -> None:
-        """Save the state of this step in ``best/`` if its objective is the best so far."""
+        """Save the state in ``best/`` if the objective at this step is the best so far."""
         if self._evaluated is None or not self.divergence.finite:
             return
         if self.objective.observe(step, self._evaluated[1]):
             self._best_saver.save(step, state, self._monitor_states())
 
     def evaluate_end(self, step: int, state: TrainState) -> None:
-        """Evaluate the last step if the run was resumed at it, possibly with other metrics."""
+        """Evaluate the last step of the run, unless the step has been evaluated.
+
+        The evaluation is missing if the run was resumed at its last step, possibly with other metrics.
+        """
         if self._terms is None or (self._evaluated and self._evaluated[0] == step):
             return
         if self._terms["since_step"] < step and any(name.startswith("eval/") for name in self.latest):
@@ -219,7 +224,7 @@ class RunRecorder:
             self.saver.save(step, state, self._monitor_states())
 
     def check(self) -> None:
-        """Raise the errors of background work, and pass finished pictures to the loggers. Does not wait."""
+        """Raise the errors of background work, and pass finished pictures to the loggers, without waiting."""
         self.saver.check()
         self._best_saver.check()
         self._log_pictures(wait=False)
@@ -236,7 +241,7 @@ class RunRecorder:
                 logger.picture(int(path.stem), path)
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
-        """Write the end of the run to ``run.json``, and return the last metrics with the samples' metrics."""
+        """Write the end of the run to ``run.json``, and return the metrics of the last step and samples."""
         options, final = self.experiment.train, dict(self.latest)
         if self.training and "diversity" not in final:  # the run stopped between drawings, or resumed at its end
             final |= self._figures_of(self.sample_writer.samples(state))
@@ -261,8 +266,11 @@ class RunRecorder:
             verb = "are" if what == "parameters" else "is"
             reporter.warn(f"step {at}: the {player}'s {what} {verb} not finite.")
             newest = self.saver.newest
-            kept = "none was saved" if newest is None else f"checkpoint of step {newest}"
-            reporter.say(f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=r1.")
+            kept = "no checkpoint was saved" if newest is None else f"checkpoint of step {newest}"
+            penalties = ",".join(dict.fromkeys([*self.experiment.config["penalty"], "r1"]))
+            reporter.say(
+                f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=[{penalties}]."
+            )
         for line in self.collapse.advice(final, self.experiment.config):
             reporter.warn(line)
         if "modes" in final:

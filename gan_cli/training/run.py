@@ -50,10 +50,12 @@ class Run:
         directory: the directory of the run.
         status: finished, stopped, diverged or failed.
         step: the last step of the run.
-        metrics: the last logged metrics, including the metrics of the last samples.
-        exit_status: the exit status of a process that trains the run.
+        metrics: the last logged metrics, including the metrics of the last samples; empty for an ensemble.
+        exit_status: the status with which ``gan-train`` exits: 0 if the run finished, 3 if it diverged, 130 if
+            SIGINT stopped it, and 143 if another signal stopped it.
         members: the results of the members of an ensemble; empty for a single run.
-        objective: the best value of the figure that a sweep optimises, or None without an evaluation.
+        objective: the best value of the metric that ``train.objective`` selects; None for an ensemble, and for a
+            run without evaluations.
     """
 
     directory: Path
@@ -72,10 +74,19 @@ class Run:
             ``[n, *shape]`` in the range of the networks' output: images are in [-1, 1].
 
         Raises:
-            ValueError: the game has no samples, or this run is an ensemble.
+            ValueError: the run is an ensemble, the game does not generate samples, or this process is not the first
+                process of the run.
         """
         if self._draw is None:
-            raise ValueError("This run has no samples. Call sample() of a member of an ensemble (run.members).")
+            if self.members:
+                raise ValueError(
+                    "This run is an ensemble. Draw samples from one of its members, e.g. run.members[0].sample(16)."
+                )
+            if not processes.is_primary():
+                raise ValueError(
+                    "Only the first process of a run can draw samples. Call sample() in the first process."
+                )
+            raise ValueError("The game of this run does not generate samples. Use another game, e.g. game=gan.")
         return self._draw(n, seed)
 
 
@@ -88,7 +99,7 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
 
     Raises:
         UserError: the checkpoints in the directory have another configuration, data set or architecture.
-        RunFailed: an error from outside the run, such as a full disk; the status in ``run.json`` is ``failed``.
+        RunFailed: another error ended the run, e.g. a full disk. The status in ``run.json`` is then ``failed``.
     """
     ensemble = experiment.ensemble
     places = ensembles.directories(directory, len(ensemble.members)) if ensemble else []
@@ -122,9 +133,10 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
 
 
 def follow(experiment: Experiment, directory: Path) -> Run:
-    """Make the same compiled calls as the first process of the run, which alone writes records.
+    """Make the compiled calls of a run in a process that writes no records.
 
-    The processes of a run other than the first call this function instead of ``train``.
+    In a run of several processes, the first process calls ``train``, which writes the records. Every other process
+    calls this function.
 
     Raises:
         UserError, RunFailed: the first process could not start, or another process ended during the run.
@@ -164,7 +176,7 @@ def _fingerprint(experiment: Experiment) -> str | None:
 def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
-    """The ``run.json`` of the run, and the fingerprints that its checkpoints must have."""
+    """The ``run.json`` of the run, and the fingerprints that checkpoints of the run must have."""
     record = RunRecord(
         directory,
         origin
@@ -211,7 +223,7 @@ def _train(
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
 
-    # 1. Start from the newest checkpoint that verifies, or initialise from the seed. This compiles no steps yet.
+    # 1. Start from the newest valid checkpoint, or initialise from the seed. The steps are not compiled yet.
     steps = experiment.compile()
     step, state, restored = _start(steps, members)
     if restored:
@@ -225,8 +237,8 @@ def _train(
     sampler = Sampler(experiment.game) if data and experiment.game.samples else None
     evaluator = _evaluator(experiment, reporter)
 
-    # 2. Prepare the records. Each member's recorder keeps the records up to this step and removes later records,
-    # because the run repeats the steps after the checkpoint.
+    # 2. Prepare the records. Each member's recorder keeps the records up to ``step`` and removes later records,
+    # because the run repeats the later steps.
     record.write("running", step=step)
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
@@ -234,7 +246,7 @@ def _train(
     agree_to_stop = processes.Agreement()
 
     def settle(pending: int) -> None:
-        """Record finished calls until ``pending`` calls are in flight, which the device computes meanwhile."""
+        """Record finished calls until at most ``pending`` calls are still in flight on the device."""
         while len(in_flight) > pending:
             at, metrics, finite = in_flight.pop(0)
             metrics, finite = jax.device_get((metrics, finite))
@@ -361,7 +373,8 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     states = []
     for i, member in enumerate(members):
         if id(member) not in by_member:
-            # A member with a checkpoint of this step diverged after it, so it trains from there and diverges again.
+            # A member with a checkpoint of this step diverged at a later step. The member resumes from the
+            # checkpoint and diverges again.
             again = checkpoints.restore([(member.directory, member.identity)], steps.abstract, only=step)
             if again is None:
                 alive[i] = False
@@ -377,7 +390,7 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     """The evaluator of the run's samples, or None without metrics.
 
-    Its construction checks the needs of the metrics and computes the features of the data.
+    The constructor checks the needs of the metrics, and computes the features of the data.
     """
     data, options = experiment.dataset, experiment.train
     if not experiment.metrics:
@@ -401,7 +414,7 @@ def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarr
 
 @contextlib.contextmanager
 def _alone(directories: Sequence[Path]) -> Iterator[None]:
-    """Lock the run's directories, because two processes that train in one directory would corrupt it.
+    """Lock the run's directories, because two processes would corrupt a directory in which both train.
 
     The kernel holds the locks and releases them when the process ends, even if it is killed.
 
@@ -416,8 +429,8 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(
-                    f"{directory}: another process is training in it. "
-                    "Wait until it ends, or train in another directory (name=...)."
+                    f"{directory}: another process is training in this directory. "
+                    "Wait until the process ends, or train in another directory, e.g. with name=NAME."
                 ) from None
         yield
 

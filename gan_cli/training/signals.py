@@ -45,7 +45,7 @@ class StopSignal:
             raise KeyboardInterrupt
 
     def pass_on(self) -> None:
-        """Call the earlier handler of each received signal, because a batch system may requeue the job in it.
+        """Call the earlier handler of each received signal, because an earlier handler may requeue the job.
 
         Python's default SIGINT handler and the default actions of the operating system are not called: they would
         end the process, and the run has already stopped.

@@ -20,8 +20,8 @@ from gan_cli.views import DRAWINGS, SIDE, pictures
 
 _STEPS = 9  # the number of pictures in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
-_STOPS, _FRAMES = 6, 12  # the number of random latents of a walk, and of frames from each of them to the next
-_MANY = 5000  # the number of latents for the principal components
+_STOPS, _FRAMES = 6, 12  # the number of random latents of a walk, and of frames between two of these latents
+_MANY = 5000  # the number of latents from which the principal components are computed
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LatentRequest:
         num: the number of samples, or of rows or columns of a drawing; None for the default of the drawing.
         label: the class of all samples; None for all classes in turn.
         truncation: the largest absolute value of the latents; None for no limit.
-        latents: ``[n, latent_dim]`` to use instead of random latents; None for random latents.
+        latents: an array ``[n, latent_dim]`` that replaces random latents; None for random latents.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class LatentRequest:
         return self.num or (default if self.latents is None else len(self.latents))
 
     def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-        """The latents and labels of the samples with the numbers ``first`` to ``first + n``.
+        """The latents and labels of the samples with the numbers ``first`` to ``first + n - 1``.
 
         Returns:
             The latents ``[n, latent_dim]``, and the labels ``[n]`` or None if the run is not conditional.
@@ -82,7 +82,7 @@ def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> I
 
 
 def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image.Image]:
-    """The frames of closed walks through latent space, several walks side by side."""
+    """The frames of several closed walks through latent space, side by side."""
     walks = asked.num or 16
     latents, labels = asked.draw(sampler, walks * _STOPS)
     path = inspection.walk(latents.reshape(_STOPS, walks, -1), _FRAMES)
@@ -116,7 +116,7 @@ def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.
 
 
 def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Real images and as many samples, and below each image its activations in the discriminator's stages."""
+    """Real images and samples in a row, above the activation maps of the discriminator's stages."""
     data = run.experiment.dataset
     assert data is not None
     if sampler.game.pack > 1:

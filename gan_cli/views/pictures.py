@@ -37,15 +37,16 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
-    """A grid that shows each image of ``above`` ``[n, h, w, c]`` over the same image of ``below``."""
+    """A grid with each image of ``above`` ``[n, h, w, c]`` over the image of ``below`` with the same index."""
     rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
     return grid(np.concatenate(rows), columns=SIDE)
 
 
 def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
-    """A row of images, and below it one row of activation maps for each stage, from dark to bright.
+    """A row of images above rows of activation maps, one row of maps for each stage.
 
-    The brightness is scaled to the largest value of each row, so that the maps of a row are comparable.
+    A brighter colour is a larger activation. The colours of a row are scaled to the largest activation in the row,
+    so that the maps of a row are comparable.
 
     Args:
         examples: images ``[n, h, w, c]`` in uint8.
@@ -79,8 +80,8 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
     """A scatter plot of ``points`` in colour over the points of ``real`` in grey.
 
     Args:
-        points: ``[n, features]``. The plot shows the first two features, or the points on a line if there is one.
-        real: ``[m, features]``. The plot covers a square around these points.
+        points: ``[n, features]``. The plot shows the first two features. Points with one feature lie on a line.
+        real: ``[m, features]``. The plot covers a square around the points of ``real``.
     """
     size, oversampling = 512, 2
     side = size * oversampling

@@ -25,7 +25,7 @@ from gan_cli.errors import UserError
 from gan_cli.storage import files, metrics_log, run_directory
 from gan_cli.storage.dotted import leaves
 
-_POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve: of a single run, and in a comparison
+_POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
 _PICTURES = 100  # the largest number of pictures of a single run
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the largest size of a picture, and of all pictures in a report, in bytes
 _PIXELS = 1 << 26  # the largest picture in pixels, because a small file can exhaust the memory of a browser
@@ -72,7 +72,7 @@ def compare(directories: Sequence[Path], out: Path) -> Path:
         "curves": [dict(zip(("name", "chart", "label"), (name, *_place(name)[1:]), strict=True)) for name in names],
         "varied": [] if alone else _varied(runs),
     }
-    # Each metric has a block of its own, so that the browser parses only the curves that it displays.
+    # Each metric has a separate block, so that the browser parses only the curves that it displays.
     blocks = {"report": report} | {
         f"curve-{i}": [of_run.get(name) for of_run in curves] for i, name in enumerate(names)
     }
@@ -96,7 +96,12 @@ def _block(name: str, value: Any) -> str:
 
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
-    """The runs in a directory by name: relative paths in it, or whole paths with several directories."""
+    """The paths of the runs in a directory, by the names of the runs.
+
+    Args:
+        several: whether the report is about several directories. The names are then whole paths; otherwise they are
+            relative to ``directory``.
+    """
     paths = run_directory.runs(directory)
     if several or paths == [directory]:
         return {str(path): path for path in paths}
@@ -105,7 +110,7 @@ def _runs(directory: Path, several: bool) -> dict[str, Path]:
 
 
 def _run(name: str, path: Path) -> dict[str, Any]:
-    """The data of the report of a single run."""
+    """The data that the page shows for a single run."""
     facts = run_directory.facts(path)
     steps = _pictures(path / "samples")
     largest = max((size for _, _, size in steps), default=1)
@@ -129,7 +134,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
 
 
 def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
-    """The data of one run in a comparison. An unreadable run also has a row in the table."""
+    """The data that the page shows for one run of a comparison, including an unreadable run."""
     try:
         facts = run_directory.facts(path)
     except UserError:
@@ -162,7 +167,10 @@ def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
-    """Seconds of training over all starts of the run; for a running run, until its last log record."""
+    """The seconds of training, summed over all starts of the run.
+
+    For a run that is still running, the time until the last record of the log counts.
+    """
     before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
     last = _number(facts.get("seconds"))
     if facts.get("status") == "running":
@@ -215,7 +223,7 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
-    """Key, default and value of the options that differ from the default; None if they are not stored."""
+    """Key, default and value of the options that differ from the default; None if the run does not store them."""
     if not isinstance(stored, list):
         return None
     rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in stored if isinstance(one, dict)]
@@ -229,7 +237,7 @@ def _options(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _varied(runs: list[dict[str, Any]]) -> list[str]:
-    """The keys of the options that vary among the runs; removes all other options from ``runs``."""
+    """Return the keys of the options that vary among the runs, and remove all other options from ``runs``."""
     configs = [dict(run["config"]) for run in runs]
     read = [config for config in configs if config]
     keys = dict.fromkeys(key for config in read for key in config if key not in ("name", "resume"))
@@ -240,9 +248,14 @@ def _varied(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _curves(run: Path, most: int) -> dict[str, dict[str, Any]]:
-    """The curve of each logged metric, by name, as JSON.
+    """The curve of each logged metric of a run, by name, as dictionaries for JSON.
 
-    ``y`` are the values, None where not finite. The steps are either ``x``, or ``from``, ``from + by``, ...
+    The entry ``y`` of a curve is the list of its values, with None for each value that is not finite. If the steps
+    are evenly spaced, the entries ``from`` and ``by`` are the first step and the distance between two steps.
+    Otherwise, the entry ``x`` is the list of the steps.
+
+    Args:
+        most: the largest number of points of a curve.
     """
     found: dict[str, list[tuple[float, float | None]]] = {}
     for record in sorted(metrics_log.read(run), key=lambda record: record["step"]):
@@ -263,8 +276,8 @@ def _packed(points: list[tuple[float, float | None]]) -> dict[str, Any]:
 def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[float, float | None]]:
     """Reduce points ``(step, value)`` to at most ``most`` points.
 
-    The first and the last point remain. The others are divided into equal stretches; of each stretch, the least and
-    the greatest value remain, and one gap (a value of None) if there is any.
+    The function keeps the first and the last point. It divides all points into equal intervals, and keeps the
+    points with the smallest and the largest value in each interval, and the first gap (a value of None).
     """
     if len(points) <= most:
         return points
@@ -312,7 +325,7 @@ def _evenly(items: list[Any], most: int) -> list[Any]:
 
 
 def _picture(path: Path) -> dict[str, Any] | None:
-    """A PNG image as a data URI, with width and height; None if the file is no PNG image or is too large."""
+    """A PNG image as a data URI, with width and height; None if the file is not a PNG image or is too large."""
     try:
         linked = path.is_symlink() or path.parent.is_symlink()  # a link may point outside the run's directory
         if linked or not path.is_file() or path.stat().st_size > _LARGEST:

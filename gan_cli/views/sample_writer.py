@@ -18,18 +18,18 @@ from gan_cli.views import POINTS, SIDE, pictures
 
 
 class SampleWriter:
-    """Draws the real data once and samples of fixed latents repeatedly, in the background.
+    """Draws the real data once, and samples from fixed latents repeatedly, in a background thread.
 
     For a game without samples but with a known equilibrium, it draws the logged trajectory of the players.
 
     Args:
         experiment: the experiment of the run, whose seed determines the fixed latents.
         directory: the directory of the run. The pictures are written to ``samples/`` in it.
-        sampler: draws from the generator; None where the game has no samples.
+        sampler: draws samples from the generator; None if the game does not generate samples.
 
     Attributes:
         last: the path of the last picture, or None before the first.
-        can_draw: whether the game has samples.
+        can_draw: whether the game generates samples.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
@@ -37,7 +37,7 @@ class SampleWriter:
         self._run = directory if sampler is None and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        # Pictures that are being written. The path is None where ``finished`` does not report the picture.
+        # Pictures that are being written. The path is None if ``finished`` does not report the picture.
         self._pending: list[tuple[Path | None, Future[None]]] = []
         self._drawn: set[int] = set()
         self.last: Path | None = None
@@ -50,7 +50,7 @@ class SampleWriter:
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def samples(self, state: TrainState) -> jax.Array | None:
-        """The samples of the fixed latents, or None without samples. Does not wait for the device."""
+        """The samples of the fixed latents, without waiting for the device; None without a sampler."""
         return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
@@ -101,7 +101,7 @@ class SampleWriter:
 
 
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
-    """Draw a grid of images; or draw points over real points, and write them to an ``.npz`` file too."""
+    """Draw a grid of images, or a scatter plot of points, which are also written to an ``.npz`` file."""
     if data.spec.is_image:
         pictures.write(path, pictures.grid(samples[: SIDE**2]))
     else:
@@ -125,7 +125,7 @@ def draw_trajectory(run: Path, path: Path) -> None:
 
 
 def draw_real(data: Dataset, path: Path) -> None:
-    """Draw examples from all over the data set in the same form as samples."""
+    """Draw evenly spaced examples of the data set, in the same form as samples."""
     examples = data.spread(SIDE**2 if data.spec.is_image else POINTS)
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))

@@ -3,18 +3,19 @@
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--json outputs/bench.json]
 
-For each case, the script first checks that the losses of both sides agree over 20 steps from the same weights and
-batches. It then times the following in turn:
+For each case, the script first checks that the losses of gan_cli and PyTorch agree over 20 steps from the same
+weights and batches. It then times the following in turn:
 
 - the compiled step of gan_cli (`ours`);
 - the same networks, batch size, optimiser and work in PyTorch: with a DataLoader (`loader`), with the data in one
   tensor (`resident`), with torch.compile (`compiled`), and on a GPU as a CUDA graph and in bfloat16;
 - a large matrix product, whose speed counts as the peak of the machine.
 
-The table contains medians over the repeats, and ratios are medians of the ratios of successive measurements. FLOPs
-are two for each multiply-add of the matrix products and convolutions that the step executes (flops.py).
-`alone` is the time of these operations, each timed in a loop, as a fraction of the step's time; a step cannot be
-faster than these operations. Below the table, the script lists the goals (cases.py) that a CPU has missed.
+The table contains medians over the repeats, and ratios are medians of the ratios of successive measurements. The
+FLOPs are those of the matrix products and convolutions that the step executes, two FLOPs for each multiply-add
+(flops.py). `alone` is the time of these operations, each timed in a loop, as a fraction of the step's time. A step
+cannot be faster than its matrix products and convolutions. Below the table, the script lists the goals (cases.py)
+that a CPU has missed.
 
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), and `--features` the speed of the Inception features
@@ -48,7 +49,9 @@ from gan_cli.engine.state import init_state
 from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
-_GPU_STEPS = 200  # the least number of steps in a measurement on a GPU, where a few steps are too short to time
+_GPU_STEPS = (
+    200  # the smallest number of steps in a measurement on a GPU, because a few steps are too short to time
+)
 
 
 def ours(experiment: Experiment) -> Callable[[int], None]:
@@ -73,11 +76,11 @@ def by_name(tree: Any) -> dict[str, np.ndarray]:
 
 
 def check(case: Case, e: Experiment) -> float:
-    """The largest relative difference between the losses of both sides, from the same weights.
+    """The largest relative difference between the losses of gan_cli and PyTorch, from the same weights.
 
     The compiled program returns its losses. The peer needs the same batches and random draws, which the function
-    obtains by making the same steps one by one. Both sides compute in full float32 here, although measurements on a
-    GPU use TF32 on both sides.
+    obtains by making the same steps one by one. The caller sets full float32 for both programs, although
+    measurements on a GPU use TF32.
 
     Args:
         e: the experiment with a tenth of the usual learning rate. The first updates of Adam depend on the signs of
@@ -86,7 +89,7 @@ def check(case: Case, e: Experiment) -> float:
 
     Raises:
         SystemExit: the losses differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any step.
-            The work of the two sides is then not equal, and their ratio has no meaning.
+            The work of gan_cli and PyTorch is then not equal, and the ratio of their speeds has no meaning.
     """
     assert e.dataset is not None
     data, batch = e.dataset, e.train.batch_size
@@ -117,7 +120,7 @@ def check(case: Case, e: Experiment) -> float:
 
 
 def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The latents of a step, and the mixing weights of WGAN-GP; None without this penalty."""
+    """The latents of a step, and the mixing weights of WGAN-GP or None without this penalty."""
     drawn: dict[str, np.ndarray] = {}
 
     def recording(name: str) -> Any:
@@ -143,7 +146,7 @@ def _peer(case: Case, e: Experiment, **options: Any) -> Peer:
 
 
 def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
-    """The functions to time, by name. Each takes a number of steps, and makes these steps."""
+    """The functions to time, by name. Each function makes as many steps as its argument says."""
     assert e.dataset is not None
     batch = e.train.batch_size
     data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
@@ -164,7 +167,7 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
 
 
 def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
-    """Check and time one case; returns a row of the table."""
+    """Check and time one case, and return a row of the table."""
     e, steps = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
     slow = Case(
         (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
@@ -214,7 +217,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         "flops_per_s": work * median["ours"],
         "peak_flops_per_s": statistics.median(peaks),
         "peak_fraction": round(statistics.median(fractions), 3),
-        # Only on a CPU, because only CPUs have goals, and on a GPU compiling each operation takes too long.
+        # Measured on a CPU only, because a GPU has no goals, and compiling each operation for a GPU takes too long.
         "alone_fraction": round(seconds_alone(found) * median["ours"], 3) if DEVICE.type == "cpu" else None,
         "loss_difference": difference,
     }
@@ -248,7 +251,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def missed(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each goal that a case has missed, with the value that its operations alone would reach."""
+    """A line for each missed goal, with the value that the matrix products and convolutions would reach."""
     lines = []
     for row in rows:
         for what, goal in CASES[row["case"]].goal.items():

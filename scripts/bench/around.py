@@ -1,6 +1,6 @@
 """Costs outside the step: start-up, memory, logging, drawing, saving, streaming, ensembles, scaling.
 
-Each measurement is a whole process of ``gan-train``, whose ``run.json`` contains the timings. Two setups in a
+Each measurement is a whole process of ``gan-train``, whose ``run.json`` contains the timings. The two setups of a
 comparison run in turn.
 """
 
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
-    """Train in a new process in ``folder``, with a compilation cache in ``cache`` if it is given.
+    """Train in a new process in ``folder``, with a compilation cache in ``cache`` unless ``cache`` is None.
 
     Raises:
         SystemExit: the process failed.
@@ -83,12 +83,12 @@ def _peak_mebibytes(pid: int) -> float:
 
 
 def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> float:
-    """The median ratio of the steps per second with the overrides ``second`` and with ``first``."""
+    """The median of the speed with the overrides ``second`` divided by the speed with ``first``."""
     return statistics.median(run(folder, *second).rate / run(folder, *first).rate for _ in range(repeats))
 
 
 def measure() -> list[dict[str, Any]]:
-    """Make all measurements, print them as a table, and return its rows."""
+    """Make all measurements, print a table of them, and return the rows of the table."""
     rows: list[dict[str, Any]] = []
 
     def row(what: str, value: float, unit: str) -> None:

@@ -24,8 +24,8 @@ class Case:
         network: the name of the peers' network.
         steps: the number of steps in one measurement.
         penalty: the penalty of the peers: none, r1 or wgan_gp.
-        goal: the goals on a CPU: the ratio to a peer by its name, and the fraction of the machine's peak. The
-            benchmark lists missed goals below the table.
+        goal: the goals on a CPU, by name. The goal ``peak_fraction`` is a fraction of the machine's peak. Every
+            other goal has the name of a peer, and is the ratio of the speed of gan_cli to the speed of the peer.
     """
 
     overrides: tuple[str, ...]
@@ -39,7 +39,7 @@ class Case:
         return experiment([override.format(colour=folder) for override in self.overrides])
 
 
-# Without dropout, because the two sides would draw different random bits, so that their losses would differ.
+# Dropout is off, because gan_cli and PyTorch would draw different random bits, and their losses would differ.
 _MLP = ("model=mlp", "model.discriminator.dropout=0.0")
 _PLAIN = ("model=dcgan", "model.discriminator.norm=none")
 

@@ -1,8 +1,8 @@
-"""The time of a step whose batch is split over devices, and the amount of data that they exchange.
+"""The time of a step whose batch is split over devices, and the amount of data that the devices exchange.
 
-The batch size is the same for all numbers of devices. On the simulated devices of one CPU, the total work is then
-the same too, so that the differences are the cost of splitting the batch. Each number of devices is measured in a
-new process, and the last row of each case in two processes with one device each.
+The batch size does not depend on the number of devices. On the simulated devices of one CPU, the total work is
+then constant, so that the differences in time are the cost of splitting the batch. Each number of devices is
+measured in a new process. The last row of each case is measured in two processes with one device each.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _in_processes(overrides: list[str], length: int, devices: int, number: int) 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environments = [os.environ | {"JAX_NUM_CPU_DEVICES": str(devices // number)} for _ in range(number)]
-    if number > 1:  # each process on this machine has an accelerator of its own, or a part of the CPU
+    if number > 1:  # each process has a separate accelerator, or a part of the CPU
         together = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(number)}
         for i, environment in enumerate(environments):
             environment |= together | {"JAX_PROCESS_ID": str(i), "CUDA_VISIBLE_DEVICES": str(i)}

@@ -1,6 +1,6 @@
 """The speed of the Inception features and of the Frechet distance, in gan_cli and in torch-fidelity.
 
-Both sides use the same random weights and the same uint8 colour images of 32x32, and are timed in turn.
+gan_cli and torch-fidelity use the same random weights and the same uint8 colour images of 32x32, and run in turn.
 torch-fidelity takes batches of 64 images, its default. The table contains medians over the repeats, and ratios are
 medians of the ratios of successive measurements.
 """
@@ -33,17 +33,22 @@ THEIR_BATCH = 64
 
 
 def measure(count: int, repeats: int) -> list[dict[str, Any]]:
-    """Rows for the features of ``count`` images, their distance to ``count`` others, and both together.
+    """Time the features of ``count`` images, their Frechet distance to ``count`` others, and both together.
+
+    Returns:
+        The rows of the table.
 
     Raises:
-        SystemExit: the features of the two sides differ by more than 1e-3 of their standard deviation.
+        SystemExit: the features in gan_cli and torch-fidelity differ by more than 1e-3 of their standard deviation.
     """
     ours, theirs = _sides()
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
     found, expected = ours(images[: inception.BATCH]), theirs(images[: inception.BATCH])
     difference = float(np.abs(found - expected).max() / expected.std())
     if not difference < 1e-3:
-        sys.exit(f"the features of the two sides differ by {difference:.2g} of their standard deviation")
+        sys.exit(
+            f"the features in gan_cli and torch-fidelity differ by {difference:.2g} of their standard deviation"
+        )
     theirs(images[:THEIR_BATCH])
     reference = np.maximum(np.random.default_rng(1).standard_normal((count, expected.shape[1]), np.float32), 0)
     seconds: dict[str, dict[str, list[float]]] = {

@@ -1,4 +1,4 @@
-"""Counts the FLOPs of a step's matrix products and convolutions, and times these operations alone."""
+"""Counts the FLOPs of a step's matrix products and convolutions, and times only these operations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Operation = tuple[Any, tuple, tuple]
 
 
 def operations(function: Callable, *arguments: Any) -> Counter[Operation]:
-    """The matrix products and convolutions that ``function`` executes, with their numbers.
+    """The matrix products and convolutions that ``function`` executes, with their counts.
 
     Operations with unused results are left out, because the compiler removes them.
     """
@@ -61,7 +61,7 @@ def flops(operation: Operation) -> float:
 
 
 def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
-    """The time in seconds of these operations alone; a step that executes them cannot be faster."""
+    """The time in seconds of the operations in ``found`` alone: a lower bound for a step that executes them."""
     return sum(count * _alone(operation, repeats) for operation, count in found.items())
 
 
@@ -76,7 +76,7 @@ def _alone(operation: Operation, repeats: int) -> float:
         @jax.jit
         def several(operand: jax.Array) -> jax.Array:
             def body(operand: jax.Array, _: None) -> tuple[jax.Array, None]:
-                # Each iteration depends on the result of the last, and the barrier prevents partial computation.
+                # Each iteration depends on the previous result, and the barrier prevents partial computation.
                 result = jax.lax.optimization_barrier(apply(operand))
                 return operand.at[(0,) * operand.ndim].add(1e-9 * result.ravel()[0].astype(operand.dtype)), None
 

@@ -1,4 +1,4 @@
-"""The peers: the same GANs in PyTorch, with the usual training step and with faster variants of it."""
+"""The peers: the GANs of the benchmark in PyTorch, with the usual training step and faster variants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 Tensor = torch.Tensor
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# The default of JAX: on a GPU, float32 matrix products and convolutions use TF32, with ten bits of mantissa.
+# As in JAX by default, float32 matrix products and convolutions on a GPU use TF32, with ten bits of mantissa.
 torch.backends.cuda.matmul.allow_tf32 = True
 
 
@@ -35,8 +35,8 @@ def full_float32() -> Iterator[None]:
 class Spectral(nn.Module):
     """A layer whose weight is divided by its spectral norm; ``power[0]`` enables the power iteration.
 
-    PyTorch's spectral norm is not used, because it iterates in a different order, so that the losses of the two
-    sides would differ.
+    PyTorch's spectral norm is not used, because it iterates in a different order, so that the losses of gan_cli
+    and PyTorch would differ.
     """
 
     def __init__(self, layer: Any, power: list[bool]):
@@ -120,7 +120,7 @@ class DCGANGenerator(nn.Module):
         self.out = nn.ConvTranspose2d(widths[0], spec[2], 4, 2, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        # The order of the values is as in gan_cli, so that the weights can be the same.
+        # The order of the values equals the order in gan_cli, so that weights can be copied.
         x = F.relu(self.finish(self.first(z).view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)))
         for block in self.blocks:
             x = block(x)
@@ -301,7 +301,7 @@ class Peer:
         """Update each player once, and return the losses of the discriminator and the generator."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.bfloat16):
             fake = self.run_generator(z)
-            # With spectral norm, one pass over both batches, so that each update makes one power iteration.
+            # With spectral normalisation, one pass covers both batches, so that an update iterates once.
             if hasattr(self.discriminator, "power"):
                 self._power(True)
                 real_logits, fake_logits = self.run_discriminator(torch.cat([real, fake.detach()])).chunk(2)
@@ -368,7 +368,7 @@ def resident(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
 
 
 def graph(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that replays one step as a captured CUDA graph; it needs a GPU."""
+    """A function that replays one step as a captured CUDA graph. CUDA graphs need a GPU."""
     data = data.to(DEVICE)
     real, z = data[:batch].clone(), peer.latents(batch)
     stream = torch.cuda.Stream()

@@ -4,9 +4,9 @@
 
 Each commit is checked out into a worktree. In each worktree, ``lower.py`` lowers about thirty configurations and
 samples the run directories of ``tests/earlier_runs``. The script compares the StableHLO texts after renaming their
-symbols in the order of appearance. Where the texts of a configuration differ, both commits train it for 20 steps,
-and the arrays may differ by at most 1e-6 of the largest value of each array. Otherwise, and where samples differ,
-the exit status is 1.
+symbols in the order of appearance. If the texts of a configuration differ, both commits train the configuration for
+20 steps. The exit status is 1 if the arrays then differ by more than 1e-6 of the largest value of an array, or if
+samples differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STEPS, TOLERANCE = 20, 1e-6
 
 
 def worktree(commit: str | None, place: Path) -> Path:
-    """An importable checkout of the commit at ``place``; None returns the current checkout."""
+    """Check out ``commit`` at ``place`` and return the path; None returns the current checkout."""
     if commit is not None:
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", place, commit], check=True)
         (place / "gan_cli" / "configs").symlink_to("../configs")

@@ -4,8 +4,8 @@
 
 The script uses the package ``gan_cli`` that Python finds first. It writes ``OUT/programs.json``, which contains for
 each configuration the normalised StableHLO of the compiled steps and of the initialisation, and for each fixture
-the SHA-256 hash of the samples that ``gan-sample`` draws. With ``--steps``, it instead trains the named
-configurations for this number of steps and writes their arrays to ``OUT/NAME.npz``.
+the SHA-256 hash of the samples that ``gan-sample`` draws. With ``--steps``, the script instead trains
+the named configurations for this number of steps, and writes the arrays to ``OUT/NAME.npz``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 
 try:
     from gan_cli.config.build import experiment
-except ImportError:  # the path of the function in early commits
+except ImportError:  # early commits define the function in another module
     from gan_cli.cli.train import experiment  # type: ignore[no-redef]
 
 _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "train.log_every=5",

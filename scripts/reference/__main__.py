@@ -1,6 +1,6 @@
 """Writes configs/README.md, the reference of all options: ``python scripts/reference``.
 
-``--check`` writes nothing, and fails if the file differs from what would be written.
+With ``--check``, the script writes nothing, and fails if the file is out of date.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _group(reference: Reference, group: str) -> Iterator[str]:
 
 
 def _common(choices: Sequence[Choice]) -> list[Option]:
-    """The options that all choices with options share, default and meaning included; empty for fewer than three."""
+    """The options that all choices share with equal defaults and meanings; empty for fewer than three choices."""
     sets = [choice.options for choice in choices if choice.options]
     return [option for option in sets[0] if all(option in other for other in sets)] if len(sets) > 2 else []
 
@@ -109,7 +109,7 @@ def _sentence(text: str) -> str:
 
 
 def main() -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/reference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the page is out of date, and write nothing")
     check = parser.parse_args().check

@@ -1,8 +1,8 @@
-"""Rerun a table of results, and compare the means over seeds with the figures of the papers.
+"""Rerun a table of results, and compare the means over seeds with the values in the papers.
 
     python scripts/reproduce article|ring|grid|stacked_mnist|precision [--size quick|full] [--rows adam ...]
 
-Each row is an ensemble of seeds, trained as by `gan-train`. The script writes outputs/reproduce/TABLE-SIZE.json and
+Each row is an ensemble of seeds, trained as in `gan-train`. The script writes outputs/reproduce/TABLE-SIZE.json and
 a Markdown table, TABLE-SIZE.md. It repeats no run and selects no seeds. A diverged seed counts in the column
 `diverged`, and the means exclude it.
 """
@@ -52,7 +52,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
 
 
 def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
-    """The table in Markdown: our figures, and in brackets the figures of the paper, if there are any.
+    """The table in Markdown, with the values that a paper reports in brackets.
 
     Args:
         method: the method of the evaluation, for the caption.

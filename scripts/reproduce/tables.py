@@ -1,4 +1,4 @@
-"""The tables of results: the runs of each table, their evaluation, and the figures of the papers."""
+"""The tables of results: the runs of each table, their evaluation, and the values in the papers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from gan_cli.metrics.fid import distance, moments
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Computes the figures of a table from the samples of a run.
+    """Computes the values in a row of a table from the samples of a run.
 
     Attributes:
         method: the classifier or the modes with which samples are evaluated, as text for the caption.
-        figures: returns the figures, by column, of samples ``[n, *shape]`` in the range of the networks' output.
+        figures: a function that returns the values of samples ``[n, *shape]`` by column. The samples are in the
+            range of the networks' output.
     """
 
     method: str
@@ -37,8 +38,8 @@ class Row:
     Attributes:
         name: the name of the row in the table.
         overrides: the overrides of ``gan-train`` for this row.
-        paper: the figures that a paper reports for the same setup, by column.
-        own_length: whether the row trains for the number of steps of its experiment, for every size of the table.
+        paper: the values that a paper reports for the same setup, by column.
+        own_length: whether the number of steps comes from the experiment of the row, for every size of the table.
     """
 
     name: str
@@ -66,11 +67,12 @@ class Table:
 
     Attributes:
         title: the title of the table, with its sources.
-        columns: the figures in the table, in order.
+        columns: the names of the values in the table, in order.
         samples: the number of samples for the evaluation of a run.
-        evaluation: makes the evaluation of the samples.
-        references: ``(number of samples) -> samples by name``: rows without training, such as real data and noise.
-        sizes: the sizes by name: quick takes minutes on a CPU, and full is the published setup.
+        evaluation: a function that returns the evaluation of the samples.
+        references: a function that returns samples by name, from their number, for the rows without training, such
+            as real data and noise.
+        sizes: the sizes by name. quick takes minutes on a CPU, and full is the published setup.
     """
 
     title: str
@@ -86,7 +88,7 @@ class Table:
 
 
 def _digits() -> Evaluation:
-    """Evaluates digits with a classifier: classes, their evenness, and the Frechet distance to real data."""
+    """Evaluates digits with a classifier: number and evenness of classes, and Frechet distance to real data."""
     data = mnist5k()
     classifier = Classifier(data)
     real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))[0])
@@ -115,7 +117,7 @@ def _digit_references(n: int) -> dict[str, np.ndarray]:
     return {"500 held-out digits": np.asarray(normalise(data.held_out)), "uniform noise": noise}
 
 
-# The setup of experiment=seed_mlp, whose optimiser is Adam. Here the moving average of the generator is evaluated.
+# The setup of experiment=seed_mlp, whose optimiser is Adam. The evaluation uses the generator's moving average.
 _ARTICLE = ("model=mlp", "model.latent_dim=100", "model.discriminator.dropout=0", "strategy=simultaneous")
 _OPTIMISERS = {"sgd": ("optim.lr=0.05",), "momentum": ("optim.lr=0.02", "optim.momentum=0.5"), "adam": ()}
 _HELP = {
@@ -165,15 +167,15 @@ def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.nda
     return Evaluation("the known modes", figures), references
 
 
-Figures = tuple[str, str]  # the number of modes, and the fraction of samples of high quality
+Figures = tuple[str, str]  # the number of modes, and the fraction of high-quality samples
 
 
 def _plane(name: str, data: Dataset, plain: Figures, packed: dict[int, Figures]) -> Table:
     """The table of a mixture of Gaussians in the plane.
 
     Args:
-        plain: the paper's figures for the GAN without packing.
-        packed: the paper's figures for PacGAN, by the size of the packs.
+        plain: the paper's values for the GAN without packing.
+        packed: the paper's values for PacGAN, by the size of the packs.
     """
     evaluation, references = _planar(data)
     protocol = (f"experiment=pacgan_{name}",)
@@ -206,7 +208,7 @@ def _reported(figures: Figures) -> dict[str, str]:
 
 
 def _stacked() -> Evaluation:
-    """Evaluates stacked digits with a classifier of each channel: modes, and KL divergence to even modes."""
+    """Evaluates each channel with a digit classifier: number of modes, and KL divergence to even modes."""
     classifier = Classifier(mnist5k())
 
     def figures(samples: np.ndarray) -> dict[str, float]:

@@ -24,7 +24,7 @@ function asText(value) {
   if (value === null || value === undefined) return "\u2013";
   return typeof value === "string" ? value : JSON.stringify(value);
 }
-/** A number with this many significant digits, without trailing zeros. */
+/** A number with `digits` significant digits, without trailing zeros. */
 function rounded(value, digits) {
   const size = Math.abs(value);
   const written =

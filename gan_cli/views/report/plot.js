@@ -112,7 +112,7 @@ class Plot {
 
   /**
    * The least and the greatest value of a coordinate (0: horizontal, 1: vertical), in drawn units, with a margin. The
-   * horizontal axis of curves has no margin. `within` limits the points to an interval of the horizontal axis.
+   * horizontal axis of curves has no margin. `within` is an interval of the horizontal axis that limits the points.
    */
   extent(which, within = null) {
     let [low, high] = [Infinity, -Infinity];
@@ -131,7 +131,7 @@ class Plot {
     return [low - spare, high + spare];
   }
 
-  /** Scales the limits of an axis by `factor` around the point at this share of the axis. */
+  /** Scales the limits of an axis by `factor` around the point at the fraction `share` of the axis. */
   zoom(axis, factor, share = 0.5) {
     const [low, high] = this.shown[axis];
     const [from, to] = axis === "x" ? this.extent(0) : [-Infinity, Infinity];
@@ -142,7 +142,7 @@ class Plot {
     this.draw();
   }
 
-  /** Pans by shares of the visible part. The vertical axis moves only if the reader has zoomed it. */
+  /** Pans by fractions of the visible part. The vertical axis pans only if the reader has zoomed it. */
   pan(across, up) {
     const [low, high] = this.shown.x;
     const [from, to] = this.extent(0);
@@ -242,7 +242,7 @@ class Plot {
     ].filter((mark) => mark !== null);
   }
 
-  /** At most about `count` evenly spaced items. */
+  /** About `count` evenly spaced items. */
   some(items, count) {
     const stride = Math.ceil(items.length / count);
     return items.filter((_, i) => i % stride === 0);

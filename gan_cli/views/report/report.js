@@ -4,7 +4,7 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const report = read("report");
 
 const colour = (i) => `var(--c${i % COLOURS})`;
-/** The colour of run i of n. With many runs, it is a gradient that is readable on light and dark pages. */
+/** The colour of run i of n. The colours of many runs form a gradient that is readable on light and dark pages. */
 const shade = (i, n) => (n <= COLOURS ? colour(i) : `hsl(${Math.round(215 + (175 * i) / (n - 1))} 60% 52%)`);
 /** The points [step, value] of a curve. */
 const points = (curve) =>
@@ -276,7 +276,7 @@ function configuration(run) {
   );
 }
 
-/** Evaluations with the same settings form a group: a list for a single evaluation, or a table with a row per step. */
+/** Groups of evaluations with equal settings: a list for one evaluation, or a table with a row for each step. */
 function evaluations(run) {
   if (!run.evaluations.length) return null;
   const groups = new Map();
