@@ -27,6 +27,7 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
+from gan_cli.metrics.evaluator import check_metrics, objective_of
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
 from gan_cli.types import Game, Spec, Strategy
@@ -151,6 +152,9 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
             "generate samples. Set metric=none."
         )
+    if whole.metrics and data:
+        check_metrics(whole.metrics, data, whole.train.eval_samples)
+        objective_of(whole.metrics, whole.train.objective)
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))

@@ -130,9 +130,21 @@ def ours(composed: DictConfig) -> DictConfig:
 
 
 def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides with Hydra's grammar."""
-    with translated(hydra):
-        return OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+    """Parse overrides with Hydra's grammar.
+
+    Raises:
+        UserError: an override cannot be parsed.
+    """
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = []
+    for override in overrides:
+        try:
+            parsed += parser.parse_overrides([override])
+        except (HydraException, ValueError) as error:
+            raise UserError(
+                f"{override}: cannot be parsed. Write KEY=VALUE, and quote characters that the shell interprets."
+            ) from error
+    return parsed
 
 
 def is_group(hydra: Any, override: Override) -> bool:
@@ -151,7 +163,8 @@ def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
             f"modules={composed.modules}: can be set on the command line only. Remove modules from the "
             "configuration file, and add modules=[...] to the command."
         )
-    named = [] if isinstance(composed.modules, str) else [str(module) for module in composed.modules or ()]
+    # gan_cli.config.check refuses a value that is not a list.
+    named = [str(module) for module in composed.modules] if OmegaConf.is_list(composed.modules) else []
     return import_user_modules(named)
 
 

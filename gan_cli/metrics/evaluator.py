@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,28 +60,13 @@ class Evaluator:
         objective: str | None = None,
     ):
         self._metrics, self.extractor, self.data = metrics, extractor, data
-        for name, metric in metrics.items():
-            if not isinstance(metric, Metric):
-                raise UserError(
-                    f"metric={name}: the function in _target_ must return a gan_cli.metrics.Metric, but it "
-                    f"returned {type(metric).__name__}. Correct the function."
-                )
+        check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         for name, metric in metrics.items():
             if lack := lacking(metric, extractor, data):
                 raise UserError(f"metric={name}: needs {lack}.")
-            if samples < metric.minimum:
-                raise UserError(
-                    f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
-                    f"{samples}. Increase the number of samples (gan-train: train.eval_samples, gan-eval: --num)."
-                )
-            if data.size < metric.minimum:
-                raise UserError(
-                    f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
-                    f"{data.size}. Use a larger data set."
-                )
-        self.objective = self._objective(objective)
+        self.objective = objective_of(metrics, objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
@@ -95,25 +80,6 @@ class Evaluator:
     def terms(self) -> dict[str, str]:
         """Descriptions of the features and of the reference data, on which all metric values depend."""
         return {"features": self.features, "reference": self.reference}
-
-    def _objective(self, requested: str | None) -> tuple[str, Direction] | None:
-        figures = {name: kind for metric in self._metrics.values() for name, kind in metric.figures.items()}
-        directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
-        if requested is not None and requested not in directed:
-            problem = (
-                f"cannot rank checkpoints, because neither higher nor lower values of {requested} are better."
-                if requested in figures
-                else f"metric=[{','.join(self._metrics)}] does not compute this value."
-                f"{nearest(requested, directed)}"
-            )
-            remedy = (
-                f"Choose one of {', '.join(directed)}, or add a metric."
-                if directed
-                else "Add a metric that can rank checkpoints, e.g. metric=[fid], or set train.objective=null."
-            )
-            raise UserError(f"train.objective={requested}: {problem} {remedy}")
-        chosen = requested or next(iter(directed), None)
-        return None if chosen is None else (chosen, directed[chosen])
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
         """The values of each metric by name, computed from the available inputs."""
@@ -174,6 +140,58 @@ class Evaluator:
             "seed": seed,
         }
         return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
+
+
+def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) -> None:
+    """Check that there are enough samples and reference examples for all metrics, without computing features.
+
+    Raises:
+        UserError: a metric needs more samples or examples, or is not a ``Metric``.
+    """
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric):
+            raise UserError(
+                f"metric={name}: the function in _target_ must return a gan_cli.metrics.Metric, but it "
+                f"returned {type(metric).__name__}. Correct the function."
+            )
+        if samples < metric.minimum:
+            raise UserError(
+                f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
+                f"{samples}. Increase the number of samples (gan-train: train.eval_samples, gan-eval: --num)."
+            )
+        if data.size < metric.minimum:
+            raise UserError(
+                f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
+                f"{data.size}. Use a larger data set."
+            )
+
+
+def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:
+    """Name and direction of the metric value that ranks checkpoints, or None if no value can rank them.
+
+    Args:
+        metrics: the metrics by name.
+        requested: name of the value; None selects the first value that can rank checkpoints.
+
+    Raises:
+        UserError: no metric computes the requested value, or it cannot rank checkpoints.
+    """
+    figures = {name: kind for metric in metrics.values() for name, kind in metric.figures.items()}
+    directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
+    if requested is not None and requested not in directed:
+        problem = (
+            f"cannot rank checkpoints, because neither higher nor lower values of {requested} are better."
+            if requested in figures
+            else f"metric=[{','.join(metrics)}] does not compute this value.{nearest(requested, directed)}"
+        )
+        remedy = (
+            f"Choose one of {', '.join(directed)}, or add a metric."
+            if directed
+            else "Add a metric that can rank checkpoints, e.g. metric=[fid], or set train.objective=null."
+        )
+        raise UserError(f"train.objective={requested}: {problem} {remedy}")
+    chosen = requested or next(iter(directed), None)
+    return None if chosen is None else (chosen, directed[chosen])
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
