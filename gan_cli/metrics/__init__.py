@@ -1,7 +1,7 @@
-"""Metrics: one module per metric, with a function that maps the user's options to a ``Metric``.
+"""Metrics: the module of each metric defines a function that creates a ``Metric`` from the user's options.
 
-The inputs of a metric are the parameters of its ``function``, and ``gan_cli.metrics.evaluator`` passes them by
-name:
+The inputs of a metric are the parameters of its ``function``. The module ``gan_cli.metrics.evaluator`` passes these
+inputs by name:
 
     fake, real, held_out        float32 features ``[n, f]`` of samples, reference data and held-out data
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
@@ -11,7 +11,7 @@ name:
     known_modes                 ``Modes`` of the data, if the modes are known
     seed                        seed of the random numbers that the metric draws
 
-Rows are in random order.
+The rows of all arrays are in random order.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ NEITHER: Direction = "neither"
 
 
 class Metric(NamedTuple):
-    """A metric: a function that computes one or more values, and the direction of each value.
+    """A metric: computes one or more values that describe a set of samples.
 
     Attributes:
-        function: returns the metric values by name. The parameters of the function are the inputs of the metric,
-            which the docstring of this module lists.
-        figures: for the name of each value, whether a lower or a higher value is better, or neither.
-        minimum: smallest number of samples and of reference examples for which the metric is defined.
+        function: computes the metric values and returns them as a dictionary by name. The parameters of the
+            function are the inputs of the metric, which the docstring of this module lists.
+        figures: mapping from the name of each metric value to its direction: ``lower`` if lower values are better,
+            ``higher`` if higher values are better, or ``neither``.
+        minimum: the metric needs at least this number of samples and this number of reference examples.
     """
 
     function: Callable[..., dict[str, float]]
@@ -50,7 +51,13 @@ class Metric(NamedTuple):
 
 
 def better(new: float, old: float, direction: Direction) -> bool:
-    """Whether ``new`` is better than ``old``. Every number is better than NaN, and NaN is never better."""
+    """Whether ``new`` is better than ``old``. Every number is better than NaN, and NaN is never better.
+
+    Args:
+        new: new metric value.
+        old: previous metric value.
+        direction: ``lower`` or ``higher``.
+    """
     if new != new or old != old:
         return new == new
     return new > old if direction == HIGHER else new < old

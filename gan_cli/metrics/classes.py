@@ -9,9 +9,11 @@ from gan_cli.metrics.modes import jensen_shannon
 
 
 def classes() -> Metric:
-    """Class coverage: the number of data classes that a classifier of the data predicts for the samples.
+    """Class coverage: the number of classes of the real data that are sufficiently frequent among the samples.
 
-    Figures:
+    A classifier of the real data predicts the class of each sample.
+
+    Values:
     - classes: number of classes whose share of the samples is at least a quarter of their share of the real data;
       higher is better.
     - classes_total: number of classes in the real data; neither higher nor lower is better.

@@ -1,4 +1,4 @@
-"""Density and coverage: improved measures of fidelity and diversity (Naeem et al. 2020)."""
+"""Density and coverage: alternatives to precision and recall (Naeem et al. 2020)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def density_coverage(*, k: PositiveInt = 5) -> Metric:
 
     Each real example is the centre of a ball, which reaches to the k-th nearest real neighbour of the example.
     Density and coverage are about 1 if samples and real data have the same distribution. Outliers in the real data
-    affect density and coverage less than precision and recall.
+    affect density and coverage less than they affect precision and recall.
 
     Args:
-        k: rank of the nearest neighbour that determines the radius of a ball. The radius is the distance from the
-            centre to its k-th nearest neighbour in the set that contains the centre.
+        k: the radius of each ball is the distance from the centre of the ball to the k-th nearest neighbour of the
+            centre in the same set.
 
-    Figures:
-    - density: mean number of real balls that contain a sample, divided by k; higher is better.
-    - coverage: share of the real balls that contain at least one sample; higher is better.
+    Values:
+    - density: number of balls that contain a sample, averaged over the samples and divided by k; higher is better.
+    - coverage: share of the balls that contain at least one sample; higher is better.
     """
 
     def figures(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:

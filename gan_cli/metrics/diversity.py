@@ -1,4 +1,4 @@
-"""Diversity of samples relative to the data: a cheap value that decreases when modes collapse."""
+"""Diversity of samples relative to the data: a cheap test for mode collapse."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def vendi(points: np.ndarray, width: float) -> float:
     """Vendi score: the effective number of distinct points (Friedman and Dieng 2023, eq. 3).
 
     The score is exp(H), where H is the entropy of the eigenvalues of K / n, and K is the matrix of the Gaussian
-    kernel exp(-d^2 / (2 width^2)). The score is 1 if all n points coincide, and n if the points are many widths
-    apart.
+    kernel exp(-d^2 / (2 width^2)). The score is 1 if all n points coincide, and about n if the distances between
+    all points are much larger than the width.
 
     Args:
         points: ``[n, features]``.
@@ -43,9 +43,9 @@ class Diversity:
         self._real = vendi(points, self._width)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """The relative score: about 1 for samples as diverse as the data, and near 0 after mode collapse.
+        """The ratio of the two scores: about 1 if samples and data are equally diverse, near 0 after mode collapse.
 
-        If a sample contains a value that is not finite, the relative score is 0.
+        If a sample contains a value that is not finite, the ratio is 0.
         """
         points = _flat(samples[:SAMPLES])
         return vendi(points, self._width) / self._real if np.isfinite(points).all() else 0.0
@@ -63,7 +63,7 @@ class SampleFigures:
         self._diversity: Diversity | None = None
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """The values, by name, of samples ``[n, ...]`` in the value range of the generator's output."""
+        """Metric values by name, for samples ``[n, ...]`` in the value range of the generator's output."""
         if self._diversity is None:
             self._diversity = Diversity(self._data.spread(SAMPLES))
         figures = {"diversity": self._diversity(samples)}

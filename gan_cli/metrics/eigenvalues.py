@@ -22,15 +22,15 @@ _ROTATES = 3.0
 def of_game(
     game: Game, data: Dataset | None, batch_size: int, seed: int, state: TrainState, count: int
 ) -> dict[str, Any]:
-    """Leading eigenvalues of the game's Jacobian at a training state, computed on the run's first batch.
+    """Leading eigenvalues of the game's Jacobian at a training state, computed on the first batch of the run.
 
     Args:
         data: the data set of the run, or None for a game without data.
         count: number of eigenvalues.
 
     Returns:
-        ``eigenvalues``, a list of [real part, imaginary part], and ``verdict``, the result of
-        ``verdict(eigenvalues)``.
+        A dictionary with two entries: ``eigenvalues`` is a list of pairs [real part, imaginary part], and
+        ``verdict`` is the behaviour of the players, as defined by the function ``verdict``.
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
     # A game without data has the batch None, which the annotation of `field` does not include.
@@ -56,17 +56,19 @@ def _dimensions(size: int, count: int) -> int:
 
 
 def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, seed: int = 0) -> np.ndarray:
-    """The eigenvalues of largest modulus, by Arnoldi iteration (Arnoldi 1951; Saad 2011, section 6.2).
+    """The eigenvalues of largest modulus of a matrix J, by Arnoldi iteration.
+
+    The iteration is described in Arnoldi 1951 and in Saad 2011, section 6.2.
 
     Args:
         product: the function v -> J v for vectors ``[size]``.
-        size: number of rows of the matrix J.
+        size: number of rows of J.
         count: number of eigenvalues. The Krylov space has 2 * count + 10 dimensions.
-        seed: seed of the start vector.
+        seed: seed of the random start vector.
 
     Returns:
-        Complex eigenvalues ``[count]`` in descending order of modulus. If J has fewer than ``count`` rows, all
-        eigenvalues of J.
+        Complex eigenvalues ``[count]`` in descending order of modulus. If J has fewer than ``count`` rows, the
+        array contains all eigenvalues of J.
     """
     steps = _dimensions(size, count)
     basis = np.zeros((steps + 1, size))
@@ -92,11 +94,13 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
 def verdict(eigenvalues: np.ndarray) -> str:
     """The local behaviour of the flow x' = -F(x), from the leading eigenvalues of the Jacobian of F.
 
+    F is the vector field that consists of the gradient of each player's loss. Real and imaginary parts below 1e-4
+    of the largest modulus count as zero.
+
     Returns:
-        ``flat`` if all eigenvalues are zero, ``diverging`` if an eigenvalue has a negative real part, ``rotating``
-        if the imaginary part of an eigenvalue is more than 3 times the real part, or ``converging`` in all other
-        cases. Rotating players rotate much faster than they converge. Real and imaginary parts below 1e-4 of the
-        largest modulus count as zero.
+        The first of these words whose condition holds. ``flat``: all eigenvalues are zero. ``diverging``: an
+        eigenvalue has a negative real part. ``rotating``: the imaginary part of an eigenvalue is more than 3 times
+        the real part, so the players rotate much faster than they converge. ``converging``: all other cases.
     """
     if not eigenvalues.any():
         return "flat"

@@ -33,22 +33,22 @@ class Evaluator:
     """Evaluates sets of samples against one reference data set, whose features are computed once.
 
     Args:
-        metrics: metrics by name.
+        metrics: mapping from names to metrics.
         extractor: the feature extractor.
         data: the reference data set.
         samples: number of samples per evaluation.
-        objective: name of the metric value that ranks checkpoints. If None, the first value for which higher or
-            lower is better.
+        objective: name of the metric value that ranks checkpoints. If None, the evaluator uses the first value that
+            can rank checkpoints.
 
     Attributes:
         features: description of the features.
         reference: description of the reference data.
-        objective: name of the metric value that ranks checkpoints, and whether higher or lower is better. None if
-            no metric computes such a value.
+        objective: pair of the name and the direction (``lower`` or ``higher``) of the metric value that ranks
+            checkpoints. None if no metric value can rank checkpoints.
 
     Raises:
-        UserError: a metric lacks an input or needs more samples, or the objective is not computed or cannot rank
-            checkpoints.
+        UserError: a metric lacks an input, a metric needs more samples or reference examples, no metric computes
+            the objective, or the objective cannot rank checkpoints.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Evaluator:
         return {"features": self.features, "reference": self.reference}
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
-        """The values of each metric by name, computed from the available inputs."""
+        """One dictionary of metric values by name for each metric, computed from the available inputs."""
         for name, metric in self._metrics.items():
             try:
                 yield metric(**{need: available[need] for need in metric.needs})
@@ -108,14 +108,14 @@ class Evaluator:
         return found
 
     def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
-        """The metric values of samples by name, or an empty dictionary if a feature is not finite.
+        """The metric values of samples by name. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
             batches: the samples (uint8 images or points) in batches of any size.
             seed: seed of the random numbers that metrics draw.
 
         Raises:
-            UserError: there are too few samples for a metric.
+            UserError: a metric needs more samples.
         """
         points: list[np.ndarray] = []
 
@@ -146,7 +146,8 @@ def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) ->
     """Check that there are enough samples and reference examples for all metrics, without computing features.
 
     Raises:
-        UserError: a metric needs more samples or examples, or is not a ``Metric``.
+        UserError: a metric needs more samples or reference examples, or an object in ``metrics`` is not a
+            ``Metric``.
     """
     for name, metric in metrics.items():
         if not isinstance(metric, Metric):
@@ -170,11 +171,11 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
     """Name and direction of the metric value that ranks checkpoints, or None if no value can rank them.
 
     Args:
-        metrics: the metrics by name.
-        requested: name of the value; None selects the first value that can rank checkpoints.
+        metrics: mapping from names to metrics.
+        requested: name of the value. With None, the function selects the first value that can rank checkpoints.
 
     Raises:
-        UserError: no metric computes the requested value, or it cannot rank checkpoints.
+        UserError: no metric computes the requested value, or the requested value cannot rank checkpoints.
     """
     figures = {name: kind for metric in metrics.values() for name, kind in metric.figures.items()}
     directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
@@ -195,7 +196,7 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
 
 
 def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
-    """Text for a message: the first input of the metric that is missing, with a remedy. None if none is."""
+    """Message text about the first missing input of the metric, with a remedy. None if no input is missing."""
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,

@@ -51,7 +51,10 @@ class Extractor:
     of_classes: bool = False
 
     def __call__(self, batches: Iterable[Examples]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features and logits (NumPy arrays) of examples in batches of any size."""
+        """The features and the logits of examples, as NumPy arrays.
+
+        The batches can have any size. The logits are None if ``gives_logits`` is false.
+        """
         found: list[Any] = []
         for batch in _of_size(batches, self.batch):
             n = len(batch)
@@ -86,7 +89,7 @@ def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
 
 
 def pixels(data: Dataset) -> Extractor:
-    """The values of the examples themselves, with images scaled to [-1, 1]."""
+    """The pixel values of images, scaled to [-1, 1], or the coordinates of points."""
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
         return normalise(x).reshape(len(x), -1), None
@@ -95,7 +98,7 @@ def pixels(data: Dataset) -> Extractor:
 
 
 def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
-    """Fast but meaningless features for tests: the output of one random layer with ReLU.
+    """Fast but meaningless features for tests: the output of one ReLU layer with random weights.
 
     Args:
         width: number of features.
@@ -111,7 +114,7 @@ def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
 
 
 def classifier(data: Dataset) -> Extractor:
-    """Last hidden layer of a small convolutional classifier, which is trained on the labelled images.
+    """Last hidden layer of a small convolutional classifier that is trained on the images of the data set.
 
     The cache stores the trained classifier.
 
@@ -120,7 +123,8 @@ def classifier(data: Dataset) -> Extractor:
     """
     if not data.spec.is_image:
         raise UserError(
-            f"features=classifier: needs labelled images, but {data.name} consists of points. Use features=pixels."
+            f"features=classifier: needs labelled images, but {data.name} consists of points. Use features=auto, "
+            "which uses the coordinates of points."
         )
     if data.spec.num_classes is None:
         raise UserError(
@@ -137,7 +141,7 @@ def classifier(data: Dataset) -> Extractor:
 
 
 def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
-    """The 2048 pooled features of the Inception network that defines the FID (Heusel et al. 2017).
+    """The 2048 pooled features of the Inception network that the FID uses (Heusel et al. 2017).
 
     Args:
         weights: path of the file with the weights. If null, an error message states where to download the file.
@@ -148,7 +152,10 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     from gan_cli.metrics import inception as network
 
     if not data.spec.is_image:
-        raise UserError(f"features=inception: {data.name} does not consist of images. Use features=pixels.")
+        raise UserError(
+            f"features=inception: needs images, but {data.name} consists of points. Use features=auto, which "
+            "uses the coordinates of points."
+        )
     if weights is None:
         raise UserError(
             f"features.weights=null: features=inception needs the file with the weights. {network.SOURCES}"
@@ -158,7 +165,7 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
 
 
 def auto(data: Dataset) -> Extractor:
-    """Features that need no download: ``classifier`` for labelled images, coordinates for points.
+    """Features that need no download: ``classifier`` for labelled images, or the coordinates of points.
 
     Raises:
         UserError: the data are images without labels.

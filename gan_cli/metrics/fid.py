@@ -1,4 +1,4 @@
-"""Frechet distance between Gaussians fitted to features, also extrapolated to infinite sample size."""
+"""Frechet distance between Gaussians fitted to features, and its extrapolation to infinitely many samples."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Moments(NamedTuple):
 def moments(features: np.ndarray) -> Moments:
     """Mean and covariance of features ``[n, f]``.
 
-    The host computes them in float64, because the distance is a small difference of large traces, and float64 is
-    slow or missing on accelerators.
+    The host computes the moments in float64, because the distance is a small difference of large traces, and
+    float64 is slow or missing on accelerators.
 
     Raises:
         ValueError: there are fewer than two examples.
@@ -68,7 +68,7 @@ def fid() -> Metric:
     The distance has a positive bias that decreases with the number of samples. Only values from equal numbers of
     samples are comparable.
 
-    Figures:
+    Values:
     - fid: the distance; lower is better.
     """
 
@@ -86,9 +86,9 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     intercept of a straight line that is fitted to the distance as a function of 1/n.
 
     Args:
-        points: number of sample counts n at which the distance is computed.
+        points: number of values of n for which the distance is computed.
 
-    Figures:
+    Values:
     - fid_infinity: the extrapolated distance; lower is better.
     """
 

@@ -1,4 +1,4 @@
-"""The Inception network of 2015-12-05, which defines the FID and the Inception score, in JAX.
+"""JAX version of the Inception network of 2015-12-05, which the FID and the Inception score use.
 
 Szegedy et al. 2016 describe the network. The FID uses the last pooled features of the network (Heusel et al. 2017),
 and the Inception score uses the class logits (Salimans et al. 2016). Metric values are comparable with published
@@ -31,10 +31,10 @@ BATCH = 32
 
 _SIDE = 299
 _EPSILON = 1e-3
-# All branches of a block receive the input of the block, and their outputs are concatenated. A branch is a sequence
-# of layers, by their names in the file of weights. "a|b" is a pair of layers with the same input and concatenated
-# outputs. "/1" and "/2" are the strides of layers without padding. All other layers preserve the image size. An
-# average pooling precedes branch_pool in every block except the last, where a maximum pooling precedes branch_pool.
+# All branches of a block receive the input of the block, and their outputs are concatenated. A branch is a tuple of
+# layers, which are named as in the file of weights. "a|b" is a pair of layers with the same input and concatenated
+# outputs. "/1" and "/2" are the strides of layers without padding. All other layers preserve the resolution. In the
+# last block, max pooling precedes branch_pool. In all other blocks, average pooling precedes branch_pool.
 _STEM = (
     ("Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3", "max/2", "Conv2d_3b_1x1", "Conv2d_4a_3x3/1", "max/2"),
 )
@@ -119,7 +119,7 @@ def _folded(tensors: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.n
 
 
 def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Features and logits of images.
+    """The pooled features and the class logits of images.
 
     The logits omit the bias of the last layer, as in the code of published Inception scores (Salimans et al. 2016).
 
@@ -136,7 +136,7 @@ def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, ja
 
 @jax.jit  # compiled once for images of all sizes
 def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``apply`` for resized images ``[n, 299, 299, 3]`` in [-1, 1]."""
+    """The features and logits that ``apply`` returns, for resized images ``[n, 299, 299, 3]`` in [-1, 1]."""
     for prefix, branches in _NETWORK.items():
         layers = {name.removeprefix(prefix): layer for name, layer in params.items() if name.startswith(prefix)}
         x = _block(layers, branches, x)
@@ -145,7 +145,10 @@ def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _resized(x: jax.Array) -> jax.Array:
-    """Bilinear resizing as in TensorFlow 1, where output pixel i is at input position i * size / 299."""
+    """Images, resized to 299x299 by bilinear interpolation as in TensorFlow 1.
+
+    Output pixel i is at input position i * size / 299, where size is the height or width of the input.
+    """
     rows, columns = (_interpolation(size) for size in x.shape[1:3])
     return jnp.einsum("Hh,nhwc,Ww->nHWc", rows, x, columns, precision="highest")
 
@@ -195,7 +198,7 @@ def _conv(x: jax.Array, layer: Layer, stride: int = 1, padding: str = "SAME") ->
 
 
 def _average(x: jax.Array) -> jax.Array:
-    """The average over the part of each 3x3 window that lies inside the image."""
+    """3x3 average pooling of stride 1, where each average omits the positions outside the image."""
     cells = _window(jnp.ones((1, *x.shape[1:3], 1)), lax.add, 0.0, 1, "SAME")
     return _window(x, lax.add, 0.0, 1, "SAME") / cells
 

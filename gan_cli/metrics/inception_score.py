@@ -1,4 +1,4 @@
-"""The Inception score: measures how confident and how diverse the predicted classes of samples are."""
+"""The Inception score: higher if class predictions are confident and the predicted classes are diverse."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from gan_cli.types import PositiveInt
 
 
 def inception_score(*, splits: PositiveInt = 10) -> Metric:
-    """Inception score: exp of the mean KL divergence KL(p(y|x) || p(y)) (Salimans et al. 2016, section 4).
+    """Inception score: exp of the mean of KL(p(y|x) || p(y)) over the samples (Salimans et al. 2016, section 4).
 
     p(y|x) is the predicted class distribution of a sample x, and p(y) is the mean of p(y|x) over the samples. The
     option ``features`` selects the network that predicts the classes. Published scores use features=inception.
 
     Args:
-        splits: number of equally large splits of the samples. The score is computed for each split.
+        splits: number of parts of about equal size into which the samples are split. The score is computed for each
+            part.
 
-    Figures:
-    - inception_score: mean score over the splits; higher is better.
-    - inception_score_std: standard deviation of the score over the splits; neither higher nor lower is better.
+    Values:
+    - inception_score: mean of the score over the parts; higher is better.
+    - inception_score_std: standard deviation of the score over the parts; neither higher nor lower is better.
     """
 
     def figures(fake_logits: np.ndarray, seed: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The kernel Inception distance (KID), which is unbiased and therefore suits small sample sizes."""
+"""The kernel Inception distance (KID), whose estimate is unbiased even for small numbers of samples."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
 
     f is the number of features. ``kid`` is the mean of the distance over random subsets of the samples and the real
     examples. The 95 % confidence interval is computed by subsampling (Politis and Romano 1994). The variance of an
-    estimate from m samples is about s / m. Estimates from subsets of the same n samples have the variance
-    s (1/m - 1/n), because the subsets overlap. If the squared distance is near zero, the variance decreases faster
-    with m, so that the interval is too wide rather than too narrow.
+    estimate from m samples is about s / m, with a constant s. Subsets of m out of n samples overlap, so
+    their estimates have the smaller variance s (1/m - 1/n). If the squared distance is near zero, the variance
+    decreases faster with m, so that the interval is too wide rather than too narrow.
 
     Args:
         subsets: number of random subsets.
-        subset_size: number of samples and number of real examples in each subset. A number above half
-            the size of the smaller set is reduced to this half, because the variance between subsets would
-            otherwise vanish.
+        subset_size: number of samples and number of real examples in each subset. The number is limited to half the
+            size of the smaller set, because estimates from larger subsets differ too little to estimate a variance.
 
-    Figures:
+    Values:
     - kid: the squared distance; lower is better.
     - kid_low: lower end of the confidence interval; lower is better.
     - kid_high: upper end of the confidence interval; lower is better.
@@ -47,7 +46,7 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
 
 
 def of_subsets(fake: np.ndarray, real: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The squared distance ``[subsets]`` of each subset.
+    """An array ``[subsets]`` with the squared distance of each subset.
 
     Args:
         fake: features ``[n, f]`` of the samples.

@@ -9,7 +9,7 @@ from gan_cli.metrics import HIGHER, LOWER, NEITHER, Direction, Metric
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
-    """All metric values of ``known_modes`` by name, as documented in ``known_modes``.
+    """Mode coverage of samples: the metric values by name, as documented in ``known_modes``.
 
     Args:
         samples: ``[n, features]``.
@@ -38,13 +38,14 @@ def known_modes() -> Metric:
     divided by the number of modes. A single sample is not sufficient, because uniform noise would then cover all
     modes.
 
-    Figures:
+    Values:
     - modes: number of covered modes; higher is better.
     - modes_total: number of modes of the data; neither higher nor lower is better.
     - modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
     - quality: share of high-quality samples, from 0 to 1; higher is better.
-    - divergence: Jensen-Shannon divergence (nats, at most ln 2) between the distribution of the high-quality
-      samples over the modes and the uniform distribution (1 if no sample has high quality); lower is better.
+    - divergence: Jensen-Shannon divergence (nats) between the distribution of the high-quality samples over the
+      modes and the uniform distribution; lower is better. The value is at most ln 2, or 1 if no sample has
+      high quality.
     """
 
     def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:

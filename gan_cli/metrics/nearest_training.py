@@ -19,17 +19,17 @@ def nearest_training() -> Metric:
     The standardised Mann-Whitney statistic compares the distances of the samples with the distances of the held-out
     examples (Meehan et al. 2020, section 3, with the whole space as one cell). The features must distinguish an
     example from similar examples. The test uses at most 50,000 training examples and does not detect copies of
-    further training examples.
+    other training examples.
 
-    Figures:
+    Values:
     - nearest_training: median distance from a sample to the nearest training example; neither higher nor lower is
       better.
     - nearest_training_held_out: median distance from a held-out example to the nearest training example; neither
       higher nor lower is better.
-    - copying: probability that a sample is closer to the training data than a held-out example (0.5 if samples and
-      held-out examples have the same distribution); lower is better.
-    - copying_z: deviation of ``copying`` from 0.5 in standard deviations, with negative values if samples are
-      closer; neither higher nor lower is better.
+    - copying: probability that a sample is closer to the training data than a held-out example is; lower is better.
+      The probability is 0.5 if samples and held-out examples have the same distribution.
+    - copying_z: standardised Mann-Whitney statistic, which is negative if ``copying`` is above 0.5; neither higher
+      nor lower is better.
     - memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
     """
 

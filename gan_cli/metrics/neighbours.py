@@ -67,7 +67,7 @@ def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.nda
 def _by_blocks(
     of_block: Callable[[jax.Array, jax.Array], jax.Array], points: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Results of ``of_block`` for all points, computed in blocks with at most ``_CELLS`` distances each."""
+    """Results of ``of_block`` for all points, computed in blocks of at most ``_CELLS`` distances."""
     size = max(min(_CELLS // len(others), len(points)), 1)
     on_device = jnp.asarray(others)
     padded = np.concatenate([points, np.zeros((-len(points) % size, points.shape[1]), points.dtype)])

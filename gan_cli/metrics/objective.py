@@ -12,7 +12,8 @@ class ObjectiveTracker:
     """Tracks the best value of the objective, and detects when the objective stops improving.
 
     Args:
-        objective: name of the metric value, and whether higher or lower is better. None if the run has no metrics.
+        objective: pair of the name and the direction (``lower`` or ``higher``) of the metric value that ranks
+            checkpoints. None if no metric value can rank checkpoints.
         patience: number of evaluations without improvement after which the objective is stale. 0 disables early
             stopping.
 
@@ -32,7 +33,7 @@ class ObjectiveTracker:
 
         Args:
             step: the step of the evaluation.
-            figures: metric values by their names in the log, ``eval/<name>``.
+            figures: mapping from the names in the log, ``eval/<name>``, to metric values.
         """
         value = figures.get(f"eval/{self._name}")
         if value is None or not math.isfinite(value):  # the log stores None for values that are not finite
@@ -50,7 +51,7 @@ class ObjectiveTracker:
         return 0 < self._patience <= self._since
 
     def state(self) -> dict[str, Any]:
-        """The tracker's state for a checkpoint, so that a resumed run stops like an uninterrupted run."""
+        """The tracker's state for a checkpoint, so that early stopping continues in a resumed run."""
         return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -59,14 +60,14 @@ class ObjectiveTracker:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries for ``run.json``: the best value, and the step of an early stop if there was one."""
+        """Entries for ``run.json``: the best value of the objective, and the step of the early stop, if any."""
         if self.value is None:
             return {}
         facts: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}
         return facts | ({"stopped_early_at": self._last} if self.stale else {})
 
     def summary(self) -> list[str]:
-        """A line for the terminal, or no line if the objective was never evaluated."""
+        """A list with one line for the terminal. The list is empty if the objective has no finite value yet."""
         if self.value is None:
             return []
         early = f"; stopped early after {self._since} evaluations without improvement" if self.stale else ""

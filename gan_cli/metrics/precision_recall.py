@@ -17,10 +17,10 @@ def precision_recall(*, k: PositiveInt = 3) -> Metric:
     examples, because the balls of a larger set are smaller.
 
     Args:
-        k: rank of the nearest neighbour that determines the radius of a ball. The radius is the distance from the
-            centre to its k-th nearest neighbour in the set that contains the centre.
+        k: the radius of each ball is the distance from the centre of the ball to the k-th nearest neighbour of the
+            centre in the same set.
 
-    Figures:
+    Values:
     - precision: share of the samples in the manifold of the real data; higher is better.
     - recall: share of the real data in the manifold of the samples; higher is better.
     """

@@ -14,14 +14,14 @@ def sliced_wasserstein(*, projections: PositiveInt = 500) -> Metric:
     """Sliced Wasserstein distance between samples and real data (Bonneel et al. 2015, eq. 12).
 
     The samples and the real data are projected onto random directions. The sliced distance is the root mean square,
-    over these directions, of the 2-Wasserstein distance between the projected sets. The metric uses equal numbers
+    over these directions, of the 2-Wasserstein distances between the projected sets. The metric uses equal numbers
     of samples and real examples. If the samples are the real data shifted by a vector d in f dimensions, the sliced
     distance is about |d| / sqrt(f).
 
     Args:
         projections: number of random directions.
 
-    Figures:
+    Values:
     - sliced_wasserstein: the distance; lower is better.
     """
 

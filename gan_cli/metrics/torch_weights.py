@@ -103,7 +103,7 @@ def _of_pickles(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 class _Description(pickle.Unpickler):
-    """An unpickler that permits only descriptions of tensors. The numbers are read after a check."""
+    """An unpickler that creates only descriptions of tensors and refuses all other objects."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

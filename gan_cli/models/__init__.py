@@ -1,4 +1,8 @@
-"""Networks: one module per family, with a Generator and a Discriminator that a ``Spec`` determines."""
+"""Networks: the module of each network family defines a ``Generator`` and a ``Discriminator``.
+
+The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` adds class labels to the
+networks of any family.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class GeneratorNetwork(Protocol):
         ...
 
     def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        """The output of the first non-linear layer."""
+        """The output of the first non-linear layer, residual block or residual stage."""
         ...
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
@@ -37,8 +41,8 @@ class DiscriminatorNetwork(Protocol):
 
     Attributes:
         couples_batch: whether the logit of an example depends on the other examples of its batch.
-        out: the output layer. ``model.conditional=projection`` and ``model.conditional=acgan`` add a second output
-            layer with the same number of inputs.
+        out: the output layer. With ``model.conditional=projection`` or ``model.conditional=acgan``, the program
+            adds a second output layer with the same number of inputs.
     """
 
     couples_batch: bool
@@ -49,7 +53,7 @@ class DiscriminatorNetwork(Protocol):
         ...
 
     def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        """The feature maps ``[batch, h, w, c]`` after each stage of a convolutional network."""
+        """The feature maps ``[batch, h, w, c]`` of a convolutional network: one array per layer, block or stage."""
         ...
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
@@ -65,11 +69,12 @@ class Model:
             with ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the
             class with ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
-        conditional: how the networks use class labels. With none, the networks ignore labels. With every other
-            choice, the generator receives the latents and a one-hot vector of the class, concatenated. With concat,
-            the discriminator receives the class as an additional input (Mirza and Osindero 2014). With projection,
-            the discriminator adds the inner product of its features and a class embedding to the logit (Miyato and
-            Koyama 2018). With acgan, the discriminator also predicts the class (Odena et al. 2017).
+        conditional: how the networks use class labels. With ``none``, the networks ignore labels. With every other
+            choice, the generator receives the latents concatenated with a one-hot vector of the class. With
+            ``concat``, the discriminator receives the class as an additional input (Mirza and Osindero 2014). With
+            ``projection``, the discriminator adds the inner product of its features and a class embedding to the
+            logit (Miyato and Koyama 2018). With ``acgan``, the discriminator also predicts the class (Odena et al.
+            2017).
     """
 
     latent_dim: PositiveInt

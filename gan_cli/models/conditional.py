@@ -18,7 +18,7 @@ _INIT = nnx.initializers.glorot_uniform()
 
 
 class Generator(nnx.Module):
-    """Conditional generator: its input is the latents, concatenated with a one-hot vector of the class.
+    """Conditional generator: receives the latents concatenated with a one-hot vector of the class.
 
     Maps latents ``[batch, latent_dim]`` and labels ``[batch]`` to examples ``[batch, *spec.shape]`` (Mirza and
     Osindero 2014, section 3.2). ``entry`` and ``early`` are documented in ``GeneratorNetwork``.
@@ -47,7 +47,8 @@ class Concat(nnx.Module):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
     Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. For images, the additional
-    input is one channel, whose values are learnt for each class. For points, the input is a one-hot vector.
+    input is one channel of learnt values, which differ between classes. For points, the additional input is a
+    one-hot vector of the class.
     """
 
     def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
@@ -110,8 +111,8 @@ class Classifying(_Headed):
     """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
 
     Maps examples ``[batch, *spec.shape]`` to logits ``[batch]`` and class logits ``[batch, classes]``. The loss of
-    each player includes the cross-entropy of the class logits. The argument ``labels`` is ignored, but all
-    conditional discriminators have this argument.
+    each player includes the cross-entropy of the class logits. ``__call__`` ignores ``labels``. The argument
+    exists because the program calls all conditional discriminators with the same arguments.
     """
 
     def __call__(

@@ -1,14 +1,17 @@
 """Convolutions that run fast inside a compiled loop on a CPU.
 
 Automatic differentiation expresses the weight gradient of a convolution with permuted dimension numbers. Inside a
-``lax.scan``, XLA's CPU back end turns the permutation into array layouts that its fast kernel does not support, and
-falls back to a loop that is about 100 times slower. This module therefore defines a convolution, its input gradient
-and its weight gradient as three functions with plain layouts. Each function is linear in both array arguments, and
-its derivatives are the other two functions. Derivatives of every order therefore have plain layouts, including the
-second derivatives that gradient penalties need. Back ends other than the CPU use the native convolution.
+``lax.scan``, XLA's CPU back end turns the permutation into array layouts that the fast convolution kernel does not
+support. XLA then uses a loop that is about 100 times slower.
 
-Images have the layout NHWC and kernels the layout HWIO. Padding is SAME as XLA defines it. ``custom_vjp`` does not
-support forward mode, so Hessian-vector products are computed with reverse mode over reverse mode.
+This module therefore defines a convolution, its input gradient and its weight gradient as three functions. In these
+functions, images have the layout NHWC and kernels have the layout HWIO. Each function is linear in each of its two
+array arguments, and its derivatives are the other two functions. Derivatives of every order therefore keep these
+layouts, including the second derivatives that gradient penalties need. On back ends other than the CPU, the module
+uses ``lax.conv_general_dilated`` and JAX's derivatives of it.
+
+Padding is SAME as XLA defines it. ``custom_vjp`` does not support forward mode, so Hessian-vector products are
+computed with reverse mode over reverse mode.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     Args:
         x: ``[n, h, w, in]``.
         kernel: ``[kh, kw, in, out]``.
-        stride: step between outputs along both axes.
+        stride: distance between neighbouring kernel positions, along both axes.
 
     Returns:
         ``[n, ceil(h / stride), ceil(w / stride), out]``.
@@ -46,8 +49,9 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Args:
         x: ``[n, h, w, in]``.
-        kernel: ``[kh, kw, out, in]``, the kernel of the convolution whose input gradient is computed.
-        stride: ratio of output side to input side.
+        kernel: ``[kh, kw, out, in]``, the kernel of the corresponding ``conv``, which maps ``out`` to ``in``
+            channels.
+        stride: factor by which height and width increase.
 
     Returns:
         ``[n, h * stride, w * stride, out]``.
@@ -72,9 +76,9 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arr
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
 
 
-# The non-differentiable arguments of each function come last. All three functions are bilinear, so each derivative
-# is another of the three: d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>, and
-# correspondingly for the other two.
+# The non-differentiable arguments of each function come last. All three functions are bilinear, so the
+# derivatives of each function are the other two functions. For the convolution,
+# d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -102,19 +106,19 @@ def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Siz
 
 
 def _weight_grad_of_patches(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient as one matrix product of all patches with all output gradients."""
+    """The weight gradient, computed as one matrix product of all input patches and all output gradients."""
     patches = jnp.concatenate(_shifted(x, dy, stride, pads, size), axis=-1)
     return _product(patches, dy).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
 def _weight_grad_by_place(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient as one matrix product per kernel position."""
+    """The weight gradient, computed with one matrix product per kernel position."""
     products = [_product(part, dy) for part in _shifted(x, dy, stride, pads, size)]
     return jnp.stack(products).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
 def _shifted(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
-    """The inputs ``[n, oh, ow, in]`` that each position of the kernel multiplies, one array per position."""
+    """A list of the inputs ``[n, oh, ow, in]`` that the kernel multiplies, one array per kernel position."""
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     n, rows, columns, _ = dy.shape
     ends = [(count - 1) * stride + 1 for count in (rows, columns)]
@@ -131,7 +135,10 @@ def _product(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient as a convolution, with the output gradient as kernel and channels as batch."""
+    """The weight gradient, computed as a convolution whose kernel is the output gradient.
+
+    In this convolution, the batch axis and the channel axis of ``x`` exchange their roles.
+    """
     # Negative padding removes the rows and columns of x that no window reaches.
     ends = [
         (low, (n - 1) * stride + k - low - h)
@@ -190,8 +197,9 @@ def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pad
 def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
     """The same function as ``_dilated_input_grad``, computed without multiplications by zero.
 
-    One small convolution computes each of the stride^2 output phases, and the phases are interleaved. The stride
-    must divide ``size``.
+    Two output positions belong to the same phase if their rows and their columns are equal modulo the stride. A
+    small convolution computes each of the stride^2 phases, and the phases are interleaved. The stride must divide
+    the height and the width in ``size``.
     """
     flipped = kernel.swapaxes(2, 3)
 

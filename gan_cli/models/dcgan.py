@@ -1,7 +1,8 @@
 """Convolutional networks for square images, after DCGAN (Radford et al. 2016).
 
-Each convolution halves or doubles the image side with a 4x4 kernel of stride 2. The layer with the smallest image
-has the most channels. Weights are initialised from a normal distribution with mean 0 and standard deviation 0.02.
+Each convolution has a 4x4 kernel and stride 2, and halves or doubles the resolution. The layer with the lowest
+resolution has the most channels. Weights are initialised from a normal distribution with mean 0 and standard
+deviation 0.02.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ _INIT = nnx.initializers.normal(0.02)
 
 
 class Generator(nnx.Module):
-    """DCGAN generator: a dense layer, then ``depth`` transposed convolutions that double the side.
+    """DCGAN generator: a dense layer, then ``depth`` transposed convolutions that double the resolution.
 
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
         width: number of channels of the last hidden layer. Each earlier layer has twice as many channels as the
             layer after it.
-        depth: number of layers that double the image side. If null, the first layer has the smallest possible side,
-            which is between 4 and 7 pixels.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
-            output layer is not normalised.
+        depth: number of transposed convolutions, each of which doubles the resolution. If null, the depth is as
+            large as possible. The output of the dense layer then has a resolution between 4x4 and 7x7.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The output layer is not normalised.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -80,24 +81,24 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """DCGAN discriminator: ``depth`` convolutions that halve the side, then a dense layer.
+    """DCGAN discriminator: ``depth`` convolutions that halve the resolution, then a dense layer.
 
     Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 
     Args:
         width: number of channels of the first hidden layer. Each later layer has twice as many channels as the
             layer before it.
-        depth: number of layers that halve the image side. If null, the last layer has the smallest possible side,
-            which is between 4 and 7 pixels.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
-            first layer has no batch or layer normalisation (Radford et al. 2016).
+        depth: number of convolutions, each of which halves the resolution. If null, the depth is as large as
+            possible. The output of the last convolution then has a resolution between 4x4 and 7x7.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The first layer has no batch or layer normalisation (Radford et al. 2016).
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
-            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
-            2016). none appends no statistic.
+            mode collapse. ``std`` appends the standard deviation of the features over the batch (Karras et al.
+            2018). ``discrimination`` appends the similarity of an example to the other examples of the batch
+            (Salimans et al. 2016). ``none`` appends no statistic.
     """
 
     def __init__(

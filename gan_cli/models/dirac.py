@@ -35,7 +35,7 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Dirac-GAN discriminator: a linear function of the example's mean, whose only parameter is the slope.
+    """Dirac-GAN discriminator: multiplies the mean of an example by the only parameter, the slope.
 
     Maps examples ``[batch, features]`` to logits ``[batch]``.
 

@@ -1,9 +1,11 @@
 """Layers of the networks: linear maps, normalisation, and the block that combines them.
 
-Modules receive ``train`` and ``key`` when they are called. All random numbers come from ``key``, and modules change
-their state only if ``train`` is true. ``train.precision`` sets the dtype of the network's input, and each layer
-computes in the dtype of its input. Parameters are stored in float32 and rounded to the dtype of the input when a
-layer uses them. Statistics are computed in float32.
+The ``__call__`` methods receive the flag ``train`` and, if they can draw random numbers, a PRNG key ``key``.
+Layers change their state only if ``train`` is true.
+
+``train.precision`` sets the dtype of the network's input, and each layer returns its output in the dtype of its
+input. Parameters are stored in float32. Linear maps round their parameters to the dtype of the input and compute in
+this dtype. Normalisation layers and statistics of a batch are computed in float32.
 """
 
 from __future__ import annotations
@@ -78,9 +80,9 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _spectral(self, kernel: jax.Array, train: bool) -> jax.Array:
-        """The kernel, divided by its spectral norm after one power iteration.
+        """The kernel, divided by an estimate of its spectral norm (Miyato et al. 2018, algorithm 1).
 
-        Miyato et al. 2018, algorithm 1.
+        The estimate uses one power iteration. The stored singular vector is updated only if ``train`` is true.
         """
         assert self.u is not None
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
@@ -193,9 +195,9 @@ class Block(nnx.Module):
     """A linear map, then normalisation, activation and dropout.
 
     Args:
-        linear: ``dense``, ``down`` or ``up``.
-        norm: none, batch, layer or spectral. Spectral normalisation applies to the kernel. Batch and layer
-            normalisation apply to the output of the linear map.
+        linear: function that creates the linear map: ``dense``, ``down`` or ``up``.
+        norm: ``none``, ``batch``, ``layer`` or ``spectral``. Spectral normalisation applies to the kernel. Batch
+            and layer normalisation apply to the output of the linear map.
     """
 
     def __init__(
@@ -225,13 +227,14 @@ class Minibatch(nnx.Module):
     collapse.
 
     Args:
-        kind: the statistic. none appends nothing. std appends one value, the standard deviation over the batch,
-            averaged over the features (Karras et al. 2018, section 3, whose code uses groups of 4 examples instead
-            of the whole batch). discrimination appends 100 values, one for each of 100 learnt projections to 5
+        kind: the statistic. With ``none``, the layer appends nothing. With ``std``, the layer appends one value,
+            the standard deviation over the batch, averaged over the features (Karras et al. 2018, section 3). The
+            code of Karras et al. computes it over groups of 4 examples instead of the whole batch. With
+            ``discrimination``, the layer appends 100 values, one for each of 100 learnt projections to 5
             dimensions. Each value is the sum of exp(-distance) over the L1 distances from the projected example to
             all other projected examples of the batch (Salimans et al. 2016, section 3.2). As in the code of
-            Salimans et al., the projections are normalised, because most sums would otherwise vanish if there are
-            many features.
+            Salimans et al., the projections are normalised. Without normalisation, most sums would be almost zero
+            if there are many features.
         features: number of input features.
 
     Attributes:
@@ -265,7 +268,10 @@ class Minibatch(nnx.Module):
 
 
 def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-    """The input ``x`` and the outputs of all blocks, which are applied in sequence with different keys."""
+    """Applies the blocks in sequence, and returns ``x`` and the outputs of all blocks as a list.
+
+    Each block receives a different key.
+    """
     outputs = [x]
     for i, block in enumerate(blocks):
         outputs.append(block(outputs[-1], train=train, key=jax.random.fold_in(key, i)))
@@ -273,14 +279,15 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
 
 
 def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
-    """The smallest image side in a network, and the number of doublings up to the side of the data.
+    """The lowest resolution in a network, and the number of doublings up to the resolution of the data.
 
     Args:
         model: name of the model in error messages.
-        depth: number of doublings. If None, the smallest side is chosen between 4 and 7.
+        depth: number of doublings. If None, the number is as large as possible, so that the lowest resolution is
+            between 4 and 7 pixels.
 
     Raises:
-        UserError: the data are not square images, or the image side cannot be halved as often as required.
+        UserError: the data are not square images, or the resolution cannot be halved as often as required.
     """
     shape = " x ".join(map(str, spec.shape))
     if not spec.is_image:
@@ -297,10 +304,10 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
         side, count = side // 2, count + 1
     if count == 0 or (depth is not None and count != depth) or (depth is None and side > 7):
         requirement = (
-            "The side must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
+            "The resolution must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
             if depth is None
-            else f"With depth={depth}, the side must be a multiple of {2**depth} and at least {4 * 2**depth}. "
-            "Set depth=null to choose the depth automatically."
+            else f"With depth={depth}, the resolution must be a multiple of {2**depth} and at least {4 * 2**depth}."
+            " Set depth=null to choose the depth automatically."
         )
         suitable = 32 if depth is None else 4 * 2**depth
         raise UserError(

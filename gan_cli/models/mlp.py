@@ -18,16 +18,16 @@ class Generator(nnx.Module):
     """Fully connected generator with ``depth`` hidden layers of ``width`` units.
 
     Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``. If the values of the data
-    are bounded, the output activation is tanh. Otherwise, the output is linear.
+    are bounded, the output activation is tanh. Otherwise, the output layer has no activation.
 
     Args:
         width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
-            output layer is not normalised.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The output layer is not normalised.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class Discriminator(nnx.Module):
     Args:
         width: number of units in each hidden layer.
         depth: number of hidden layers.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. The
-            output layer has no batch or layer normalisation.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The output layer has no batch or layer normalisation.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
-            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
-            2016). none appends no statistic.
+            mode collapse. ``std`` appends the standard deviation of the features over the batch (Karras et al.
+            2018). ``discrimination`` appends the similarity of an example to the other examples of the batch
+            (Salimans et al. 2016). ``none`` appends no statistic.
     """
 
     def __init__(

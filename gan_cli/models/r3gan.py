@@ -1,9 +1,10 @@
 """Residual networks of R3GAN, with grouped convolutions and without normalisation (Huang et al. 2024).
 
-Section 4 of the paper describes the networks. A block computes x + conv1(act(conv3(act(conv1(x))))), and its inner
-convolution has more channels than its input. The last kernel of a block is initialised to zero, and the initial
-scale of the other kernels depends on the number of blocks (Fixup initialisation, Zhang et al. 2019). Between
-stages, linear interpolation changes the image side.
+Section 4 of the paper describes the networks. A block computes x + conv1(act(conv3(act(conv1(x))))), where conv1
+is a 1x1 convolution and conv3 is a grouped 3x3 convolution. The 3x3 convolution has ``expansion`` times as many
+channels as the input of the block. The last kernel of a block is initialised to zero. The initial scale of the
+other kernels depends on the number of blocks (Fixup initialisation, Zhang et al. 2019). Between two stages,
+bilinear interpolation doubles the resolution in the generator and halves the resolution in the discriminator.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ _FAN_IN = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Generator(nnx.Module):
-    """R3GAN generator: residual stages, each at twice the image side of the stage before it.
+    """R3GAN generator: residual stages, each with twice the resolution of the stage before it.
 
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]``. As in the paper, the
     output is linear, so values can lie outside the range [-1, 1] of the data.
 
     Args:
         width: number of channels in every stage.
-        blocks: number of residual blocks in each stage. All blocks of a stage have the same image side.
-        expansion: ratio of the inner width of a residual block to ``width``.
+        blocks: number of residual blocks in each stage. All blocks of a stage have the same resolution.
+        expansion: number of channels of the 3x3 convolution in each block, divided by ``width``.
         groups: number of groups of the 3x3 convolution in each block. ``width * expansion`` must be a multiple of
-            groups.
+            ``groups``.
     """
 
     def __init__(
@@ -74,16 +75,16 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """R3GAN discriminator: residual stages, each at half the image side of the stage before it.
+    """R3GAN discriminator: residual stages, each with half the resolution of the stage before it.
 
     Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
 
     Args:
         width: number of channels in every stage.
-        blocks: number of residual blocks in each stage. All blocks of a stage have the same image side.
-        expansion: ratio of the inner width of a residual block to ``width``.
+        blocks: number of residual blocks in each stage. All blocks of a stage have the same resolution.
+        expansion: number of channels of the 3x3 convolution in each block, divided by ``width``.
         groups: number of groups of the 3x3 convolution in each block. ``width * expansion`` must be a multiple of
-            groups.
+            ``groups``.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class ResidualBlock(nnx.Module):
     """Residual block x + conv1(act(conv3(act(conv1(x))))) with a grouped 3x3 convolution.
 
     Args:
-        total: number of residual blocks in the network, which scales the initial kernels (Fixup).
+        total: number of residual blocks in the network, which determines the scale of the initial kernels (Fixup).
 
     Raises:
         UserError: ``groups`` does not divide ``width * expansion``.
@@ -171,7 +172,7 @@ def _pointwise(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool, gain: f
 
 
 def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A grouped convolution with SAME padding and a kernel ``[3, 3, in / groups, out]``."""
+    """A grouped convolution with SAME padding and a kernel of shape ``[3, 3, in / groups, out]``."""
     groups = x.shape[-1] // kernel.shape[2]
     if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(
@@ -183,7 +184,10 @@ def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Halves both sides with the filter [1, 3, 3, 1] / 8: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
+    """Halves height and width: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``.
+
+    The filter [1, 3, 3, 1] / 8 is applied along each axis with stride 2 and zero padding.
+    """
     for axis in (1, 2):
         even, odd = (lax.slice_in_dim(x, start, None, 2, axis) for start in (0, 1))
         x = (_moved(odd, 1, axis) + 3 * even + 3 * odd + _moved(even, -1, axis)) / 8
@@ -191,9 +195,10 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 def double(x: jax.Array) -> jax.Array:
-    """Doubles both sides by linear interpolation: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``.
+    """Doubles height and width by bilinear interpolation: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``.
 
-    The result equals the filter [1, 3, 3, 1] / 4, applied to an input with a zero inserted after each value.
+    The interpolation is equivalent to two operations along each axis: a zero is inserted after each value, and the
+    filter [1, 3, 3, 1] / 4 is applied with zero padding.
     """
     for axis in (1, 2):
         shape = list(x.shape)
@@ -204,6 +209,6 @@ def double(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """``x`` shifted by one index along an axis, up (``by=1``) or down (``by=-1``), and padded with zeros."""
+    """``x``, shifted along an axis to the next (``by=1``) or previous (``by=-1``) index and padded with zeros."""
     edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)

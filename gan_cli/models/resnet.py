@@ -1,8 +1,9 @@
 """Residual networks of SNGAN for square images (Miyato et al. 2018, tables 3 and 4, appendix B.4).
 
-A block that changes the image side combines a 3x3 convolution with a nearest-neighbour doubling or a 2x2 mean. The
-convolution and the resizing are linear, so their composition is one 4x4 convolution of stride 2, whose kernel is a
-sum of shifted 3x3 kernels. The single convolution computes the same function with 4/9 of the multiplications.
+A block that changes the resolution combines a 3x3 convolution with nearest-neighbour upsampling or 2x2 average
+pooling. Convolution, upsampling and pooling are linear, so a single 4x4 convolution of stride 2 computes the same
+function with 4/9 of the multiplications. For upsampling, the 4x4 convolution is transposed. The 4x4 kernel is the
+sum of four shifted copies of the 3x3 kernel. For pooling, the sum is divided by 4.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ _GLOROT = nnx.initializers.glorot_uniform()
 
 
 class Generator(nnx.Module):
-    """SNGAN generator: a dense layer, residual blocks that each double the image side, and a convolution.
+    """SNGAN generator: a dense layer, residual blocks that each double the resolution, and a convolution.
 
     Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
 
     Args:
         width: number of channels in every residual block.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
-            and layer normalisation precede each activation. SNGAN uses batch.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. Batch and layer normalisation precede each activation. SNGAN uses ``batch``.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
     """
 
     def __init__(
@@ -66,21 +67,22 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """SNGAN discriminator: residual blocks, a sum over image positions, and a dense layer.
+    """SNGAN discriminator: residual blocks, a sum over all pixels, and a dense layer.
 
-    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``. The first blocks halve the image side, and
-    the last two keep it.
+    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``. All blocks except the last two
+    halve the resolution.
 
     Args:
         width: number of channels in every residual block.
-        norm: kind of normalisation. batch normalises each channel over the batch. layer normalises over all values
-            of an example. spectral divides each kernel by its spectral norm. none disables normalisation. Batch
-            and layer normalisation precede each activation except in the first block. SNGAN uses spectral.
-        activation: activation function of the hidden layers. leaky_relu has slope 0.2 for negative inputs.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. Batch and layer normalisation precede each activation except in the first block. SNGAN
+            uses ``spectral``.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect
-            mode collapse. std is the standard deviation of the features over the batch (Karras et al. 2018).
-            discrimination is the similarity of an example to the other examples of the batch (Salimans et al.
-            2016). none appends no statistic.
+            mode collapse. ``std`` appends the standard deviation of the features over the batch (Karras et al.
+            2018). ``discrimination`` appends the similarity of an example to the other examples of the batch
+            (Salimans et al. 2016). ``none`` appends no statistic.
     """
 
     def __init__(
@@ -93,7 +95,8 @@ class Discriminator(nnx.Module):
         activation: Activation = "relu",
         minibatch: MinibatchKind = "none",
     ):
-        # The final side is twice the initial side of the generator, e.g. 8 for images of side 32.
+        # The final resolution is twice the initial resolution of the generator, e.g. 8x8 for 32x32 images. If the
+        # generator doubles the resolution only once, both resolutions are equal.
         halvings = max(stages("resnet", spec)[1] - 1, 1)
         spectral = norm == "spectral"
         self.first = FirstBlock(spec.shape[-1], width, rngs, spectral=spectral, activation=activation)
@@ -121,9 +124,10 @@ class Discriminator(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """Residual block that doubles the side.
+    """Residual block that doubles the resolution.
 
-    The block computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))).
+    The block computes double(shortcut(x)) + conv(act(norm(conv(double(act(norm(x))))))), where shortcut is a 1x1
+    convolution, conv is a 3x3 convolution and double is nearest-neighbour upsampling.
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, norm: str, activation: str):
@@ -137,16 +141,17 @@ class UpBlock(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         y = self.grow(self.before(x, train=train, key=key), train=train)
         y = self.conv(self.between(y, train=train, key=key), train=train)
-        # A 1x1 convolution and a doubling commute. The convolution comes first, because the image then has a
-        # quarter of the positions.
+        # A 1x1 convolution and nearest-neighbour upsampling commute. The convolution comes first, because its input
+        # then has a quarter of the pixels.
         return y + double(self.shortcut(x, train=train))
 
 
 class DownBlock(nnx.Module):
-    """Residual block that can halve the side.
+    """Residual block that can halve the resolution.
 
-    With ``halve``, the block computes halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x))))))).
-    Without ``halve``, the block computes x + conv(act(norm(conv(act(norm(x)))))).
+    If ``halve`` is true, the block computes halve(shortcut(x)) + halve(conv(act(norm(conv(act(norm(x))))))), where
+    shortcut is a 1x1 convolution, conv is a 3x3 convolution and halve is 2x2 average pooling. If ``halve`` is
+    false, the block computes x + conv(act(norm(conv(act(norm(x)))))).
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs, *, halve: bool, norm: str, activation: str):
@@ -165,7 +170,7 @@ class DownBlock(nnx.Module):
 
 
 class FirstBlock(nnx.Module):
-    """The block that receives the image: halve(shortcut(x)) + halve(conv(act(conv(x)))).
+    """First residual block of the discriminator: halve(shortcut(x)) + halve(conv(act(conv(x)))).
 
     Unlike in ``DownBlock``, no normalisation or activation precedes the first convolution.
     """
@@ -195,28 +200,28 @@ def _conv1(inputs: int, outputs: int, rngs: nnx.Rngs, *, spectral: bool) -> Line
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """The mean of each 2x2 square: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
+    """2x2 average pooling: ``[n, h, w, c]`` -> ``[n, h/2, w/2, c]``."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
 def double(x: jax.Array) -> jax.Array:
-    """Repeats each value as a 2x2 square: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``."""
+    """Nearest-neighbour upsampling by a factor of 2: ``[n, h, w, c]`` -> ``[n, 2h, 2w, c]``."""
     n, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
 
 
 def conv_then_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution with SAME padding, then ``halve``, as one 4x4 convolution of stride 2."""
+    """A 3x3 convolution, then 2x2 average pooling, computed as one 4x4 convolution of stride 2."""
     return conv.conv(x, _spread(kernel) / 4, 2)
 
 
 def double_then_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``double``, then a 3x3 convolution with SAME padding, as one transposed 4x4 convolution of stride 2."""
+    """Nearest-neighbour upsampling, then a 3x3 convolution, computed as one transposed 4x4 convolution."""
     return conv.conv_transpose(x, _spread(kernel)[::-1, ::-1].swapaxes(2, 3), 2)
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-    """The 4x4 kernel that is the sum of a 3x3 kernel at its four possible positions."""
+    """The 4x4 kernel that is the sum of four shifted copies of a 3x3 kernel."""
     pads = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in range(2) for j in range(2)]
     return sum(jnp.pad(kernel, pad) for pad in pads)  # type: ignore[return-value]
