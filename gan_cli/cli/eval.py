@@ -1,4 +1,4 @@
-"""``gan-eval``: evaluates the samples of runs, or of any other program."""
+"""The command ``gan-eval``, which evaluates samples of runs and of other programs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from gan_cli.trained.evaluation import CheckpointEvaluator
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
-_ACROSS = 4  # with at most this number of runs, the table has a column for each run; with more, a row for each run
+_ACROSS = 4  # up to this number of runs, the table has a column for each run; otherwise, a row for each run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status."""
+    """Run ``gan-eval`` with the arguments of a command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-eval", lambda: _main(options))
 
@@ -141,7 +141,7 @@ def _main(options: argparse.Namespace) -> int:
     evaluator = _checkpoint_evaluator(options)
     if options.watch:
         return _watch(runs[0], evaluator)
-    # Runs come first, because samples of other programs may be compared with the training data of a run.
+    # Runs come first, because samples of other programs can be compared with the training data of a run.
     runs.sort(key=run_directory.holds_run, reverse=True)
     results, errors = [], []
     for run in runs:
@@ -162,7 +162,13 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def _expand(path: Path) -> list[Path]:
-    """The runs in the directory of a run, a sweep or an ensemble; ``path`` itself if it contains no run."""
+    """The directories of all runs in ``path``, the directory of a run, a sweep or an ensemble.
+
+    If ``path`` contains no run, the list contains only ``path``, which then holds samples of another program.
+
+    Raises:
+        UserError: ``path`` does not exist.
+    """
     if not path.exists():
         raise UserError(f"{path}: there is no such run, folder or file. Check the path.")
     try:
@@ -209,7 +215,11 @@ def _every_metric() -> list[str]:
 
 
 def _reference(name: str) -> Dataset:
-    """The data at a path, or the data that a file in ``configs/dataset`` describes."""
+    """The reference data of ``--reference``.
+
+    Args:
+        name: the path of a folder or file with data, or the name of a file in ``configs/dataset``.
+    """
     from gan_cli.config.build import dataset
     from gan_cli.data.external import external_samples
 
@@ -231,7 +241,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 
 def _watch(run: Path, evaluator: CheckpointEvaluator) -> int:
-    """Evaluate each new checkpoint of a run until the run ends."""
+    """Evaluate each new checkpoint of a run until the run ends, and return the exit status 0."""
     while True:
         over = not run_directory.in_training(run)
         new = list(map(_say, evaluator.watch(run)))
@@ -247,7 +257,11 @@ def _say(result: dict[str, Any]) -> None:
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    """Print a table with rows for the metrics and columns for the runs, or the transposed table for many runs."""
+    """Print a table of all metric values, and how they were computed.
+
+    For at most four runs, the table has a row for each metric and a column for each run. For more runs, rows and
+    columns are exchanged.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""``gan-train --help``: the groups and their choices, and the options of one choice."""
+"""The text of ``gan-train --help``: an overview of all groups, or the options of choices that the user names."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ _GAP = 2  # spaces between two columns
 
 
 def print_help(arguments: Sequence[str], config_dir: str | None) -> None:
-    """Print the overview of all groups, or the descriptions of the groups and choices in ``arguments``.
+    """Print the help for ``arguments``. Without arguments, print an overview of all groups.
 
     Args:
-        arguments: ``GROUP=CHOICE``, ``GROUP=[A,B]`` or ``GROUP``; empty for the overview.
+        arguments: the groups and choices to describe. Each argument has the form ``GROUP``, ``GROUP=CHOICE`` or
+            ``GROUP=[A,B]``. An argument ``modules=[A,B]`` names Python modules of the user.
         config_dir: a folder with the user's configuration files, or None.
 
     Raises:
@@ -109,7 +110,7 @@ def _choice(reference: Reference, group: str, name: str) -> Iterator[str]:
 
 
 def _options(options: Sequence[Option]) -> Iterator[str]:
-    """A line with the key, default and type of each option, and below it the meaning of the option."""
+    """The lines that describe options. For each option: key, default and type, and below them the meaning."""
     key_width = max((len(option.key) for option in options), default=0)
     value_width = max((len(option.default) for option in options), default=0)
     for option in options:

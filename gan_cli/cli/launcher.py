@@ -1,7 +1,7 @@
-"""The default launcher of sweeps: one child process for each job, ``hydra.launcher.n_jobs`` at a time.
+"""The default launcher of sweeps, which runs each job in a child process, ``hydra.launcher.n_jobs`` at a time.
 
-A job that raises, exits, diverges or is killed by the system does not affect the other jobs. Hydra's basic launcher
-runs the jobs in its own process, so that an exit or a kill ends the whole sweep.
+A job that fails, diverges or is killed by the operating system does not affect the other jobs. Hydra's basic
+launcher instead runs all jobs in the process of the sweep, so that the end of this process ends the whole sweep.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gan_cli.cli.sweep import Job, Sweep
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
-# Hydra's settings of the sweep as a whole. The launcher passes all other settings of Hydra to the jobs.
+# Settings of Hydra that apply to the whole sweep. The launcher passes all other settings of Hydra to the jobs.
 _SWEEP_ONLY = (
     "hydra.mode",
     "hydra.sweep",
@@ -35,8 +35,8 @@ _SWEEP_ONLY = (
     "hydra/sweeper",
     "hydra.sweeper",
 )
-_POLL = 0.1  # seconds between checks of the processes
-_TELL = 1.0  # seconds between updates of the table
+_POLL = 0.1  # seconds between checks whether a job has ended
+_TELL = 1.0  # seconds between updates of the table on the terminal
 _MEMORY = 0.9  # the fraction of a GPU's memory that all jobs on this GPU may use together
 
 
@@ -44,18 +44,18 @@ class ProcessLauncher(Launcher):
     """Runs each job of a sweep as ``gan-train`` in a separate process.
 
     Args:
-        n_jobs: the number of jobs that run at the same time. They share the machine's cores and GPUs evenly: each
-            job has one GPU, or a part of the memory of one GPU if there are more jobs than GPUs.
+        n_jobs: the largest number of jobs that run at the same time. These jobs share the CPU cores evenly.
+            Each job uses one GPU. If there are more jobs than GPUs, several jobs share the memory of a GPU.
     """
 
-    # The sweep of this process. It outlives a call of ``launch``, because a sweeper submits its jobs in batches.
+    # The sweep of this process, kept between calls of ``launch``, because a sweeper may submit its jobs in batches.
     sweep: ClassVar[Sweep | None] = None
 
     def __init__(self, n_jobs: int = 1):
         self._slots = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take the sweep's configuration from Hydra.
+        """Store the configuration of the sweep. Hydra calls this method before ``launch``.
 
         Raises:
             UserError: ``n_jobs`` is not an integer of at least 1.
@@ -65,7 +65,15 @@ class ProcessLauncher(Launcher):
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs until all jobs have ended, and return the objective of each job."""
+        """Run a batch of jobs until all of them have ended.
+
+        Args:
+            job_overrides: for each job, a list of its overrides.
+            initial_job_idx: the number of the first job.
+
+        Returns:
+            A list with Hydra's result object for each job, which contains the value of the job's objective.
+        """
         if ProcessLauncher.sweep is None:
             ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
         sweep = ProcessLauncher.sweep
@@ -86,8 +94,8 @@ class ProcessLauncher(Launcher):
         """Run the jobs of ``batch``, at most ``n_jobs`` at a time, until all jobs have ended.
 
         Raises:
-            SweepStopped: the launcher received a stop signal. The launcher then starts no further jobs, sends the
-                signal to the running jobs, and waits until they have ended.
+            SweepStopped: the launcher received a stop signal. It first passes the signal to the running jobs, and
+                waits until they have ended. It starts no further jobs.
         """
         waiting = list(batch)
         running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
@@ -145,14 +153,22 @@ class ProcessLauncher(Launcher):
 
 
 class SweepStopped(BaseException):
-    """Raised after a signal has stopped a sweep and the jobs have saved checkpoints and ended.
+    """Raised when a signal has stopped a sweep, after all its jobs have saved checkpoints and ended.
 
-    The class derives from BaseException, so that sweepers, which catch Exception, do not catch it.
+    The class derives from BaseException, because sweepers catch Exception and would continue the sweep.
     """
 
 
 def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
-    """The environment variables that assign a GPU, or a part of a GPU's memory, to the job in ``slot``."""
+    """The environment variables that assign a GPU, or a part of a GPU's memory, to a job.
+
+    Args:
+        slot: the index of the job among the jobs that run at the same time.
+        slots: the number of jobs that run at the same time.
+
+    Returns:
+        A mapping from names of variables to values, which is empty for a single job and without GPUs.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [name for name in visible.split(",") if name] if visible is not None else _gpus()
     if slots == 1 or not gpus:
@@ -165,12 +181,18 @@ def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
 
 
 def _gpus() -> list[str]:
-    """The numbers of this machine's NVIDIA GPUs, found without JAX, which would occupy the GPUs."""
+    """The numbers of this machine's NVIDIA GPUs as text. JAX is not used, because it would reserve GPU memory."""
     return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _give_cores(process: int, slot: int, slots: int) -> None:
-    """Restrict a process to a part of the CPU cores, because XLA creates a thread for each core."""
+    """Restrict a process to a part of the CPU cores, because XLA creates a thread for each allowed core.
+
+    Args:
+        process: the id of the process.
+        slot: the index of the process among the processes that share the cores.
+        slots: the number of these processes.
+    """
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if 1 < slots <= len(cores):
@@ -178,11 +200,12 @@ def _give_cores(process: int, slot: int, slots: int) -> None:
 
 
 def register() -> None:
-    """Register the launcher with Hydra, which accepts only plugins whose module is in ``hydra_plugins``.
+    """Register the launcher as a plugin of Hydra.
 
-    The class has a module name of this form only during its registration. The package installs no module in
-    ``hydra_plugins``, so that other Hydra programs do not load the launcher. Pickles of Hydra's state, which
-    submitit writes, contain the real module of the class.
+    Hydra accepts a class only if the name of its module starts with ``hydra_plugins``. The function therefore
+    renames the module of the class during the registration, and restores the name afterwards, because pickles of
+    the class need the real name. A real module in ``hydra_plugins`` is avoided, because other Hydra programs would
+    import it.
     """
     own = ProcessLauncher.__module__
     ProcessLauncher.__module__ = "hydra_plugins.gan_cli"

@@ -1,4 +1,4 @@
-"""``gan-report``: writes a run, or a comparison of several runs, as one HTML file."""
+"""The command ``gan-report``, which writes an HTML file about a run, or about a comparison of several runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gan_cli.views import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status."""
+    """Run ``gan-report`` with the arguments of a command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-report", lambda: _main(options))
 

@@ -1,4 +1,4 @@
-"""Resumes a run: reads the stored configuration, and merges the options that may change."""
+"""The configuration of a resumed run: the stored options, updated with the options that the user may change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gan_cli.storage.run_directory import facts
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The contents of ``run.json`` in a run's directory. Nothing in the file is composed or executed.
+    """The contents of ``run.json`` in the directory of a run. The text in the file is not executed.
 
     Raises:
-        UserError: the directory does not exist, or contains no run.
+        UserError: the directory does not exist or contains no run, or ``run.json`` is damaged.
     """
     try:
         return facts(directory)
@@ -35,10 +35,10 @@ def merge(
     """The stored configuration of a run, updated with the options that a resumed run may change.
 
     Args:
-        stored: the configuration from the run's directory.
-        composed: the configuration that the current YAML files and the command line give.
+        stored: the configuration that the first process of the run stored in the run's directory.
+        composed: the configuration that results from the current YAML files and the command line.
         overrides: the overrides on the command line.
-        is_group: returns whether an override chooses a file of a group.
+        is_group: a function that returns whether an override selects a file of a group, as ``optim=adam`` does.
 
     Raises:
         UserError: an override changes an option that a resumed run cannot change.
@@ -53,7 +53,7 @@ def merge(
         if identity.is_free(key) or (group and identity.is_free(group)):
             _copy(composed, merged, group or key)
         else:
-            # An experiment sets options in many groups, so all options that must stay are compared.
+            # An experiment sets options in many groups, so all options that must not change are compared.
             under = "" if key == "experiment" else group or key
             _compare(past, now, under, override)
             if group is not None or key == "experiment":
@@ -67,7 +67,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
     def under(key: str) -> bool:
         return not prefix or key == prefix or key.startswith(f"{prefix}.")
 
-    # decay_steps depends on train.steps by default, and the first start of the run fixed its value.
+    # The default of decay_steps depends on train.steps. The stored value is that of the first start of the run.
     for key in sorted(filter(under, past.keys() | now.keys())):
         if key.endswith("decay_steps") and now.get(key) is None:
             continue

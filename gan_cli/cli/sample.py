@@ -1,4 +1,4 @@
-"""``gan-sample``: writes samples of a trained generator as pictures or arrays, or exports the generator."""
+"""The command ``gan-sample``, which writes samples of a trained generator, or exports the generator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status."""
+    """Run ``gan-sample`` with the arguments of a command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return exit_code("gan-sample", lambda: _main(options))
 
@@ -135,7 +135,7 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Check the options that are wrong for every run, before the run is loaded."""
+    """Raise a UserError if the options contradict each other or are out of range, whatever the run is."""
     if options.num is not None and options.num < 1:
         raise UserError(f"--num {options.num}: must be at least 1.")
     if not 0 <= options.seed < 2**32:
@@ -180,7 +180,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _request(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
-    """The latents and labels that the options request, checked against the game of the run."""
+    """The latents and labels that the options request.
+
+    Raises:
+        UserError: the generator of the run does not accept the requested class or latents.
+    """
     from gan_cli.views.drawings import LatentRequest
 
     classes = sampler.game.classes
@@ -198,7 +202,11 @@ def _request(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
 
 
 def _latents(path: Path, dim: int) -> np.ndarray:
-    """The latents ``[n, dim]`` in a file."""
+    """The latents ``[n, dim]`` in an ``.npy`` or ``.npz`` file.
+
+    Raises:
+        UserError: the file cannot be read, or does not contain finite latents of this shape.
+    """
     import numpy as np
 
     try:
@@ -222,7 +230,11 @@ def _latents(path: Path, dim: int) -> np.ndarray:
 
 
 def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
-    """Write samples as one array or as a folder of pictures, and return a description of the content."""
+    """Write samples as an ``.npz`` file or as a folder of pictures.
+
+    Returns:
+        A text that describes what was written, e.g. "64 pictures".
+    """
     import numpy as np
 
     from gan_cli.views import pictures
@@ -251,7 +263,11 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, req
 
 
 def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
-    """Draw and write a picture or an animation, and return a description of the content."""
+    """Write a picture or an animation of samples.
+
+    Returns:
+        The name of the drawing, or "points" for a scatter plot.
+    """
     from gan_cli.views import drawings, pictures
 
     name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")

@@ -1,4 +1,4 @@
-"""Functions that the console scripts share: exit statuses, warnings, the version, and the set-up of JAX."""
+"""Functions that all commands of the package use: exit statuses, warnings, the version and settings of JAX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from gan_cli.errors import RunFailed, UserError
 
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
-    """Call ``act`` and return its exit status. Expected errors are printed to stderr without a traceback."""
+    """Call ``act``, which runs a command, and return the exit status of the command.
+
+    Errors that the package expects are printed to stderr without a traceback, and have their own exit statuses.
+
+    Args:
+        program: the name of the command, with which each error message starts.
+        act: a function that returns the exit status.
+    """
     try:
         return act()
     except UserError as error:
@@ -35,17 +42,17 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
 
 
 def version_text(program: str) -> str:
-    """The line that ``--version`` prints."""
+    """The line that ``program --version`` prints."""
     return f"{program} (gan_cli) {__version__}"
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Add the flag ``--version``."""
+    """Add the flag ``--version`` to a parser."""
     parser.add_argument("--version", action="version", version=version_text(parser.prog), help="print the version")
 
 
 def show_warnings(program: str) -> None:
-    """Print the warnings of this package to stderr, one line each."""
+    """From now on, print each logged warning of this package to stderr, on a line that starts with ``program``."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
@@ -55,7 +62,7 @@ def show_warnings(program: str) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Raise a UserError if a file cannot be written at ``path``, before the content is computed."""
+    """Raise a UserError if no file can be written at ``path``. Commands call this before long computations."""
     there = next(parent for parent in path.resolve().parents if parent.exists())
     if not there.is_dir() or path.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         if path.is_dir():
@@ -66,14 +73,17 @@ def check_target(path: Path) -> None:
 
 
 def one_of_several() -> bool:
-    """Whether several processes train the run: ``srun`` started them, or JAX_COORDINATOR_ADDRESS is set."""
+    """Whether this process is one of several processes that train the same run.
+
+    This is the case if ``srun`` has started several processes, or if JAX_COORDINATOR_ADDRESS is set.
+    """
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
 
 
 def prepare_jax() -> None:
-    """Enable JAX's persistent compilation cache, so that a second start compiles nothing.
+    """Enable JAX's persistent compilation cache, so that a second start of the same run need not compile its steps.
 
-    The cache directory of the environment variable JAX_COMPILATION_CACHE_DIR takes precedence.
+    If the environment variable JAX_COMPILATION_CACHE_DIR is set, its value is the directory of the cache.
     """
     import jax
 

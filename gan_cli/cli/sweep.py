@@ -1,4 +1,4 @@
-"""The jobs of a sweep: their status, the table on the terminal, ``sweep.json`` and ``sweep.csv``."""
+"""The jobs of a sweep, and the files and the table that describe them: ``sweep.json`` and ``sweep.csv``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Job:
 
     Attributes:
         number: the number of the job in the sweep.
-        overrides: the overrides that belong to this job.
-        directory: the directory of the job's run.
-        exit_status: the exit status of the job's process, negative if a signal killed the process; None until the
-            process ends.
+        overrides: the overrides of ``gan-train`` for this job.
+        directory: the directory of the run that the job trains.
+        exit_status: the exit status of the job's process. The value is None until the process ends, and is negative
+            if a signal killed the process.
         started: whether the job's process has started.
     """
 
@@ -42,10 +42,10 @@ class Job:
 
     @property
     def status(self) -> str:
-        """The status of the job in words.
+        """The status of the job as text.
 
-        The status is waiting, running, finished, failed, refused (wrong input), diverged, stopped, "killed by
-        signal N" or "exit N".
+        The text is "waiting", "running", "finished", "failed", "refused" (the input was wrong), "diverged",
+        "stopped", "killed by signal N", or "exit N" for any other exit status.
         """
         if self.exit_status is None:
             return "running" if self.started else "waiting"
@@ -55,21 +55,21 @@ class Job:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The contents of the run's ``run.json``; empty if the file cannot be read."""
+        """The contents of ``run.json`` in the directory of the job. If the file cannot be read, they are empty."""
         return facts_or_empty(self.directory)
 
     @property
     def objective(self) -> float | None:
-        """The best value of the run's objective so far, or None without an evaluation."""
+        """The best value of the objective so far; None if the run has not been evaluated."""
         return _objective(self.facts)
 
     @property
     def output(self) -> Path:
-        """The path of the file with the output of the job's process."""
+        """The path of the file that receives stdout and stderr of the job's process."""
         return self.directory / "output.txt"
 
     def record(self) -> dict[str, Any]:
-        """The entry of the job in ``sweep.json``."""
+        """The job as an entry of ``sweep.json``."""
         facts = self.facts
         return {
             "job": self.number,
@@ -81,7 +81,7 @@ class Job:
         }
 
     def complaint(self) -> str:
-        """The error message of the job's process; empty if the process has succeeded or has not ended."""
+        """The error message of the job's process, or an empty text if the process succeeded or still runs."""
         if self.exit_status in (0, None):
             return ""
         try:
@@ -93,7 +93,7 @@ class Job:
 
 
 class Sweep:
-    """The jobs that a sweeper has submitted so far, and the records in the sweep's directory.
+    """The jobs that a sweeper has submitted so far. Writes ``sweep.json`` and ``sweep.csv``, and prints a table.
 
     Args:
         directory: the directory of the sweep.
@@ -110,7 +110,7 @@ class Sweep:
 
     @classmethod
     def of_directory(cls, directory: Path) -> Sweep:
-        """The sweep of another launcher, reconstructed from the directories of its jobs."""
+        """A sweep whose jobs another launcher runs, reconstructed from the directories of these jobs."""
         sweep = cls(directory)
         places = (path for path in directory.glob("*") if path.name.isdecimal() and holds_run(path))
         for place in sorted(places, key=lambda path: int(path.name)):
@@ -122,14 +122,15 @@ class Sweep:
         return sweep
 
     def job(self, number: int, overrides: list[str], folder: Path) -> Job:
-        """Add a job under ``number``, or under the next number that no other job has.
+        """Add a job to the sweep, and return the job.
 
-        An earlier start of the sweep may have used ``number`` for another job: a grid search submits equal jobs at
-        every start, and an adaptive search may submit different jobs.
+        The job gets the smallest number from ``number`` upwards that belongs to no other job. After the sweep is
+        started again, ``number`` may belong to another job of the earlier start, because an adaptive search can
+        submit different jobs at each start. A grid search submits the same jobs at each start.
 
         Args:
-            number: the number that the sweeper gives to the job.
-            overrides: the overrides that belong to the job.
+            number: the number that the sweeper suggests for the job.
+            overrides: the overrides of ``gan-train`` for the job.
             folder: the folder that contains the directories of the jobs.
         """
         taken = {job.number for job in self.jobs}
@@ -142,7 +143,10 @@ class Sweep:
         return job
 
     def begin(self, batch: Sequence[Job]) -> None:
-        """Record the jobs of a batch, and mark the jobs that an earlier start of this sweep has finished."""
+        """Write the records of the sweep before the jobs of ``batch`` start.
+
+        A job that finished when the sweep was started before gets the exit status 0, and does not run again.
+        """
         for job in batch:
             before = self._before.get(job.number, {})
             same = _without_resume(before.get("overrides", ())) == _without_resume(job.overrides)
@@ -152,26 +156,26 @@ class Sweep:
         self.write()
 
     def say(self, line: str) -> None:
-        """Print a line if the output is not a terminal, because a terminal shows the table instead."""
+        """Print a line, unless the output is a terminal, which shows the table instead."""
         if not self._live:
             print(line, flush=True)
 
     def tell(self) -> None:
-        """Update the table on the terminal."""
+        """Show the current table, if the output is a terminal."""
         if self._live:
             if not self._live.is_started:
                 self._live.start()
             self._live.update(sweep_table.table(self.jobs), refresh=True)
 
     def write(self) -> None:
-        """Write ``sweep.json`` and ``sweep.csv``; an interrupted write leaves no partial file."""
+        """Write ``sweep.json`` and ``sweep.csv``. An interrupted write leaves no partial file."""
         by_number = self._before | {job.number: job.record() for job in self.jobs}
         records = [by_number[number] for number in sorted(by_number)]
         files.write_json(self.directory / "sweep.json", records)
         files.write_bytes(self.directory / "sweep.csv", sweep_table.csv_text(records).encode())
 
     def end(self) -> None:
-        """Print the final table, and on a terminal the error messages of the jobs."""
+        """Print the final table. If the output is a terminal, also print the error messages of the jobs."""
         if self._live and self._live.is_started:
             self._live.update(sweep_table.table(self.jobs), refresh=True)
             self._live.stop()
@@ -185,9 +189,9 @@ class Sweep:
 
 @contextlib.contextmanager
 def followed(directory: Path, every: float = 5.0) -> Iterator[None]:
-    """A context manager that updates the records of a sweep while another launcher runs its jobs.
+    """A context manager that updates ``sweep.json`` and ``sweep.csv`` while another launcher runs the jobs.
 
-    A thread reads the records from the directories of the jobs.
+    A thread reads the states of the jobs from their directories.
 
     Args:
         directory: the directory of the sweep.
@@ -216,7 +220,10 @@ def _objective(facts: dict[str, Any]) -> float | None:
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
-    """The entries of ``sweep.json`` from an earlier start, by job number; empty without a valid file."""
+    """A mapping from job numbers to the entries of ``sweep.json`` that an earlier start has written.
+
+    If the file is missing or damaged, the mapping is empty.
+    """
     try:
         entries = files.read_json(path)
         return {
@@ -233,5 +240,5 @@ def _without_resume(overrides: Sequence[str]) -> set[str]:
 
 
 def _past(overrides: Sequence[str]) -> set[str]:
-    """The overrides of options that a resumed run cannot change."""
+    """Those of ``overrides`` that set an option which a resumed run cannot change."""
     return {override for override in overrides if not is_free(override.lstrip("+~").split("=")[0])}

@@ -1,4 +1,4 @@
-"""The table of a sweep, for the terminal and for ``sweep.csv``."""
+"""The table that describes the jobs of a sweep, for a terminal and for ``sweep.csv``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def table(jobs: Sequence[Job]) -> Table:
-    """A table with one row for each job: distinct overrides, status, newest metrics and directory."""
+    """A table with one row for each job.
+
+    The columns are the job's number, overrides, status, newest metrics and directory. Overrides that all jobs share
+    are left out.
+    """
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     rows = Table("job", "overrides", "status", "metrics", "directory", title="sweep", title_justify="left")
     for job in jobs:
@@ -49,7 +53,13 @@ def _figures(job: Job) -> list[str]:
 
 
 def csv_text(records: Sequence[dict[str, Any]]) -> str:
-    """The text of ``sweep.csv``: a line for each job, and a column for each varied option and final metric."""
+    """The text of ``sweep.csv``, which has a line for each job.
+
+    The columns are the job's number, its overrides, status, directory and objective, and its final metrics.
+
+    Args:
+        records: the entries of ``sweep.json``.
+    """
     lines = []
     for record in records:
         varied = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)

@@ -1,7 +1,7 @@
-"""``gan-train``: compose a configuration, check it, and train, resume or sweep.
+"""The command ``gan-train``, which composes and checks a configuration, and then trains a run or a sweep.
 
-All errors in the input are reported before a directory is made and before anything is compiled. Errors that can be
-detected without the data are reported before JAX is imported.
+All errors in the input are reported before the directory of a run is made and before its steps are compiled. Errors
+that can be detected without the data are reported before JAX is imported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet: bool = False) -> Run:
-    """Train a run, as the command ``gan-train OVERRIDES`` does.
+    """Train a run, as the command ``gan-train`` does with the same overrides.
 
     Args:
         overrides: the arguments of the command line, e.g. ``["model=mlp", "optim=adam"]``.
@@ -37,7 +37,7 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
 
     Raises:
         UserError: the input is wrong. The message names the option and a remedy.
-        RunFailed: an error ended the run after its start.
+        RunFailed: an error ended the run after training had started.
     """
     from gan_cli.config import compose
 
@@ -51,7 +51,7 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status."""
+    """Run ``gan-train`` with the arguments of a command line, and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     status = exit_code("gan-train", lambda: _main(arguments))
     if status in (1, 2) and "gan_cli.engine.processes" in sys.modules:
@@ -94,7 +94,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
-    """Train the run that ``overrides`` describe, and return its result, or None after a dry run."""
+    """Train the run that ``overrides`` describe, and return the result of the run; None after a dry run."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import run_job
     from hydra.types import HydraContext
@@ -178,7 +178,10 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
 def _merged(
     hydra: Any, composed: Any, parsed: Sequence[Any], directory: Path, modules: Sequence[str]
 ) -> dict[str, Any]:
-    """The configuration of a resumed run: the stored options, and the free options of the command line."""
+    """The configuration of a resumed run.
+
+    The function takes the stored options, and updates those that a resumed run may change from the command line.
+    """
     from gan_cli.cli import resume
     from gan_cli.config import check, compose, stored
 
@@ -191,7 +194,15 @@ def _merged(
 def _print_configuration(
     overrides: list[str], part: str, package: str | None, resolve: bool, multirun: bool
 ) -> None:
-    """Print the configuration that ``overrides`` describe as YAML; ``part`` is job, hydra or all."""
+    """Print the configuration that ``overrides`` describe as YAML.
+
+    Args:
+        overrides: the overrides on the command line.
+        part: the value of ``--cfg``: "job" for the options of gan-train, "hydra" for those of Hydra, or "all".
+        package: the dotted key of the part to print; None for all keys.
+        resolve: whether to replace interpolations such as ``${oc.env:HOME}`` by their values.
+        multirun: whether the configuration is that of a sweep.
+    """
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
@@ -219,7 +230,7 @@ def _print_configuration(
 
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
-    """The run's directory, and whether it holds a run to continue."""
+    """The directory of the run, and whether the directory contains a run that must be continued."""
     asked, name = composed.resume, composed.name
     for key, value in (("resume", asked), ("name", name)):
         if value is not None and not isinstance(value, str | int):
@@ -244,12 +255,18 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
 
 
 def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
-    """Whether the user chose the run's directory, which is otherwise named by the time."""
+    """Whether the user chose the run's directory. Otherwise, the time of the start determines its name."""
     return name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
 
 
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
-    """Make a directory for a new run. Two runs that start in the same second get different directories."""
+    """Make the directory of a new run, and return its path.
+
+    If the user did not choose the directory, two runs that start in the same second get different directories.
+
+    Raises:
+        UserError: the directory that the user chose contains a run.
+    """
     from gan_cli.config import compose
 
     if not _is_fixed(checked["name"], parsed):
@@ -263,7 +280,7 @@ def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Pat
 
 
 def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
-    """Describe the run, and draw the data as the networks receive them."""
+    """Print a description of the run, and write a picture of the examples that the networks would receive."""
     from gan_cli.training import dry_run
 
     for line in dry_run.describe(experiment):
@@ -276,7 +293,7 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
 
 
 def _sweep(overrides: list[str]) -> int:
-    """Run all jobs of a sweep, and print a table of their results."""
+    """Run all jobs of a sweep, print a table of their results, and return the exit status."""
     from hydra.types import RunMode
 
     from gan_cli.cli import launcher
@@ -333,7 +350,12 @@ def _sweep(overrides: list[str]) -> int:
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
-    """Remove the directory of a sweep that started no job, and the new parents of the directory."""
+    """Remove the directory of a sweep that has started no job.
+
+    Args:
+        directory: the directory of the sweep.
+        missing: those of ``directory`` and its parents that did not exist before. If empty, they are removed too.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:
         with contextlib.suppress(OSError):  # the parent holds another sweep by now
@@ -341,7 +363,13 @@ def _unmake(directory: Path, missing: list[Path]) -> None:
 
 
 def _task(config: Any) -> float | None:
-    """Run one job of a sweep for a launcher of Hydra (basic, joblib or submitit), and return its objective."""
+    """Run one job of a sweep, and return the value of its objective.
+
+    Hydra's launchers basic, joblib and submitit call this function. The default launcher of gan-train does not.
+
+    Raises:
+        RunFailed: the job failed, diverged or was stopped.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     settings = HydraConfig.get()
@@ -355,7 +383,7 @@ def _task(config: Any) -> float | None:
 
 
 def _ask_hydra(arguments: list[str]) -> int:
-    """Run Hydra for --hydra-help, --info and --shell-completion, and return the exit status of gan-train."""
+    """Let Hydra print the output of --hydra-help, --info or --shell-completion, and return exit status 0."""
     import hydra
 
     from gan_cli.cli import launcher

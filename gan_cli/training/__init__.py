@@ -1,1 +1,1 @@
-"""The training loop, and the parts that record, monitor and stop a run."""
+"""Modules that train a run, record it, monitor it and stop it."""

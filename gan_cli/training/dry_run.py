@@ -1,4 +1,4 @@
-"""A dry run: describes the run and draws its first batches, without training."""
+"""A dry run, which describes a run and draws the examples of its first batches, but does not train."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describe(experiment: Experiment) -> list[str]:
 
 
 def draw(experiment: Experiment, path: Path) -> Path:
-    """Draw the examples of the first batches, as the discriminator receives them, and return ``path``."""
+    """Write a picture of the first examples that the discriminator would receive, and return its path."""
     data = experiment.dataset
     assert data is not None
     count = SIDE**2 if data.spec.is_image else POINTS

@@ -1,4 +1,4 @@
-"""Parts of the training loop for ensembles: the members' directories and the final table."""
+"""Functions of the training loop for ensembles: the members' directories, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_cli.training.recorder import RunRecorder
 
 
 def directories(directory: Path, members: int) -> list[Path]:
-    """The directories of the members. Each contains the same files as the directory of a single run."""
+    """The directories of ``members`` members. Each directory contains the same files as the directory of a run."""
     return [directory / "members" / str(i) for i in range(members)]
 
 
@@ -24,8 +24,9 @@ def report(
     """Print one line for each member, and return the list of members for the ensemble's ``run.json``.
 
     Args:
-        overrides: for each member, the values of the varied options, by dotted key.
-        results: for each member, its status and its last metrics.
+        members: the recorders of the members.
+        overrides: for each member, a mapping from the dotted keys of the varied options to their values.
+        results: for each member, a pair of its status and a mapping from the names of its last metrics to values.
     """
     table = []
     for member, options, (status, final) in zip(members, overrides, results, strict=True):

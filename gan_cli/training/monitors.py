@@ -1,4 +1,4 @@
-"""Monitors of a run in training: divergence, mode collapse, throughput, and a profiler."""
+"""Objects that observe a run while it trains: divergence, mode collapse, speed and a profile."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _COLLAPSED = 0.5
 
 
 class DivergenceMonitor:
-    """Finds the first step at which a loss, a gradient or a player's parameters are not finite.
+    """Finds the first step at which a loss, a gradient norm or a parameter is NaN or infinite.
 
-    The gradient norm is checked because clipping hides its overflow: clipping scales a gradient of infinite norm to
-    zero. The player's parameters then stay constant for the rest of the run, while the losses look normal.
+    The monitor checks gradient norms, because gradient clipping can hide an overflow. Clipping scales a gradient of
+    infinite norm to zero. The player's parameters then stay constant, and the losses remain finite.
 
     Args:
         players: the names of the players.
         stops: whether the run stops when it diverges (``train.on_nan=stop``).
 
     Attributes:
-        finite: whether all parameters were finite at the end of the last call.
-        facts: the entries of ``run.json``: ``diverged_at``, ``diverged_player`` and ``diverged_in``. Empty as long
-            as the run has not diverged.
+        finite: whether all parameters were finite when ``observe`` was last called.
+        facts: the entries ``diverged_at``, ``diverged_player`` and ``diverged_in`` of ``run.json``. The dictionary
+            is empty until the run diverges.
     """
 
     def __init__(self, players: tuple[str, ...], stops: bool):
@@ -44,12 +44,17 @@ class DivergenceMonitor:
         self.facts: dict[str, Any] = {}
 
     def observe(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
-        """Check the results of one call.
+        """Search the results of one call of the compiled program for NaN and infinity.
+
+        The first step with a value that is not finite is stored in ``facts``. Further calls of ``observe`` leave
+        ``facts`` unchanged.
 
         Args:
-            at: the last step of the call.
-            metrics: the metrics of each step of the call, arrays ``[length]``.
-            finite: by player, whether all parameters are finite at the end of the call.
+            at: the number of the last step of the call.
+            metrics: a mapping from the name of each metric to its values in the ``length`` steps of the call, an
+                array ``[length]``.
+            finite: a mapping from the name of each player to a boolean: whether all parameters of the player are
+                finite after the last step of the call.
         """
         self.finite = all(bool(ok) for ok in finite.values())
         if self.facts:
@@ -68,23 +73,23 @@ class DivergenceMonitor:
             self.facts = {"diverged_at": step, "diverged_player": player, "diverged_in": what}
 
     def restore(self, facts: dict[str, Any]) -> None:
-        """Restore the divergence that an earlier start of the run wrote to ``run.json``."""
+        """Restore ``facts`` from the contents of ``run.json``, which an earlier process of the run has written."""
         self.facts = {name: value for name, value in facts.items() if name.startswith("diverged_")}
 
     @property
     def stopped(self) -> bool:
-        """Whether the run stops because it has diverged."""
+        """Whether the run has diverged and must therefore stop."""
         return self._stops and bool(self.facts)
 
 
 class CollapseMonitor:
     """Suspects mode collapse when the samples are much less diverse than the data.
 
-    During training, two consecutive low values of the diversity are needed, because the samples of every generator
-    have a low diversity at first. At the end of a run, a single low value is enough.
+    During training, the monitor waits for two consecutive low values of the metric ``diversity``, because every
+    generator produces samples of low diversity at first. At the end of a run, one low value is enough.
 
     Attributes:
-        suspected_at: the step since which a mode collapse is suspected, or None.
+        suspected_at: the step at which the monitor began to suspect a mode collapse; None without a suspicion.
     """
 
     def __init__(self) -> None:
@@ -92,7 +97,7 @@ class CollapseMonitor:
         self._was_low = False
 
     def observe(self, at: int, figures: dict[str, float]) -> None:
-        """Update the suspicion from the metrics of step ``at``, of which only ``diversity`` is used."""
+        """Update ``suspected_at`` from the metric ``diversity`` of step ``at``. Other metrics are ignored."""
         low = figures.get("diversity", 1.0) < _COLLAPSED
         if not low:
             self.suspected_at = None
@@ -101,25 +106,30 @@ class CollapseMonitor:
         self._was_low = low
 
     def observe_end(self, at: int, figures: dict[str, float]) -> None:
-        """Update the suspicion from the metrics of the last samples of a run."""
+        """Update ``suspected_at`` from the metric ``diversity`` of the last samples of a run."""
         if figures.get("diversity", 1.0) < _COLLAPSED and self.suspected_at is None:
             self.suspected_at = at
 
     def state(self) -> dict[str, Any]:
-        """The monitor's state for a checkpoint, so that a resumed run behaves like an uninterrupted run."""
+        """The monitor's state, which checkpoints store so that a resumed run behaves like an uninterrupted run."""
         return {"suspected_at": self.suspected_at, "was_low": self._was_low}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore the state that ``state`` returned; an empty dictionary resets the monitor."""
+        """Restore a state that the method ``state`` returned. An empty dictionary resets the monitor."""
         self.suspected_at, self._was_low = state.get("suspected_at"), bool(state.get("was_low"))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of ``run.json``; empty if no collapse is suspected."""
+        """The monitor's entries of ``run.json``. Without a suspicion, the dictionary is empty."""
         return {} if self.suspected_at is None else {"collapse_suspected_at": self.suspected_at}
 
     def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
-        """A line with a warning, and a line with unused options to try; empty if no collapse is suspected."""
+        """Two lines for the user: a warning, and options to try. Without a suspicion, the list is empty.
+
+        Args:
+            figures: the metrics of the last samples, by name.
+            config: the configuration of the run, from which ``advice`` finds the options that are not in use.
+        """
         if self.suspected_at is None:
             return []
         ratio = figures.get("diversity", 0.0)
@@ -131,7 +141,7 @@ class CollapseMonitor:
 
 
 def _untried(config: dict[str, Any]) -> list[str]:
-    """Options against mode collapse that the configuration supports and does not use."""
+    """Overrides that can reduce mode collapse, without the options that the configuration already uses."""
     lists = [
         f"{group}=[{','.join([*config[group], name])}]"
         for group, name in (("penalty", "r1"), ("augment", "packing"))
@@ -145,13 +155,15 @@ def _untried(config: dict[str, Any]) -> list[str]:
 
 
 class Throughput:
-    """Measures the time until the end of the first call, which compiles, and then the steps per second.
+    """Measures the time that the first call of the compiled program takes, and then the steps per second.
+
+    The first call includes compilation, so it does not count for the steps per second.
 
     Args:
         step: the step at which the run starts.
 
     Attributes:
-        first: seconds from the creation of this object to the end of the first call, or None before it.
+        first: seconds from the creation of this object to the end of the first call; None until this call ends.
     """
 
     def __init__(self, step: int):
@@ -160,7 +172,7 @@ class Throughput:
         self._step = self._first_step = step
 
     def tick(self, step: int) -> None:
-        """Record that all calls up to ``step`` have finished."""
+        """Record the current time as the time at which the run has made all steps up to ``step``."""
         self._now = time.monotonic()
         if self.first is None:
             self.first = self._now - self._began
@@ -169,28 +181,29 @@ class Throughput:
 
     @property
     def rate(self) -> float | None:
-        """Steps per second since the end of the first call, or None as long as no further call has finished."""
+        """Steps per second since the first call of the compiled program ended; None until the second call ends."""
         made = self._step - self._first_step
         return made / (self._now - self._since) if made else None
 
     def left(self, steps: int) -> float | None:
-        """The expected seconds until step ``steps``, or None as long as the rate is not known."""
+        """The expected seconds until step ``steps``; None while ``rate`` is None."""
         return (steps - self._step) / self.rate if self.rate else None
 
 
 class Profiler:
-    """Records a profile of two calls with JAX's profiler.
+    """Records a profile of two calls of the compiled program with JAX's profiler.
 
-    The first call compiles, so the profile skips it if the run has several calls. TensorBoard (with its profile
-    plug-in) opens the directory, and Perfetto opens the file ``perfetto_trace.json.gz`` in it.
+    The first call includes compilation. If the run makes several calls, the profile therefore begins with the
+    second call. TensorBoard with its profile plug-in displays the directory of the profile. Perfetto displays the
+    file ``perfetto_trace.json.gz`` in this directory.
 
     Args:
-        directory: the directory of the run. The profile is written to ``profile/`` in it.
+        directory: the directory of the run. The profile is written to the subdirectory ``profile/``.
         wanted: whether to record a profile.
-        several: whether the run has more than one call.
+        several: whether the run makes more than one call.
 
     Attributes:
-        path: the directory of the profile once it is written, else None.
+        path: the directory of the profile; None until the profile is written.
     """
 
     _CALLS = 2
@@ -202,7 +215,11 @@ class Profiler:
         self.path: Path | None = None
 
     def before_call(self, state: Tree) -> None:
-        """Start the profile before the first profiled call, and write it after the last profiled call."""
+        """Start or end the profile if necessary. The run calls this before every call of the compiled program.
+
+        Args:
+            state: the training state at the end of the previous call.
+        """
         if self._running:
             self._running += 1
             if self._running > self._CALLS:
@@ -215,7 +232,7 @@ class Profiler:
             self._wait -= 1
 
     def close(self, state: Tree) -> None:
-        """Wait until ``state`` is computed, and write the profile if one is being recorded."""
+        """If a profile is being recorded, wait until ``state`` is computed, and write the profile."""
         if self._running:
             _block_until_ready(state)
             _stop_trace()

@@ -1,4 +1,4 @@
-"""The output of a run: a progress bar on a terminal or plain lines, and the lines of the run's log."""
+"""Prints the progress of a run, as a progress bar on a terminal or as lines of text, and writes its log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reporter:
         log.warning(line)
 
     def start(self, step: int, steps: int) -> None:
-        """Start the progress bar at ``step`` of ``steps``, if the output is a terminal."""
+        """Show a progress bar at ``step`` of ``steps``, if the output is a terminal and ``quiet`` is off."""
         if self._console.is_terminal and not self._console.quiet:
             progress = Progress(
                 TextColumn("step"),
@@ -56,24 +56,26 @@ class Reporter:
             progress.start()
 
     def update(self, step: int, text: str) -> None:
-        """Advance the progress bar, if there is one."""
+        """Advance the progress bar to ``step``, and show ``text`` in it, if there is a progress bar."""
         if self._progress is not None:
             progress, task = self._progress
             progress.update(task, completed=step, text=text)
 
     def logged(self, step: int, steps: int, text: str, left: float | None) -> None:
-        """Print one line for a logged step, if there is no progress bar.
+        """Print a line about ``step``, unless there is a progress bar.
 
         Args:
+            step: the step that was logged.
+            steps: the number of steps of the whole run.
             text: the losses and the speed.
-            left: the expected seconds until the end of the run, or None if they are not known.
+            left: the expected seconds until the end of the run, or None if this time is not known.
         """
         if self._progress is None:
             remaining = f"  {left:.0f} s left" if left is not None else ""
             self._console.print(f"step {step}/{steps}  {text}{remaining}", markup=False)
 
     def stop(self) -> None:
-        """Remove the progress bar."""
+        """Remove the progress bar, if there is one."""
         if self._progress is not None:
             self._progress[0].stop()
             self._progress = None

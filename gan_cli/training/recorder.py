@@ -1,4 +1,4 @@
-"""Records one run: logs, evaluations, pictures and checkpoints. Also controls early stopping.
+"""Records one run in logs, evaluations, pictures and checkpoints, and decides about early stopping.
 
 A single run has one recorder, which writes to the directory of the run. In an ensemble, each member has a recorder,
 which writes the same files to a separate directory under ``members/``.
@@ -43,14 +43,16 @@ class RunRecorder:
         experiment: the experiment of this run; for a member of an ensemble, the member's experiment.
         directory: the directory of the run.
         record: the run's ``run.json``.
-        identity: the fingerprints that the run stores in its checkpoints. The run restores no checkpoint with other
-            fingerprints.
+        identity: the fingerprints that the run stores in its checkpoints. The run restores only checkpoints with
+            these fingerprints.
 
     Attributes:
-        latest: the metrics of the last recorded call.
+        latest: a mapping from the name of each metric to its value at the last recorded step.
         objective: the best value of the objective so far.
-        eigenvalues: the eigenvalues of the game's Jacobian at the end, if ``train.eigenvalues`` is not 0.
-        monitors: the monitors' states in the checkpoint from which the run resumes.
+        eigenvalues: the entries of ``run.json`` about the eigenvalues of the game's Jacobian at the end of the run.
+            Until then, and with ``train.eigenvalues=0``, the dictionary is empty.
+        monitors: the states of the monitors that the restored checkpoint contains. For a new run, the dictionary is
+            empty.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, record: RunRecord, identity: Identity):
@@ -64,7 +66,7 @@ class RunRecorder:
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
     def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
-        """Start recording at ``step``, and remove records of later steps, because the run repeats them.
+        """Start recording at ``step``, and remove records of later steps, because the run repeats these steps.
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
@@ -92,9 +94,9 @@ class RunRecorder:
         self._open += self.loggers
 
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
-        """The settings of the evaluation, and the step since which they are in use; None without metrics.
+        """The settings of the evaluation, and the step since which the run uses them; None without metrics.
 
-        Metric values that were computed with other features, sample counts or seeds are not comparable. After a
+        Metric values are comparable only if the features, the number of samples and the seed are equal. After a
         change of these settings, the search for the best value therefore restarts.
         """
         if self._evaluator is None:
@@ -113,7 +115,7 @@ class RunRecorder:
         return terms | {"since_step": before.get("since_step", 0) if same else step}
 
     def _restore_monitors(self, evaluator: Evaluator | None) -> None:
-        """Restore the monitors from the checkpoint, so that the run behaves like an uninterrupted run."""
+        """Restore the monitors' states, so that a resumed run behaves like an uninterrupted run."""
         self.collapse.restore(self.monitors.get("collapse", {}))
         self.objective = ObjectiveTracker(
             evaluator.objective if evaluator else None, self.experiment.train.patience
@@ -136,22 +138,28 @@ class RunRecorder:
 
     @property
     def training(self) -> bool:
-        """Whether the run still trains: it has not diverged, or ``train.on_nan`` is continue."""
+        """Whether the run still trains: False after it diverges, unless ``train.on_nan=continue`` is set."""
         return not self.divergence.stopped
 
     @property
     def improving(self) -> bool:
-        """Whether to keep training: early stopping is off, or the objective has improved within ``patience``."""
+        """Whether early stopping lets the run keep training.
+
+        The value is True if early stopping is off, or if the objective has improved within ``train.patience``
+        evaluations.
+        """
         return not self.objective.stale
 
     def record_call(self, at: int, metrics: Arrays, finite: Arrays, rate: float | None) -> None:
-        """Record the metrics of one call.
+        """Record the metrics of one call of the compiled program.
 
         Args:
-            at: the last step of the call.
-            metrics: the metrics of each step of the call, arrays ``[length]``.
-            finite: by player, whether all parameters are finite at the end of the call.
-            rate: steps per second, or None as long as the rate is not known.
+            at: the number of the last step of the call.
+            metrics: a mapping from the name of each metric to its values in the ``length`` steps of the call, an
+                array ``[length]``.
+            finite: a mapping from the name of each player to a boolean: whether all parameters of the player are
+                finite after the last step of the call.
+            rate: steps per second; None until the rate is known.
         """
         if not self.training:
             return
@@ -174,27 +182,31 @@ class RunRecorder:
         return {} if samples is None or self._sample_figures is None else self._sample_figures(np.asarray(samples))
 
     def sample(self, step: int, state: TrainState) -> None:
-        """Start to generate samples from the fixed latents for ``record_call`` and ``draw``, without waiting."""
+        """Start generating samples from the fixed latents, and return before they are computed.
+
+        ``record_call`` and ``draw`` use these samples.
+        """
         self._samples = step, self.sample_writer.samples(state)
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """Wait for the device, and compute the metrics of the samples at this step for ``record_call``."""
+        """Compute the metrics of newly generated samples, and keep them until ``record_call`` records the step."""
         assert self._evaluator is not None and self._sampler is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
         figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
         self._evaluated = step, {f"eval/{name}": value for name, value in figures.items()}
 
     def save_best(self, step: int, state: TrainState) -> None:
-        """Save the state in ``best/`` if the objective at this step is the best so far."""
+        """Save ``state`` as the best checkpoint if the objective has its best value so far at this step."""
         if self._evaluated is None or not self.divergence.finite:
             return
         if self.objective.observe(step, self._evaluated[1]):
             self._best_saver.save(step, state, self._monitor_states())
 
     def evaluate_end(self, step: int, state: TrainState) -> None:
-        """Evaluate the last step of the run, unless the step has been evaluated.
+        """Evaluate the samples of the last step of the run, unless this step has been evaluated already.
 
-        The evaluation is missing if the run was resumed at its last step, possibly with other metrics.
+        The evaluation is missing if a run was resumed at its last step: the loop then makes no steps. The resumed
+        run may have other metrics than before.
         """
         if self._terms is None or (self._evaluated and self._evaluated[0] == step):
             return
@@ -209,14 +221,14 @@ class RunRecorder:
         self.save_best(step, state)
 
     def draw(self, step: int, state: TrainState) -> None:
-        """Draw the samples of this step in the background."""
+        """Start drawing the samples of this step in a background thread."""
         if self._samples is None or self._samples[0] != step:
             self.sample(step, state)
         assert self._samples is not None
         self.sample_writer.draw(*self._samples, state)
 
     def save(self, step: int, state: TrainState) -> None:
-        """Save a checkpoint in the background, unless a parameter is not finite."""
+        """Start saving a checkpoint in the background, if all parameters are finite."""
         # The monitors' state names the best step, so the checkpoint of that step must be complete first.
         self._best_saver.wait()
         self.saver.wait()  # the pending save may be a save of this step
@@ -224,13 +236,13 @@ class RunRecorder:
             self.saver.save(step, state, self._monitor_states())
 
     def check(self) -> None:
-        """Raise the errors of background work, and pass finished pictures to the loggers, without waiting."""
+        """Raise errors of the background threads, and pass finished pictures to the loggers. Does not wait."""
         self.saver.check()
         self._best_saver.check()
         self._log_pictures(wait=False)
 
     def finish(self) -> None:
-        """Wait until all checkpoints and pictures are written."""
+        """Wait until all checkpoints and pictures are written, and pass the pictures to the loggers."""
         self.saver.wait()
         self._best_saver.wait()
         self._log_pictures(wait=True)
@@ -241,7 +253,12 @@ class RunRecorder:
                 logger.picture(int(path.stem), path)
 
     def end(self, status: str, step: int, state: TrainState, **facts: Any) -> dict[str, float]:
-        """Write the end of the run to ``run.json``, and return the metrics of the last step and samples."""
+        """Write the final entries of ``run.json``, and return the metrics of the last step and of the last samples.
+
+        Args:
+            status: the status of the run: finished, stopped or diverged.
+            facts: further entries of ``run.json``.
+        """
         options, final = self.experiment.train, dict(self.latest)
         if self.training and "diversity" not in final:  # the run stopped between drawings, or resumed at its end
             final |= self._figures_of(self.sample_writer.samples(state))
@@ -256,10 +273,10 @@ class RunRecorder:
         return final
 
     def report(self, reporter: Reporter, final: dict[str, float]) -> None:
-        """Print the end of the run, and the paths of its files.
+        """Print the result of the run and the paths of its files.
 
         Args:
-            final: the metrics that ``end`` returned.
+            final: the metrics that the method ``end`` returned.
         """
         if self.divergence.facts:
             at, player, what = (self.divergence.facts[f"diverged_{part}"] for part in ("at", "player", "in"))
@@ -290,6 +307,6 @@ class RunRecorder:
         reporter.say(f"log       {self.metrics_log.path}")
 
     def close(self) -> None:
-        """Close the savers, the pictures' thread and the loggers."""
+        """Close the checkpoint savers, the loggers and the thread that draws pictures."""
         for opened in self._open:
             opened.close()

@@ -1,8 +1,7 @@
 """The training loop: restores or initialises a run, makes its steps, records them and ends the run.
 
-``train`` starts and ends a run of one GAN or of an ensemble, and ``_train`` contains the loop. Both read from top
-to bottom in the order of execution. The directory of the run holds everything that a resumed run needs; the README
-lists its files.
+``train`` starts and ends a run of one GAN or of an ensemble, and calls ``_train``, which contains the loop. The
+directory of the run contains everything that a resumed run needs. ``storage/README.md`` describes its files.
 """
 
 from __future__ import annotations
@@ -47,15 +46,16 @@ class Run:
     """The result of a run.
 
     Attributes:
-        directory: the directory of the run.
+        directory: the directory with the files of the run.
         status: finished, stopped, diverged or failed.
         step: the last step of the run.
-        metrics: the last logged metrics, including the metrics of the last samples; empty for an ensemble.
-        exit_status: the status with which ``gan-train`` exits: 0 if the run finished, 3 if it diverged, 130 if
-            SIGINT stopped it, and 143 if another signal stopped it.
-        members: the results of the members of an ensemble; empty for a single run.
-        objective: the best value of the metric that ``train.objective`` selects; None for an ensemble, and for a
-            run without evaluations.
+        metrics: a mapping from the names of the last metrics to their values, including the metrics of the last
+            samples. For an ensemble, the mapping is empty, and the members have metrics.
+        exit_status: the exit status of ``gan-train``: 0 if the run finished, 3 if the run diverged, 130 if SIGINT
+            stopped the run, and 143 if another signal stopped the run.
+        members: a list with the result of each member of an ensemble; empty for a single run.
+        objective: the best value of the metric that ``train.objective`` selects. The value is None for an ensemble
+            and for a run without evaluations.
     """
 
     directory: Path
@@ -68,10 +68,12 @@ class Run:
     _draw: Callable[[int, int], np.ndarray] | None = field(default=None, repr=False)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """Draw the first ``n`` samples of a seed from the moving average of the generator.
+        """Draw ``n`` samples from the generator, with the moving average of its parameters.
+
+        Sample i of a seed is the same for every ``n``.
 
         Returns:
-            ``[n, *shape]`` in the range of the networks' output: images are in [-1, 1].
+            An array ``[n, *shape]``. The values of images are in [-1, 1].
 
         Raises:
             ValueError: the run is an ensemble, the game does not generate samples, or this process is not the first
@@ -91,15 +93,22 @@ class Run:
 
 
 def train(experiment: Experiment, directory: Path, origin: dict[str, Any], reporter: Reporter) -> Run:
-    """Train from the newest checkpoint, if there is one, until the run finishes, stops or diverges.
+    """Train a run until it finishes, stops or diverges, and return its result.
+
+    The run continues from the newest checkpoint in ``directory``. Without a checkpoint, it starts at step 0.
 
     Args:
-        origin: entries of ``run.json`` about the origin of the run: the command, and the options that differ from
-            the default.
+        experiment: the networks, data and options of the run.
+        directory: the directory of the run.
+        origin: entries of ``run.json``: the command line that started the run, and the options whose values differ
+            from the default.
+        reporter: prints the progress.
 
     Raises:
-        UserError: the checkpoints in the directory have another configuration, data set or architecture.
-        RunFailed: another error ended the run, e.g. a full disk. The status in ``run.json`` is then ``failed``.
+        UserError: the checkpoints in the directory were saved with another configuration, data set or architecture,
+            or another process trains in the directory.
+        RunFailed: an error of another kind ended the run, e.g. a full disk. ``run.json`` then contains the status
+            ``failed``.
     """
     ensemble = experiment.ensemble
     places = ensembles.directories(directory, len(ensemble.members)) if ensemble else []
@@ -119,27 +128,28 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
         except BaseException as error:
             facts = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
             for failed in {id(one): one for one in (record, *(m.record for m in members))}.values():
-                # An error of the user before this start wrote anything must not change the status of the run that
-                # the directory already holds.
+                # If the user's input was refused before this process wrote ``run.json``, the status of the run that
+                # the directory already contains must not change.
                 if failed.written or not isinstance(error, UserError):
                     with contextlib.suppress(OSError):  # a full disk must not hide the first error
                         failed.write("failed", **facts)
             if isinstance(error, UserError | RunFailed) or not isinstance(error, Exception):
                 raise
             raise RunFailed(_explain(error, directory)) from error
-    # The run is saved, so the handlers that were installed before can act on the signal now.
+    # The run is saved, so the signal handlers that were installed before training can be called now.
     stop.pass_on()
     return run
 
 
 def follow(experiment: Experiment, directory: Path) -> Run:
-    """Make the compiled calls of a run in a process that writes no records.
+    """Train in a process that writes no files, as part of a run of several processes.
 
-    In a run of several processes, the first process calls ``train``, which writes the records. Every other process
-    calls this function.
+    The first process of the run calls ``train``, which writes the files of the run. Every other process calls this
+    function, which makes the same calls of the compiled program.
 
     Raises:
-        UserError, RunFailed: the first process could not start, or another process ended during the run.
+        UserError: the first process refused to train, or the processes have different data.
+        RunFailed: an error ended this process or another process of the run.
     """
     options = experiment.train
     with StopSignal() as stop:
@@ -167,7 +177,11 @@ def follow(experiment: Experiment, directory: Path) -> Run:
 
 
 def _fingerprint(experiment: Experiment) -> str | None:
-    """The fingerprint of the data, or None without data. All processes must have the same fingerprint."""
+    """The fingerprint of the data, or None without data.
+
+    Raises:
+        UserError: the processes of the run have different data.
+    """
     data = experiment.dataset.fingerprint() if experiment.dataset else None
     processes.check_same("data", data or "none")
     return data
@@ -176,7 +190,7 @@ def _fingerprint(experiment: Experiment) -> str | None:
 def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
-    """The ``run.json`` of the run, and the fingerprints that checkpoints of the run must have."""
+    """The object that writes ``run.json``, and the fingerprints that the run's checkpoints must have."""
     record = RunRecord(
         directory,
         origin
@@ -246,7 +260,7 @@ def _train(
     agree_to_stop = processes.Agreement()
 
     def settle(pending: int) -> None:
-        """Record finished calls until at most ``pending`` calls are still in flight on the device."""
+        """Record the results of calls of the compiled program, until at most ``pending`` calls are unrecorded."""
         while len(in_flight) > pending:
             at, metrics, finite = in_flight.pop(0)
             metrics, finite = jax.device_get((metrics, finite))
@@ -259,7 +273,7 @@ def _train(
                 reporter.logged(at, options.steps, text, throughput.left(options.steps))
 
     def each(act: Callable[[RunRecorder, int, TrainState], None]) -> None:
-        """Call ``act`` for every member that still trains."""
+        """Call ``act`` with the recorder, the step and the state of every member that still trains."""
         for i, member in enumerate(members):
             if member.training:
                 act(member, step, steps.member(state, i))
@@ -298,8 +312,8 @@ def _train(
             for member in members:
                 member.check()
         settle(0)
-        # 4. End the run. Finished and stopped runs alike end with a complete checkpoint and a picture; a finished
-        # run also has the metrics of its last step.
+        # 4. End the run. A finished run and a stopped run both end with a checkpoint and a picture. The metrics of
+        # the last step are computed only for a finished run.
         profiler.close(state)
         if step == options.steps:
             each(RunRecorder.evaluate_end)
@@ -326,7 +340,11 @@ def _train(
             Run(member.directory, status, step, final, exit_status, objective=member.objective.value, _draw=drawer)
         )
     rate = f", {_speed(throughput.rate)}" if throughput.rate else ""
-    first = f", first call after {throughput.first:.1f} s" if throughput.first is not None else ""
+    first = (
+        f", first steps after {throughput.first:.1f} s, compilation included"
+        if throughput.first is not None
+        else ""
+    )
     status = over if any(member.training for member in members) else "diverged"
     reporter.say(f"{status:9} at step {step}{rate}{first}")
     if profiler.path is not None:
@@ -347,7 +365,7 @@ def _train(
 
 
 def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Tree, bool]:
-    """The step and the state from which the run starts, and whether they come from checkpoints."""
+    """The step and the state from which the run starts, and whether they come from a checkpoint."""
     alive = [True] * len(members)
     states = processes.broadcast_state_from_primary(
         lambda: _restore(steps, members, alive), [steps.abstract] * len(members)
@@ -358,10 +376,14 @@ def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Tree,
 
 
 def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]) -> list[TrainState] | None:
-    """The members' states at the newest step at which all members that still train have a checkpoint.
+    """The members' states at the newest step for which all members that have not diverged have a checkpoint.
 
-    A member that diverged before this step remains diverged: its entry in ``alive`` becomes False, and it takes no
-    part in further steps. If all members diverged, the function restores them all, so that they can train again.
+    If a diverged member has no checkpoint of this step, it stays diverged. Its entry in ``alive`` becomes False,
+    and the run trains without this member. If all members have diverged, the function treats them as members that
+    have not diverged, so that they can train again.
+
+    Returns:
+        A list with one state for each member, or None if there is no such step.
     """
     diverged = [member for member in members if member.record.before.get("status") == "diverged"]
     live = [member for member in members if member not in diverged] or members
@@ -388,9 +410,12 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
-    """The evaluator of the run's samples, or None without metrics.
+    """The object that evaluates the run's samples, or None without metrics.
 
-    The constructor checks the needs of the metrics, and computes the features of the data.
+    Creating the evaluator computes the features of the data.
+
+    Raises:
+        UserError: a metric cannot be computed with the data or the features of this run.
     """
     data, options = experiment.dataset, experiment.train
     if not experiment.metrics:
@@ -414,12 +439,12 @@ def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarr
 
 @contextlib.contextmanager
 def _alone(directories: Sequence[Path]) -> Iterator[None]:
-    """Lock the run's directories, because two processes would corrupt a directory in which both train.
+    """A context manager that locks directories, so that no other process can train in them at the same time.
 
-    The kernel holds the locks and releases them when the process ends, even if it is killed.
+    The operating system releases the locks when the process ends, even if the process is killed.
 
     Raises:
-        UserError: another process holds a lock.
+        UserError: another process has locked one of the directories.
     """
     with contextlib.ExitStack() as stack:
         for directory in directories:
@@ -436,7 +461,7 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
 
 
 def _summary(members: list[RunRecorder], throughput: Throughput) -> str:
-    """The players' losses and the speed; for an ensemble, the mean losses of the members that still train."""
+    """The players' losses and the speed, as text. Losses of an ensemble are means over the members in training."""
     training = [member for member in members if member.training] or members
     means = {
         player: float(np.mean([member.latest[f"{player}/loss"] for member in training]))

@@ -1,4 +1,4 @@
-"""Stop signals: the run saves a checkpoint before the earlier handlers act on the signal."""
+"""Records stop signals, so that a run can save a checkpoint before other signal handlers are called."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 class StopSignal:
-    """A context manager that records stop signals, so that the run can end in order.
+    """A context manager that records the signals in ``CAUGHT``, so that the run can stop and save a checkpoint.
 
-    The first signal of ``CAUGHT`` sets ``received``. A second SIGINT raises ``KeyboardInterrupt`` at once. Python
-    installs handlers in the main thread of a process only; in other threads, this context manager does nothing.
+    A first signal does not interrupt the run: the property ``received`` returns the signal from then on. A second
+    SIGINT raises ``KeyboardInterrupt`` at once. Python allows signal handlers in the main thread only. In other
+    threads, this context manager has no effect.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class StopSignal:
 
     @property
     def received(self) -> signal.Signals | None:
-        """The first stop signal that the process received, or None."""
+        """The first signal that the process has received, or None before a signal."""
         return self._all[0] if self._all else None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -45,10 +46,10 @@ class StopSignal:
             raise KeyboardInterrupt
 
     def pass_on(self) -> None:
-        """Call the earlier handler of each received signal, because an earlier handler may requeue the job.
+        """Call the signal handlers that were installed before training, once for each kind of received signal.
 
-        Python's default SIGINT handler and the default actions of the operating system are not called: they would
-        end the process, and the run has already stopped.
+        For example, a handler of a cluster's job scheduler may requeue the job. Default handlers are not called,
+        because they would end the process. The run has already stopped.
         """
         for number in dict.fromkeys(self._all):
             handler = self._before.get(number)
@@ -57,5 +58,5 @@ class StopSignal:
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a stopped run: 130 after SIGINT, 143 after any other signal."""
+        """The exit status of a stopped run: 130 if the first signal was SIGINT, else 143."""
         return 130 if self.received == signal.SIGINT else 143

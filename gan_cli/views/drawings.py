@@ -1,6 +1,7 @@
 """Drawings of trained networks, one function for each choice of ``gan-sample --draw``.
 
-Each function takes the restored run and a request for latents, and returns a picture or the frames of an animation.
+Each drawing function takes the restored run, its sampler and a request for latents. It returns a picture or the
+frames of an animation.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gan_cli.views import DRAWINGS, SIDE, pictures
 
 _STEPS = 9  # the number of pictures in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
-_STOPS, _FRAMES = 6, 12  # the number of random latents of a walk, and of frames between two of these latents
+_STOPS, _FRAMES = 6, 12  # the random latents that a walk visits, and the frames from each of them to the next
 _MANY = 5000  # the number of latents from which the principal components are computed
 
 
@@ -30,10 +31,11 @@ class LatentRequest:
 
     Attributes:
         seed: the seed of the latents.
-        num: the number of samples, or of rows or columns of a drawing; None for the default of the drawing.
-        label: the class of all samples; None for all classes in turn.
-        truncation: the largest absolute value of the latents; None for no limit.
-        latents: an array ``[n, latent_dim]`` that replaces random latents; None for random latents.
+        num: the value of ``--num``: the number of samples, or of rows, columns or walks of a drawing. With None,
+            each drawing uses its default.
+        label: the class of all samples. With None, the samples take all classes in turn.
+        truncation: the largest absolute value of the latents. With None, there is no limit.
+        latents: an array ``[n, latent_dim]`` with the latents to use. With None, the latents are random.
     """
 
     seed: int
@@ -47,13 +49,14 @@ class LatentRequest:
         return self.num or (default if self.latents is None else len(self.latents))
 
     def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-        """The latents and labels of the samples with the numbers ``first`` to ``first + n - 1``.
+        """The latents and labels of ``n`` samples, of which the first has the index ``first``.
 
         Returns:
-            The latents ``[n, latent_dim]``, and the labels ``[n]`` or None if the run is not conditional.
+            The latents ``[n, latent_dim]``, and the labels ``[n]``. If the run is not conditional, the labels are
+            None.
 
         Raises:
-            UserError: ``latents`` has too few rows.
+            UserError: the array ``latents`` has fewer than ``first + n`` rows.
         """
         labels = sampler.labels(first, n)
         if labels is not None and self.label is not None:
@@ -69,12 +72,12 @@ class LatentRequest:
 
 
 def grid(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """The first samples, in a grid."""
+    """A grid of samples: 64 samples, or ``num`` or all ``latents`` if they are given."""
     return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(SIDE**2))))
 
 
 def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Spherical interpolations between pairs of latents, one row for each pair."""
+    """Samples of spherical interpolations between pairs of latents, one row for each pair."""
     rows = asked.num or SIDE
     latents, labels = asked.draw(sampler, 2 * rows)
     paths = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
@@ -82,7 +85,7 @@ def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> I
 
 
 def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image.Image]:
-    """The frames of several closed walks through latent space, side by side."""
+    """The frames of an animation that shows several closed walks through latent space at the same time."""
     walks = asked.num or 16
     latents, labels = asked.draw(sampler, walks * _STOPS)
     path = inspection.walk(latents.reshape(_STOPS, walks, -1), _FRAMES)
@@ -92,7 +95,11 @@ def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image
 
 
 def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Samples of each class from the same latents: one row for each class, one column for each latent."""
+    """A grid of samples with a row for each class and a column for each latent.
+
+    Raises:
+        UserError: the run is not conditional.
+    """
     if sampler.game.classes is None:
         raise UserError(
             "--draw classes: this run is not conditional. Train a conditional run, e.g. with "
@@ -105,18 +112,28 @@ def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.I
 
 
 def sefa(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Traversals along the directions that change the first layer's output most (SeFa), as rows."""
+    """Rows of samples whose latents move along the SeFa directions.
+
+    These directions change the output of the generator's first layer most.
+    """
     return _traversals(run, sampler, asked, inspection.sefa(sampler.game, run.state))
 
 
 def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Traversals along the principal components of the first non-linear layer (GANSpace), as rows."""
+    """Rows of samples whose latents move along the GANSpace directions.
+
+    These directions belong to the principal components of the output of the generator's first non-linear layer.
+    """
     many = LatentRequest(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
     return _traversals(run, sampler, asked, inspection.ganspace(sampler.game, run.state, *many))
 
 
 def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """Real images and samples in a row, above the activation maps of the discriminator's stages."""
+    """A row of real images and samples, and below it a row of activation maps for each stage of the discriminator.
+
+    Raises:
+        UserError: the discriminator takes packs of images.
+    """
     data = run.experiment.dataset
     assert data is not None
     if sampler.game.pack > 1:
@@ -138,14 +155,21 @@ _Drawing = Callable[[RestoredRun, Sampler, LatentRequest], Image.Image | list[Im
 
 
 def draw(name: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
-    """Make the drawing ``name`` of ``gan_cli.views.DRAWINGS``: a picture or the frames of an animation."""
+    """The picture, or the frames of the animation, of one drawing.
+
+    Args:
+        name: the name of the drawing, an entry of ``gan_cli.views.DRAWINGS``.
+        run: the restored run.
+        sampler: generates the samples.
+        asked: the latents and labels that the user requests.
+    """
     assert name in DRAWINGS
     drawing: _Drawing = globals()[name]
     return drawing(run, sampler, asked)
 
 
 def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The samples of ``latents`` ``[n, latent_dim]`` as images ``[n, h, w, c]`` in uint8."""
+    """The images ``[n, h, w, c]`` in uint8 that the generator makes from ``latents`` ``[n, latent_dim]``."""
     return np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
 
 
@@ -158,7 +182,12 @@ def _traversals(run: RestoredRun, sampler: Sampler, asked: LatentRequest, direct
 
 
 def _rows(run: RestoredRun, sampler: Sampler, paths: np.ndarray, labels: np.ndarray | None) -> Image.Image:
-    """Rows of samples of latents ``[rows, steps, latent_dim]``, with the classes ``labels`` ``[rows]``."""
+    """A picture with one row of samples for each path of latents.
+
+    Args:
+        paths: latents ``[rows, steps, latent_dim]``.
+        labels: the class of each row, ``[rows]``; None if the run is not conditional.
+    """
     rows, steps, _ = paths.shape
     each = None if labels is None else np.repeat(labels, steps)
     return pictures.grid(images(run, sampler, paths.reshape(rows * steps, -1), each), steps)

@@ -16,11 +16,11 @@ from gan_cli.views import SIDE
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """A grid of images; small images are magnified by an integer factor.
+    """A picture of images in a grid. Images of a low resolution are magnified by an integer factor.
 
     Args:
-        images: ``[n, h, w, c]``, in uint8 or in [-1, 1].
-        columns: the number of images in a row; None for a nearly square grid.
+        images: an array ``[n, h, w, c]`` in uint8, or in float with values in [-1, 1].
+        columns: the number of images in a row. With None, the grid is nearly square.
     """
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -37,20 +37,25 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
-    """A grid with each image of ``above`` ``[n, h, w, c]`` over the image of ``below`` with the same index."""
+    """A picture that shows each image of ``above`` directly over the image of ``below`` with the same index.
+
+    Args:
+        above: images ``[n, h, w, c]``.
+        below: images of the same shape.
+    """
     rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
     return grid(np.concatenate(rows), columns=SIDE)
 
 
 def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
-    """A row of images above rows of activation maps, one row of maps for each stage.
+    """A picture with a row of images, and below it a row of activation maps for each stage.
 
-    A brighter colour is a larger activation. The colours of a row are scaled to the largest activation in the row,
-    so that the maps of a row are comparable.
+    A brighter colour means a larger activation. The colours of each row are scaled to the largest activation in
+    this row. Maps in one row are therefore comparable, and maps in different rows are not.
 
     Args:
         examples: images ``[n, h, w, c]`` in uint8.
-        activations: for each stage, non-negative maps ``[n, h', w']``.
+        activations: a list with an array ``[n, h', w']`` of non-negative values for each stage.
     """
     n, height, width, _ = examples.shape
     rows = [np.broadcast_to(examples, (n, height, width, 3))]
@@ -63,13 +68,13 @@ def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
 
 
 def _heat(shares: np.ndarray) -> np.ndarray:
-    """Colours in uint8 for numbers in [0, 1]: from black over red and yellow to white."""
+    """RGB colours in uint8 for values in [0, 1]. Rising values go from black to red, yellow and white."""
     ramps = np.clip(3 * shares[..., None] - np.arange(3), 0, 1)
     return np.rint(ramps * 255).astype(np.uint8)
 
 
 def animate(frames: list[Image.Image]) -> bytes:
-    """An endless GIF animation with 20 frames per second."""
+    """The bytes of a GIF file that repeats ``frames`` endlessly, at 20 frames per second."""
     file = io.BytesIO()
     first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames)
     first.save(file, format="GIF", save_all=True, append_images=others, duration=50, loop=0)
@@ -80,8 +85,9 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
     """A scatter plot of ``points`` in colour over the points of ``real`` in grey.
 
     Args:
-        points: ``[n, features]``. The plot shows the first two features. Points with one feature lie on a line.
-        real: ``[m, features]``. The plot covers a square around the points of ``real``.
+        points: an array ``[n, features]``. The plot shows the first two features. If there is only one feature, the
+            points lie on a line.
+        real: an array ``[m, features]``. The plot covers a square around these points.
     """
     size, oversampling = 512, 2
     side = size * oversampling
@@ -98,9 +104,13 @@ def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:
 
 
 def trajectory(points: np.ndarray) -> Image.Image:
-    """A line through ``points`` ``[n, 2]`` in order, from light to dark, with the axes through the origin.
+    """A picture of a line through ``points`` in order, and of the two coordinate axes.
 
-    The picture extends to the largest absolute coordinate of the points, and shows this number in a corner.
+    The line starts light and ends dark. The picture extends to the largest absolute coordinate of the points, and
+    shows this value in a corner. Points that are not finite are left out.
+
+    Args:
+        points: an array ``[n, 2]``.
     """
     size, oversampling = 512, 2
     side = size * oversampling
@@ -124,15 +134,21 @@ def trajectory(points: np.ndarray) -> Image.Image:
 
 
 def write(path: Path, image: Image.Image) -> None:
-    """Write ``image`` to ``path`` as PNG; an interrupted write leaves no partial file."""
+    """Write ``image`` to ``path`` as PNG. An interrupted write leaves no partial file."""
     files.write(path, lambda file: image.save(file, format="PNG"))
 
 
 def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
-    """Write ``neighbours.png``: each of the samples ``[n, h, w, c]`` over its nearest training example."""
+    """Write the picture ``neighbours.png``, which shows each sample over its nearest training example.
+
+    Args:
+        folder: the folder for the picture.
+        samples: images ``[n, h, w, c]``.
+        neighbours: the nearest training example of each sample, ``[n, h, w, c]``.
+    """
     write(folder / "neighbours.png", pairs(samples, neighbours))
 
 
 def write_points(path: Path, points: np.ndarray) -> None:
-    """Write ``points`` to ``path``, an ``.npz`` file, as the array ``samples``."""
+    """Write an ``.npz`` file with ``points`` as the array ``samples``."""
     files.write(path, lambda file: np.savez(file, samples=points))

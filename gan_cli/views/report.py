@@ -1,7 +1,7 @@
-"""Writes ``report.html``: a run, or a comparison of several runs, as one file that needs no network.
+"""Writes an HTML page about a run, or about a comparison of several runs. The page needs no other files.
 
-The contents of a run's directory are not trusted. They enter the page only as JSON, which the page's script
-displays as text, and as PNG images. The folder ``report/`` contains the page's template, style and scripts.
+The contents of a run's directory are not trusted. The page contains them only as PNG images and as JSON, which the
+page's script displays as text. The folder ``report/`` contains the page's template, style and scripts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from gan_cli.storage.dotted import leaves
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
 _PICTURES = 100  # the largest number of pictures of a single run
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the largest size of a picture, and of all pictures in a report, in bytes
-_PIXELS = 1 << 26  # the largest picture in pixels, because a small file can exhaust the memory of a browser
+_PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Endings of the names of logged metrics, and the title of the chart for each, in the order of the charts.
+# For each ending of the name of a logged metric, the title of its chart. The order is the order of the charts.
 _TOGETHER = {
     "loss": "Losses",
     "_logits": "Logits",
@@ -41,10 +41,11 @@ _TOGETHER = {
 
 
 def write(directory: Path, out: Path | None = None) -> Path:
-    """Write the report of a run, or of the runs of a sweep or an ensemble, and return its path.
+    """Write the report of the runs in one directory, and return the path of the report.
 
     Args:
-        out: the path of the report; None for ``report.html`` in ``directory``.
+        directory: the directory of a run, a sweep or an ensemble.
+        out: the path of the report. With None, the report is ``report.html`` in ``directory``.
 
     Raises:
         UserError: ``directory`` contains no run.
@@ -53,7 +54,11 @@ def write(directory: Path, out: Path | None = None) -> Path:
 
 
 def compare(directories: Sequence[Path], out: Path) -> Path:
-    """Write one report of all runs in ``directories``, and return its path.
+    """Write one report of all runs in several directories to ``out``, and return ``out``.
+
+    Args:
+        directories: directories of runs, sweeps and ensembles.
+        out: the path of the report.
 
     Raises:
         UserError: one of the directories contains no run.
@@ -90,17 +95,18 @@ def _part(name: str) -> str:
 
 
 def _block(name: str, value: Any) -> str:
-    """A script element with ``value`` as JSON; ``<`` is escaped, so that no text can end the element."""
+    """An HTML script element with ``value`` as JSON. ``<`` is escaped, so that no text ends the element."""
     text = json.dumps(files.jsonable(value), separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def _runs(directory: Path, several: bool) -> dict[str, Path]:
-    """The paths of the runs in a directory, by the names of the runs.
+    """A mapping from the name of each run in a directory to the path of the run.
 
     Args:
-        several: whether the report is about several directories. The names are then whole paths; otherwise they are
-            relative to ``directory``.
+        directory: the directory of a run, a sweep or an ensemble.
+        several: whether the report is about several directories. If so, the name of a run is its whole path.
+            Otherwise, the name is the path relative to ``directory``.
     """
     paths = run_directory.runs(directory)
     if several or paths == [directory]:
@@ -110,7 +116,7 @@ def _runs(directory: Path, several: bool) -> dict[str, Path]:
 
 
 def _run(name: str, path: Path) -> dict[str, Any]:
-    """The data that the page shows for a single run."""
+    """A run as a dictionary for JSON, for a page about a single run."""
     facts = run_directory.facts(path)
     steps = _pictures(path / "samples")
     largest = max((size for _, _, size in steps), default=1)
@@ -134,7 +140,15 @@ def _run(name: str, path: Path) -> dict[str, Any]:
 
 
 def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
-    """The data that the page shows for one run of a comparison, including an unreadable run."""
+    """A run as a dictionary for JSON, for a page that compares several runs.
+
+    If the ``run.json`` of the run cannot be read, the run has the status ``unreadable`` and no options.
+
+    Args:
+        name: the name of the run on the page.
+        path: the directory of the run.
+        count: the number of runs on the page, which share the allowed size of all pictures.
+    """
     try:
         facts = run_directory.facts(path)
     except UserError:
@@ -167,9 +181,9 @@ def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
-    """The seconds of training, summed over all starts of the run.
+    """The duration of the run in seconds, summed over its processes; None if it is not known.
 
-    For a run that is still running, the time until the last record of the log counts.
+    A process that is still training counts from its start to its last record in the metrics log.
     """
     before = [_number(start.get("seconds")) for start in _list(facts.get("history")) if isinstance(start, dict)]
     last = _number(facts.get("seconds"))
@@ -181,7 +195,7 @@ def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
 
 
 def _notes(facts: dict[str, Any]) -> list[str]:
-    """Sentences about the run, such as its divergence, which the report displays above the metrics."""
+    """Sentences about events of the run, e.g. its divergence. The report displays them above the metrics."""
     notes = []
     if "diverged_at" in facts:
         part = facts.get("diverged_in")
@@ -202,7 +216,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 
 def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Names and values of the facts about the program, the machine and the speed."""
+    """Pairs of a name and a value for the report's table about the program, the machine and the speed."""
     command, git, versions = (facts.get(name) for name in ("command", "git", "versions"))
     commit = None
     if isinstance(git, dict):
@@ -223,7 +237,11 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
-    """Key, default and value of the options that differ from the default; None if the run does not store them."""
+    """A list of (key, default, value) for each option that differs from the default.
+
+    Args:
+        stored: the entry ``differences`` of ``run.json``. If the entry is missing, the function returns None.
+    """
     if not isinstance(stored, list):
         return None
     rows = [(str(one.get("key")), one.get("default"), one.get("value")) for one in stored if isinstance(one, dict)]
@@ -231,13 +249,16 @@ def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
 
 
 def _options(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The dotted keys and values of a run's options; groups without a choice are left out."""
+    """A list of (dotted key, value) for each option of a run. Groups without a choice are left out."""
     found = leaves(config_of(facts))
     return [(key, value) for key, value in found if value != {} and not key.endswith("_partial_")]
 
 
 def _varied(runs: list[dict[str, Any]]) -> list[str]:
-    """Return the keys of the options that vary among the runs, and remove all other options from ``runs``."""
+    """The dotted keys of the options whose values differ between the runs.
+
+    The function also removes all other options from the entry ``config`` of each run in ``runs``.
+    """
     configs = [dict(run["config"]) for run in runs]
     read = [config for config in configs if config]
     keys = dict.fromkeys(key for config in read for key in config if key not in ("name", "resume"))
@@ -248,13 +269,14 @@ def _varied(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _curves(run: Path, most: int) -> dict[str, dict[str, Any]]:
-    """The curve of each logged metric of a run, by name, as dictionaries for JSON.
+    """A mapping from the name of each logged metric of a run to its curve, a dictionary for JSON.
 
     The entry ``y`` of a curve is the list of its values, with None for each value that is not finite. If the steps
-    are evenly spaced, the entries ``from`` and ``by`` are the first step and the distance between two steps.
+    are evenly spaced, the entry ``from`` is the first step, and ``by`` is the difference between successive steps.
     Otherwise, the entry ``x`` is the list of the steps.
 
     Args:
+        run: the directory of the run.
         most: the largest number of points of a curve.
     """
     found: dict[str, list[tuple[float, float | None]]] = {}
@@ -274,10 +296,11 @@ def _packed(points: list[tuple[float, float | None]]) -> dict[str, Any]:
 
 
 def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[float, float | None]]:
-    """Reduce points ``(step, value)`` to at most ``most`` points.
+    """Reduce a list of points ``(step, value)`` to at most ``most`` points.
 
-    The function keeps the first and the last point. It divides all points into equal intervals, and keeps the
-    points with the smallest and the largest value in each interval, and the first gap (a value of None).
+    The function keeps the first and the last point, and divides the list into intervals with equal numbers of
+    points. In each interval, it keeps the points with the smallest and the largest value. If an interval contains
+    values of None, the function also keeps the first of these points.
     """
     if len(points) <= most:
         return points
@@ -292,7 +315,7 @@ def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[floa
 
 
 def _place(name: str) -> tuple[int, str, str]:
-    """The place of a logged metric in the report: rank and title of its chart, and the label of its curve."""
+    """The rank and title of the chart that shows a logged metric, and the label of the metric's curve."""
     if name.startswith("eval/"):
         return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
     if name in ("modes", "modes_total"):
@@ -309,7 +332,7 @@ def _place(name: str) -> tuple[int, str, str]:
 
 
 def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
-    """Step, path and size in bytes of each picture of samples, in the order of the steps."""
+    """A list of (step, path, size in bytes) for each picture of samples in a folder, sorted by step."""
     found = []
     for path in folder.glob("*.png"):
         with contextlib.suppress(OSError):
@@ -319,13 +342,16 @@ def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:
-    """At most ``most`` evenly spaced items, always including the last."""
+    """At most ``most`` evenly spaced items of a list. The last item of the list is always one of them."""
     n = min(len(items), most)
     return [items[(i + 1) * len(items) // n - 1] for i in range(n)]
 
 
 def _picture(path: Path) -> dict[str, Any] | None:
-    """A PNG image as a data URI, with width and height; None if the file is not a PNG image or is too large."""
+    """A PNG image as a dictionary for JSON, with the data URI and the width and height in pixels.
+
+    The result is None if the file is missing, is not a PNG image, is too large, or is reached by a symbolic link.
+    """
     try:
         linked = path.is_symlink() or path.parent.is_symlink()  # a link may point outside the run's directory
         if linked or not path.is_file() or path.stat().st_size > _LARGEST:

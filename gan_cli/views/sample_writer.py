@@ -1,4 +1,4 @@
-"""Draws the samples of a run while it trains."""
+"""Draws the samples of a run in a background thread while the run trains."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from gan_cli.views import POINTS, SIDE, pictures
 
 
 class SampleWriter:
-    """Draws the real data once, and samples from fixed latents repeatedly, in a background thread.
+    """Writes pictures of the real data and of samples from fixed latents, in a background thread.
 
-    For a game without samples but with a known equilibrium, it draws the logged trajectory of the players.
+    The real data are drawn once, and samples at each call of ``draw``. Some games generate no samples. If such a
+    game has a known equilibrium, ``draw`` shows the logged trajectory of the players instead.
 
     Args:
-        experiment: the experiment of the run, whose seed determines the fixed latents.
-        directory: the directory of the run. The pictures are written to ``samples/`` in it.
+        experiment: the experiment of the run. Its seed determines the fixed latents.
+        directory: the directory of the run. The pictures are written to the subdirectory ``samples/``.
         sampler: draws samples from the generator; None if the game does not generate samples.
 
     Attributes:
-        last: the path of the last picture, or None before the first.
+        last: the path of the newest picture of samples or of a trajectory; None until ``draw`` is called.
         can_draw: whether the game generates samples.
     """
 
@@ -37,7 +38,7 @@ class SampleWriter:
         self._run = directory if sampler is None and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
-        # Pictures that are being written. The path is None if ``finished`` does not report the picture.
+        # Pictures that are being written. The path is None for a picture that ``finished`` does not return.
         self._pending: list[tuple[Path | None, Future[None]]] = []
         self._drawn: set[int] = set()
         self.last: Path | None = None
@@ -50,15 +51,18 @@ class SampleWriter:
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def samples(self, state: TrainState) -> jax.Array | None:
-        """The samples of the fixed latents, without waiting for the device; None without a sampler."""
+        """Samples from the fixed latents, or None without a sampler. The method does not wait for the device."""
         return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
-        """Draw the samples of this step; with an augmentation, also draw the discriminator's input.
+        """Start drawing the samples or the trajectory of the players at a step.
+
+        If the run uses an augmentation, a second picture shows the augmented input of the discriminator.
 
         Args:
-            samples: the result of ``samples`` at this step.
-            state: the training state, whose network state holds the strength of an adaptive augmentation.
+            step: the step, which names the picture.
+            samples: what the method ``samples`` returned at this step.
+            state: the training state, which contains the strength of an adaptive augmentation.
         """
         if (not self.can_draw and not self._run) or step in self._drawn:
             return
@@ -79,7 +83,7 @@ class SampleWriter:
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
-        """The paths of the pictures of samples or trajectories that have been written since the last call.
+        """The paths of new pictures: those of samples and trajectories, written since the method was last called.
 
         Args:
             wait: whether to wait until all pictures are written.
@@ -101,7 +105,10 @@ class SampleWriter:
 
 
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
-    """Draw a grid of images, or a scatter plot of points, which are also written to an ``.npz`` file."""
+    """Write a picture of samples to ``path``.
+
+    Images are drawn as a grid. Points are drawn as a scatter plot, and are also written to an ``.npz`` file.
+    """
     if data.spec.is_image:
         pictures.write(path, pictures.grid(samples[: SIDE**2]))
     else:
@@ -111,7 +118,12 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
 
 
 def draw_seen(seen: np.ndarray, path: Path) -> None:
-    """Draw augmented examples that the discriminator receives: half real and half generated."""
+    """Write a picture of augmented examples, which are the input of the discriminator.
+
+    Args:
+        seen: the augmented examples. The first half is real, and the second half is generated.
+        path: the path of the picture.
+    """
     path.parent.mkdir(exist_ok=True)
     half = len(seen) // 2
     image = seen.ndim == 4
@@ -119,13 +131,13 @@ def draw_seen(seen: np.ndarray, path: Path) -> None:
 
 
 def draw_trajectory(run: Path, path: Path) -> None:
-    """Draw the trajectory of the players through all logged steps of the run."""
+    """Write a picture of the positions of the players at all logged steps of the run."""
     points = np.array([(record["x"], record["y"]) for record in metrics_log.read(run)], float)
     pictures.write(path, pictures.trajectory(points))
 
 
 def draw_real(data: Dataset, path: Path) -> None:
-    """Draw evenly spaced examples of the data set, in the same form as samples."""
+    """Write a picture of evenly spaced examples of the data set: a grid of images or a scatter plot."""
     examples = data.spread(SIDE**2 if data.spec.is_image else POINTS)
     if data.spec.is_image:
         pictures.write(path, pictures.grid(examples))
@@ -134,7 +146,7 @@ def draw_real(data: Dataset, path: Path) -> None:
 
 
 def remove_later_pictures(directory: Path, step: int) -> None:
-    """Remove the pictures of the steps after ``step``, because the resumed run draws them again."""
+    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` draws them again."""
     for picture in (directory / "samples").glob("**/[0-9]*"):
         if int(picture.stem) > step:
             picture.unlink()

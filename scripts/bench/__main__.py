@@ -11,11 +11,11 @@ weights and batches. It then times the following in turn:
   tensor (`resident`), with torch.compile (`compiled`), and on a GPU as a CUDA graph and in bfloat16;
 - a large matrix product, whose speed counts as the peak of the machine.
 
-The table contains medians over the repeats, and ratios are medians of the ratios of successive measurements. The
-FLOPs are those of the matrix products and convolutions that the step executes, two FLOPs for each multiply-add
+Speeds in the table are medians over the repeats. Ratios are medians of the ratios of successive measurements. The
+FLOPs count only the matrix products and convolutions that the step executes, with two FLOPs for each multiply-add
 (flops.py). `alone` is the time of these operations, each timed in a loop, as a fraction of the step's time. A step
 cannot be faster than its matrix products and convolutions. Below the table, the script lists the goals (cases.py)
-that a CPU has missed.
+that were missed on a CPU.
 
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), and `--features` the speed of the Inception features
@@ -55,7 +55,7 @@ _GPU_STEPS = (
 
 
 def ours(experiment: Experiment) -> Callable[[int], None]:
-    """A function that makes steps with the compiled program of gan_cli."""
+    """A function that makes a given number of steps with the compiled program of gan_cli."""
     e = experiment
     assert e.dataset is not None
     program = steps.compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
@@ -78,14 +78,15 @@ def by_name(tree: Any) -> dict[str, np.ndarray]:
 def check(case: Case, e: Experiment) -> float:
     """The largest relative difference between the losses of gan_cli and PyTorch, from the same weights.
 
-    The compiled program returns its losses. The peer needs the same batches and random draws, which the function
-    obtains by making the same steps one by one. The caller sets full float32 for both programs, although
+    The compiled program of gan_cli returns its losses. The peer must receive the same batches and random draws,
+    which the function records from single steps of gan_cli. The caller sets full float32 for both, although the
     measurements on a GPU use TF32.
 
     Args:
-        e: the experiment with a tenth of the usual learning rate. The first updates of Adam depend on the signs of
-            the gradient, so that rounding errors grow fast where batch normalisation makes gradients nearly zero.
-            At the full learning rate, the losses of the ResNet differ after ten steps.
+        case: the case to check.
+        e: the experiment of the case, with a tenth of the usual learning rate. The first updates of Adam depend on
+            the signs of the gradients. Where batch normalisation makes gradients nearly zero, rounding errors
+            therefore grow fast. At the full learning rate, the losses of the ResNet differ after ten steps.
 
     Raises:
         SystemExit: the losses differ by more than 1e-3 in the first three steps, or by more than 5e-2 in any step.
@@ -120,7 +121,11 @@ def check(case: Case, e: Experiment) -> float:
 
 
 def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The latents of a step, and the mixing weights of WGAN-GP or None without this penalty."""
+    """The random draws of a step of gan_cli.
+
+    Returns:
+        The latents, and the mixing weights of the WGAN-GP penalty, or None without this penalty.
+    """
     drawn: dict[str, np.ndarray] = {}
 
     def recording(name: str) -> Any:
@@ -146,7 +151,7 @@ def _peer(case: Case, e: Experiment, **options: Any) -> Peer:
 
 
 def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
-    """The functions to time, by name. Each function makes as many steps as its argument says."""
+    """A mapping from names to the functions to time. Each function takes the number of steps to make."""
     assert e.dataset is not None
     batch = e.train.batch_size
     data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
@@ -167,7 +172,15 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
 
 
 def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[], float]) -> dict[str, Any]:
-    """Check and time one case, and return a row of the table."""
+    """Check and time one case, and return a row of the table.
+
+    Args:
+        name: the name of the case.
+        case: the case.
+        folder: the folder with the colour images.
+        repeats: the number of measurements of each function.
+        top: a function that measures the peak FLOP/s of the machine.
+    """
     e, steps = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
     slow = Case(
         (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
@@ -251,7 +264,11 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def missed(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each missed goal, with the value that the matrix products and convolutions would reach."""
+    """A line for each missed goal on a CPU.
+
+    Each line contains the value that the benchmark would reach if a step consisted of its matrix products and
+    convolutions only.
+    """
     lines = []
     for row in rows:
         for what, goal in CASES[row["case"]].goal.items():

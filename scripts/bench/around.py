@@ -1,7 +1,7 @@
-"""Costs outside the step: start-up, memory, logging, drawing, saving, streaming, ensembles, scaling.
+"""Measures costs other than a step: start-up, memory, logging, drawing, saving, streaming and ensembles.
 
-Each measurement is a whole process of ``gan-train``, whose ``run.json`` contains the timings. The two setups of a
-comparison run in turn.
+For each measurement, the module runs ``gan-train`` in a new process and reads the times from ``run.json``. To
+compare two setups, the module runs them in turn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Outcome:
     """The measurements of one process.
 
     Attributes:
-        first_call: seconds from the start of the process to the end of its first call.
-        whole: seconds from the start of the process to its end.
+        first_call: seconds from the start of the process to the end of its first call of the compiled program.
+        whole: seconds from the start to the end of the process.
         rate: steps per second.
         peak_mebibytes: the peak of the resident memory, in MiB.
     """
@@ -46,7 +46,12 @@ class Outcome:
 
 
 def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
-    """Train in a new process in ``folder``, with a compilation cache in ``cache`` unless ``cache`` is None.
+    """Train in a new process in ``folder``, and measure it.
+
+    Args:
+        folder: the working directory of the process.
+        overrides: the overrides of ``gan-train``.
+        cache: the directory of the compilation cache. With None, the process uses its usual cache.
 
     Raises:
         SystemExit: the process failed.
@@ -70,9 +75,9 @@ def run(folder: Path, *overrides: str, cache: Path | None = None) -> Outcome:
 
 
 def _peak_mebibytes(pid: int) -> float:
-    """The peak of the resident memory so far, in MiB.
+    """The peak of the resident memory of a running process so far, in MiB.
 
-    ``wait4`` is not suitable, because it includes the memory of the parent before the exec.
+    ``wait4`` is not suitable, because its value includes the memory of the parent process before the exec.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -83,7 +88,7 @@ def _peak_mebibytes(pid: int) -> float:
 
 
 def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> float:
-    """The median of the speed with the overrides ``second`` divided by the speed with ``first``."""
+    """The ratio of the speed with the overrides ``second`` to the speed with ``first`` (a median)."""
     return statistics.median(run(folder, *second).rate / run(folder, *first).rate for _ in range(repeats))
 
 

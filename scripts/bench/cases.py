@@ -17,15 +17,16 @@ _COLOUR = ["dataset=folder", "dataset.path={colour}", "dataset.resolution=32"]
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table.
+    """One case of the benchmark, which is a row of its table.
 
     Attributes:
         overrides: the overrides of ``gan-train``.
-        network: the name of the peers' network.
+        network: the name of the peers' network, a key of ``peers.NETWORKS``.
         steps: the number of steps in one measurement.
-        penalty: the penalty of the peers: none, r1 or wgan_gp.
-        goal: the goals on a CPU, by name. The goal ``peak_fraction`` is a fraction of the machine's peak. Every
-            other goal has the name of a peer, and is the ratio of the speed of gan_cli to the speed of the peer.
+        penalty: the penalty of the peers: "none", "r1" or "wgan_gp".
+        goal: a mapping from the name of each goal on a CPU to its smallest accepted value. The goal
+            ``peak_fraction`` is a fraction of the machine's peak. Every other goal has the name of a peer, and its
+            value is the ratio of the speed of gan_cli to the speed of the peer.
     """
 
     overrides: tuple[str, ...]
@@ -35,7 +36,7 @@ class Case:
     goal: Mapping[str, float] = field(default_factory=dict)
 
     def experiment(self, folder: Path) -> Experiment:
-        """The experiment that gan_cli trains; ``folder`` contains the colour images."""
+        """The experiment that gan_cli trains. The colour images, if the case uses them, are in ``folder``."""
         return experiment([override.format(colour=folder) for override in self.overrides])
 
 
@@ -66,7 +67,7 @@ CASES = {
 
 
 def colour_images() -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder of 1,000 random 32x32 colour images; their contents do not affect the speed."""
+    """A temporary folder with 1,000 random 32x32 colour images. The contents of images do not affect the speed."""
     folder = tempfile.TemporaryDirectory()
     rng = np.random.default_rng(0)
     for i in range(1000):

@@ -1,8 +1,8 @@
-"""The time of a step whose batch is split over devices, and the amount of data that the devices exchange.
+"""Measures the time of a step whose batch is split over devices, and the data that the devices exchange.
 
-The batch size does not depend on the number of devices. On the simulated devices of one CPU, the total work is
-then constant, so that the differences in time are the cost of splitting the batch. Each number of devices is
-measured in a new process. The last row of each case is measured in two processes with one device each.
+The batch size does not depend on the number of devices. If one CPU simulates the devices, the total work is
+constant, so that differences in time are the cost of splitting the batch. Each number of devices is measured in a
+new process. The last row of each case is measured in two processes with one device each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """Measure each case on each number of devices, in turn, ``repeats`` times; the rows contain medians."""
+    """Measure each case on each number of devices ``repeats`` times, and return table rows with the medians."""
     rows = []
     for name, (overrides, length) in CASES.items():
         ways = [(count, 1) for count in COUNTS] + [(2, 2)]
@@ -54,7 +54,14 @@ def measure(repeats: int) -> list[dict[str, Any]]:
 
 
 def _in_processes(overrides: list[str], length: int, devices: int, number: int) -> dict[str, Any] | None:
-    """One measurement in ``number`` new processes; None if they fail, e.g. because devices are missing."""
+    """Measure a case once in new processes, and return the result, or None if a process fails.
+
+    Args:
+        overrides: the overrides of ``gan-train``.
+        length: the number of steps in one call of the compiled program.
+        devices: the number of devices, which the processes share evenly.
+        number: the number of processes.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,7 +80,7 @@ def _in_processes(overrides: list[str], length: int, devices: int, number: int) 
 
 
 def _child(devices: int, length: int, overrides: list[str]) -> None:
-    """Measure in this process, and print the result as one line of JSON."""
+    """Measure a case in this process, and print the result as one line of JSON."""
     if one_of_several():
         processes.join()
     cadence = [
@@ -97,7 +104,7 @@ def _child(devices: int, length: int, overrides: list[str]) -> None:
 
 
 def _size(kind: str, shape: str) -> int:
-    """The size in bytes of an array, from its type and its shape in the text of a compiled program."""
+    """The size in bytes of an array whose type and shape are given as in the text of a compiled program."""
     return _BYTES[kind] * math.prod(int(side) for side in shape.split(",") if side)
 
 

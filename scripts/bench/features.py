@@ -1,8 +1,8 @@
-"""The speed of the Inception features and of the Frechet distance, in gan_cli and in torch-fidelity.
+"""Measures the speed of the Inception features and of the Frechet distance in gan_cli and torch-fidelity.
 
-gan_cli and torch-fidelity use the same random weights and the same uint8 colour images of 32x32, and run in turn.
-torch-fidelity takes batches of 64 images, its default. The table contains medians over the repeats, and ratios are
-medians of the ratios of successive measurements.
+gan_cli and torch-fidelity use the same random weights and the same 32x32 colour images in uint8, and are measured
+in turn. torch-fidelity uses its default batch size of 64 images. Speeds in the table are medians over the repeats.
+Ratios are medians of the ratios of successive measurements.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ THEIR_BATCH = 64
 
 
 def measure(count: int, repeats: int) -> list[dict[str, Any]]:
-    """Time the features of ``count`` images, their Frechet distance to ``count`` others, and both together.
+    """Time the features of ``count`` images, their Frechet distance to ``count`` reference features, and the sum.
 
     Returns:
         The rows of the table.

@@ -1,4 +1,4 @@
-"""Counts the FLOPs of a step's matrix products and convolutions, and times only these operations."""
+"""Counts the FLOPs of the matrix products and convolutions of a step, and measures the time of these operations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Operation = tuple[Any, tuple, tuple]
 
 
 def operations(function: Callable, *arguments: Any) -> Counter[Operation]:
-    """The matrix products and convolutions that ``function`` executes, with their counts.
+    """Counts how often ``function`` executes each matrix product and convolution.
 
-    Operations with unused results are left out, because the compiler removes them.
+    Operations whose results are not used are left out, because the compiler removes them.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     used, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -44,8 +44,8 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 def flops(operation: Operation) -> float:
     """The FLOPs of an operation, two for each multiply-add.
 
-    A matrix product has 2 * batch * rows * columns * contracted FLOPs. A convolution has 2 * output values * kernel
-    positions * input channels of a group FLOPs.
+    A batch of b products of an n x k and a k x m matrix has 2 * b * n * k * m FLOPs. The FLOPs of a convolution are
+    2 * number of output values * kernel height * kernel width * input channels of a group.
     """
     primitive, ((left, _), (right, _)), parameters = operation
     options = dict(parameters)
@@ -61,7 +61,12 @@ def flops(operation: Operation) -> float:
 
 
 def seconds_alone(found: Counter[Operation], repeats: int = 5) -> float:
-    """The time in seconds of the operations in ``found`` alone: a lower bound for a step that executes them."""
+    """The time in seconds of the operations in ``found`` only, which is a lower bound for the time of a step.
+
+    Args:
+        found: the operations of a step, with their counts.
+        repeats: the number of measurements of each operation, whose median is used.
+    """
     return sum(count * _alone(operation, repeats) for operation, count in found.items())
 
 

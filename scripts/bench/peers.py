@@ -1,4 +1,4 @@
-"""The peers: the GANs of the benchmark in PyTorch, with the usual training step and faster variants."""
+"""The peers: the GANs of the benchmark, written in PyTorch, and functions that train them at different speeds."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def full_float32() -> Iterator[None]:
 
 
 class Spectral(nn.Module):
-    """A layer whose weight is divided by its spectral norm; ``power[0]`` enables the power iteration.
+    """A layer whose weight is divided by its spectral norm. If ``power[0]`` is True, a pass updates this norm.
 
-    PyTorch's spectral norm is not used, because it iterates in a different order, so that the losses of gan_cli
-    and PyTorch would differ.
+    PyTorch's own spectral norm is not used. It updates its estimate in a different order, so that the losses of
+    gan_cli and PyTorch would differ.
     """
 
     def __init__(self, layer: Any, power: list[bool]):
@@ -214,7 +214,12 @@ NETWORKS: dict[str, Callable[[Sequence[int]], tuple[nn.Module, nn.Module]]] = {
 
 
 def copy_weights(module: nn.Module, ours: dict[str, np.ndarray]) -> None:
-    """Copy the weights of gan_cli to a peer, by name, in PyTorch's layouts. All names must match."""
+    """Copy the weights of gan_cli to a network of a peer, and convert them to PyTorch's layouts.
+
+    Args:
+        module: the network of the peer.
+        ours: a mapping from names to the arrays of gan_cli. Its names must correspond to those of ``module``.
+    """
     renamed = {}
     for name, array in ours.items():
         name = (
@@ -269,9 +274,10 @@ PENALTIES = {"none": None, "r1": r1, "wgan_gp": wgan_gp}
 
 
 class Peer:
-    """A GAN in PyTorch with the defaults of gan_cli: Adam with beta1 0.5, moving average 0.999.
+    """A GAN in PyTorch that trains with the defaults of gan_cli.
 
-    A step does the same work as in gan_cli: the updates of both players use the same batch of generated examples.
+    The optimiser is Adam with beta1 0.5. The moving average of the generator has the decay 0.999.
+    A step does the same work as in gan_cli. The two players are updated with one batch of generated examples.
     """
 
     def __init__(
@@ -328,12 +334,12 @@ class Peer:
 
 
 def tensor(examples: np.ndarray) -> Tensor:
-    """Images ``[n, h, w, c]`` in uint8 as a tensor ``[n, c, h, w]`` in float32, in [-1, 1]."""
+    """Convert images ``[n, h, w, c]`` in uint8 to a float32 tensor ``[n, c, h, w]`` with values in [-1, 1]."""
     return torch.from_numpy(examples).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def loader(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that makes steps with batches from a DataLoader, as in PyTorch's tutorials."""
+    """A function that makes a given number of steps with batches from a DataLoader, as in PyTorch's tutorials."""
 
     def batches() -> Iterator[Tensor]:
         while True:
@@ -351,7 +357,7 @@ def loader(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
 
 
 def resident(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that makes steps with batches from one tensor on the device."""
+    """A function that makes a given number of steps with batches from one tensor on the device."""
     data = data.to(DEVICE)
     order, at = torch.randperm(len(data), device=DEVICE), 0
 
@@ -368,7 +374,7 @@ def resident(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
 
 
 def graph(peer: Peer, data: Tensor, batch: int) -> Callable[[int], None]:
-    """A function that replays one step as a captured CUDA graph. CUDA graphs need a GPU."""
+    """A function that makes a given number of steps by replaying a captured CUDA graph. This needs a GPU."""
     data = data.to(DEVICE)
     real, z = data[:batch].clone(), peer.latents(batch)
     stream = torch.cuda.Stream()

@@ -1,12 +1,15 @@
-"""Check whether two commits compile the same programs, which then have equal numerics and speed.
+"""Check whether two commits compile equal programs. Equal programs have equal results and equal speed.
 
     python scripts/compare OLD [NEW]                  # without NEW: the current checkout
 
-Each commit is checked out into a worktree. In each worktree, ``lower.py`` lowers about thirty configurations and
-samples the run directories of ``tests/earlier_runs``. The script compares the StableHLO texts after renaming their
-symbols in the order of appearance. If the texts of a configuration differ, both commits train the configuration for
-20 steps. The exit status is 1 if the arrays then differ by more than 1e-6 of the largest value of an array, or if
-samples differ.
+The script checks out each commit into a worktree. For each worktree, ``lower.py`` lowers about thirty
+configurations to StableHLO, and draws samples from the runs in ``tests/earlier_runs``. The symbols in the StableHLO
+texts are renamed in the order of their appearance, and the texts of the two commits are compared. If the texts of a
+configuration differ, the script trains the configuration for 20 steps with each commit, and compares the arrays of
+the training states.
+
+The exit status is 1 if arrays differ by more than 1e-6 of the largest value of the array, if samples differ, or if
+a configuration is missing in the new commit. Otherwise, the exit status is 0.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ STEPS, TOLERANCE = 20, 1e-6
 
 
 def worktree(commit: str | None, place: Path) -> Path:
-    """Check out ``commit`` at ``place`` and return the path; None returns the current checkout."""
+    """Check out ``commit`` at ``place``, and return the path. For None, return the current checkout instead."""
     if commit is not None:
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", place, commit], check=True)
         (place / "gan_cli" / "configs").symlink_to("../configs")
@@ -40,7 +43,7 @@ def worktree(commit: str | None, place: Path) -> Path:
 def run(tree: Path, out: Path, *arguments: str) -> None:
     """Run ``lower.py`` with the package in ``tree``.
 
-    A commit without ``lower.py`` is lowered by the script of the current checkout.
+    If ``tree`` does not contain ``lower.py``, the function runs the script of the current checkout.
     """
     script = tree / "scripts" / "compare" / "lower.py"
     if not script.exists():
@@ -54,7 +57,10 @@ def run(tree: Path, out: Path, *arguments: str) -> None:
 
 
 def difference(old: Path, new: Path) -> float:
-    """The largest difference between the arrays of two files, relative to the largest value of each array."""
+    """The largest relative difference between the arrays in two files, or infinity if shapes differ.
+
+    Differences are relative to the largest absolute value in the array.
+    """
     a, b = np.load(old), np.load(new)
     if [x.shape for x in a.values()] != [x.shape for x in b.values()]:
         return float("inf")
@@ -63,7 +69,12 @@ def difference(old: Path, new: Path) -> float:
 
 
 def compare(trees: Sequence[Path], place: Path) -> int:
-    """Print a line for each configuration and each fixture that differs, and return the exit status."""
+    """Compare two commits, print each configuration and each fixture that differs, and return the exit status.
+
+    Args:
+        trees: the checkouts of the old and of the new commit.
+        place: the folder for the results.
+    """
     outs = [place / side for side in ("old", "new")]
     for tree, out in zip(trees, outs, strict=True):
         print(f"lowering {tree}", flush=True)
@@ -94,7 +105,7 @@ def compare(trees: Sequence[Path], place: Path) -> int:
 
 
 def excerpt(old: dict[str, Any], new: dict[str, Any], name: str, lines: int = 12) -> str:
-    """The first lines in which the texts of a configuration differ."""
+    """The first lines in which the StableHLO texts of a configuration differ, as a unified diff."""
     for part, text in old["programs"][name].items():
         other = new["programs"][name][part]
         if text != other:

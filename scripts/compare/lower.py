@@ -1,11 +1,11 @@
-"""Lower the programs of many configurations, and sample the run directories of the fixtures.
+"""Lower the compiled steps of many configurations to StableHLO, and draw samples from the runs of the fixtures.
 
     python scripts/compare/lower.py OUT FIXTURES [--steps 20] [NAME ...]
 
-The script uses the package ``gan_cli`` that Python finds first. It writes ``OUT/programs.json``, which contains for
-each configuration the normalised StableHLO of the compiled steps and of the initialisation, and for each fixture
-the SHA-256 hash of the samples that ``gan-sample`` draws. With ``--steps``, the script instead trains
-the named configurations for this number of steps, and writes the arrays to ``OUT/NAME.npz``.
+The script uses the package ``gan_cli`` that Python finds first. It writes ``OUT/programs.json``. For each
+configuration, this file contains the normalised StableHLO of the steps and of the initialisation. For each run of
+the fixtures, it contains the SHA-256 hash of the samples that ``gan-sample`` draws. With ``--steps``, the script
+instead trains the named configurations for this number of steps, and writes the arrays to ``OUT/NAME.npz``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SMALL = ("train.batch_size=8", "train.steps=20", "train.steps_per_call=5", "tra
 _TINY = ("model.latent_dim=4", "model.generator.width=8", "model.discriminator.width=8")
 _PLAIN = ("model.discriminator.dropout=0.0",)
 
-# Covers every strategy, optimiser, model, loss, penalty and augmentation, and both kinds of ensemble.
+# The configurations cover every strategy, optimiser, model, loss, penalty and augmentation, and two ensembles.
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "default": _TINY,
     "dcgan": (*_TINY, "model=dcgan", "optim=sgd", "optim.schedule=cosine", "optim.warmup_steps=4"),
@@ -75,7 +75,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
 
 
 def normalised(text: str) -> str:
-    """StableHLO without the names of Python's arguments, and with symbols renamed in order of appearance."""
+    """A StableHLO text without names of Python arguments, and with symbols renamed in the order of appearance."""
     text = re.sub(r'jax\.(result_info|arg_info) = "(?:[^"\\]|\\.)*"', r"\1", text)
     names: dict[str, str] = {}
 
@@ -99,14 +99,14 @@ def compiled(overrides: list[str]) -> Any:
 
 
 def lowered(program: Any) -> dict[str, str]:
-    """The compiled steps and the initialisation of a program, as normalised texts."""
+    """A mapping from "steps" and "init" to the normalised StableHLO of the steps and of the initialisation."""
     init = jax.jit(program.init)
     steps = program.lower(jax.eval_shape(init), 5)
     return {"steps": normalised(steps.as_text()), "init": normalised(init.lower().as_text())}
 
 
 def trained(program: Any, steps: int) -> dict[str, np.ndarray]:
-    """The arrays of the training state after ``steps`` steps."""
+    """The arrays of the training state after ``steps`` steps, as a mapping from their indices, written as text."""
     state, step = program.init(), 0
     while step < steps:
         length = program.next_length(step)
@@ -131,7 +131,7 @@ def sampled(run: Path) -> str:
 
 
 def images(folder: Path) -> None:
-    """Write 24 random colour images to ``folder``, for the configuration that streams its data."""
+    """Write 24 random colour images to ``folder``. The configuration ``streamed`` trains with them."""
     rng = np.random.default_rng(0)
     for i in range(24):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i:02}.png")

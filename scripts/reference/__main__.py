@@ -1,6 +1,6 @@
 """Writes configs/README.md, the reference of all options: ``python scripts/reference``.
 
-With ``--check``, the script writes nothing, and fails if the file is out of date.
+With ``--check``, the script writes no file. It then returns exit status 1 if the file is out of date.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ option are separated by `|`.
 
 
 def page(reference: Reference) -> str:
-    """The whole page as Markdown."""
+    """The reference of all options as a Markdown page."""
     return "\n".join(_lines(reference)).rstrip() + "\n"
 
 
@@ -86,7 +86,10 @@ def _group(reference: Reference, group: str) -> Iterator[str]:
 
 
 def _common(choices: Sequence[Choice]) -> list[Option]:
-    """The options that all choices share with equal defaults and meanings; empty for fewer than three choices."""
+    """The options that all choices with options share, with equal defaults and meanings.
+
+    If fewer than three choices have options, the list is empty.
+    """
     sets = [choice.options for choice in choices if choice.options]
     return [option for option in sets[0] if all(option in other for other in sets)] if len(sets) > 2 else []
 
@@ -109,7 +112,7 @@ def _sentence(text: str) -> str:
 
 
 def main() -> int:
-    """Run the command line, and return the exit status."""
+    """Write or check the page, as the command line says, and return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/reference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the page is out of date, and write nothing")
     check = parser.parse_args().check

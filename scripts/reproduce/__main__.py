@@ -2,9 +2,9 @@
 
     python scripts/reproduce article|ring|grid|stacked_mnist|precision [--size quick|full] [--rows adam ...]
 
-Each row is an ensemble of seeds, trained as in `gan-train`. The script writes outputs/reproduce/TABLE-SIZE.json and
-a Markdown table, TABLE-SIZE.md. It repeats no run and selects no seeds. A diverged seed counts in the column
-`diverged`, and the means exclude it.
+For each row, the script trains an ensemble of runs that differ in the seed, as `gan-train` does. The script writes
+outputs/reproduce/TABLE-SIZE.json and a Markdown table, outputs/reproduce/TABLE-SIZE.md. It runs each seed once and
+reports all seeds. The column `diverged` counts diverged runs, and the means do not include these runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,18 @@ from gan_cli.storage import provenance
 
 
 def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: str) -> dict[str, Any]:
-    """Train all seeds of one row, and evaluate the samples of each seed."""
+    """Train a run for each seed of a row, and evaluate its samples.
+
+    Args:
+        row: the row of the table.
+        size: the size of the table, which sets the number of steps and of seeds.
+        evaluation: the method of the evaluation.
+        samples: the number of samples of each run.
+        folder: the folder for the runs, relative to ``outputs/``.
+
+    Returns:
+        The results of the row as a dictionary for JSON.
+    """
     began = time.monotonic()
     quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
     length = () if row.own_length else size.overrides
@@ -55,7 +66,9 @@ def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
     """The table in Markdown, with the values that a paper reports in brackets.
 
     Args:
-        method: the method of the evaluation, for the caption.
+        table: the table, whose title and columns are written.
+        lines: for each row, its results as a dictionary.
+        method: the text that names the method of the evaluation in the caption.
     """
     head = ["", *table.columns, "diverged", "steps", "seconds"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]

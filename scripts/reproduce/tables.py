@@ -1,4 +1,4 @@
-"""The tables of results: the runs of each table, their evaluation, and the values in the papers."""
+"""The tables of results. For each table: its runs, the evaluation of their samples, and the values in papers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gan_cli.metrics.fid import distance, moments
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Computes the values in a row of a table from the samples of a run.
+    """A method that computes the values of a table row from the samples of a run.
 
     Attributes:
-        method: the classifier or the modes with which samples are evaluated, as text for the caption.
-        figures: a function that returns the values of samples ``[n, *shape]`` by column. The samples are in the
-            range of the networks' output.
+        method: the text for the caption of the table that names the method, e.g. a classifier or the known modes.
+        figures: a function that takes samples ``[n, *shape]`` in the range of the networks' output. It returns a
+            mapping from the column of each value to the value.
     """
 
     method: str
@@ -38,8 +38,8 @@ class Row:
     Attributes:
         name: the name of the row in the table.
         overrides: the overrides of ``gan-train`` for this row.
-        paper: the values that a paper reports for the same setup, by column.
-        own_length: whether the number of steps comes from the experiment of the row, for every size of the table.
+        paper: a mapping from columns to the values that a paper reports for the same setup.
+        own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a table.
+    """How long the runs of a table are, and how many runs each row has.
 
     Attributes:
         overrides: the overrides that set the number of steps or the size of the data.
@@ -68,11 +68,13 @@ class Table:
     Attributes:
         title: the title of the table, with its sources.
         columns: the names of the values in the table, in order.
+        rows: the rows, which are trained and evaluated.
         samples: the number of samples for the evaluation of a run.
-        evaluation: a function that returns the evaluation of the samples.
-        references: a function that returns samples by name, from their number, for the rows without training, such
-            as real data and noise.
-        sizes: the sizes by name. quick takes minutes on a CPU, and full is the published setup.
+        evaluation: a function that returns the ``Evaluation`` of the samples.
+        references: a function for the rows without training, such as real data and noise. It takes a number of
+            samples, and returns a mapping from the name of each row to its samples.
+        sizes: a mapping from "quick" and "full" to sizes. The quick size takes minutes on a CPU. The full size is
+            the published setup.
     """
 
     title: str
@@ -88,7 +90,7 @@ class Table:
 
 
 def _digits() -> Evaluation:
-    """Evaluates digits with a classifier: number and evenness of classes, and Frechet distance to real data."""
+    """An evaluation by a digit classifier: number and evenness of classes, and Frechet distance to real data."""
     data = mnist5k()
     classifier = Classifier(data)
     real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))[0])
@@ -149,7 +151,10 @@ ARTICLE = Table(
 
 
 def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.ndarray]]]:
-    """The evaluation with the known modes of a data set of points, and the references."""
+    """The evaluation and the reference samples for a data set of points whose modes are known.
+
+    The references are a function that returns real data and noise by name, from a number of samples.
+    """
     assert data.modes is not None
     known, points = data.modes, np.asarray(data.examples)
 
@@ -174,8 +179,10 @@ def _plane(name: str, data: Dataset, plain: Figures, packed: dict[int, Figures])
     """The table of a mixture of Gaussians in the plane.
 
     Args:
+        name: the name of the mixture and of its experiment.
+        data: the points of the mixture.
         plain: the paper's values for the GAN without packing.
-        packed: the paper's values for PacGAN, by the size of the packs.
+        packed: a mapping from the size of the packs to the paper's values for PacGAN.
     """
     evaluation, references = _planar(data)
     protocol = (f"experiment=pacgan_{name}",)
@@ -208,7 +215,11 @@ def _reported(figures: Figures) -> dict[str, str]:
 
 
 def _stacked() -> Evaluation:
-    """Evaluates each channel with a digit classifier: number of modes, and KL divergence to even modes."""
+    """An evaluation of images of three digits, one for each channel, with a digit classifier.
+
+    The values are the number of modes that occur, and the KL divergence from the uniform distribution over all
+    modes.
+    """
     classifier = Classifier(mnist5k())
 
     def figures(samples: np.ndarray) -> dict[str, float]:
