@@ -128,7 +128,7 @@ WRONG = [
     (["--class=3"], "is not conditional"),
     (["--num=0"], "at least 1"),
     (["--truncation=0"], "greater than 0"),
-    (["--step=5"], "Choose from the steps 4, 8"),
+    (["--step=5"], "Choose one of the available steps (4, 8)"),
     (["--best"], "there is no checkpoint"),
     (["--out=x.jpg"], "must end in"),
     (["--out=x.gif", "--draw=sefa"], "--draw sefa: writes a .png file"),
