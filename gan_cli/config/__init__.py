@@ -1,1 +1,1 @@
-"""Configurations: composes, checks and builds them, and reads them from the directories of runs."""
+"""Composes and checks configurations, builds experiments from them, and reads stored configurations."""

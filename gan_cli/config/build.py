@@ -35,17 +35,18 @@ from gan_cli.types import Game, Spec, Strategy
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects that make up a run.
+    """The objects that make up a run, or an ensemble of runs.
 
     Attributes:
         config: the checked configuration.
-        setup: the game, the strategy and the optimisers.
+        setup: the game, the strategy, the optimisers and the seed.
         dataset: the training data, or None if the game uses no data or the data were not loaded.
         train: the options of the group ``train``.
-        loggers: functions ``(directory, records) -> Logger`` that open the loggers of a run, by name.
-        metrics: the metrics of the samples, by name.
-        features: a function ``(dataset) -> Extractor`` that makes the feature extractor for the metrics.
-        ensemble: the members that are trained together, or None for a single run.
+        loggers: dictionary from names of loggers to functions ``(directory, records) -> Logger``. Each function
+            opens a logger for a run.
+        metrics: dictionary from names to the metrics that evaluate samples.
+        features: a function ``(dataset) -> Extractor`` that returns the feature extractor for the metrics.
+        ensemble: the runs that are trained together, or None for a single run.
     """
 
     config: dict[str, Any]
@@ -69,18 +70,18 @@ class Experiment:
 
     @property
     def optimisers(self) -> dict[str, Optimiser]:
-        """The optimisers of the setup, by player."""
+        """The optimisers of the setup, a dictionary with the players as keys."""
         return self.setup.optimisers
 
     @property
     def seed(self) -> int:
         """The seed of the run."""
-        seed: int = self.setup.seed  # a traced seed occurs only in the setups that Ensemble.make builds
+        seed: int = self.setup.seed  # only Ensemble.make builds setups with a traced seed
         return seed
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the configuration (``gan_cli.config.identity.fingerprint``)."""
+        """The SHA-256 hash of the options that a resumed run may not change."""
         return identity.fingerprint(self.config)
 
     @functools.cached_property
@@ -89,7 +90,7 @@ class Experiment:
         return Devices(self.train.devices)
 
     def compile(self) -> CompiledSteps:
-        """The compiled steps of the run, or of all members of an ensemble."""
+        """The object that compiles and executes the training steps of the run or of the ensemble."""
         options, many = self.train, self.ensemble
         length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
         if many is None:
@@ -117,11 +118,12 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
 
 
 def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
-    """Build the experiment that a checked configuration describes, without compilation.
+    """Build the experiment that a checked configuration describes. Nothing is compiled.
 
     Args:
-        spec: the shape, range and classes of the examples, for a caller that does not need the data. The function
-            then loads no data. If ``spec`` is None, the function loads the data.
+        config: the checked configuration.
+        spec: the shape, value range and classes of the examples. If ``spec`` is given, the function does not load
+            the data set. With None, the function loads the data set, which provides the Spec.
 
     Raises:
         UserError: options contradict each other or the data, or the data set is not available.
@@ -161,7 +163,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
-    """The metrics of a checked configuration by name, and the function that makes their feature extractor."""
+    """The metrics of a checked configuration by name, and a function that returns their feature extractor."""
     filled = check.from_environment(config)
     return _make(filled["metric"]) or {}, _make(filled["features"])
 
@@ -176,7 +178,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
 
     Args:
         filled: a checked configuration with environment variables filled in. Its numbers may be traced.
-        spec: the shape, range and classes of the examples, or None without data.
+        spec: the shape, value range and classes of the examples, or None for a run without data.
 
     Raises:
         UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.
@@ -204,7 +206,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
-            # The user gives the lengths of schedules in steps, and an optimiser counts its player's updates.
+            # Users give the length of a schedule in training steps, but an optimiser counts updates of its player.
             node[length] = node[length] * strategy.updates[player]
     optimisers = {player: _optimiser(_make(node, f"optim (for the {player})")) for player, node in optim.items()}
     strategy.check(optimisers)
@@ -217,17 +219,19 @@ def _optimiser(made: Any) -> Optimiser:
 
 
 def _make(node: Any, label: str = "") -> Any:
-    """Build the object that a checked node describes: the result of its ``_target_`` with its options.
+    """Build the object that a checked node describes: call its ``_target_`` with its options.
 
-    Nested nodes are built first. Hydra's ``instantiate`` is not used, because it rejects traced numbers and
-    interprets keys that ``check`` does not check. The configuration determines the type of the object, so the
-    object has no static type.
+    Nested nodes are built first. A list becomes a list of objects. A dictionary without ``_target_`` becomes a
+    dictionary of objects, or None if it is empty. With ``_partial_``, the result is a ``functools.partial`` of the
+    target. Hydra's ``instantiate`` is not used, because it rejects traced numbers and interprets keys that
+    ``check`` does not check. The configuration determines the type of the result, so the static type is Any.
 
     Args:
+        node: the checked node, or a value without nodes, which is returned unchanged.
         label: the beginning of an error message. If ``label`` is empty, the message begins with the target's name.
 
     Raises:
-        UserError: the target raises a TypeError or a ValueError for its options.
+        UserError: the target raises a TypeError or a ValueError when it is called with the options.
     """
     if isinstance(node, list):
         return [_make(item) for item in node]
@@ -249,7 +253,7 @@ def _make(node: Any, label: str = "") -> Any:
 
 
 def _check_eigenvalues(whole: Experiment) -> None:
-    """Raise a UserError if the eigenvalues of the Jacobian need more memory than the machine has."""
+    """Raise a UserError if computing the eigenvalues of the Jacobian needs more memory than is available."""
     params = jax.eval_shape(lambda: init_state(whole.setup)).params
     needed = bytes_needed(sum(leaf.size for leaf in jax.tree.leaves(params)), whole.train.eigenvalues)
     if needed > available_memory():

@@ -29,15 +29,17 @@ BuildSetup = Callable[[dict[str, Any], Spec | None], TrainSetup]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs that differ only in the values of numeric options, and are trained together by one compiled program.
+    """Runs that one compiled program trains together.
+
+    Each run is a member of the ensemble. The members differ only in numeric options, the varied options.
 
     Attributes:
-        members: the experiments of the equivalent single runs, one for each member.
-        overrides: the values of the varied options by dotted key, one dictionary for each member.
-        varied: an array ``[members]`` with the values of each varied option, by dotted key. The compiled program
-            receives these arrays as arguments.
-        make: a function that builds the setup of a member from the values of the varied options, by dotted key. The
-            values may be traced.
+        members: tuple of experiments. Each experiment describes the single run that is equivalent to a member.
+        overrides: tuple with a dictionary for each member, from dotted keys of the varied options to their values.
+        varied: dictionary from the dotted key of each varied option to an array ``[members]`` of its values. The
+            compiled program receives these arrays as arguments.
+        make: a function that builds the setup of a member. Its argument is a dictionary from the dotted keys of the
+            varied options to their values, which may be traced.
     """
 
     members: tuple[Experiment, ...]
@@ -54,12 +56,13 @@ def build_ensemble(
     Args:
         whole: the experiment whose options the members share.
         filled: the configuration of ``whole``, with environment variables filled in.
-        spec: the shape, range and classes of the examples, or None without data.
+        spec: the shape, value range and classes of the examples, or None for a run without data.
         build_setup: a function that builds a setup from a configuration and ``spec``. The numbers in the
             configuration may be traced.
 
     Raises:
-        UserError: the members do not fit in memory, or they differ in an option that changes the compiled program.
+        UserError: the members do not fit into memory, or they differ in an option that changes the
+            compiled program.
     """
     found = members(whole.config)
     if not found:
@@ -95,8 +98,8 @@ def _stacked(key: str, values: list[Any]) -> np.ndarray:
 def _check_memory(whole: Experiment, members: int) -> None:
     """Raise a UserError if the ensemble needs more memory than is available.
 
-    The estimate is three times the size of the members' states, for the states, a copy of the states, and the
-    gradients.
+    The estimate is three times the size of the members' states: once for the states, once for a copy of the states,
+    and once for the gradients.
     """
     state = jax.eval_shape(lambda: init_state(whole.setup))
     needed = 3 * members * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -111,10 +114,10 @@ def _check_memory(whole: Experiment, members: int) -> None:
 def _check_variable(
     make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str, np.ndarray], whole: Experiment
 ) -> None:
-    """Raise a UserError if the program cannot take a varied option as an argument.
+    """Raise a UserError if the compiled program cannot receive a varied option as an argument.
 
-    For each varied option, the function traces one step with the option as an argument. The tracing fails if Python
-    code needs the value of the option.
+    For each varied option, the function traces one training step with the option as an argument. Tracing fails if
+    Python code needs the value of the option, for example as a number of layers.
     """
     data, size = whole.dataset, whole.train.batch_size
     batch: Batch | None = None

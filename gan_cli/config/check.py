@@ -1,8 +1,8 @@
 """Checks every key, type and range of a composed configuration.
 
-The schema and the signatures of the targets declare the valid keys, types and ranges. Hydra composes a
-configuration before the check, and ``gan_cli.config.build`` builds the objects after the check. The check does not
-import JAX.
+``gan_cli.config.schema`` and the signatures of the targets declare the valid keys, types and ranges. Hydra composes
+a configuration before the check, and ``gan_cli.config.build`` builds the objects after the check. This module does
+not import JAX.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 from gan_cli.types import Range
 
-_LISTS = ("penalty", "augment", "metric", "logger")  # the groups of which several choices can be combined
+_LISTS = ("penalty", "augment", "metric", "logger")  # groups in which several choices can be combined
 
 
 def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any]:
-    """Check a composed configuration, and return it as a dictionary with defaults filled in.
+    """Check a composed configuration, and return it as a dictionary with default values filled in.
 
-    Every value in the returned dictionary has its declared type.
+    Every value in the returned dictionary has the declared type of its option.
 
     Args:
         tree: the composed configuration, without the ``hydra`` node.
-        modules: the user's modules, from which targets may come.
+        modules: the user's Python modules. Their public functions and classes may be targets.
 
     Raises:
-        UserError: a key is unknown, a value is missing, of a wrong type or out of range, or a combination of
-            options cannot run.
+        UserError: a key is unknown; a value is missing, has a wrong type or is out of range; a target is not
+            allowed; or options contradict each other.
     """
     config = _section(resolve(tree), Schema, "", modules)
     for group, example in (("game", "gan"), ("optim", "adam"), ("strategy", "alternating"), ("features", "auto")):
@@ -68,7 +68,13 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
 
 
 def resolve(tree: Any) -> dict[str, Any]:
-    """``tree`` with interpolations resolved, except ``${oc.env:...}`` in the options of ``ENVIRONMENT``."""
+    """A dictionary with the values of ``tree``, in which interpolations are resolved.
+
+    In the options of ``ENVIRONMENT``, ``${oc.env:...}`` is not resolved.
+
+    Raises:
+        UserError: an interpolation cannot be resolved, or another option contains ``${oc.env:...}``.
+    """
     node = tree if OmegaConf.is_config(tree) else OmegaConf.create(dict(tree))
     raw = OmegaConf.to_container(node, resolve=False)
     try:
@@ -89,7 +95,10 @@ def resolve(tree: Any) -> dict[str, Any]:
 
 
 def check_interpolation(key: str, value: Any) -> None:
-    """Raise a UserError if ``value`` contains an interpolation other than an allowed ``${oc.env:...}``."""
+    """Raise a UserError if the value of the option ``key`` contains an interpolation that is not allowed.
+
+    Only ``${oc.env:...}`` is allowed, and only in the options of ``ENVIRONMENT``.
+    """
     text = json.dumps(value)
     if "${" in text:
         resolvers = set(re.findall(r"\$\{([^:}]*)", text))
@@ -106,11 +115,12 @@ def check_interpolation(key: str, value: Any) -> None:
 
 
 def from_environment(config: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``config`` with ``${oc.env:...}`` replaced by the values of environment variables.
+    """A copy of ``config`` in which the values of environment variables replace ``${oc.env:...}``.
 
     Raises:
-        UserError: an environment variable is not set, or ``config`` contains another interpolation. Other
-            interpolations are not evaluated, because a stored configuration may come from an untrusted source.
+        UserError: an environment variable is not set, or ``config`` contains an interpolation of another kind.
+            Such an interpolation is not evaluated, because a stored configuration may come from an untrusted
+            source.
     """
     filled = copy.deepcopy(config)
     for key, value in leaves(config):
@@ -135,7 +145,7 @@ def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequen
 
 
 def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: str) -> dict[str, Any]:
-    """A copy of ``tree`` with each value converted to the type of its option, and with defaults filled in."""
+    """The value of each option, by name: the converted value in ``tree``, or else the default value."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
         if key not in options:
@@ -153,7 +163,7 @@ def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: 
 
 
 def with_defaults(node: Any, modules: Sequence[str] = ()) -> Any:
-    """``node`` with the defaults that ``check`` would fill in, without checking its values."""
+    """A copy of ``node`` with the default values that ``check`` would fill in. The values are not checked."""
     if not isinstance(node, Mapping):
         return node
     filled = {key: with_defaults(value, modules) for key, value in node.items()}
@@ -182,12 +192,13 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """``value`` converted to the type ``annotation``.
+    """``value`` converted to the type that ``annotation`` declares.
 
-    The float 1e4 is converted to a whole number, and the whole number 1 to a float. The text "1" is not a number.
+    If a whole number is declared, the float 1e4 is converted to 10000. If a float is declared, the whole number 1
+    is converted to 1.0. The text "1" is never converted to a number.
 
     Raises:
-        ValueError: the value has another type or is out of range. The message begins with "must be".
+        ValueError: the value cannot be converted, or is out of range. The message begins with "must be".
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
@@ -240,9 +251,9 @@ def _convert_scalar(value: Any, kind: Any) -> Any:
 
 
 def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, Any]:
-    """A checked copy of a group's node.
+    """A checked copy of the configuration node of a group, a player or a nested option.
 
-    The node has a ``_target_``, or maps the names of choices to nodes with a ``_target_``.
+    Either the node contains a ``_target_``, or it maps names of choices to nodes that contain a ``_target_``.
     """
     target = node.get("_target_")
     if target is None:
@@ -280,7 +291,7 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
 
 
 def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
-    """A checked copy of an option's value, in which a node with a ``_target_`` may occur at any depth."""
+    """A checked copy of an option's value, which may contain nodes with a ``_target_`` at any depth."""
     if isinstance(value, list):
         return [_nested(item, key, modules) for item in value]
     if not isinstance(value, dict):
@@ -297,9 +308,10 @@ def _nested(value: Any, key: str, modules: Sequence[str]) -> Any:
 
 
 def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
-    """The optimiser node of one player: the common options, overridden by the options of the player.
+    """The node that configures the optimiser of one player.
 
-    If the options of the player include a ``_target_``, the common options do not apply.
+    The options of the player (``optim.discriminator.lr``) override the common options (``optim.lr``). If the
+    options of the player include a ``_target_``, the common options do not apply.
     """
     own = optim.get(player) or {}
     if "_target_" in own:
@@ -308,7 +320,10 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
 
 
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
-    """Raise a UserError if a group that the game needs is not set, or if the game does not use a set group."""
+    """Raise a UserError unless the groups and the precision that are set are compatible with the game.
+
+    A group that the game needs must be set, and a group that the game does not use must not be set.
+    """
     needs = options_of(config["game"]["_target_"], modules).positional
     for group, part in GAME_PARTS.items():
         several = group in ("penalty", "augment")
@@ -336,7 +351,7 @@ def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:
 
 
 def _check_evaluation(config: Mapping[str, Any]) -> None:
-    """Raise a UserError if metrics have no data, or if ``objective`` or ``patience`` are set without metrics."""
+    """Raise a UserError if metrics are set without data, or ``objective`` or ``patience`` without metrics."""
     if config["metric"] and not config["dataset"]:
         raise UserError("metric: metrics compare samples with data, and this run has no data. Set metric=none.")
     for key, unset in (("objective", None), ("patience", 0)):

@@ -1,8 +1,8 @@
 """Composes configurations with Hydra, and translates Hydra's errors into messages of a few lines.
 
 Hydra composes the YAML files, completes shell commands, runs sweeps and writes the ``.hydra`` folder of a run. This
-module adds the schema, the precedence of the command line over an experiment, and directories that no two runs
-share.
+module registers the names of the groups, and gives choices on the command line precedence over an experiment. It
+also creates a separate directory for each run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
 
 
 def register() -> None:
-    """Register the schema and the resolver of run names with Hydra, before it composes a configuration."""
+    """Register the groups and the resolver ``gan_cli.run_id`` with Hydra.
+
+    The function must be called before Hydra composes a configuration.
+    """
     started = datetime.now()
     OmegaConf.register_new_resolver(
         "gan_cli.run_id", lambda name: name or started.strftime("%Y-%m-%d/%H-%M-%S"), replace=True
     )
-    # The nodes of the groups accept any key. gan_cli.config.check compares the keys with signatures, and its
-    # messages name the nearest option. Hydra's own check would refuse `optim.discriminator.lr=...`.
+    # The nodes of the groups accept any key, because Hydra would otherwise refuse `optim.discriminator.lr=...`.
+    # gan_cli.config.check compares the keys with signatures, and its messages suggest the nearest option.
     root = OmegaConf.create({group: {} for group in (*GROUPS, "train", "logger")})
     for group in root:
         root[group]._set_flag("struct", False)
@@ -50,7 +53,7 @@ def register() -> None:
 def session() -> Iterator[Any]:
     """A context manager that yields Hydra, initialised with the shipped configurations.
 
-    At the end, it restores the state of an outer Hydra program.
+    If Hydra was already initialised, its earlier state is restored when the context ends.
     """
     register()
     state = GlobalHydra.instance()
@@ -67,7 +70,13 @@ def session() -> Iterator[Any]:
 
 
 def search_path(config_dir: str | None) -> list[str]:
-    """The override that adds the user's configuration folder to Hydra's search path; empty without a folder."""
+    """A list with the override that adds the folder ``config_dir`` to Hydra's search path.
+
+    If ``config_dir`` is None, the list is empty.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
     if config_dir is None:
         return []
     if not Path(config_dir).is_dir():
@@ -78,8 +87,9 @@ def search_path(config_dir: str | None) -> list[str]:
 def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     """The composed configuration, including the ``hydra`` node.
 
-    If the overrides replace a choice of an experiment, the options that the experiment sets in that group do not
-    apply. For example, ``experiment=ring optim=sgd`` does not use the experiment's options of Adam.
+    If an override replaces the choice that an experiment makes in a group, the options that the experiment sets in
+    this group do not apply. For example, with ``experiment=ring optim=sgd``, the experiment's options for Adam do
+    not apply.
 
     Raises:
         UserError: an override cannot be parsed, a choice or a key is unknown, or a file cannot be read.
@@ -103,7 +113,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         for group, chosen in _chosen(hydra, parsed).items():
             if group not in its:  # a group of Hydra, such as hydra/launcher
                 continue
-            # A group that takes a list of choices is not in `choices`.
+            # `choices` contains only the groups that take a single choice.
             if isinstance(its[group], DictConfig) and group not in its.hydra.runtime.choices:
                 for name in its[group].keys() - chosen:
                     if not any(key.startswith(f"{group}.{name}.") for key in keys.values()):
@@ -115,7 +125,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
 
 
 def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:
-    """The choices that the command line makes in each group except ``experiment``."""
+    """The names of choices on the command line, by group. The group ``experiment`` is left out."""
     found = {}
     for override in parsed:
         if override.package is None and override.key_or_group != "experiment" and is_group(hydra, override):
@@ -130,7 +140,7 @@ def ours(composed: DictConfig) -> DictConfig:
 
 
 def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides with Hydra's grammar.
+    """Parse command-line overrides with Hydra's grammar.
 
     Raises:
         UserError: an override cannot be parsed.
@@ -148,12 +158,16 @@ def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
 
 
 def is_group(hydra: Any, override: Override) -> bool:
-    """Whether the override chooses a file of a group (``optim=sgd``) instead of setting an option."""
+    """Whether an override chooses a file of a group (``optim=sgd``) instead of setting an option."""
     return bool(hydra.config_loader.repository.group_exists(override.key_or_group))
 
 
 def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
-    """The user's modules from the option ``modules``, made importable.
+    """The names of the user's modules in the option ``modules``, which this function makes importable.
+
+    Args:
+        parsed: the parsed command-line overrides.
+        composed: the composed configuration.
 
     Raises:
         UserError: ``modules`` is set in a configuration file instead of on the command line.
@@ -170,7 +184,7 @@ def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
 
 @contextlib.contextmanager
 def translated(hydra: Any = None) -> Iterator[None]:
-    """Convert errors of Hydra and OmegaConf about the user's input into a UserError."""
+    """Context manager that converts errors of Hydra and OmegaConf about user input into a UserError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -215,9 +229,13 @@ def _options(hydra: Any, group: str) -> list[str]:
 
 
 def claim(directory: Path) -> Path:
-    """Make and return a new directory: ``directory``, or else directory-1, directory-2, and so on.
+    """Create a new directory, and return its path.
 
-    Two processes never get the same directory.
+    If ``directory`` exists, the function tries ``directory-1``, ``directory-2`` and so on. Two processes never
+    receive the same directory.
+
+    Raises:
+        UserError: all one thousand names exist.
     """
     for number in range(1000):
         candidate = directory if number == 0 else directory.with_name(f"{directory.name}-{number}")

@@ -1,4 +1,4 @@
-"""Reads the docstrings of configurable functions: their summary, their text, and the meaning of each option."""
+"""Splits docstrings in Google style into a summary, further text, and the meaning of each option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Docstring(NamedTuple):
     Attributes:
         summary: the first paragraph, as one line.
         text: the other paragraphs, without sections such as ``Args:``.
-        meanings: the entries of ``Args:`` and ``Attributes:``, each as one line, by name.
+        meanings: dictionary from the names in ``Args:`` and ``Attributes:`` to their entries, each as one line.
     """
 
     summary: str
@@ -25,7 +25,7 @@ class Docstring(NamedTuple):
 
 
 def parse(docstring: str | None) -> Docstring:
-    """Split a docstring in Google style into its parts; None gives empty parts."""
+    """Split a docstring in Google style into its parts. For None, all parts are empty."""
     lines = inspect.cleandoc(docstring or "").splitlines()
     prose: list[str] = []
     meanings: dict[str, list[str]] = {}
@@ -49,7 +49,10 @@ def parse(docstring: str | None) -> Docstring:
 
 
 def reflowed(lines: list[str]) -> str:
-    """Join the lines of each paragraph. List items and indented lines stay on separate lines."""
+    """Join the lines of each paragraph.
+
+    List items and indented lines stay on separate lines. A line that continues a list item is joined to the item.
+    """
     text = ""
     for line in lines:
         if not line.strip():
@@ -67,7 +70,7 @@ def _last_line(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of ``text``. The full stop of an abbreviation ("et al.") does not end a sentence."""
+    """The first sentence of ``text``. The full stop of an abbreviation such as "et al." does not end it."""
     match = re.search(r"(?<!et al)(?<!e\.g)(?<!i\.e)(?<!eq)[.](?=\s|$)", text)
     return text[: match.end()] if match else text
 

@@ -10,21 +10,22 @@ from typing import Any
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 
-# Groups with options in which the members may differ, apart from the seed. The options must be numbers, because the
-# compiled program takes them as arguments.
+# Members may differ in the seed and in numeric options of these groups. Only numbers can vary, because the compiled
+# program receives the varied options as arguments.
 _VARIED = ("optim", "penalty", "loss", "strategy")
 
 
 def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The overrides and the configuration of each member of ``train.ensemble``.
+    """The overrides and the configuration of each member of an ensemble.
 
     Returns:
-        A list with one pair for each member: the values of the varied options by dotted key, and the whole
-        configuration. The list is empty without an ensemble.
+        A list with one pair for each member. The first item is a dictionary from the dotted keys in
+        ``train.ensemble`` to the values for this member. The second item is the complete configuration of the
+        member. If ``train.ensemble`` is null, the list is empty.
 
     Raises:
-        UserError: a key of ``train.ensemble`` is not an option, its option cannot vary within an ensemble, or its
-            values are not a list of numbers.
+        UserError: ``train.ensemble`` is empty, contains an unknown option or an option that cannot vary within an
+            ensemble, or gives an option something other than a list of numbers.
     """
     asked = config["train"]["ensemble"]
     if asked is None:

@@ -1,7 +1,7 @@
-"""The identity of a run: the options that a resumed run cannot change, and their fingerprint.
+"""The identity of a run: the options that a resumed run may not change, and their fingerprint.
 
-An option is free if a resumed run may change it (``gan_cli.config.schema.FREE``). All other options determine the
-steps that the run has made.
+``gan_cli.config.schema.FREE`` lists the options that a resumed run may change, called free options. All other
+options determine the training state that the run has reached.
 """
 
 from __future__ import annotations
@@ -17,21 +17,29 @@ from gan_cli.storage.dotted import leaves
 
 
 def determining(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not free, by dotted key, with option names instead of targets."""
+    """The options that a resumed run may not change: a dictionary from dotted keys to values.
+
+    A target is represented by the name of its choice, for example ``hinge``.
+    """
     return {key: value for key, value in leaves(encode(config)) if not is_free(key)}
 
 
 def free_leaves(config: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of the free options of ``config``."""
+    """The dotted keys of the options in ``config`` that a resumed run may change."""
     return [key for key, _ in leaves(config) if is_free(key)]
 
 
 def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options of ``config`` that differ from the configuration ``default``.
+    """The options whose values in ``config`` and in ``default`` differ.
+
+    Args:
+        default: the configuration with which ``config`` is compared.
+        config: a configuration.
 
     Returns:
-        A dictionary with ``key``, ``default`` and ``value`` for each option. The entry ``default`` is None for an
-        option that the configuration ``default`` does not contain.
+        A list with one dictionary for each differing option. The dictionary contains the dotted key (``key``), the
+        value in ``default`` (``default``) and the value in ``config`` (``value``). If ``default`` does not contain
+        the option, the entry ``default`` is None.
     """
     defaults = dict(leaves(encode(default)))
     different = [
@@ -43,15 +51,15 @@ def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[d
 
 
 def is_free(key: str, free: Collection[str] = FREE) -> bool:
-    """Whether the option ``key``, or a group that contains it, is in ``free``."""
+    """Whether ``free`` contains the dotted key ``key``, or the key of a group that contains this option."""
     return any(key == name or key.startswith(f"{name}.") for name in free)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """The SHA-256 hash of the options that are not free."""
+    """The SHA-256 hash of the options that a resumed run may not change."""
     return digest(determining(config))
 
 
 def digest(options: Mapping[str, Any]) -> str:
-    """The SHA-256 hash of options by dotted key, in any order."""
+    """The SHA-256 hash of a dictionary from dotted keys to values. The order of the keys does not matter."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()

@@ -1,9 +1,10 @@
-"""Translates a configuration between Python paths and the option names that a run's directory stores.
+"""Translates the Python paths in a configuration into names of choices, and back.
 
 A node of a composed configuration contains the Python path of a function (``_target_: gan_cli.losses.hinge``).
-Paths may change between versions, and the names that users type do not change. A stored node therefore contains the
-name of its YAML file (``_choice_: hinge``), and the file of the current version gives the path of the function.
-Nodes without a shipped file, such as nodes for a user's function, keep their path.
+Python paths may change between versions, but the names of choices do not, because users type them. A stored node
+therefore contains the name of its YAML file (``_choice_: hinge``). When the configuration is read, the YAML file of
+the current version provides the path of the function. A node without a shipped YAML file, for example for a user's
+function, keeps its path.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SPECIAL = ("_target_", "_partial_")
 
 @functools.cache
 def _files(group: str) -> dict[str, dict[str, Any]]:
-    """The contents of the shipped YAML files of a group, by name, without composition."""
+    """The contents of a group's shipped YAML files, by name, before Hydra composes them."""
     folder = resources.files("gan_cli.configs").joinpath(group)
     found = {}
     for entry in folder.iterdir() if folder.is_dir() else ():
@@ -35,11 +36,16 @@ def _files(group: str) -> dict[str, dict[str, Any]]:
 
 
 def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of each file of a group, and the node that the file describes at ``path`` in the group.
+    """Yields the name of each YAML file of a group, and the node with which the file describes ``path``.
 
-    The node is the file's node at ``path`` if there is one, and otherwise the whole file. For example, a file of
-    ``model`` describes ``model.generator`` with its node ``generator``, and a file of ``optim`` describes
-    ``optim.discriminator`` as a whole.
+    If the file contains a node with a ``_target_`` at ``path``, this node is yielded. For example, the node
+    ``generator`` of a file of the group ``model`` describes ``model.generator``. Otherwise, the whole file is
+    yielded. For example, a whole file of the group ``optim`` describes ``optim.discriminator``. Files without a
+    ``_target_`` are skipped.
+
+    Args:
+        group: the group.
+        path: the keys that lead from the group's node to the described node.
     """
     for name, file in _files(group).items():
         inner: Any = file
@@ -51,7 +57,10 @@ def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[st
 
 
 def encode(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with option names instead of the targets that shipped files describe."""
+    """A copy of a configuration in which names of choices replace Python paths.
+
+    A node whose target does not occur in a shipped YAML file keeps its Python path.
+    """
     return {key: _encode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 
 
@@ -68,9 +77,9 @@ def _encode(node: Any, group: str, path: tuple[str, ...]) -> Any:
 
 
 def _name(node: Mapping[str, Any], group: str, path: tuple[str, ...]) -> str | None:
-    """The name of the file that describes a node, or None.
+    """The name of the YAML file that describes a node, or None if no file has the target of the node.
 
-    If several files have the target of the node, the result is the file with the largest number of equal values.
+    If several files have this target, the result is the name of the file that shares the most values with the node.
     """
     values = dict(leaves(node))
     matches = [
@@ -82,10 +91,12 @@ def _name(node: Mapping[str, Any], group: str, path: tuple[str, ...]) -> str | N
 
 
 def decode(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``encode``, with the targets of the current version's files.
+    """A copy of a configuration in which Python paths replace names of choices: the inverse of ``encode``.
+
+    The Python paths come from the YAML files of the current version.
 
     Raises:
-        UserError: a stored name is unknown in the current version.
+        UserError: the current version has no YAML file for a name.
     """
     return {key: _decode(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
 

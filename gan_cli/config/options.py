@@ -1,7 +1,8 @@
-"""Reads the options of a ``_target_`` from source code, without importing the target.
+"""Reads the options of a ``_target_`` from the signature and the docstring of the target.
 
-The syntax tree is read for two reasons. A wrong option is reported within a fraction of a second, because JAX is
-never imported. A target outside this package is refused before any of its code runs.
+For targets in this package, the source code is parsed and not imported. A wrong option is therefore reported within
+a fraction of a second, because importing JAX takes longer. Targets in Optax and in the user's modules are imported.
+All other targets are refused without importing them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 class Parameter:
     """One option of a configurable function.
 
-    The default of a new option must reproduce the behaviour of earlier versions, because a run that was started
-    before the option existed is resumed with this default.
+    When an option is added to an existing function, its default value must reproduce the previous behaviour of the
+    function. The reason is that runs that were started before the option existed resume with this default.
 
     Attributes:
-        annotation: the type and range of the option; ``Any`` if evaluating the annotation needs an import.
+        annotation: the declared type and range of the option, or ``Any`` if they cannot be read without an import.
         required: whether the user must set a value.
-        default: the default, or ``UNKNOWN``.
+        default: the default value, or ``UNKNOWN`` if there is none or it is not a literal.
         meaning: the option's entry in the docstring's ``Args:``.
     """
 
@@ -52,8 +53,8 @@ class Signature:
     """The parameters of a target.
 
     Attributes:
-        positional: names of the parameters that the program passes.
-        options: the keyword-only parameters, which the user sets, by name.
+        positional: names of the parameters whose arguments the program passes.
+        options: dictionary from the names of the parameters that the user sets to their descriptions.
         docstring: the docstring of the target.
     """
 
@@ -63,13 +64,14 @@ class Signature:
 
 
 def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
-    """The signature of ``target``, a dotted path in a configuration.
+    """The signature of a target.
 
-    A configuration may name the public functions and classes of this package, of Optax, and of the ``modules`` that
-    the command line lists.
+    Args:
+        target: the dotted Python path of a public function or class in this package, in Optax or in ``modules``.
+        modules: the user's Python modules, which the command line lists.
 
     Raises:
-        UserError: a configuration may not name the target, or the target does not exist.
+        UserError: the target is in another module, is not public or does not exist.
     """
     module, _, name = target.rpartition(".")
     if module.split(".")[0] == PACKAGE:
@@ -85,7 +87,7 @@ def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
 def import_user_modules(modules: Sequence[str]) -> list[str]:
     """Make the user's ``modules`` importable from the working directory, and return them as a list.
 
-    A console script, unlike ``python``, does not have the working directory on its import path.
+    The import path of a console script does not include the working directory, so this function adds it.
     """
     if modules and not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
@@ -129,7 +131,7 @@ def _from_function(function: ast.FunctionDef, definitions: dict[str, Any], docst
 
 
 def _fields(definition: ast.ClassDef, docstring: Docstring) -> dict[str, Parameter]:
-    """The annotated fields of a class."""
+    """The annotated fields of a class as options, by name."""
     fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
     return {_name(f): _parameter(f.annotation, f.value, docstring.meanings.get(_name(f), "")) for f in fields}
 
@@ -147,7 +149,7 @@ def _name(field: ast.AnnAssign) -> str:
 
 
 def _evaluate(annotation: ast.expr | None) -> Any:
-    """The annotation as an object, or ``Any`` if its evaluation needs an import such as JAX."""
+    """The evaluated annotation, or ``Any`` if it contains a name that would have to be imported."""
     try:
         return Any if annotation is None else eval(ast.unparse(annotation), dict(_NAMESPACE))
     except NameError:
@@ -165,7 +167,8 @@ def _from_object(target: str, module: str, name: str) -> Signature:
     ours = module != "optax"
     hints = typing.get_type_hints(thing, include_extras=True) if ours and inspect.isfunction(thing) else {}
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
-    # Options are keyword-only in a user's module, as in this package. Optax does not follow that convention.
+    # In this package and in users' modules, options are keyword-only parameters. Optax does not follow this
+    # convention.
     is_option = [p.kind is p.KEYWORD_ONLY or (not ours and p.kind is p.POSITIONAL_OR_KEYWORD) for p in parameters]
     docstring = parse(thing.__doc__)
     options = {

@@ -1,7 +1,7 @@
-"""Describes every group, choice and option: ``gan-train --help`` and ``configs/README.md`` print these records.
+"""Descriptions of all groups, choices and options, for ``gan-train --help`` and ``configs/README.md``.
 
 Names and default values come from the YAML files, types and ranges from signatures, and meanings from docstrings.
-Reading them imports no JAX.
+This module does not import JAX.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gan_cli.config.schema import Schema, Train
 from gan_cli.errors import UserError, nearest
 from gan_cli.types import Range
 
-# Groups without a node of their own in the composed configuration: their files set values in other groups.
+# Groups whose files set values in other groups. The composed configuration has no node for these groups.
 OVERLAYS = {
     "experiment": "complete set-ups. Options and choices on the command line take precedence.",
     "hparams_search": "searches over options with Optuna, for --multirun.",
@@ -45,7 +45,7 @@ class Option:
     Attributes:
         key: the dotted key.
         type: the type and range, in words.
-        default: the default value, as written in YAML.
+        default: the default value as written in YAML, ``required``, or empty if the default is unknown.
         meaning: the entry of the option in the docstring's ``Args:``.
     """
 
@@ -57,14 +57,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """One YAML file of a group.
+    """The description of one choice, a YAML file of a group.
 
     Attributes:
         name: the file's name without ``.yaml``.
-        summary: one line that describes the choice.
+        summary: the first line of the description.
         text: the rest of the description, from the file's leading comment and the target's docstring.
         options: the options that the choice adds to the configuration.
-        yaml: the content of the file without comments, if the choice sets values in other groups; otherwise empty.
+        yaml: the content of the file without comments if the choice sets values in other groups, otherwise empty.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Choice:
 
 
 class Reference:
-    """The groups and choices of the shipped configurations, and of a user's ``--config-dir``.
+    """Describes the groups and choices of the shipped configurations and of the user's ``--config-dir``.
 
     Args:
-        hydra: Hydra, initialised with the configurations.
+        hydra: Hydra, initialised with the shipped configurations.
         config_dir: folder of the user's configurations, or None.
-        overrides: overrides to compose with, such as ``modules=[...]``.
+        overrides: command-line overrides for the composition, for example ``modules=[my_module]``.
     """
 
     def __init__(self, hydra: Any, config_dir: str | None = None, overrides: Sequence[str] = ()) -> None:
@@ -107,7 +107,7 @@ class Reference:
         return isinstance(self._defaults[group], list)
 
     def choices(self, group: str) -> dict[str, str]:
-        """The summary of each choice of a group, by name."""
+        """A dictionary from the names of a group's choices to their summaries."""
         return {name: self._description(file)[0] for name, file in self._files(group).items()}
 
     def choice(self, group: str, name: str) -> Choice:
@@ -149,9 +149,10 @@ class Reference:
         return dict(sorted(found.items(), key=lambda item: (item[0] != default, item[0] == "none", item[0])))
 
     def _description(self, file: Traversable) -> tuple[str, str]:
-        """Summary and text of a choice, from the docstring of its target.
+        """The summary and the text of a choice.
 
-        The leading comment of the file, if there is one, replaces the summary and precedes the text.
+        They come from the docstring of the choice's target. If the YAML file has a leading comment, the summary is
+        the first sentence of the comment, and the rest of the comment precedes the text of the docstring.
         """
         content = file.read_text(encoding="utf-8")
         comment = _leading_comment(content)
@@ -187,7 +188,10 @@ class Reference:
 
 
 def type_text(annotation: Any) -> str:
-    """An annotation in words: ``whole number >= 1``, ``number in [0, 1)``, ``relu | tanh``, ``text or null``."""
+    """A type annotation in words.
+
+    Examples are ``whole number >= 1``, ``number in [0, 1)``, ``relu | tanh`` and ``text or null``.
+    """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         ranges = [constraint for constraint in args[1:] if isinstance(constraint, Range)]
@@ -213,7 +217,7 @@ def _range_text(bounds: Range) -> str:
 
 
 def _fields(schema: type, prefix: str, node: Mapping[str, Any]) -> Iterator[Option]:
-    """The options that a schema class declares, with the values of ``node`` as defaults."""
+    """Yields the options that a schema class declares. The values in ``node`` are the default values."""
     meanings = parse(schema.__doc__).meanings
     for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
         yield Option(f"{prefix}{name}", type_text(annotation), _shown(node.get(name)), meanings[name])
@@ -230,7 +234,7 @@ def _shown(value: Any) -> str:
 
 
 def _leading_comment(content: str) -> str:
-    """The comment before a file's first key, without Hydra's ``# @package``."""
+    """The comment at the beginning of a YAML file, without Hydra's line ``# @package``."""
     lines = []
     for line in content.splitlines():
         if not line.startswith("#"):

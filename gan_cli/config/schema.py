@@ -9,7 +9,7 @@ from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Seed
 
 # The groups whose YAML files hold a `_target_` and its keyword arguments.
 GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
-# The module that defines a group's targets. A configuration may not name functions from elsewhere in the package.
+# For each group, the module that defines the group's targets. Targets in other modules of this package are refused.
 GROUP_MODULES = {
     "game": "gan_cli.games",
     "model": "gan_cli.models",
@@ -23,8 +23,8 @@ GROUP_MODULES = {
     "features": "gan_cli.metrics.features",
     "logger": "gan_cli.loggers",
 }
-# Options that may change when a run is resumed. All other options determine the
-# steps that the run has made, and enter the fingerprint of the run.
+# Options that a resumed run may change. All other options determine the training state that the run has reached,
+# and are part of the fingerprint of the run.
 FREE = frozenset(
     {
         "train.steps",
@@ -55,45 +55,49 @@ FREE = frozenset(
         "dataset.on_error",
     }
 )
-# Options that may contain ${oc.env:...}. A run's directory stores the interpolation and not the value of the
-# variable, because the value may be a secret.
+# Groups and options that may contain ${oc.env:NAME}. A run's directory stores the interpolation instead of the
+# value of the environment variable, because the value may be a secret.
 ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 
 
 @dataclass(frozen=True)
 class Train:
-    """Length of a run, batch size, cadences, moving average, precision and devices.
+    """The options of the group ``train``, which control the training of a run.
 
-    Users get the defaults of ``configs/train/default.yaml``. A default in this class reproduces the behaviour of
-    runs that were started before the option existed.
+    The defaults for a new run are in ``configs/train/default.yaml``. The defaults in this class apply to runs that
+    were started before the option existed, and reproduce the behaviour of these runs.
 
     Args:
         steps: number of training steps.
-        batch_size: examples in a batch, summed over all devices.
-        steps_per_call: steps in one call of the compiled program; every cadence must be a multiple of it.
-        log_every: steps between two lines of metrics.jsonl.
-        sample_every: steps between two sample grids; 0 disables them.
-        checkpoint_every: steps between two checkpoints; 0 saves only at the end.
-        keep: number of newest checkpoints that are kept.
+        batch_size: number of examples in a batch, summed over all devices.
+        steps_per_call: number of training steps in one call of the compiled program. log_every, sample_every
+            and checkpoint_every must be multiples of this number. With metrics, eval_every must be a multiple too.
+        log_every: number of steps between two lines of metrics.jsonl.
+        sample_every: number of steps between two sample grids. 0 disables the sample grids.
+        checkpoint_every: number of steps between two checkpoints. With 0, a checkpoint is saved only at the end.
+        keep: number of checkpoints to keep. Older checkpoints are deleted.
         ema: decay rate of the exponential moving average of the generator's parameters. Samples and metrics use the
             average. 0 disables the average.
-        eval_every: steps between two evaluations of the metrics; 0 disables them. The metrics are always
-            computed once at the end.
-        eval_samples: number of samples in each evaluation.
-        objective: name of the metric value that selects the best checkpoint, controls early stopping, and is
-            optimised by a search. null selects the first metric value for which lower or higher is better.
-        patience: number of evaluations without a better objective after which training stops; 0 disables early
-            stopping.
+        eval_every: number of steps between two evaluations of the metrics. 0 disables evaluations during training.
+            The metrics are always computed once at the end.
+        eval_samples: number of samples that are drawn for each evaluation.
+        objective: name of the metric value that selects the best checkpoint and controls early stopping. A
+            hyperparameter search optimises this value. With null, the objective is the first metric value that can
+            rank checkpoints.
+        patience: number of evaluations without improvement of the objective after which training stops. 0 disables
+            early stopping.
         report: whether to write report.html at the end.
-        on_nan: reaction to a loss, gradient or parameter that is not finite. stop ends the run with the status
-            diverged. continue trains on.
+        on_nan: whether a run stops when a loss, a gradient or a parameter is not finite. With stop, the run ends
+            with the status diverged. With continue, the run keeps training.
         precision: floating-point type in which the networks compute. Parameters and updates are always float32.
-        eigenvalues: number of eigenvalues of the game's Jacobian to compute at the end of the run, beginning with
-            the largest modulus. 0 computes no eigenvalues.
-        ensemble: runs to train together in one compiled program. A number, e.g. 8, trains this number of seeds.
-            Lists of values of numeric options, e.g. {optim.lr:[1e-4,2e-4],seed:[1,2]}, train all combinations.
-            null trains a single run.
-        devices: number of devices over which each batch is split. all uses the devices of all processes.
+        eigenvalues: number of eigenvalues of the game's Jacobian to compute at the end of the run. The eigenvalues
+            with the largest absolute values are computed. With 0, no eigenvalues are computed.
+        ensemble: the runs to train together in one compiled program. With a number n, n runs are trained that
+            differ only in their seed. With lists of values of numeric options, e.g.
+            {optim.lr:[1e-4,2e-4],seed:[1,2]}, one run is trained for each combination of values. With null, a
+            single run is trained.
+        devices: number of devices over which each batch is split. With all, the batch is split over the devices of
+            all processes.
         profile: whether to record a profile of two calls of the compiled program, for TensorBoard and Perfetto.
     """
 
@@ -122,27 +126,28 @@ class Train:
 class Schema:
     """The root of the configuration: the groups, and the options outside the groups.
 
-    The options of a group are checked against the signature of the function that its ``_target_`` names.
+    The options of a group are checked against the signature of the group's ``_target_``.
 
     Args:
-        game: the players, and the loss that each minimises.
+        game: the players, and the loss that each player minimises.
         model: the networks of the players.
-        loss: adversarial loss of discriminator and generator.
+        loss: adversarial losses of the discriminator and the generator.
         penalty: regularisation terms added to the discriminator's loss.
         augment: augmentations of the discriminator's inputs, applied to real and generated examples alike.
         optim: optimiser of the players.
-        strategy: how the updates of the players are combined into a training step.
+        strategy: rule that combines the updates of the players into a training step.
         dataset: the training data.
-        metric: metrics, computed during training and at the end.
+        metric: metrics that evaluate samples during training and at the end.
         features: feature space in which metrics such as FID compare samples with data.
         train: length of a run, batch size, cadences, moving average, precision and devices.
         logger: destinations of the logged metrics, in addition to metrics.jsonl.
         seed: seed of all random numbers of the run.
-        name: name of the run's directory, outputs/NAME; null names the directory by date and time.
-        resume: directory of a run to continue; auto continues the run called name, or starts it if there is none.
+        name: name of the run. Its directory is outputs/NAME. With null, the name consists of the date and time.
+        resume: directory of a run to continue. With auto, the run whose name the option name gives is continued, or
+            started if it does not exist.
         dry_run: whether to check the configuration, build all objects and draw the data, without training.
-        modules: Python modules of your own that configuration files may name. This option can be set on the command
-            line only.
+        modules: list of your own Python modules. Configuration files may use their functions and classes. This
+            option can be set only on the command line.
     """
 
     game: dict[str, Any]
@@ -164,5 +169,5 @@ class Schema:
     modules: list[str]
 
 
-# The parameter of a game that receives the object built from a group.
+# For each group, the parameter of a game that receives the object built from the group.
 GAME_PARTS = {"model": "model", "loss": "loss", "penalty": "penalties", "augment": "augments", "dataset": "spec"}

@@ -1,8 +1,10 @@
-"""Reads configurations from run directories of this version and of earlier versions of the program.
+"""Reads configurations from run directories of this version or earlier versions of the program.
 
-``run.json`` contains the number of its format. Format 1 stores option names. Format 0, which has no number, stores
-Python paths, which ``_named`` translates. An option that an older run lacks takes the default of its signature (or
-of ``gan_cli.config.schema``), which reproduces the behaviour of the program without the option.
+``run.json`` contains a format number. In format 1, the configuration contains names of choices. A ``run.json``
+without a number has format 0, in which the configuration contains Python paths. The function ``_named`` translates
+these paths. An option that did not exist when the run was started takes its default value from the signature of the
+target or from ``gan_cli.config.schema``. This default reproduces the behaviour of the program before the option
+existed.
 """
 
 from __future__ import annotations
@@ -15,22 +17,26 @@ from gan_cli.config import check, identity, names
 from gan_cli.config.schema import FREE, GROUP_MODULES, GROUPS
 from gan_cli.storage.dotted import CHOICE, leaves, put
 
-# The free options of each format. If FREE changes, the format gets a new number, and this dictionary keeps the old
-# value of FREE for the earlier formats.
+# For each format, the options that a resumed run may change. If FREE changes, the format gets a new number, and
+# this dictionary keeps the old value of FREE for the earlier formats.
 _FREE = {0: FREE, 1: FREE}
-# Format 0: the option names that differ from the last part of the target's path.
+# Format 0: the names of choices that differ from the last part of the target's Python path, by path.
 _RENAMED = {
     "gan_cli.games.gan.GAN": "gan",
     "gan_cli.games.known.Quadratic": "quadratic",
     "gan_cli.metrics.modes.known_modes": "modes",
     "gan_cli.logger.csv_table": "csv",
 }
-# Groups that runs of format 0 may lack, and their values in such runs.
+# Groups that a configuration of format 0 may lack, and the values that replace the missing groups.
 _LACKED = {"penalty": {}, "augment": {}, "metric": {}, "features": {CHOICE: "auto"}, "logger": {}}
 
 
 def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration in the contents of a ``run.json`` of any format, with option names."""
+    """The configuration of a run, with names of choices instead of Python paths.
+
+    Args:
+        facts: the contents of a ``run.json`` of any format.
+    """
     config: dict[str, Any] = facts["config"]
     if config and facts.get("format", 0) == 0:
         named = {key: _named(value, key, ()) if key in GROUP_MODULES else value for key, value in config.items()}
@@ -41,19 +47,24 @@ def config_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 def load(
     facts: Mapping[str, Any], modules: Sequence[str], needed: Sequence[str] = (*GROUPS, "logger")
 ) -> dict[str, Any]:
-    """The checked configuration in the contents of a ``run.json``.
+    """The checked configuration of a run.
 
-    The file may come from an untrusted source. Nothing in it is composed or imported, and the only interpolations
-    are environment variables in the options that allow them.
+    Because ``run.json`` may come from an untrusted source, its contents are restricted:
+
+    - The function imports a module that a target names only if the module is Optax or is listed in ``modules``.
+      Other targets outside this package are refused.
+    - An interpolation is accepted only if it reads an environment variable, and only in the options that
+      ``gan_cli.config.schema.ENVIRONMENT`` lists.
+    - Hydra does not compose the stored configuration.
 
     Args:
         facts: the contents of ``run.json``.
-        modules: the user's modules, from which targets may come.
-        needed: the groups that the caller builds. In other groups, environment variables may
-            be undefined.
+        modules: the user's Python modules. Their public functions and classes may be targets.
+        needed: the groups from which the caller builds objects. In all other groups, values that contain an
+            interpolation are replaced, so that the environment variables need not be defined.
 
     Raises:
-        UserError: the configuration is not valid.
+        UserError: the configuration is not valid, or contains a target or an interpolation that is not allowed.
     """
     config = names.decode(copy.deepcopy(config_of(facts)))
     for key, value in list(leaves(config)):
@@ -64,15 +75,17 @@ def load(
 
 
 def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fingerprints of the configuration in earlier versions, which checkpoints may also contain.
+    """The fingerprints in ``run.json`` that this version accepts for the configuration.
+
+    Earlier versions of the program may have computed these fingerprints and stored them in checkpoints.
 
     Args:
-        facts: the contents of ``run.json`` before this start; empty for a new run.
+        facts: the contents of ``run.json`` before the run resumes, or an empty mapping for a new run.
         config: the checked configuration with which the run resumes.
 
     Returns:
-        The fingerprints. Empty if the options in ``run.json`` do not match the fingerprint in it, or if options
-        that are not free differ from ``config``.
+        A tuple of fingerprints. The tuple is empty if the configuration in ``run.json`` does not match the
+        fingerprint in ``run.json``, or if ``config`` changes an option that a resumed run may not change.
     """
     if not isinstance(facts.get("config"), dict):
         return ()
@@ -90,7 +103,13 @@ def earlier_fingerprints(facts: Mapping[str, Any], config: Mapping[str, Any]) ->
 
 
 def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
-    """A node of format 0, with option names instead of the Python paths of this package."""
+    """A copy of a node of format 0, in which names of choices replace the Python paths of this package.
+
+    Args:
+        node: the node, or the value of an option.
+        group: the group that contains the node.
+        path: the keys that lead from the group's node to ``node``.
+    """
     if not isinstance(node, dict):
         return node
     inner = {key: _named(value, group, (*path, key)) for key, value in node.items() if key != "_partial_"}
@@ -99,10 +118,10 @@ def _named(node: Any, group: str, path: tuple[str, ...]) -> Any:
         return inner | ({"_partial_": node["_partial_"]} if "_partial_" in node else {})
     del inner["_target_"]
     name = _RENAMED.get(target, target.rpartition(".")[2])
-    if group == "model":  # a gan_cli.models.Model with e.g. a gan_cli.models.mlp.Generator has the name mlp
+    if group == "model":  # the name of a Model with the generator gan_cli.models.mlp.Generator is mlp
         generator = node.get("generator")
         network = target if path else str(generator.get("_target_", "") if isinstance(generator, dict) else "")
-        # A user's generator has no file in the group. All files of the group have the same target at their root,
-        # so any file serves.
+        # A user's generator has no file in the group. All files of the group have the same target at the top level,
+        # so the name of any file can be stored.
         name = network.split(".")[-2] if network.startswith("gan_cli.models.") else "mlp"
     return {CHOICE: name} | inner

@@ -1,1 +1,1 @@
-"""Storage of runs on disk (checkpoints, metrics and records), and a cache of computed arrays."""
+"""Storage of a run on disk (checkpoints, metrics and ``run.json``), and a cache of computed arrays."""

@@ -1,4 +1,7 @@
-"""A cache of computed arrays in the user's cache folder, keyed by a digest of all inputs."""
+"""A cache of arrays in the user's cache folder.
+
+The name of a cache file contains a hash of all inputs from which the arrays are computed.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,20 @@ def root() -> Path:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 of the ``repr`` of ``parts``, which must include all inputs of a cached value."""
+    """The SHA-256 hash of the ``repr`` of ``parts``, which must include all inputs of the cached arrays."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that ``make`` computes, read from the cache if an earlier call has stored them.
+    """Read arrays from the cache, or compute them with ``make`` and store them in the cache.
 
-    If the cache file cannot be read or written, the function logs a warning and returns the computed arrays.
+    If the cache file is missing or cannot be read, the function calls ``make`` and writes the arrays to the cache
+    file. If the file cannot be read or written, the function also logs a warning.
 
     Args:
         kind: sub-folder of the cache.
-        key: digest of all inputs of the arrays.
-        make: function that computes the arrays and returns them by name.
+        key: digest of all inputs of the computation.
+        make: function that computes the arrays and returns a dictionary from names to arrays.
     """
     path = root() / kind / f"{key}.npz"
     try:

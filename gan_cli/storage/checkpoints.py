@@ -1,9 +1,10 @@
 """Checkpoints: Orbax directories whose contents are verified before they are used.
 
-Orbax writes each checkpoint atomically. When Orbax restores a checkpoint, however, flipped bytes are not detected,
-and arrays of a wrong dtype are silently cast. Each checkpoint therefore includes a manifest with the SHA-256, shape
-and dtype of every array, and with the fingerprints of the configuration and the data. Checkpoints survive a killed
-process. A power failure may destroy the newest checkpoint, because Orbax does not call fsync.
+Orbax writes each checkpoint atomically. When Orbax restores a checkpoint, however, it does not detect corrupted
+bytes, and it silently casts arrays of a wrong dtype. Each checkpoint therefore includes a manifest. The manifest
+contains the SHA-256 hash, shape and dtype of every array, and the fingerprints of the configuration and the data.
+Complete checkpoints survive a killed process. A power failure may destroy the newest checkpoint, because Orbax does
+not call fsync.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class Identity(NamedTuple):
-    """The fingerprints that a run and its checkpoints must share.
+    """The fingerprints of a run. A run can resume from a checkpoint only if their fingerprints match.
 
     Attributes:
-        configuration: fingerprint of the options that determine the training up to the checkpoint.
+        configuration: fingerprint of the options that a resumed run may not change.
         data: fingerprint of the training data, or None for a run without data.
-        earlier: fingerprints that earlier versions of the program computed for this configuration.
+        earlier: tuple of the fingerprints that earlier versions of the program computed for this configuration.
+            A checkpoint may have any of them instead of ``configuration``.
     """
 
     configuration: str
@@ -49,7 +51,7 @@ class Identity(NamedTuple):
     earlier: tuple[str, ...] = ()
 
     def stored(self) -> dict[str, str | None]:
-        """The fingerprints in the format of a checkpoint's manifest."""
+        """The fingerprints of the configuration and the data, in the format of a checkpoint's manifest."""
         return {"configuration": self.configuration, "data": self.data}
 
     def check(self, path: Path, found: dict[str, str | None]) -> None:
@@ -57,7 +59,7 @@ class Identity(NamedTuple):
 
         Args:
             path: the checkpoint, for the error message.
-            found: the fingerprints in the manifest of the checkpoint.
+            found: the fingerprints in the manifest of the checkpoint, as returned by ``stored``.
 
         Raises:
             UserError: the checkpoint was saved with another configuration or other data.
@@ -80,7 +82,7 @@ class Restored(NamedTuple):
 
     Attributes:
         state: the training state, as host arrays.
-        monitors: the state of the monitors, as passed to ``save``.
+        monitors: the dictionary that was passed to ``save`` as ``monitors``.
     """
 
     state: Tree
@@ -88,7 +90,7 @@ class Restored(NamedTuple):
 
 
 def newest_folder(run: Path) -> Path:
-    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint with the step as its name."""
+    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint named by its step."""
     return run / "checkpoints"
 
 
@@ -106,15 +108,19 @@ def steps(folder: Path) -> list[int]:
 def save(
     folder: Path, step: int, state: Tree, identity: Identity, keep: int, monitors: dict[str, Any] | None = None
 ) -> None:
-    """Write the checkpoint ``folder/<step>/``, and delete the oldest other checkpoints.
+    """Write the checkpoint ``folder/<step>/``, and delete old checkpoints.
+
+    The new checkpoint is always kept. The checkpoints with the lowest steps among the others are deleted until
+    ``keep`` checkpoints remain.
 
     Args:
         folder: folder of the checkpoints.
-        step: number of completed steps of the state.
+        step: number of training steps that led to ``state``.
         state: the training state, a pytree of host arrays.
         identity: the fingerprints of the run.
         keep: number of checkpoints to keep, including the new one.
-        monitors: the state of the monitors of mode collapse and of the objective, as JSON values.
+        monitors: dictionary with the states of the monitor of mode collapse and of the objective tracker, as JSON
+            values.
     """
     arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
@@ -138,21 +144,26 @@ def save(
 def restore(
     runs: Sequence[tuple[Path, Identity]], like: Tree, only: int | None = None
 ) -> tuple[int, list[Restored]] | None:
-    """The newest step at which every run has a valid checkpoint, and the contents of these checkpoints.
+    """Load the checkpoints of the newest step at which every run has a valid checkpoint.
 
-    Runs that train together (the members of an ensemble) resume at the same step. A damaged checkpoint is moved to
-    ``damaged/<step>`` with a warning, and the previous step is tried. If the runs have no checkpoint at a common
-    step, the result is None, and the runs start at step 0.
+    Runs that train together (the members of an ensemble) resume at the same step. If a checkpoint is damaged, the
+    function logs a warning, moves the checkpoint to ``damaged/<step>``, and tries the previous step. If the runs
+    have no checkpoint at a common step and no damaged checkpoints, the function returns None.
 
     Args:
-        runs: directory and identity of each run.
+        runs: list of pairs, each with the directory and the identity of a run.
         like: a pytree with the structure, shapes and dtypes of the state of each run.
         only: the step to restore. With None, all steps are tried, from the newest to the oldest. If a step is given
-            and a checkpoint of this step is missing or damaged, the result is None.
+            and a checkpoint of this step is missing or damaged, the function returns None.
+
+    Returns:
+        The step, and a list with the contents of the checkpoint of each run. None if the runs start at step 0, or
+        if the checkpoints of the step ``only`` cannot be restored.
 
     Raises:
         UserError: a checkpoint is intact, but was saved with another configuration, data set or architecture.
-        RunFailed: a checkpoint cannot be read, or no step is left because checkpoints are damaged.
+        RunFailed: missing permission or memory prevents reading a checkpoint. With ``only`` None, also if damaged
+            checkpoints exist and the runs have no valid checkpoint at a common step.
     """
     for run, _ in runs:
         _remove_interrupted(run)
@@ -183,7 +194,7 @@ def restore(
 def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored | None:
     """The contents of a run's checkpoint at ``step``, or None if the checkpoint is damaged.
 
-    A damaged checkpoint is moved to ``damaged/<step>`` with a warning.
+    The function logs a warning for a damaged checkpoint, and moves the checkpoint to ``damaged/<step>``.
     """
     path = newest_folder(run) / str(step)
     try:
@@ -220,7 +231,8 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         only: the step of the checkpoint to load. None loads the newest valid checkpoint.
 
     Raises:
-        UserError: there is no valid checkpoint, or the checkpoint has another architecture than ``like``.
+        UserError: there is no valid checkpoint, or the arrays of the checkpoint differ from ``like`` in name, shape
+            or dtype.
     """
     found = steps(folder)
     if found and only is not None and only not in found:
@@ -260,9 +272,11 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
 def copy(path: Path, folder: Path) -> None:
     """Copy a checkpoint into a folder atomically, and delete all other checkpoints in the folder.
 
+    If the folder already contains a checkpoint of the same step, the function changes nothing.
+
     Args:
-        path: the checkpoint.
-        folder: the folder of the copy. It is created if it does not exist.
+        path: path of the checkpoint to copy.
+        folder: folder into which the checkpoint is copied. It is created if it does not exist.
 
     Raises:
         UserError: ``folder`` is a symbolic link.
@@ -273,7 +287,7 @@ def copy(path: Path, folder: Path) -> None:
         )
     folder.mkdir(exist_ok=True)
     others = [folder / str(step) for step in steps(folder)]
-    if folder / path.name in others:  # training is deterministic, so both checkpoints have the same contents
+    if folder / path.name in others:  # training is deterministic, so the existing copy is identical
         return
     copied = folder / f".{path.name}"
     shutil.rmtree(copied, ignore_errors=True)
@@ -284,10 +298,13 @@ def copy(path: Path, folder: Path) -> None:
 
 
 def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
-    """The contents of a checkpoint, verified against the manifest and, if given, against ``identity``.
+    """The contents of a checkpoint, verified against the checkpoint's manifest.
+
+    If ``identity`` is not None, the function also compares the fingerprints in the manifest with ``identity``.
 
     Raises:
-        UserError: the checkpoint has another architecture than ``like``, or another identity.
+        UserError: the arrays of the checkpoint differ from ``like`` in name, shape or dtype, or the fingerprints in
+            the manifest do not match ``identity``.
         Exception: the checkpoint is damaged or cannot be read.
     """
     path = path.absolute()
@@ -331,7 +348,7 @@ class Saver:
         keep: number of checkpoints to keep.
 
     Attributes:
-        newest: the step of the newest checkpoint that this object has saved, or None.
+        newest: the step of the newest checkpoint that this object has saved, or None before the first save.
     """
 
     def __init__(self, folder: Path, identity: Identity, keep: int):
@@ -341,7 +358,12 @@ class Saver:
         self.newest: int | None = None
 
     def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
-        """Copy ``state`` to the host, and start to write the checkpoint in the background.
+        """Wait for the previous save, copy ``state`` to the host, and start to save it in the background.
+
+        Args:
+            step: number of training steps that led to ``state``.
+            state: the training state, a pytree of arrays.
+            monitors: see the function ``save``.
 
         Raises:
             RunFailed: the previous save has failed.
@@ -355,19 +377,19 @@ class Saver:
         self.newest = step
 
     def check(self) -> None:
-        """Raise the error of a failed save, without waiting for a save that is still running.
+        """Raise an error if the last save has failed. The method does not wait for a running save.
 
         Raises:
-            RunFailed: the save has failed.
+            RunFailed: the last save has failed.
         """
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the pending save.
+        """Wait until the running save has finished.
 
         Raises:
-            RunFailed: the save has failed. Earlier checkpoints are still intact.
+            RunFailed: the last save has failed. Earlier checkpoints are still intact.
         """
         pending, self._pending = self._pending, None
         if pending is not None and (error := pending.exception()) is not None:
@@ -377,14 +399,14 @@ class Saver:
             ) from error
 
     def close(self) -> None:
-        """Wait for the pending save, and end the thread. The error of a failed save is not raised."""
+        """Wait until the running save has finished, and end the thread. No error is raised if the save failed."""
         self._thread.shutdown(wait=True)
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """An Orbax checkpointer for host arrays that does not synchronise with other processes.
+    """An Orbax checkpointer for host arrays, used by the current process alone.
 
-    Only the calling process takes part in saving and restoring.
+    By default, Orbax would wait for all processes of a multi-process run.
     """
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
@@ -404,9 +426,9 @@ def _digest(manifest: dict[str, Any]) -> str:
 def _hush_orbax() -> None:
     """Hide the tracebacks that Orbax prints when a read or write fails.
 
-    The failure closes the asyncio event loop, and each unfinished task of Orbax then prints a traceback, sometimes
-    before the failure itself is raised. The hook must therefore be installed before the read or write.
-    Only the first call in a process has an effect.
+    A failed read or write closes the asyncio event loop, and each unfinished task of Orbax then prints a traceback.
+    The traceback may be printed before Orbax raises the exception, so this function must be called before the read
+    or write. Only the first call in a process has an effect.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
@@ -419,7 +441,7 @@ def _hush_orbax() -> None:
 
 
 def by_name(tree: Tree) -> dict[str, Any]:
-    """The leaves of a pytree by dotted path, for example ``params.generator.kernel``."""
+    """A dictionary from dotted paths, for example ``params.generator.kernel``, to the leaves of a pytree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A configuration node stores the name of the chosen option under this key (see gan_cli.config.names).
+# A stored configuration node has the name of its choice, for example hinge, under this key (see
+# gan_cli.config.names).
 CHOICE = "_choice_"
 
 # The parameter `tree` below is a nested dictionary. Its type is Any, because OmegaConf's containers have a wider
@@ -15,8 +16,8 @@ CHOICE = "_choice_"
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the dotted key and the value of each leaf.
 
-    Leaves are empty mappings and all values that are not mappings. The name of a chosen option is yielded under the
-    key of the configuration node: ``{"loss": {"_choice_": "hinge"}}`` yields ``("loss", "hinge")``.
+    A leaf is a value that is not a mapping, or an empty mapping. The name of a choice is yielded under the dotted
+    key of the node that contains it: ``{"loss": {"_choice_": "hinge"}}`` yields ``("loss", "hinge")``.
     """
     for key, value in tree.items():
         dotted = prefix.removesuffix(".") if key == CHOICE and prefix else f"{prefix}{key}"
@@ -27,7 +28,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def put(tree: Any, key: str, value: Any) -> None:
-    """Set the value of a dotted key, and create missing nested dictionaries."""
+    """Set the value at a dotted key of a nested dictionary. Missing inner dictionaries are created."""
     *path, last = key.split(".")
     for part in path:
         tree = tree.setdefault(part, {})

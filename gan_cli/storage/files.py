@@ -14,11 +14,11 @@ import numpy as np
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file atomically: ``path`` never contains an incomplete file, even if the process is killed.
+    """Write a file atomically: ``path`` is never an incomplete file, even if the process is killed.
 
     Args:
         path: path of the file. Missing parent folders are created.
-        fill: function that receives the open file and writes the content.
+        fill: function that receives a binary file, open for writing, and writes the content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -38,18 +38,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. Infinite numbers and NaN become null."""
+    """Write ``value`` to a JSON file atomically. Infinite numbers and NaN are written as null."""
     write_bytes(path, (json.dumps(jsonable(value), indent=2) + "\n").encode())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file by name, or the array of an ``.npy`` file under the name ``""``.
+    """A dictionary from names to the arrays in an ``.npz`` or ``.npy`` file.
+
+    The array in an ``.npy`` file has the name ``""``.
 
     Raises:
         OSError: the file does not exist or cannot be read.
         ValueError: the file is damaged, or is neither an ``.npz`` nor an ``.npy`` file.
     """
-    with path.open("rb") as file:  # NumPy would not close a file that is not an archive
+    with path.open("rb") as file:  # given a path, NumPy would not close a file that is not an archive
         try:
             found = np.load(file, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else dict(found)
@@ -64,7 +66,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the content is not JSON, or is nested too deeply.
+        ValueError: the content is not valid JSON, or its nesting is too deep for the parser.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +75,10 @@ def read_json(path: Path) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """``value`` with infinite numbers and NaN replaced by None, in nested dictionaries and lists too."""
+    """A copy of ``value`` in which None replaces infinite numbers and NaN.
+
+    Numbers in nested dictionaries, lists and tuples are replaced too. Tuples become lists.
+    """
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -12,17 +12,17 @@ from typing import Any
 from gan_cli.storage import files
 
 _NAME = "metrics.jsonl"
-_TAIL = 8192  # number of bytes at the end of the file that `last` reads
+_TAIL = 8192  # the function `last` reads this number of bytes from the end of the file
 
 
 def read(run: Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of a run in the order of the file. Incomplete and invalid lines are skipped."""
+    """Yields the records of a run in the order of the file, without incomplete and invalid lines."""
     with contextlib.suppress(OSError), (run / _NAME).open(encoding="utf-8", errors="replace") as lines:
         yield from filter(None, map(_record, lines))
 
 
 def last(run: Path) -> dict[str, Any]:
-    """The newest record of a run, or an empty dictionary. Only the end of the file is read."""
+    """The last record of a run, or an empty dictionary if there is none. Only the end of the file is read."""
     with contextlib.suppress(OSError), (run / _NAME).open("rb") as file:
         file.seek(max(file.seek(0, 2) - _TAIL, 0))
         for line in reversed(file.read().decode(errors="replace").splitlines()):
@@ -32,7 +32,7 @@ def last(run: Path) -> dict[str, Any]:
 
 
 def _record(line: str) -> dict[str, Any] | None:
-    """The record in a line, or None if the line is not JSON or has no valid step."""
+    """The record in a line, or None if the line is not a JSON object with a valid step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -44,8 +44,8 @@ def _record(line: str) -> dict[str, Any] | None:
 class MetricsLog:
     """Writer of ``metrics.jsonl``, which has at most one record per step, in ascending order of the steps.
 
-    Records after ``step`` and incomplete lines are removed when the file is opened, because a run that resumes at
-    ``step`` logs the later steps again.
+    The constructor removes records of steps after ``step``, because a run that resumes at ``step`` logs the later
+    steps again. It also removes incomplete lines.
 
     Args:
         directory: directory of the run.
@@ -58,7 +58,10 @@ class MetricsLog:
         self._rewrite()
 
     def latest(self, step: int) -> dict[str, float]:
-        """The metrics of the step at which the run resumed, or an empty dictionary if it was not logged."""
+        """The metrics of ``step`` that were logged before the run resumed at ``step``.
+
+        If the step was not logged, the dictionary is empty.
+        """
         last = self.records[-1] if self.records else {}
         added = ("step", "steps_per_second", "time")
         return {k: v for k, v in last.items() if k not in added} if last.get("step") == step else {}
@@ -68,7 +71,7 @@ class MetricsLog:
 
         Args:
             step: the logged step.
-            metrics: values by name. Infinite values and NaN are written as null.
+            metrics: dictionary from names of metrics to values. Infinite values and NaN are written as null.
             rate: training speed in steps per second, or None if it was not measured.
         """
         record: dict[str, Any] = files.jsonable(
@@ -79,9 +82,13 @@ class MetricsLog:
         return record
 
     def amend(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:
-        """Add metrics to the record of ``step``, at which the run resumed, and return the record.
+        """Add metrics to the record of the step at which the run resumed, and return the record.
 
-        If the step has no record, the function appends a record.
+        If the step has no record, the method appends a record.
+
+        Args:
+            step: the step at which the run resumed.
+            metrics: dictionary from names of metrics to values. Infinite values and NaN are written as null.
         """
         if not self.records or self.records[-1]["step"] != step:
             return self.write(step, metrics, None)

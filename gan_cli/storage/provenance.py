@@ -16,7 +16,7 @@ PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hy
 
 
 def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """The environment by name, as ``run.json`` stores it (documented in ``storage/README.md``).
+    """The entries of ``run.json`` that describe the environment (documented in ``storage/README.md``).
 
     Args:
         devices: the JAX devices of the run.
@@ -57,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit and whether the working tree is clean, or None if the package is not in a git checkout."""
+    """The git commit of the package, and whether the working tree is clean. None without a git checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Reads the directory of a run as plain data: no configuration is composed and no code is imported."""
+"""Reads files in the directory of a run. The code that the run's configuration names is not imported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 
-# Version of the format of run.json. In format 0, the configuration contains Python paths, and the file does not
-# state the version. In format 1, the configuration contains option names.
+# Version of the format of run.json. In format 0, the configuration contains Python paths (gan_cli.losses.hinge),
+# and the file does not state the version. In format 1, the configuration contains names of choices (hinge).
 FORMAT = 1
 _NAME = "run.json"
 
@@ -20,8 +20,8 @@ def facts(run: Path) -> dict[str, Any]:
     """The contents of the run's ``run.json``.
 
     Raises:
-        UserError: the directory does not exist or contains no run, or ``run.json`` is damaged or has a newer
-        format.
+        UserError: the directory does not exist or contains no run, or ``run.json`` cannot be read, is damaged or
+            has a newer format.
     """
     if not run.is_dir():
         raise UserError(f"{run}: there is no such directory. Check the path.")
@@ -52,7 +52,7 @@ def facts(run: Path) -> dict[str, Any]:
 
 
 def facts_or_empty(run: Path) -> dict[str, Any]:
-    """The contents of the run's ``run.json`` in any format, or an empty dictionary if the file is damaged."""
+    """The contents of ``run.json`` in any format, or an empty dictionary if the file cannot be read."""
     try:
         found = files.read_json(run / _NAME)
     except (OSError, ValueError):
@@ -61,12 +61,12 @@ def facts_or_empty(run: Path) -> dict[str, Any]:
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether the directory contains a run, that is, a file ``run.json``."""
+    """Whether the directory is the directory of a run, which contains a file ``run.json``."""
     return (directory / _NAME).is_file()
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
-    """The evaluations that ``gan-eval`` has stored in the run's directory, oldest first."""
+    """A list of the evaluations that ``gan-eval`` has stored in the run's directory, oldest first."""
     try:
         kept = files.read_json(run / "evaluations.json")
     except (OSError, ValueError):
@@ -78,11 +78,12 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 def in_training(run: Path) -> bool:
     """Whether a process may still be training this run.
 
-    The result is False if the status in ``run.json`` is not ``running``, or if the process ran on this machine and
-    no longer locks the file ``.lock``. A process on another machine cannot be checked, and the result is then True.
+    The result is False if the status in ``run.json`` is not ``running``. If the run was started on another machine
+    and its status is ``running``, the result is True, because processes of another machine cannot be checked. If
+    the run was started on this machine, the result is False once no process locks the file ``.lock``.
 
     Raises:
-        UserError: the directory contains no readable ``run.json``, as documented in ``facts``.
+        UserError: ``run.json`` is missing or not valid, as documented in ``facts``.
     """
     record = facts(run)
     if record.get("status") != "running":
@@ -98,14 +99,14 @@ def in_training(run: Path) -> bool:
 
 
 def runs(directory: Path) -> list[Path]:
-    """The directories of all runs in ``directory``.
+    """The directories of all runs in the directory of a run, an ensemble or a sweep.
 
-    For a single run, the result is ``directory``. For an ensemble, the result contains the directories of the
-    members. For a sweep, the result contains the directories of the jobs, and for a job that is an ensemble, the
-    directories of the members of the job. Members and jobs are sorted by number.
+    For a single run, the list contains only ``directory``. For an ensemble, it contains the directories of the
+    members. For a sweep, it contains the directories of the jobs; a job that is an ensemble is replaced by its
+    members. Members and jobs are sorted by number.
 
     Raises:
-        UserError: the directory contains no run, no ensemble and no sweep.
+        UserError: ``directory`` does not contain a run, an ensemble or a sweep.
     """
     found = _numbered(directory / "members") or _numbered(directory)
     if not found:
@@ -115,6 +116,6 @@ def runs(directory: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The sub-folders that contain a run and whose names are numbers, sorted by number."""
+    """The sub-folders that have a number as their name and contain a run, sorted by number."""
     found = [p for p in folder.glob("*") if p.name.isdecimal() and holds_run(p)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))

@@ -15,11 +15,12 @@ class RunRecord:
 
     Args:
         directory: directory of the run.
-        facts: initial entries of ``run.json``, for example the configuration. ``note`` and ``write`` add entries.
+        facts: dictionary of the initial entries of ``run.json``, for example the configuration. The methods
+            ``note`` and ``write`` add entries.
 
     Attributes:
-        before: contents of ``run.json`` before this start of the run, or an empty dictionary for a new run.
-        written: whether this start of the run has written the file.
+        before: the contents of ``run.json`` when this object was created, or an empty dictionary for a new run.
+        written: whether this object has written the file.
     """
 
     def __init__(self, directory: Path, facts: dict[str, Any]):
@@ -31,18 +32,18 @@ class RunRecord:
         self._start = time.monotonic()
 
     def note(self, **facts: Any) -> None:
-        """Add entries, which the next call of ``write`` stores."""
+        """Add entries. The next call of ``write`` writes them to the file."""
         self._facts |= facts
 
     def _history(self) -> list[dict[str, Any]]:
-        """The earlier starts, oldest first, each with command, start time, status, step and duration."""
+        """A list with one dictionary for each earlier start of the run, oldest first."""
         if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
         return [*self.before.get("history", []), {name: self.before.get(name) for name in kept}]
 
     def write(self, status: str, **facts: Any) -> None:
-        """Write the file with a new status and additional entries."""
+        """Write ``run.json`` with a new status and additional entries."""
         seconds = round(time.monotonic() - self._start, 3)
         self._facts |= {"status": status, "seconds": seconds, **facts}
         files.write_json(self._path, self._facts)

@@ -1,4 +1,4 @@
-"""Evaluation of checkpoints and of samples in files, the core of ``gan-eval``."""
+"""The core of ``gan-eval``: evaluates checkpoints of runs, and examples in files."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _NEIGHBOURS = 32  # number of samples that are drawn with their nearest training
 
 
 class CheckpointEvaluator:
-    """Evaluates several sets of samples with the same metrics, features, sample count and seed.
+    """Evaluates checkpoints and files of examples with the same metrics, features, sample count and seed.
 
     Args:
-        metrics: metrics by name.
+        metrics: dictionary from names to metrics.
         features: function that returns the feature extractor for a reference data set.
-        every: True raises an error if a metric cannot be computed with the features and the reference. False leaves
-            out such a metric.
-        num: number of samples to evaluate from each set. Smaller sets are evaluated completely.
-        seed: seed of the latents and of the random numbers of the metrics.
+        every: whether a metric that cannot be computed with the features and the reference is an error. With False,
+            the metric is left out.
+        num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
+        seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
         reference: the data set with which samples are compared. With None, samples of a run are compared with the
             training data of the run.
-        modules: additional Python modules that the configuration of a run may refer to.
-        draw_neighbours: function ``(folder, samples, neighbours)`` that draws each sample above
-            the nearest training example.
+        modules: the user's Python modules. The configuration of a run may use their functions and classes.
+        draw_neighbours: function ``(folder, samples, neighbours)`` that writes an image into ``folder``. The image
+            shows each sample above its nearest training example.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class CheckpointEvaluator:
         self._evaluators: dict[str, Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
         self._samplers: dict[Path, Sampler] = {}
-        self._last: Dataset | None = None  # the reference of the run that was evaluated last
+        self._last: Dataset | None = None  # the reference of the most recently evaluated run
 
     def run(self, path: Path, *, best: bool = False, step: int | None = None) -> dict[str, Any]:
         """Evaluate samples of a run, and store the result in the run's directory.
 
         Args:
             path: directory of the run.
-            best: whether to evaluate the checkpoint with the best value of the objective.
-            step: step of the checkpoint; None takes the newest.
+            best: whether to evaluate the checkpoint with the best value of the objective instead of the newest.
+            step: step of the checkpoint to evaluate. None evaluates the newest checkpoint.
 
         Returns:
-            The entry that is added to ``evaluations.json``: the name of the run (``run``), the metric values by
-            name (``metrics``), and the settings on which the values depend (``features``, ``reference``,
-            ``samples``, ``seed``, ``step`` and ``weights``).
+            The dictionary that is added to ``evaluations.json``. It contains the path of the run (``run``), a
+            dictionary from names to metric values (``metrics``), and the settings on which the values depend
+            (``features``, ``reference``, ``samples``, ``seed``, ``step`` and ``weights``).
 
         Raises:
             UserError: the run or the checkpoint does not exist, or the metrics cannot be computed for the run.
@@ -90,14 +90,14 @@ class CheckpointEvaluator:
     def examples(self, path: Path) -> dict[str, Any]:
         """Evaluate examples in a folder or zip file of images, or in an ``.npz`` file.
 
-        The examples are compared with the reference. Without a reference, the examples are compared with the
-        reference of the run that was evaluated last.
+        The examples are compared with the reference that was passed to the constructor. If it is None, they are
+        compared with the reference of the most recently evaluated run.
 
         Returns:
-            The result in the format of ``run``, without ``step`` and ``weights``.
+            A dictionary with the entries that the method ``run`` returns, except ``step`` and ``weights``.
 
         Raises:
-            UserError: ``path`` contains no examples that can be read, or there is no reference.
+            UserError: the examples at ``path`` cannot be read, or there is no reference.
         """
         reference = self._reference or self._last
         if reference is None:
@@ -111,13 +111,13 @@ class CheckpointEvaluator:
         return self._figures(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Evaluate the checkpoints of a run for which no evaluation with the current settings is stored.
+        """Evaluate the checkpoints of a run that have no stored evaluation with the current settings.
 
-        The checkpoint with the best value of the objective is copied to the folder ``best`` of the run. If the run
-        computes metrics during training, nothing is copied, because training then saves the best checkpoint.
+        If the run was configured without metrics, the checkpoint with the best value of the objective is copied to
+        the folder ``best`` of the run. Otherwise, training itself saves the best checkpoint.
 
         Yields:
-            The result for each newly evaluated checkpoint, in the format of ``run``.
+            For each newly evaluated checkpoint, the dictionary that the method ``run`` returns.
 
         Raises:
             UserError: the run does not exist, or the metrics cannot be computed for the run.
@@ -170,7 +170,7 @@ class CheckpointEvaluator:
         return run, self._evaluator(reference)
 
     def _sampler(self, run: RestoredRun) -> Sampler:
-        """The sampler of a run. All checkpoints of the run share one sampler, which is compiled only once."""
+        """The sampler of a run, shared by all checkpoints of the run so that it is compiled only once."""
         return self._samplers.setdefault(run.directory, Sampler(run.experiment.game))
 
     def _evaluator(self, reference: Dataset) -> Evaluator:
@@ -189,7 +189,7 @@ class CheckpointEvaluator:
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
-        """Store the result in the run's directory, and draw some samples with the nearest training examples."""
+        """Store an evaluation in the run's directory, and draw samples with their nearest training examples."""
         path, folder = run.directory / "evaluations.json", run.directory / "samples"
         try:
             files.write_json(path, [*run_directory.evaluations(run.directory), found])

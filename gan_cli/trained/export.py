@@ -1,4 +1,4 @@
-"""Export of a generator as a program and a file of weights, which run without this package."""
+"""Export of a generator as a program and a file of weights that can be used without this package."""
 
 from __future__ import annotations
 
@@ -37,16 +37,18 @@ print(samples.shape, samples.dtype)
 
 
 def write(run: RestoredRun, folder: Path) -> list[Path]:
-    """Write the generator of ``run`` into ``folder``, and return the paths of the files.
+    """Write files with the generator of a run into ``folder``, and return the paths of the files.
 
     The files are:
 
-    - ``generator.stablehlo``: a program for any batch size, to be read with ``jax.export.deserialize``. The
-      arguments are the weights by name, latents ``[n, latent_dim]`` and, for a conditional run, int32 labels
-      ``[n]``.
-    - ``generator.safetensors``: the weights by name (moving averages, if the state contains any).
-    - ``generator.json``: the shapes, dtypes and ranges of the inputs and outputs.
-    - ``example.py``: a script that draws samples from these files.
+    - ``generator.stablehlo``: a program for any batch size, which ``jax.export.deserialize`` reads. Its arguments
+      are a dictionary of the weights by name, latents ``[n, latent_dim]`` and, for a conditional game, int32
+      labels ``[n]``.
+    - ``generator.safetensors``: the weights by name. If the state contains moving averages, the weights are the
+      moving averages.
+    - ``generator.json``: the shapes and dtypes of the latents and labels, the shape and value range of the samples,
+      the step of the checkpoint, the version of JAX and the platforms.
+    - ``example.py``: a script that draws samples with the program and the weights.
     """
     game = run.experiment.game
     assert game.spec is not None

@@ -1,4 +1,4 @@
-"""Inspection of a trained GAN: paths and directions in latent space, and maps of the discriminator."""
+"""Inspection of a trained GAN: latent paths and directions, and maps of the discriminator."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from gan_cli.engine.state import TrainState
 from gan_cli.trained.sampling import averaged
 
-# Networks require a random key, but do not use it outside of training.
+# Networks require a random key as an argument, but use it only in training.
 _KEY = jax.random.key(0)
 
 
 def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Spherical interpolation between latents (White 2016).
 
-    The direction moves along a great circle, and the norm is interpolated linearly. Linear interpolation of the
-    latents would pass through points of small norm, which are very unlikely under the Gaussian distribution of the
-    latents in training.
+    The normalised latents are interpolated along a great circle, and the norms linearly. Linear interpolation of
+    the latents themselves would pass through points of small norm. Such points are very unlikely under the Gaussian
+    distribution of the latents in training.
 
     Args:
         start: latents ``[n, d]`` at ``t = 0``.
         end: latents ``[n, d]`` at ``t = 1``.
-        t: positions ``[m]`` in [0, 1].
+        t: interpolation positions ``[m]`` in [0, 1].
 
     Returns:
         Latents ``[n, m, d]``.
@@ -44,11 +44,11 @@ def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def walk(latents: np.ndarray, frames: int) -> np.ndarray:
-    """``n`` closed paths through latents, interpolated with ``slerp``.
+    """Latents on ``n`` closed paths, interpolated with ``slerp`` between the points of each path.
 
     Args:
-        latents: the points that the paths visit, ``[points, n, d]``.
-        frames: number of latents from each point to the next point.
+        latents: the points of the paths, ``[points, n, d]``: ``latents[:, i]`` are the points of path ``i``.
+        frames: number of latents from each point (included) to the next point (excluded).
 
     Returns:
         Latents ``[points * frames, n, d]``.
@@ -58,18 +58,19 @@ def walk(latents: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate([slerp(start, end, t).swapaxes(0, 1) for start, end in legs])
 
 
-# The parameter `game` of the functions below is a game with a method `network`. The type is Any, because the class
-# `Game` does not declare this method.
+# The functions below call the method `network` of the parameter `game`. The type of `game` is Any, because the
+# class `Game` does not declare this method.
 
 
 def sefa(game: Any, state: TrainState) -> np.ndarray:
     """Closed-form latent directions of the generator (SeFa; Shen and Zhou 2021, eq. 5).
 
-    The directions are the eigenvectors of ``A A^T``, where ``A`` is the kernel of the generator's first layer.
+    The directions are the eigenvectors of ``A A^T``, where ``A`` is the part of the first layer's kernel that is
+    multiplied with the latents.
 
     Returns:
         Unit vectors ``[latent_dim, latent_dim]``, sorted by descending eigenvalue. The eigenvalue of a direction is
-        the squared change of the first layer's output for a unit step in this direction.
+        the squared norm of the change in the first layer's output for a unit step in this direction.
     """
     kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: game.latent_dim]
     _, vectors = np.linalg.eigh(kernel @ kernel.T)
@@ -77,20 +78,21 @@ def sefa(game: Any, state: TrainState) -> np.ndarray:
 
 
 def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = None) -> np.ndarray:
-    """Latent directions from principal components of features (GANSpace; Harkonen et al. 2020, section 2.1).
+    """Latent directions from principal components (GANSpace; Harkonen et al. 2020, section 2.1).
 
-    The principal components of the output of the first non-linear layer are computed for many latents. A linear
-    regression of the latents on the coordinates gives the direction of each component (eq. 2). For a linear
-    layer, ``sefa`` would give the same directions.
+    The function computes the principal components of the output of the first non-linear layer over many latents. A
+    linear regression of the latents on the coordinates along the components gives the latent direction of each
+    component (eq. 2). If the layer were linear, ``sefa`` would give the same directions.
 
     Args:
         game: the game.
-        state: the training state. The moving averages of the parameters are used.
+        state: the training state. If it contains moving averages of the parameters, the moving averages are used.
         latents: samples of the latent distribution ``[n, latent_dim]``, with n several times ``latent_dim``.
         labels: labels ``[n]`` for a conditional game, else None.
 
     Returns:
-        Unit vectors ``[latent_dim, latent_dim]``, sorted by descending variance of their components.
+        Unit vectors ``[directions, latent_dim]``, sorted by descending variance along the principal components.
+        The number of directions is ``latent_dim``, or the number of components if that is smaller.
     """
     inputs = (latents,) if game.classes is None else (latents, labels)
     early = game.network("generator", *averaged(state)).early(*map(jnp.asarray, inputs), train=False, key=_KEY)
@@ -107,13 +109,14 @@ def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = No
 def activations(game: Any, state: TrainState, examples: np.ndarray, labels: Any = None) -> list[np.ndarray]:
     """Activation maps and the saliency map of the discriminator.
 
-    The activation map of a stage is the mean absolute activation over the channels. The saliency map is the mean
-    absolute gradient of the logit over the channels (Simonyan et al. 2014, section 3.1).
+    The activation map of a stage is the mean over channels of the absolute activation. The saliency map is the mean
+    over channels of the absolute gradient of the logit with respect to the image (Simonyan et al. 2014, section
+    3.1).
 
     Args:
         game: the game.
         state: the training state.
-        examples: images ``[n, h, w, c]`` as the networks receive them.
+        examples: normalised images ``[n, h, w, c]``, the inputs of the discriminator.
         labels: labels ``[n]`` for a conditional game, else None.
 
     Returns:

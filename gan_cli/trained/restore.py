@@ -1,4 +1,4 @@
-"""Restores a run from its directory for sampling, evaluation or export. No file of the run is changed."""
+"""Restores a run from its directory for sampling, evaluation or export, without changing any file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RestoredRun:
 
     Attributes:
         directory: directory of the run.
-        experiment: the experiment of the run. ``experiment.dataset`` is None if the data set was not loaded.
+        experiment: the objects that make up the run. ``experiment.dataset`` is None if the data set was not loaded.
         folder: folder of the checkpoint.
         step: step of the checkpoint.
         state: training state, as host arrays.
@@ -49,7 +49,7 @@ def restore_run(
     raw: bool = False,
     modules: Sequence[str] = (),
 ) -> RestoredRun:
-    """Restore the experiment of a run, and the state at one of the checkpoints.
+    """Build the experiment of a run, and load the training state from one of the run's checkpoints.
 
     The game of the run must be able to draw samples.
 
@@ -59,11 +59,11 @@ def restore_run(
         best: whether to restore the checkpoint with the best value of the objective instead of the newest.
         step: step of the checkpoint to restore. None restores the newest valid checkpoint.
         raw: whether to drop the moving averages, so that samples are drawn with the latest parameters.
-        modules: additional Python modules that the run's configuration may refer to.
+        modules: the user's Python modules. The run's configuration may use their functions and classes.
 
     Raises:
-        UserError: the directory contains no run, the run has no valid checkpoint that fits the configuration, the
-            training state does not fit into memory, or the game cannot draw samples.
+        UserError: the directory contains no run, ``run.json`` is damaged, the run has no valid checkpoint that fits
+            the configuration, the training state does not fit into memory, or the game cannot draw samples.
     """
     record = facts(directory)
     config = stored.load(record, modules, ("dataset",) if data else ())
@@ -92,7 +92,11 @@ def restore_run(
 
 
 def _spec(directory: Path, stated: Any) -> Spec:
-    """The Spec from the entry ``spec`` of ``run.json``, which may be damaged."""
+    """The Spec that the entry ``spec`` of ``run.json`` describes.
+
+    Raises:
+        UserError: the entry is damaged.
+    """
     try:
         shape = tuple(int(side) for side in stated["shape"])
         low, high = (None if stated[end] is None else float(stated[end]) for end in ("low", "high"))

@@ -1,4 +1,4 @@
-"""Numbered samples: sample ``i`` of a seed does not depend on the number of samples that are drawn."""
+"""Draws numbered samples. Sample ``i`` of a seed does not depend on how many samples are drawn."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Sampler:
         self._stored = stored if self.spec.is_image else self._decode
 
     def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
-        """Latents ``[n, latent_dim]`` from N(0, I): the latents ``first`` to ``first + n - 1`` of a seed.
+        """The latents ``first`` to ``first + n - 1`` of a seed, ``[n, latent_dim]``, from N(0, I).
 
         Args:
             seed: seed of the latents.
-            first: number of the first latent.
+            first: number of the first latent, counted from 0.
             n: number of latents.
             truncation: limit on the absolute value of each component. The components then have a truncated normal
                 distribution (Brock et al. 2019, section 3.1). With None, there is no limit.
@@ -50,25 +50,31 @@ class Sampler:
         return np.asarray(_latents(np.uint32(seed), np.uint32(first), n, self.game.latent_dim, truncation))
 
     def labels(self, first: int, n: int) -> np.ndarray | None:
-        """Labels ``[n]`` that cycle through the classes, starting at number ``first``; None without classes."""
+        """The labels ``[n]`` of samples ``first`` to ``first + n - 1``, or None for a game without classes.
+
+        Sample ``i`` has the label ``i`` modulo the number of classes.
+        """
         classes = self.game.classes
         return None if classes is None else np.arange(first, first + n, dtype=np.int32) % classes
 
     def __call__(self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None) -> jax.Array:
-        """Samples ``[n, *spec.shape]``, with images in [-1, 1]. The call does not wait for the device."""
+        """Samples ``[n, *spec.shape]`` for ``n`` latents. The values of images are in [-1, 1].
+
+        JAX computes the samples asynchronously, so the method may return before they are computed.
+        """
         return jnp.concatenate(list(self._parts(self._decode, state, latents, labels)))
 
     def stored(
         self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None
     ) -> Iterator[jax.Array]:
-        """Yields batches of samples on the device in the format of files: images are uint8 in 0..255.
+        """Yields batches of samples in the format in which they are stored in files, as arrays on the device.
 
-        Points are yielded in the format of ``__call__``.
+        Images are uint8 with values from 0 to 255. Points have the format that ``__call__`` returns.
         """
         return self._parts(self._stored, state, latents, labels)
 
     def numbered(self, state: TrainState, seed: int, n: int) -> Iterator[jax.Array]:
-        """Yields the first ``n`` samples of a seed, in the format of ``stored``."""
+        """Yields batches of the first ``n`` samples of a seed, in the format of the method ``stored``."""
         return self.stored(state, self.latents(seed, 0, n), self.labels(0, n))
 
     def _parts(
@@ -80,19 +86,19 @@ class Sampler:
     ) -> Iterator[jax.Array]:
         size = min(self.batch, len(latents))
         for start in range(0, len(latents), size):
-            # The last batch is filled up with repeated rows, because another batch size would be compiled again.
+            # Repeated rows fill up the last batch, because JAX would compile the generator again for another size.
             rows = np.arange(start, start + size) % len(latents)
             made = decode(state, latents[rows], None if labels is None else labels[rows])
             yield made[: len(latents) - start]
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
-    """The parameters and the network state for sampling, with moving averages for the averaged players."""
+    """The parameters and network states for sampling, by player: moving averages where the state has them."""
     return state.params | state.average, state.net_state | state.average_state
 
 
 def raw(state: TrainState) -> TrainState:
-    """The state without its moving averages, so that samples are drawn with the latest parameters."""
+    """A copy of the state without moving averages, so that samples are drawn with the latest parameters."""
     return state._replace(average={}, average_state={})
 
 
