@@ -8,6 +8,7 @@ first.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -46,6 +47,11 @@ SMALL = {
     "model.generator.width": 8,
     "model.discriminator.width": 8,
 }
+# Number of samples that gan-eval draws, where a page does not give one.
+EVALUATED = 1000
+# These pages run in the fast tests: they show every option, and how to extend the program. The others run in the
+# slow tests.
+FAST = {"configs/README.md", "gan_cli/README.md"}
 QUESTIONS = {"--help", "--version", "--cfg", "--info", "--hydra-help", "--shell-completion"}
 SWEEPS = {"--multirun", "-m"}
 
@@ -70,19 +76,6 @@ def commands(block: Block) -> list[list[str]]:
     """The commands of a block as words, without comments; a variable's assignment is a word of its own."""
     lines = block.text.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def is_sweep(words: list[str]) -> bool:
-    return words[0] == "gan-train" and bool(SWEEPS & set(words))
-
-
-def has_sweep(page: str) -> bool:
-    return any(
-        is_sweep(words)
-        for block in blocks(page)
-        if block.language == "sh" and "needs" not in block.words
-        for words in commands(block)
-    )
 
 
 def smaller(arguments: list[str]) -> list[str]:
@@ -126,6 +119,9 @@ def folder(tmp_path, monkeypatch):
     # Hydra's log configuration closes all log handlers, and absl's handler then closes the stream that pytest
     # captures.
     monkeypatch.setattr("hydra.core.utils.configure_log", lambda *arguments, **options: None)
+    # Hydra adds a handler for the captured stream to the root logger when it answers --info and the like.
+    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "photos").mkdir()
@@ -153,6 +149,8 @@ def run(words: list[str]) -> int:
         assert words[1] == "gan-train" and done.returncode == 0, done.stderr[-2000:]
         return 0
     arguments = smaller(words[1:]) if words[0] == "gan-train" else words[1:]
+    if words[0] == "gan-eval" and "--num" not in arguments:
+        arguments = [*arguments, "--num", str(EVALUATED)]
     try:
         return PROGRAMS[words[0]].main(arguments)
     except SystemExit as end:  # argparse, for --help and --version
@@ -202,15 +200,10 @@ def outside(words: list[str]) -> None:
         assert (ROOT / paths[0]).exists(), paths[0]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if not has_sweep(page)])
+@pytest.mark.parametrize(
+    "page", [page if page in FAST else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
+)
 def test_the_commands_of_a_page(page, folder, capsys):
-    check_page(page, capsys)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if has_sweep(page)])
-def test_the_commands_of_a_page_with_sweeps(page, folder, capsys):
-    """A sweep starts a process for each job."""
     check_page(page, capsys)
 
 
