@@ -2,8 +2,7 @@
 
 In Python, ``gan_cli.train(["model=mlp", "optim=adam"])`` is equivalent to the shell command
 ``gan-train model=mlp optim=adam``. ``gan_cli.experiment`` takes the same list and builds the experiment without
-training. The package imports JAX and Hydra only when a program needs them, so that the command line responds
-without delay.
+training. The package imports JAX and Hydra on first use, so that the command line starts without delay.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Augmentations of real and generated examples before they enter the discriminator.
 
 Each public function of this module returns an ``Augment``. The game applies augmentations in the order of the
-user's list, but packing always last. Every augmentation is differentiable with respect to the examples, so that
-gradients reach the generator. Penalties also receive augmented examples. The penalty R1, for example,
-differentiates with respect to the augmented example, as in the code of Zhao et al. (2020) for CIFAR. In contrast,
-Karras et al. (2020) differentiate with respect to the image before the augmentation.
+user's list, except packing, which the game always applies last. Every augmentation is differentiable with respect
+to the examples, so that gradients reach the generator. Penalties also receive augmented examples. The penalty R1,
+for example, differentiates with respect to the augmented example, as in the code of Zhao et al. (2020) for CIFAR.
+In contrast, Karras et al. (2020) differentiate with respect to the image before the augmentation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Augment(NamedTuple):
     """An augmentation of the discriminator's input.
 
     Attributes:
-        apply: ``(x [batch, ...], key, step, state) -> x``.
-        start: initial state of an adaptive augmentation. The empty tuple for all other augmentations.
-        adapt: ``(state, real_logits [batch]) -> state``, called after each evaluation of the discriminator's loss.
-            ``Loss.boundary`` is subtracted from the logits. With packing, the logit of a pack is repeated for each
-            example of the pack.
+        apply: ``(x [batch, ...], key, step, state) -> x``, returns the augmented examples.
+        start: initial state of an adaptive augmentation. For all other augmentations, the state is the empty tuple.
+        adapt: ``(state, real_logits [batch]) -> state``, returns the new state. The game calls the function at each
+            evaluation of the discriminator's loss. The boundary is subtracted from the logits (see
+            ``Loss.above_boundary``). With packing, the logit of a pack is repeated for each example of the pack.
         pack: number of examples that form one input of the discriminator.
     """
 
@@ -42,12 +42,12 @@ class Augment(NamedTuple):
 
 
 def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = None) -> Augment:
-    """Instance noise: x + s N(0, I), so that the real and the generated distribution overlap.
+    """Instance noise: adds s N(0, I) to x, so that the real and generated distributions overlap.
 
     Sonderby et al. 2017, section 3.2; Arjovsky and Bottou 2017, section 3.
 
     Args:
-        std: initial standard deviation s of the noise, in units of the examples. Image values range from -1 to 1.
+        std: initial standard deviation s of the noise, on the scale of the examples (-1 to 1 for images).
         anneal_steps: number of steps in which s decreases linearly to zero. If null, s is constant.
     """
 
@@ -64,11 +64,12 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
     Zhao et al. 2020, section 3.2, with the ranges of their code.
 
     Args:
-        color: whether to change brightness by up to 0.5, saturation by a factor from 0 to 2, and contrast by a
-            factor from 0.5 to 1.5.
-        translation: whether to shift the image by up to one eighth of each side. Uncovered pixels become zero.
-        cutout: whether to set a randomly placed rectangle to zero. The sides of the rectangle are half as long as
-            the sides of the image.
+        color: whether to change brightness by an amount from -0.5 to 0.5, saturation by a factor from 0 to 2, and
+            contrast by a factor from 0.5 to 1.5.
+        translation: whether to shift the image by up to one eighth of its height and width. Uncovered pixels become
+            zero.
+        cutout: whether to set a randomly placed rectangle to zero. The rectangle has half the height and half the
+            width of the image.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -88,19 +89,19 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
 
 
 def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Augment:
-    """Adaptive discriminator augmentation (ADA): transformations whose probability p follows r_t.
+    """Adaptive discriminator augmentation (ADA): image transformations with an adaptive probability p.
 
-    Karras et al. 2020, ADA, section 3. r_t = E sign D(x) on real examples measures the discriminator's overfitting.
-    The probability p starts at 0, increases while r_t is above ``target``, decreases while r_t is below
-    ``target``, and stays within [0, 1]. Each image passes through a chain of transformations, each of which is
-    applied with probability p. The chain contains the transformations of the paper that work without interpolation:
-    flips, quarter turns, shifts by whole pixels up to one eighth of each side, brightness, contrast and saturation.
-    The strengths are as in the paper.
+    Karras et al. 2020, ADA, section 3. The statistic r_t = E sign D(x), computed on real examples, measures the
+    discriminator's overfitting. The probability p starts at 0, increases while r_t is above ``target``, decreases
+    while r_t is below ``target``, and stays within [0, 1]. Each image passes through a chain of transformations,
+    each of which is applied with probability p. The chain contains the transformations of the paper that work
+    without interpolation: flips, rotations by multiples of 90 degrees, shifts by whole pixels, and changes of
+    brightness, contrast and saturation. A shift is at most one eighth of the height or width. The strengths are as
+    in the paper.
 
     Args:
         target: target value of r_t.
-        examples: number of real examples that the discriminator receives while p increases from 0 to 1 without
-            interruption.
+        examples: number of real examples after which p has increased from 0 to 1, if r_t stays above ``target``.
     """
 
     def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
@@ -131,9 +132,10 @@ _ADAPTIVE: list[Callable[[Array, Array], Array]] = [
 
 
 def packing(*, size: PackSize = 2) -> Augment:
-    """PacGAN: the discriminator receives several examples at once, concatenated along the channels.
+    """PacGAN: each input of the discriminator is a pack of several examples.
 
-    Lin et al. 2018. A batch of ``train.batch_size`` examples becomes ``train.batch_size / size`` packs.
+    Lin et al. 2018. The examples of a pack are concatenated along the channels of images, or along the features of
+    points. A batch of ``train.batch_size`` examples becomes ``train.batch_size / size`` packs.
 
     Args:
         size: number of examples in one pack. ``train.batch_size`` must be a multiple of size.

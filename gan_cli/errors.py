@@ -9,13 +9,13 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Invalid input: the message names the option, the value and the remedy in one to five lines.
 
-    The error is raised before the training step is compiled and before the run's directory is created. The command
-    exits with status 2.
+    Most causes are detected before the training program is compiled and before the run's directory is created. The
+    command exits with status 2.
     """
 
 
 class RunFailed(Exception):
-    """A run that has started cannot continue, e.g. because the disk is full or checkpoints are damaged.
+    """Raised if a run that has started cannot continue, e.g. because the disk is full.
 
     The command exits with status 1.
     """

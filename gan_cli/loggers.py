@@ -1,8 +1,8 @@
-"""Loggers: copies of the metrics and samples in other formats and in tracking services.
+"""Loggers write copies of a run's metrics and samples in other formats or to tracking services.
 
-A run always writes ``metrics.jsonl`` and ``samples/``. When a run starts or resumes, each logger receives all
-earlier records, so that no step is missing or repeated, even if the logger is added when the run resumes. A run
-does not depend on its loggers: if a tracking service fails, training continues and the run's directory stays
+A run always writes ``metrics.jsonl`` and ``samples/``. When a run resumes, each logger receives all existing
+records. The log is therefore complete and without repeated steps, even if the logger is added when the run resumes.
+A run does not depend on its loggers: if a tracking service fails, training continues and the run's directory stays
 complete.
 """
 
@@ -32,8 +32,9 @@ Record = dict[str, Any]
 class Logger(Protocol):
     """Receives the metrics and sample grids of a run.
 
-    A configuration selects a function ``(directory, records, **options) -> Logger``. The argument ``directory`` is
-    the run's directory, and ``records`` contains the existing records of ``metrics.jsonl``.
+    The configuration selects a function ``(directory, records, **options) -> Logger`` that creates the logger. The
+    argument ``directory`` is the run's directory, and ``records`` contains the existing records of
+    ``metrics.jsonl``.
     """
 
     def log(self, record: Record) -> None:
@@ -166,10 +167,10 @@ def wandb(
 
     Args:
         project: W&B project of the run.
-        entity: W&B user or team that owns the run. null takes the default entity of the account.
+        entity: W&B user or team that owns the run. With null, W&B uses the default entity of the account.
         group: W&B group of the run. With null, the run has no group.
-        mode: ``online`` uploads during training. ``offline`` writes to the run's directory, and the command
-            ``wandb sync`` uploads the data later.
+        mode: time of the upload. With ``online``, the logger uploads the data during training. With ``offline``,
+            the logger writes the data to the run's directory, and the command ``wandb sync`` uploads them later.
     """
     return WandB(directory, records, {"project": project, "entity": entity, "group": group, "mode": mode})
 
@@ -220,9 +221,9 @@ def mlflow(
     """MLflow, a tracking service (``pip install 'gan_cli[track]'``).
 
     Args:
-        experiment: name of the MLflow experiment. A missing experiment is created.
-        uri: address of the tracking server or database, for example ``sqlite:///mlflow.db``. null takes the address
-            from the environment variable ``MLFLOW_TRACKING_URI``.
+        experiment: name of the MLflow experiment. The experiment is created if it does not exist.
+        uri: address of the tracking server or database, for example ``sqlite:///mlflow.db``. With null, the address
+            comes from the environment variable ``MLFLOW_TRACKING_URI``.
     """
     return MLflow(directory, records, experiment, uri)
 
@@ -230,8 +231,8 @@ def mlflow(
 class GuardedLogger:
     """Wraps a logger so that a failure of the logger does not stop the run.
 
-    After the first exception, for example because a service is down, a warning is logged and all further calls are
-    ignored.
+    After the first exception, for example because a service is down, the wrapper logs a warning and ignores all
+    later records and pictures.
     """
 
     def __init__(self, name: str, logger: Logger):
@@ -273,9 +274,9 @@ class _ServiceRun:
     received them.
 
     Args:
-        path: path of the file.
-        make: function that creates a run at the service and returns the identity of this run. The function is
-            called if the file cannot be read.
+        path: path of the file that stores the identity and the step.
+        make: function that returns the identity of a new run at the service. The function is called if the file
+            cannot be read.
     """
 
     def __init__(self, path: Path, make: Callable[[], str]):
@@ -288,7 +289,7 @@ class _ServiceRun:
             self.note(-1)
 
     def lacks(self, step: int) -> bool:
-        """Whether ``step`` must be logged, because no earlier start of the run has logged it."""
+        """Whether ``step`` must be logged, because no earlier process of the run has logged it."""
         return step > self._before
 
     def note(self, step: int) -> None:
@@ -309,7 +310,7 @@ def _module(name: str) -> Any:
 
 @contextlib.contextmanager
 def _opened(name: str, advice: str) -> Iterator[None]:
-    """Converts an exception of a tracking service into a UserError with advice."""
+    """Context manager that converts an exception of a tracking service into a UserError with advice."""
     try:
         yield
     except Exception as error:

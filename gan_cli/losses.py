@@ -101,7 +101,7 @@ def lsgan() -> Loss:
 
 
 def wgan() -> Loss:
-    """Wasserstein loss: the critic maximises E d(x) - E d(G(z)), and the generator minimises it.
+    """Wasserstein loss: the critic maximises E d(x) - E d(G(z)), and G minimises this difference.
 
     The objective is the dual form of the Wasserstein-1 distance (Arjovsky et al. 2017, eq. 3), which requires a
     Lipschitz critic. To constrain the critic, add a gradient penalty, set ``optim.weight_clip``, or use spectral
@@ -128,14 +128,14 @@ def relativistic() -> Loss:
 
 
 def relativistic_average() -> Loss:
-    """Relativistic average loss: compares each logit with the mean logit of the opposite kind of examples.
+    """Relativistic average loss: compares real logits with the mean generated logit, and vice versa.
 
         D minimises softplus(E d(G(z)) - d(x)) + softplus(d(G(z)) - E d(x)),
 
         G minimises softplus(E d(x) - d(G(z))) + softplus(d(x) - E d(G(z))).
 
-    RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players. In
-    that code, a penalty of a given weight therefore has twice the effect.
+    RaSGAN (Jolicoeur-Martineau 2019, eq. 13 and 14). The author's code halves the losses of both players. In the
+    author's code, a penalty of the same weight therefore has twice the effect relative to the loss.
     """
     return Loss(
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
@@ -145,9 +145,9 @@ def relativistic_average() -> Loss:
 
 
 def fgan(*, divergence: Divergence = "jensen_shannon", saturating: bool = False) -> Loss:
-    """f-GAN loss: D maximises a lower bound of an f-divergence, E T(x) - E f*(T(G(z))), with T = g(d).
+    """f-GAN loss: D maximises E T(x) - E f*(T(G(z))) with T = g(d), a lower bound of an f-divergence.
 
-    f* is the convex conjugate of f. The output activation g maps the logit d to the domain of f*
+    The function f* is the convex conjugate of f. The output activation g maps the logit d to the domain of f*
     (Nowozin et al. 2016, eq. 6, tables 2 and 6).
 
     Args:

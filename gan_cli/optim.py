@@ -35,7 +35,7 @@ class Optimiser(NamedTuple):
             if the optimiser updates these parameters directly.
         constant_lr: learning rate of plain gradient descent, where every update is ``-constant_lr`` times the
             gradient. None for all other optimisers.
-        projects: whether the optimiser projects the parameters onto bounds (``weight_clip``).
+        projects: whether the optimiser clips the parameters after each update (``weight_clip``).
     """
 
     init: Callable[[Tree], Tree]
@@ -49,16 +49,18 @@ class Options(TypedDict, total=False):
     """The options that all optimisers share.
 
     Args:
-        lr: learning rate after the warm-up, before the schedule changes it.
+        lr: learning rate at the end of the warm-up, which is the initial value of the schedule.
         schedule: change of the learning rate after the warm-up. With ``constant``, the learning rate stays at lr.
             With ``linear``, the rate changes from lr to lr_end along a straight line. With ``cosine``, the rate
             changes from lr to lr_end along half a cosine (Loshchilov and Hutter 2017).
         lr_end: learning rate at the end of the schedule and at all later steps. null means zero.
-        decay_steps: number of steps until the schedule ends, including warmup_steps. If null, the number is
-            train.steps at the first start of the run.
-        warmup_steps: number of steps at the start in which the learning rate increases linearly from zero to lr.
+        decay_steps: number of steps until the schedule ends, including warmup_steps. If null, the number is the
+            value of train.steps at the first start of the run.
+        warmup_steps: number of steps at the start of training during which the learning rate increases linearly
+            from zero to lr.
         clip_value: maximum absolute value of each gradient entry, enforced before clip_norm. null means no maximum.
-        clip_norm: maximum norm of a player's whole gradient (Pascanu et al. 2013). null means no maximum.
+        clip_norm: maximum Euclidean norm of the gradient of all parameters of a player (Pascanu et al. 2013). null
+            means no maximum.
         weight_clip: maximum absolute value of each parameter, enforced after each update (Arjovsky et al. 2017,
             algorithm 1). null means no maximum.
     """
@@ -89,12 +91,12 @@ def sgd(**options: Unpack[Options]) -> Optimiser:
 def momentum(*, momentum: Momentum = 0.9, nesterov: bool = False, **options: Unpack[Options]) -> Optimiser:
     """Gradient descent with momentum: m' = momentum * m + g, x' = x - lr * m'.
 
-    This update is the heavy-ball method (Polyak 1964). With ``nesterov``, the update of x is Nesterov's method
-    (1983), x' = x - lr * (g + momentum * m').
+    g is the gradient. Without ``nesterov``, the method is the heavy-ball method (Polyak 1964). With ``nesterov``,
+    the method is Nesterov's method (1983), whose second formula is x' = x - lr * (g + momentum * m').
 
     Args:
-        momentum: factor of m in the formula of m'. A negative value damps the rotation of a game (Gidel et al.
-            2019, negative momentum).
+        momentum: factor of the old momentum m. A negative value damps the rotation of a game (Gidel et al. 2019,
+            negative momentum).
         nesterov: whether to use Nesterov's method.
     """
     return chain(optax.trace(decay=momentum, nesterov=nesterov), **options)
@@ -159,7 +161,7 @@ def adabelief(
     eps_root: NonNegativeFloat = 1e-16,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """AdaBelief: Adam whose second moment averages squared deviations of the gradient from its mean.
+    """AdaBelief: Adam whose second moment averages squared deviations from the running mean gradient.
 
     Zhuang et al. 2020, algorithm 2.
 
@@ -243,8 +245,8 @@ def muon(*, beta: Decay = 0.95, **options: Unpack[Options]) -> Optimiser:
     """Muon: orthogonalised momentum for matrices, Adam for all other parameters.
 
     Jordan et al. 2024. The kernel of a convolution counts as a matrix with one column per output channel. The
-    updates of matrices are scaled to a root mean square of 0.2, which is typical of Adam, so that matrices and all
-    other parameters can share one learning rate (Liu et al. 2025, eq. 4).
+    updates of matrices are scaled to a root mean square of 0.2, which is typical of Adam's updates, so that
+    matrices and all other parameters can share one learning rate (Liu et al. 2025, eq. 4).
 
     Args:
         beta: decay rate of the momentum of matrices.
@@ -274,7 +276,7 @@ def schedule_free(
     """Schedule-free Adam: Adam without momentum updates z, and sampling uses x, a running average of z.
 
     Defazio et al. 2024, algorithm 1. Gradients are evaluated at y = (1 - b1) z + b1 x. Sampling and evaluation use
-    the averaged point x, to which ``train.ema`` then applies its moving average.
+    x. The moving average of ``train.ema`` is computed from x.
 
     Args:
         b1: weight of the average x in the point y at which gradients are evaluated.
@@ -318,10 +320,10 @@ def chain(
     clip_norm: float | None = None,
     weight_clip: float | None = None,
 ) -> Optimiser:
-    """An optimiser from an Optax method, with the options that all optimisers share (see ``Options``).
+    """Build an optimiser from an Optax method and the options that all optimisers share (see ``Options``).
 
-    The parts apply in this order: clip the gradient, apply ``method``, scale by the learning rate, apply
-    ``wrap``, project the parameters.
+    An update clips the gradient, applies ``method``, multiplies by the learning rate, applies ``wrap`` and clips
+    the parameters, in this order.
 
     Args:
         method: transformation of the gradient into an update direction, without a learning rate.
@@ -367,7 +369,10 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
 
 
 def project_to_box(bound: float) -> optax.GradientTransformation:
-    """Projection of the parameters to [-bound, bound]: u' = clip(x + u, -bound, bound) - x."""
+    """Clip the updated parameters to [-bound, bound]: u' = clip(x + u, -bound, bound) - x.
+
+    The parameters are x, the update is u, and the corrected update is u'.
+    """
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None

@@ -1,9 +1,9 @@
 """Penalties: terms of the discriminator's loss, most of which bound the discriminator's gradient.
 
 A penalty is a function ``(critic, params, real, fake, key) -> scalar``, where ``critic(params, x)`` returns logits
-``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step with k
-times the penalty's weight (Karras et al. 2020, StyleGAN2, section 3.1). In this package, the penalty and the loss
-share one update. StyleGAN2 applies the penalty in a separate update.
+``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step and
+multiplied by k (Karras et al. 2020, StyleGAN2, section 3.1). In this package, the penalty and the loss share one
+update. StyleGAN2 applies the penalty in a separate update.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class Penalty(NamedTuple):
     """A term of the discriminator's loss: ``interval * weight * function`` at every interval-th step.
 
     Attributes:
-        function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``.
-        weight: a number, or a function that maps the step to a number.
-        interval: the penalty is evaluated at every interval-th step.
+        function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``, returns the penalty
+            without the weight.
+        weight: factor of the penalty, a number or a function that maps the step to a number.
+        interval: number of steps from one evaluation of the penalty to the next.
         per_example: whether the penalty requires a critic that computes the logit of an example independently of
             the other examples of the batch. Critics with batch normalisation or a minibatch layer are excluded.
     """
@@ -43,8 +44,8 @@ def _squared_gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Ar
     """Squared norm of the critic's gradient at each example, ||d critic(x) / dx||^2, ``[batch]``.
 
     The function differentiates the sum of the logits. If the critic processes each example independently, the
-    result is the gradient of each logit with respect to the logit's example. With batch normalisation, the gradient
-    at an example also contains the derivatives of the other examples' logits.
+    gradient at an example is the gradient of the logit of this example. With batch normalisation, the gradient at
+    an example also contains the derivatives of the logits of other examples.
     """
     gradient = jax.grad(lambda x: critic(params, x).sum())(x)
     return jnp.sum(gradient.reshape(len(x), -1) ** 2, axis=1)
@@ -63,10 +64,10 @@ def r1(
 
     Args:
         gamma: factor of the penalty. If gamma_end is set, gamma is the initial value of the factor.
-        gamma_end: final value of the factor, which then changes along half a cosine (Huang et al. 2024, R3GAN's
-            code). If null, the factor stays at gamma.
-        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is
-            train.steps at the first start of the run.
+        gamma_end: final value of the factor, which changes from gamma to gamma_end along half a cosine (Huang et
+            al. 2024, R3GAN's code). If null, the factor stays at gamma.
+        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is the
+            value of train.steps at the first start of the run.
         interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
             evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
@@ -86,10 +87,10 @@ def r2(
 
     Args:
         gamma: factor of the penalty. If gamma_end is set, gamma is the initial value of the factor.
-        gamma_end: final value of the factor, which then changes along half a cosine (Huang et al. 2024, R3GAN's
-            code). If null, the factor stays at gamma.
-        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is
-            train.steps at the first start of the run.
+        gamma_end: final value of the factor, which changes from gamma to gamma_end along half a cosine (Huang et
+            al. 2024, R3GAN's code). If null, the factor stays at gamma.
+        decay_steps: number of steps in which the factor changes from gamma to gamma_end. If null, the number is the
+            value of train.steps at the first start of the run.
         interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
             evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
@@ -129,7 +130,7 @@ def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pe
 
 
 def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:
-    """One-sided WGAN-GP for gradient norms above 1: weight * E max(0, ||grad D(x)|| - 1)^2.
+    """One-sided WGAN-GP penalty on gradient norms above 1: weight * E max(0, ||grad D(x)|| - 1)^2.
 
     The points x are drawn as in ``wgan_gp``. Gradient norms below 1 are not penalised (Petzka et al. 2018, WGAN-LP,
     eq. 8).
@@ -198,9 +199,9 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
     """Consistency regularisation under a random transformation T: weight * E (D(x) - D(T(x)))^2.
 
     The examples x are real (Zhang et al. 2020, CR-GAN, eq. 5). For images, T is the paper's transformation: a
-    horizontal flip with probability 1/2, then a shift by up to one eighth of each side (4 pixels of 32). For
-    points, T adds Gaussian noise. The standard deviation of the noise is one twentieth of the batch's standard
-    deviation.
+    horizontal flip with probability 1/2, then a shift by up to one eighth of the height and width (4 pixels of 32).
+    For points, T adds Gaussian noise. The standard deviation of the noise is one twentieth of the standard
+    deviation of all values in the batch.
 
     Args:
         weight: factor of the penalty.
@@ -220,7 +221,7 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
 
 
 def _between(a: jax.Array, b: jax.Array, key: jax.Array) -> jax.Array:
-    """Uniformly random points on the lines between the rows of ``a`` and the same rows of ``b``."""
+    """For each row, a uniformly random point on the segment from the row of ``a`` to the row of ``b``."""
     e = jax.random.uniform(key, (len(a),) + (1,) * (a.ndim - 1))
     return e * a + (1 - e) * b
 

@@ -1,4 +1,4 @@
-"""Schedules: options whose value changes during a run."""
+"""Schedules: functions that change the value of an option during a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cosine(
     Args:
         start: value at step 0.
         end: value at step ``steps`` and at all later steps.
-        steps: number of steps.
+        steps: number of steps in which the value changes.
         option: the option that requests the schedule, for the error message.
 
     Raises:

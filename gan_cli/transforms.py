@@ -27,7 +27,9 @@ def quarter_turns(x: Array, key: Array) -> Array:
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
-    """Shift each image along both axes by a random number of pixels, up to ``ratio`` of the side.
+    """Shift each image along both axes by a random number of pixels.
+
+    The number of pixels is at most ``ratio`` times the length of the axis.
 
     ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels. "constant" fills them with
     zeros.
@@ -45,7 +47,8 @@ def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
 def cut_out(x: Array, key: Array, ratio: float) -> Array:
     """Set a rectangle of each image to zero, at a uniformly random position.
 
-    The sides of the rectangle are ``ratio`` times the sides of the image (DeVries and Taylor 2017).
+    The height and width of the rectangle are ``ratio`` times the height and width of the image (DeVries and Taylor
+    2017).
     """
     outside: Any = False  # replaced by an array at the first axis
     for axis, side in enumerate(x.shape[1:3]):
@@ -58,12 +61,12 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
 
 
 def brightness(x: Array, amount: Array) -> Array:
-    """Add ``amount`` ``[batch]`` to all values of an image."""
+    """Add ``amount`` ``[batch]`` to all values of each image."""
     return x + _of_image(amount)
 
 
 def scale(x: Array, factor: Array) -> Array:
-    """Multiply all values of an image by ``factor`` ``[batch]``."""
+    """Multiply all values of each image by ``factor`` ``[batch]``."""
     return x * _of_image(factor)
 
 

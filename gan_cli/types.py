@@ -1,4 +1,4 @@
-"""The central types: annotations of options, the specification of the data, games and strategies.
+"""Central types: annotations of options, the specification of the data, games and strategies.
 
 The keyword-only parameters of a configurable function are the user's options. ``gan_cli.config`` checks a composed
 configuration against the annotations of these parameters, so the type and range of an option are defined in one
@@ -105,7 +105,7 @@ Metrics: TypeAlias = "dict[str, jax.Array]"  # scalars by name, e.g. "<player>/l
 
 
 class Game:
-    """A game: several players, each of which minimises its loss on the same batch.
+    """A game: several players, each of which minimises its loss.
 
     Every game implements ``init`` and ``loss``. The attributes below declare which of the other methods the game
     implements. The engine, the strategies and the views read these attributes and do not depend on the game's
@@ -135,7 +135,7 @@ class Game:
     has_equilibrium: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """The initial parameters and the initial network state, each by player.
+        """The initial parameters and network state, as mappings from the name of each player.
 
         The network state contains the running statistics of batch normalisation and the vectors of spectral
         normalisation.
@@ -180,9 +180,10 @@ class Game:
         raise NotImplementedError
 
     def with_eager_penalties(self) -> Game:
-        """The game with every penalty applied at every step.
+        """The game that applies every penalty at every step.
 
-        The loss of the returned game is the mean of this game's loss over the steps of a penalty's interval.
+        At fixed parameters, the loss of the returned game equals the mean of the original game's loss over the
+        steps of a penalty's interval.
         """
         return self
 
@@ -192,13 +193,13 @@ class Strategy(NamedTuple):
 
     Attributes:
         batches: number of batches that one step uses.
-        updates: number of calls of each player's optimiser in one step, by player.
+        updates: mapping from the name of each player to the number of calls of the player's optimiser in one step.
         init: ``params -> state``, returns the initial state of the strategy (e.g. slow weights) from the parameters
             by player.
-        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. The length of the list
-            ``batches`` is the value of the attribute ``batches``. The function does not update the step count and
-            the moving average, which the engine updates.
-        check: ``(optimisers) -> None``, raises a UserError if the strategy does not support an optimiser.
+        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. The list of batches has as
+            many elements as the attribute ``batches`` states. The engine, not the function, updates the step count
+            and the moving averages.
+        check: ``(optimisers) -> None``, raises a UserError if the strategy does not support one of the optimisers.
     """
 
     batches: int

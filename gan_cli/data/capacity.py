@@ -19,7 +19,7 @@ def must_stream(size: int, asked: bool | None) -> bool:
 
 
 def available_memory() -> int:
-    """The memory in bytes: the smaller of host memory and accelerator memory."""
+    """Available memory in bytes: the smaller of the host memory and the memory of one accelerator."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", host)
     return min(host, int(device))

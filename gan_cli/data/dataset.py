@@ -67,7 +67,7 @@ class Dataset:
             training examples, or None.
         held_out_labels: int32 labels ``[m]`` of the held-out examples, or None.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        modes: the modes of a synthetic mixture of Gaussians; None for other data sets.
+        modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Dataset:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The training examples and the labels, if there are any, by name. The data set must not be streamed."""
+        """Mapping with the arrays ``examples`` and, for labelled data, ``labels``. Not for streamed data."""
         assert isinstance(self.examples, np.ndarray)
         return {"examples": self.examples} | ({} if self.labels is None else {"labels": self.labels})
 
@@ -96,7 +96,7 @@ class Dataset:
         return Feed(self.size, self.flip, streams=not isinstance(self.examples, np.ndarray))
 
     def take(self, indices: np.ndarray, pool: Executor | None = None) -> dict[str, np.ndarray]:
-        """The training examples (``examples``) and, for labelled data, the labels (``labels``) at ``indices``.
+        """Mapping with the ``examples`` and, for labelled data, the ``labels`` at the given indices.
 
         Args:
             indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
@@ -117,7 +117,7 @@ class Dataset:
         return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
 
     def spread(self, n: int) -> np.ndarray:
-        """At most ``n`` examples at evenly spaced indices, scaled as the networks receive them."""
+        """At most ``n`` training examples at evenly spaced indices, scaled as for the networks."""
         chosen = np.linspace(0, self.size - 1, min(n, self.size)).astype(int)
         return normalise(self.take(chosen)["examples"])
 
@@ -125,7 +125,7 @@ class Dataset:
         """A digest that identifies the training examples and labels.
 
         The digest of arrays is the SHA-256 of their shapes, dtypes and contents. The digest of streamed examples is
-        documented in the ``Source``.
+        the fingerprint of the ``Source``.
         """
         if not isinstance(self.examples, np.ndarray):
             return self.examples.fingerprint()

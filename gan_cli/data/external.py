@@ -18,7 +18,7 @@ from gan_cli.types import Spec
 
 
 def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
-    """The examples in a folder or zip file of images, or in an ``.npz`` file.
+    """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or points ``[n, features]``.
     The file may also contain an array ``labels`` of non-negative integers ``[n]``.
@@ -30,7 +30,7 @@ def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
             square whose side is the shorter side of the first image.
 
     Raises:
-        UserError: ``path`` contains no examples that can be read, or the examples do not have the
+        UserError: ``path`` does not exist or contains no examples that can be read, or the examples do not have the
             shape of ``spec``.
     """
     if not path.exists():
@@ -71,7 +71,7 @@ def _images(path: Path, spec: Spec | None) -> Dataset:
 
 
 def _first(path: Path) -> tuple[int, int]:
-    """The shorter side and the number of channels of the first image that can be opened, or 32 and 3."""
+    """Length of the shorter side, and number of channels, of the first image that can be opened."""
     names = folder.files_in(path)
     for _, content in folder.contents_of(path, names):
         try:
@@ -79,7 +79,7 @@ def _first(path: Path) -> tuple[int, int]:
                 return min(image.size), 1 if image.mode in ("1", "L", "I", "I;16") else 3
         except (OSError, Image.DecompressionBombError):
             continue
-    return 32, 3  # no image can be opened, so that ``folder.folder`` raises an error
+    return 32, 3  # arbitrary values: no image can be opened, so ``folder.folder`` raises an error
 
 
 def _archive(path: Path) -> Dataset:

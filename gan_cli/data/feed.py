@@ -1,4 +1,4 @@
-"""How a compiled program selects the examples of its batches."""
+"""Selection of the examples of each batch inside a compiled program."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Feed:
     streams: bool = False
 
     def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
-        """The argument ``drawn`` of ``batch`` for all batch numbers, with the leading axes ``numbers.shape``.
+        """The values of the argument ``drawn`` of ``batch`` for all batches in ``numbers``.
 
-        If the host streams batches, the result is ``arrays``, which then contains the batches. Otherwise, the
-        result contains the indices of the examples of each batch.
+        If the host streams batches, ``arrays`` already contains the batches, and the method returns ``arrays``.
+        Otherwise, the method returns the indices of the examples of each batch. The leading axes of the result are
+        ``numbers.shape``.
         """
         return arrays if self.streams else self.indices(key, numbers, batch_size)
 
@@ -53,8 +54,8 @@ class Feed:
         """One batch, with images scaled from 0..255 to [-1, 1].
 
         Args:
-            arrays: the data set on the device. It is not used if the host streams batches.
-            drawn: the part of the result of ``draw`` for this batch.
+            arrays: the data set on the device. This argument is not used if the host streams batches.
+            drawn: the entry for this batch in the result of ``draw``.
             key: random key that selects the mirrored images.
         """
         taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}

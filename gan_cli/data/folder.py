@@ -1,4 +1,4 @@
-"""The data set of images in a folder or zip file, which may differ in size, format and colour mode."""
+"""Data set of the images in a folder or zip file. Images may differ in size, format and colour mode."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ def folder(
             length, and the longer side is cropped.
         channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        on_error: ``skip`` leaves out an image that cannot be decoded; in streamed data, the next image that can be
-            decoded replaces it. ``refuse`` stops with an error.
-        stream: true decodes the images of each batch during training. false decodes all images at the start. null
-            chooses true if the decoded images take more than a quarter of the memory of the host or of the
-            accelerator, and false otherwise.
+        on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
+            data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
+            an error.
+        stream: whether images are decoded during training, batch by batch. If false, all images are decoded at the
+            start. With null, images are decoded during training only if all decoded images take more than a quarter
+            of the memory of the host or of the accelerator.
 
     Raises:
         UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, or,
@@ -133,8 +134,8 @@ class Files:
     def fingerprint(self) -> str:
         """A digest of the image shape, the file names, and the file sizes or checksums.
 
-        The sizes are used for a folder, and the stored CRC checksums for a zip file.
-        The contents of the files are not read, because reading them would take as long as an epoch.
+        For a folder, the digest includes the file sizes. For a zip file, the digest includes the stored CRC
+        checksums. The contents of the files are not read, because reading them would take as long as an epoch.
         """
         if self._root.is_dir():
             sizes = [(self._root / name).stat().st_size for name in self._names]
@@ -166,7 +167,7 @@ def _classes(names: list[str]) -> tuple[list[str], list[int]]:
 def files_in(root: Path) -> list[str]:
     """Sorted relative paths of the image files in a folder or zip file, without hidden files.
 
-    The folders ``__MACOSX``, which macOS adds to zip files, are left out too.
+    Files in folders named ``__MACOSX``, which macOS adds to zip files, are left out too.
     """
     if root.is_dir():
         found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]

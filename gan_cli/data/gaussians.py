@@ -24,7 +24,7 @@ def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt
 
 
 def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt = 100_000) -> Dataset:
-    """Mixture of Gaussians on a square grid with spacing 2, centred on the origin.
+    """Mixture of Gaussians whose means form a square grid with spacing 2, centred on the origin.
 
     The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of the
     Gaussian. The points are identical in every run.

@@ -50,7 +50,7 @@ def decode(content: bytes, resolution: int, channels: int) -> np.ndarray:
     """Decodes one image file to uint8 ``[resolution, resolution, channels]``.
 
     The image is rotated according to its EXIF orientation, composited onto white if it is transparent, resized so
-    that the shorter side is ``resolution``, and centre-cropped. Of an animation, the first frame is decoded.
+    that the shorter side is ``resolution``, and centre-cropped. For an animation, only the first frame is decoded.
 
     Raises:
         BadImage: the image is damaged, is not in one of the allowed formats, or has more than 64 megapixels.
@@ -99,11 +99,11 @@ def decode_all(
     """Decodes ``(name, content)`` pairs and yields ``(name, image)`` pairs.
 
     Args:
-        named: file names and contents.
+        named: pairs of the name and the content of a file.
         resolution: side of the decoded images in pixels.
         channels: 1 for greyscale, 3 for RGB.
-        on_error: ``"skip"`` logs a warning for each image that cannot be decoded, and continues. ``"refuse"``
-            raises a UserError for the first image that cannot be decoded.
+        on_error: treatment of images that cannot be decoded. With ``"skip"``, the function logs a warning for each
+            such image and continues. With ``"refuse"``, the first such image raises a UserError.
         skipped: counter that is incremented for each skipped image.
 
     Raises:

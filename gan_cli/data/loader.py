@@ -1,4 +1,4 @@
-"""Streams a data set from the host. Batches are read while the device computes the previous call."""
+"""Streams a data set from the host. Batches are read one call of the compiled program ahead."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.types import Tree
 
-# Maximum size in bytes of the batches of one call. The batches of two calls are in memory at a time: the current
-# call and the next call.
+# Maximum size in bytes of the batches of one call of the compiled program. The batches of two calls, the current
+# and the next, are in memory at a time.
 _BYTES = 64 * 2**20
 
 Order = Callable[[int, int], Sequence[np.ndarray]]
@@ -42,7 +42,7 @@ class Loader:
         self._next: tuple[int, int, Future[Tree]] | None = None
 
     def longest(self, steps: int) -> int:
-        """The largest divisor of ``steps`` such that a call of this many steps fits into the memory limit.
+        """The largest divisor n of ``steps`` for which the batches of n steps fit into the memory limit.
 
         The result is 1 if the batches of a single step exceed the limit.
         """
@@ -50,13 +50,13 @@ class Loader:
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:
-        """The batches of ``length`` steps, starting with step ``step``.
+        """The batches of one call of the compiled program.
 
         Args:
             step: the first step of the call.
             length: number of steps of the call.
-            following: number of steps of the next call. The batches of the next call are read in the background. 0
-                means that there is no next call.
+            following: number of steps of the next call. The batches of the next call are read in the background.
+                With 0, there is no next call.
         """
         if self._next is None or self._next[:2] != (step, length):
             self._start(step, length)

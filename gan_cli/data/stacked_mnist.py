@@ -20,8 +20,8 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
     digits form. The images are identical in every run.
 
     Args:
-        digits: source of the digits. ``mnist5k`` has 4,500 digits with balanced classes and needs no download.
-            ``mnist`` has the 60,000 training digits of MNIST, which TFDS prepares.
+        digits: source of the digits. With ``mnist5k``, the source is 4,500 digits with balanced classes, which need
+            no download. With ``mnist``, the source is the 60,000 training digits of MNIST, which TFDS prepares.
         size: number of examples in the data set.
     """
     data = mnist5k() if digits == "mnist5k" else tfds(name="mnist", version="3.0.1")

@@ -42,19 +42,20 @@ def tfds(
     Args:
         name: name of the data set in TFDS, for example ``cifar10``. A TFDS config is added after a slash, for
             example ``emnist/letters``.
-        version: version of the data set. null takes the newest version.
+        version: version of the data set. With null, the newest version is used.
         split: split in the notation of TFDS, for example ``train``, ``train[:80%]`` or ``train+test``.
-        data_dir: folder of the prepared data sets. null takes the folder in the environment variable
+        data_dir: folder of the prepared data sets. With null, the folder is the value of the environment variable
             ``TFDS_DATA_DIR``, or ``~/tensorflow_datasets`` if the variable is not set.
         resolution: side of the square images in pixels. Each image is resized so that the shorter side has this
-            length, and the longer side is cropped. null keeps the stored size, which must be the same for all
-            images.
+            length, and the longer side is cropped. With null, the images keep the stored size, which must be the
+            same for all images.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        on_error: ``skip`` leaves out an image that cannot be decoded; in streamed data, the next image that can be
-            decoded replaces it. ``refuse`` stops with an error.
-        stream: true decodes the images of each batch during training. false decodes all images at the start. null
-            chooses true if the decoded images take more than a quarter of the memory of the host or of the
-            accelerator, and false otherwise.
+        on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
+            data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
+            an error.
+        stream: whether images are decoded during training, batch by batch. If false, all images are decoded at the
+            start. With null, images are decoded during training only if all decoded images take more than a quarter
+            of the memory of the host or of the accelerator.
 
     Raises:
         UserError: the data set, the version or the split does not exist, the data set cannot be downloaded or read,
@@ -63,7 +64,7 @@ def tfds(
     """
     import tensorflow_datasets
 
-    # This hides advice to install packages that the module does not use.
+    # The log level hides TFDS's advice to install packages that this module does not use.
     logging.getLogger("absl").setLevel(logging.ERROR)
     full = f"{name}:{version}" if version else name
     directory = str(Path(data_dir).expanduser()) if data_dir else None

@@ -1,7 +1,7 @@
 """Calls the compiled training program of a run.
 
-``gan_cli.engine.steps`` defines the program. This module decides how many steps each call makes, passes the data
-(arrays on the devices or streamed batches) to the program, and places the state on the devices.
+``gan_cli.engine.steps`` defines the program. This module decides how many steps each call of the program makes,
+passes the data (arrays on the devices or streamed batches) to the program, and places the state on the devices.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ State = Any  # a TrainState in CompiledSteps, an EnsembleState in EnsembleSteps
 
 
 class Length(NamedTuple):
-    """Number of steps, steps per call, batch size and decay of the moving average.
+    """Numerical settings of the training loop.
 
     Attributes:
         steps: number of steps of the whole run.
-        per_call: number of steps in one call of the compiled program. If the streamed batches of a call exceed the
-            memory limit, calls make fewer steps.
+        per_call: number of steps in one call of the compiled program. A call makes fewer steps if its streamed
+            batches would exceed the memory limit.
         batch_size: number of examples in a batch, over all devices.
         ema: decay of the exponential moving average of the parameters.
     """
@@ -42,18 +42,18 @@ class Length(NamedTuple):
 
 
 class CompiledSteps:
-    """The compiled steps of a run. Compilation happens at the first call.
+    """The compiled training program of a run. The first call of the program includes compilation.
 
     Args:
         setup: the game, strategy and optimisers.
         data: the training data, or None for a game without data.
         devices: the devices to compute on.
-        length: number of steps, steps per call, batch size and decay of the moving average.
+        length: numerical settings of the training loop.
 
     Attributes:
-        members: number of ensemble members; 1 for a single run.
+        members: number of ensemble members. A single run has one member.
         stacked: whether all arrays have a leading axis of ensemble members.
-        loader: the loader of streamed batches, or None if the data are on the devices.
+        loader: the loader of streamed batches, or None if no data are streamed.
         steps_per_call: number of steps in one call of the compiled program.
     """
 
@@ -102,15 +102,15 @@ class CompiledSteps:
         return alone
 
     def of_member(self, tree: Tree, i: int) -> Tree:
-        """The metrics of member ``i``, selected from the metrics that a call returns."""
+        """The metrics of member ``i``, selected from the metrics of all members."""
         return tree
 
     def next_length(self, step: int) -> int:
-        """Number of steps of the call that starts at ``step``."""
+        """Number of steps in the call of the compiled program that starts at ``step``."""
         return min(self.steps_per_call - step % self.steps_per_call, self._length.steps - step)
 
     def run(self, state: State, step: int) -> tuple[State, Metrics, Metrics]:
-        """Run the call of the program that starts at ``step``.
+        """Call the compiled program for the next steps, starting at ``step``.
 
         The returned ``(state, metrics, finite)`` is documented in ``compile_chunk``. The buffers of ``state`` are
         donated, so ``state`` must not be used after the call.
@@ -120,12 +120,12 @@ class CompiledSteps:
             return self._chunk(state, self._fed(step, length), length)
 
     def lower(self, state: State, length: int) -> jax.stages.Lowered:
-        """The program of ``length`` steps for inspection, lowered but not compiled."""
+        """The program for ``length`` steps, lowered but not compiled, for inspection."""
         with self._devices.mesh():
             return self._chunk.lower(state, self._fed(0, length), length)
 
     def _fed(self, step: int, length: int) -> Tree:
-        """The argument ``arrays`` of the program: the data set, or the streamed batches of the call."""
+        """The argument ``arrays`` of the compiled program: the data set, or the streamed batches."""
         if self.loader is None:
             return self._arrays
         return self.loader.get(step, length, self.next_length(step + length))

@@ -1,4 +1,4 @@
-"""Data parallelism: the devices of a run share each batch, and all other arrays are replicated.
+"""Data parallelism: each batch is split over the devices of a run, and other arrays are replicated.
 
 The program is written for one device. Means, batch statistics and gradients are therefore computed over the whole
 batch, and the compiler inserts the communication between devices (Xu et al. 2021, "GSPMD").
@@ -25,8 +25,8 @@ def split(tree: Tree, axis: int = 0) -> Tree:
 
     On a single device, ``tree`` is returned unchanged.
 
-    A program must apply ``split`` to the batches that the program generates, for example latents. Otherwise, the
-    compiler would compute the whole batch on each device.
+    A program must apply ``split`` to every batch that it generates, for example latents. Otherwise, the compiler
+    would compute the whole batch on each device.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return tree
@@ -34,7 +34,10 @@ def split(tree: Tree, axis: int = 0) -> Tree:
 
 
 def same(tree: Tree) -> Tree:
-    """``tree`` with all arrays replicated on each device. On a single device, it is returned unchanged."""
+    """``tree`` with all arrays replicated on each device.
+
+    On a single device, ``tree`` is returned unchanged.
+    """
     return (
         tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, PartitionSpec())
     )
@@ -45,16 +48,17 @@ def _spec(axis: int) -> PartitionSpec:
 
 
 class Devices:
-    """The devices that a run computes on, over all its processes.
+    """The devices on which a run computes, including the devices of its other processes.
 
     Args:
         asked: the value of the option ``train.devices``: a number of devices, or ``"all"``.
 
     Attributes:
-        used: the devices.
+        used: list of the devices on which the run computes.
 
     Raises:
-        UserError: fewer devices are available, or several processes would use only some of their devices.
+        UserError: fewer devices are available than requested, or a run with several processes requests only some of
+            its devices.
     """
 
     def __init__(self, asked: int | Literal["all"]):
@@ -80,7 +84,7 @@ class Devices:
         return len(self.used)
 
     def mesh(self) -> AbstractContextManager[Any]:
-        """A context manager. Programs that are called in the context are compiled for these devices."""
+        """Context manager in which programs are compiled for these devices."""
         return jax.set_mesh(self._mesh) if self._mesh is not None else contextlib.nullcontext()
 
     @property

@@ -25,8 +25,8 @@ class EnsembleState(NamedTuple):
     Attributes:
         state: the states of all members. Each array except the step count has a leading axis of members. The step
             count is a scalar, so that a ``lax.cond`` on the step count stays a branch under ``vmap``.
-        alive: booleans ``[members]``. The entry of a member becomes False at the first loss or gradient of the
-            member that is not finite.
+        alive: booleans ``[members]``. With ``freeze`` (see ``compile_ensemble``), the entry of a member becomes
+            False at the member's first loss or gradient that is not finite.
     """
 
     state: TrainState
@@ -45,20 +45,21 @@ def compile_ensemble(
     """The program that advances each member of an ensemble by ``length`` steps in one call.
 
     Args:
-        make: function that builds the setup of a member from the member's values of the varied options. The values
-            may be tracers.
-        varied: arrays ``[members]`` with the values of the varied options, by option key.
-        feed: selects the batches; None for a game without data.
+        make: function that builds the setup of a member from a mapping of option keys to the member's values. The
+            values may be tracers.
+        varied: mapping from the key of each varied option to an array ``[members]`` of the values.
+        feed: selects the batches. None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
         freeze: whether a member stops changing at its first loss or gradient that is not finite.
-        vectorise: True computes each step for all members at once (``vmap``). False computes all steps of a member
-            before the steps of the next member. True is faster if an operation takes longer to launch than to
-            compute.
+        vectorise: whether each step is computed for all members at once (``vmap``). If false, all steps of a member
+            are computed before the steps of the next member. ``vmap`` is faster if the time to launch an operation
+            exceeds the time to compute it.
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``, as documented in ``compile_chunk``. The state
-        is an ``EnsembleState``. All returned arrays and all streamed batches have a leading axis of members.
+        is an ``EnsembleState``. All returned arrays except the step count have a leading axis of members, and so do
+        the streamed batches.
     """
 
     streams = feed is not None and feed.streams
@@ -89,8 +90,8 @@ def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str
     Call this function under ``jax.jit`` or ``jax.eval_shape``.
 
     Args:
-        make: function that builds the setup of a member from the member's values of the varied options.
-        varied: arrays ``[members]`` with the values of the varied options, by option key.
+        make: function that builds the setup of a member from a mapping of option keys to the member's values.
+        varied: mapping from the key of each varied option to an array ``[members]`` of the values.
     """
     state = jax.lax.map(lambda values: init_state(make(values))._replace(step=None), varied)
     members = len(next(iter(varied.values())))
@@ -104,22 +105,22 @@ def member(ensemble: EnsembleState, i: int | jax.Array) -> TrainState:
 
 
 def assemble(states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-    """The state of an ensemble, assembled from host states of the members at a common step."""
+    """The state of an ensemble, assembled from the host states of its members at the same step."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(state._replace(step=None) for state in states))
     return EnsembleState(stacked._replace(step=states[0].step), np.array(alive))
 
 
 class EnsembleSteps(CompiledSteps):
-    """The compiled steps of all members of an ensemble, on one device.
+    """The compiled training program of all members of an ensemble, on one device.
 
     Args:
         setup: setup of one member. The states of all members have equal shapes.
         data: the training data, or None for a game without data.
         devices: the device to compute on.
-        length: number of steps, steps per call, batch size and decay of the moving average.
-        make: function that builds the setup of a member from the member's values of the varied options. The values
-            may be tracers.
-        varied: arrays ``[members]`` with the values of the varied options, by option key.
+        length: numerical settings of the training loop.
+        make: function that builds the setup of a member from a mapping of option keys to the member's values. The
+            values may be tracers.
+        varied: mapping from the key of each varied option to an array ``[members]`` of the values.
         seeds: seeds of the members.
         freeze: whether a member stops changing at its first loss or gradient that is not finite.
     """

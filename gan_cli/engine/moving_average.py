@@ -1,4 +1,4 @@
-"""Exponential moving average of the players' parameters, which samples are drawn with."""
+"""Exponential moving average of the players' parameters, for sampling and evaluation."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
 
 
 def _evaluated(setup: TrainSetup, state: TrainState, player: str) -> Tree:
-    """The parameters of ``player`` to average.
+    """The parameters of ``player`` that enter the moving average.
 
-    These are the evaluation parameters of an optimiser that declares them, and the training parameters otherwise.
+    If the optimiser defines evaluation parameters, the function returns these. Otherwise, the function returns the
+    training parameters.
     """
     optimiser, params = setup.optimisers[player], state.params[player]
     if optimiser.evaluation_params is None:

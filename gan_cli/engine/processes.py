@@ -1,7 +1,7 @@
 """Training of one run by several processes, on one or several hosts.
 
-All processes make the same calls of the same program. Only the first process (the primary process) writes the run's
-directory.
+All processes call the same compiled program in the same order. Only the first process (the primary process) writes
+the run's directory.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def is_primary() -> bool:
 
 
 def run_on_all(act: Callable[[], T]) -> T:
-    """Call ``act`` in every process, and return this process's result after all calls have succeeded.
+    """Call ``act`` in every process, and return this process's result after all processes succeed.
 
     If ``act`` raises an error in one process, every process raises an error, so that no process waits for a process
     that has ended.
@@ -188,8 +188,8 @@ def exit_without_barrier(status: int) -> None:
 class Agreement:
     """Decides whether at least one process requests an action, for example to stop training.
 
-    With several processes, a call returns the decision of the previous call, so that no call waits for the
-    communication. The first call returns False.
+    With several processes, calling the object returns the decision on the requests of the previous call, so that no
+    process waits for the communication. The first call returns False.
     """
 
     def __init__(self) -> None:

@@ -15,6 +15,8 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics, Strategy, Tree
 class TrainState(NamedTuple):
     """The training state: all values that a step changes.
 
+    Values "by player" are mappings from the name of each player.
+
     Attributes:
         step: number of completed steps, an int32 scalar. In the program of an ensemble, the step of a member's
             state is None, because ``EnsembleState`` stores the step once for all members.
@@ -41,7 +43,7 @@ class TrainSetup(NamedTuple):
     Attributes:
         game: the game.
         strategy: the strategy.
-        optimisers: optimisers by player.
+        optimisers: mapping from the name of each player to the player's optimiser.
         seed: the seed of the run, an int. In the program of an ensemble, the seed is a tracer.
     """
 

@@ -42,15 +42,15 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
 
     Args:
         setup: the game, strategy and optimisers.
-        feed: selects the batches; None for a game without data.
+        feed: selects the batches. None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``. The buffers of ``state`` are donated.
-        ``arrays`` is the data set on the device, or the streamed batches of the ``length`` steps. ``metrics``
-        contains arrays ``[length]``, with a value for each step. ``finite`` contains a boolean for each player:
-        whether all parameters are finite after the last step.
+        ``arrays`` is the data set on the device, or the streamed batches of the ``length`` steps. ``metrics`` maps
+        the name of each metric to an array ``[length]`` with a value for each step. ``finite`` maps the name of
+        each player to a boolean: whether all parameters of the player are finite after the last step.
     """
     advance = scan_steps(setup, feed, batch_size, ema, freeze=False)
 
@@ -67,7 +67,7 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
 
     Args:
         setup: the game, strategy and optimisers.
-        feed: selects the batches; None for a game without data.
+        feed: selects the batches. None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
         freeze: whether ``alive`` becomes False at the first loss or gradient that is not finite. While ``alive`` is
@@ -120,7 +120,8 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
     """The norm of each player's update divided by the norm of its parameters.
 
-    The ratios are computed only for the last step of a call, because computing them at every step is slow.
+    The ratios are computed only for the last step of each call of the program, because computing them at every step
+    is slow.
     """
     change = jax.tree.map(lambda a, b: a - b, after, before)
     return {

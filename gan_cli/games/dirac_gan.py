@@ -24,9 +24,8 @@ def dirac_gan(
 ) -> GAN:
     """Dirac-GAN, the simplest GAN: data at 0, generator output x, discriminator d(u) = y u.
 
-    Mescheder et al. 2018, definition 2.1. The equilibrium is the origin, x = y = 0, and many methods do not
-    converge to it. The game accepts any loss, penalty, augmentation and strategy. It requires ``model=dirac`` and
-    ``dataset=point``.
+    Mescheder et al. 2018, definition 2.1. Many methods do not converge to the equilibrium x = y = 0. The game
+    accepts any loss, penalty, augmentation and strategy. It requires ``model=dirac`` and ``dataset=point``.
     """
     return _DiracGAN(spec, model, loss, penalties, augments, precision)
 

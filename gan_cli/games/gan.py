@@ -38,10 +38,10 @@ class GAN(Game):
         spec: shape, value range and classes of the examples.
         model: the two networks.
         loss: the adversarial loss of each player.
-        penalties: terms that are added to the discriminator's loss, by name.
-        augments: augmentations of the discriminator's input, by name.
-        precision: data type in which the networks compute, float32 or bfloat16. With both types, parameters,
-            logits, examples, losses and updates are float32.
+        penalties: mapping from the name of each penalty to the penalty, a term of the discriminator's loss.
+        augments: mapping from the name of each augmentation to the augmentation of the discriminator's input.
+        precision: data type in which the networks compute, float32 or bfloat16. Parameters, logits, examples,
+            losses and updates are float32 in both cases.
 
     Raises:
         UserError: the data, the networks, the penalties and the augmentations are not compatible with each other.

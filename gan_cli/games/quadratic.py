@@ -17,7 +17,7 @@ class Quadratic(Game):
     Args:
         a: curvature of the value function in x.
         b: coefficient of the interaction term x y.
-        c: negative curvature of the value function in y.
+        c: curvature of the value function in y, multiplied by -1.
         x: initial value of x.
         y: initial value of y.
     """

@@ -29,7 +29,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
         n_critic: number of discriminator updates for each generator update.
         fresh_latents: whether the generator's update draws new latents. If false, the generator's update reuses the
             generated batch of the last discriminator update, as in most published code. Reuse saves one forward
-            pass of the generator. The two settings are different stochastic algorithms.
+            pass of the generator. The two settings give different training results.
     """
     *first, last = game.players
 
@@ -67,7 +67,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
 def _fake(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, PullBack, ByPlayer]:
-    """A generated batch, the vector-Jacobian product of its forward pass, and the new network state."""
+    """A generated batch, the vector-Jacobian product of the forward pass, and the new network state."""
 
     def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)

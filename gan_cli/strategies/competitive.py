@@ -25,8 +25,9 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
 
         (1 - a b D2xy f D2yx g) dx = -a (Dx f - b D2xy f Dy g),   dy = -b (Dy g + D2yx g dx)
 
-    GMRES solves the linear system, because the matrix of the system is not symmetric for a general-sum game. The
-    method requires a game of two players, and optim=sgd without clipping, schedule or warm-up.
+    Dx is the gradient with respect to x, and D2xy is the block of second derivatives with respect to x and y. GMRES
+    solves the linear system, because the matrix of the system is not symmetric for a general-sum game. The method
+    requires a game of two players, and optim=sgd without clipping, schedule or warm-up.
 
     Cost: one gradient evaluation per player, and two products with blocks of the Jacobian per iteration of GMRES.
     The products of one iteration cost about eight gradient evaluations.
@@ -64,7 +65,7 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         slopes, (net_state, metrics) = evaluate(params)
 
         def block(of: str, by: str) -> Callable[[Tree], Tree]:
-            """The product v -> B v with the block B = d F_of / d x_by of the Jacobian."""
+            """The function v -> B v for the block B = d F_of / d x_by of the Jacobian."""
             return jacobian_product(lambda own: evaluate(params | {by: own})[0][of], params[by])
 
         across, back = block(first, second), block(second, first)

@@ -30,8 +30,8 @@ def lookahead(
         inner: strategy that updates the fast weights at every step, e.g.
             ``strategy@strategy.inner=extragradient``.
         interval: number of steps between two updates of the slow weights.
-        alpha: step size of the slow weights. With 0, x returns to the initial parameters. With 1, lookahead has no
-            effect.
+        alpha: step size of the slow weights. With 0, every update of the slow weights resets x to the initial
+            parameters. With 1, lookahead has no effect.
     """
     base = inner(game)
 

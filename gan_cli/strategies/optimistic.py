@@ -14,9 +14,9 @@ from gan_cli.types import Batch, Game, Metrics, Strategy
 def optimistic(game: Game) -> Strategy:
     """Optimistic method: x' = x + 2 u(x) - u(x_before), where u is the optimiser's update.
 
-    x_before is the point before the previous step. The method is extragradient with the previous gradient in the
-    extrapolation (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for Adam). The first
-    step has no previous update and is a plain update of the optimiser.
+    x_before is the vector of parameters before the previous step. The method is extragradient with the previous
+    gradient in the extrapolation (Popov 1980; Daskalakis et al. 2018, algorithm 1, for gradient descent and for
+    Adam). The first step has no previous update and is a plain update of the optimiser.
 
     Cost: one gradient evaluation per player.
 

@@ -16,8 +16,8 @@ def symplectic(game: Game, *, strength: NonNegativeFloat = 1.0, align: bool = Tr
 
     Balduzzi et al. 2018, algorithm 1.
 
-    Cost: one gradient evaluation per player, and two products with the Jacobian or its transpose. The products
-    cost about five further gradient evaluations per player.
+    Cost: one gradient evaluation per player, one product with the Jacobian and one product with the transpose of
+    the Jacobian. The products cost about five further gradient evaluations per player.
 
     Args:
         strength: absolute value of lambda.

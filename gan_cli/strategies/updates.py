@@ -87,7 +87,7 @@ def update_player(
 def update_all(
     state: TrainState, optimisers: Optimisers, gradients: ByPlayer, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """Update every player, as ``update_player`` does."""
+    """Apply ``update_player`` to every player."""
     metrics: Metrics = {}
     for player, own in gradients.items():
         state, more = update_player(state, player, optimisers[player], own, net_state)
