@@ -71,6 +71,8 @@ WITHOUT_JAX = [
     (["seed=${oc.env:HOME}"], ["seed=", "oc.env", "dataset.path"]),
     (["train.steps=${foo}"], ["train.steps", "foo"]),
     (["--config-dir", "missing"], ["--config-dir missing"]),
+    (["--config-dir", "own", "loss=hing"], ["loss=hing", "'hinge'", "typo"]),
+    (["--config-dir", "own", "loss=syntax"], ["syntax.yaml", "line 2", "YAML"]),
     (["--config-dir", "own", "loss=typo"], ["loss.lable", "no such option"]),
     (["--config-dir", "own", "experiment=typo"], ["train.stepz", "'steps'"]),
     (["--config-dir", "own", "experiment=modules"], ["modules", "command line"]),
@@ -136,6 +138,7 @@ def folder(tmp_path, monkeypatch):
     for i in range(70):
         Image.new("RGB", (20, 30), (i, 0, 0)).save(tmp_path / "images" / f"{i}.png")
     for file, text in {
+        "loss/syntax.yaml": "_target_: gan_cli.losses.hinge\nfoo: [1, 2\nbar: 3\n",
         "loss/typo.yaml": "_target_: gan_cli.losses.hinge\nlable: 0.9\n",
         "experiment/typo.yaml": "# @package _global_\ntrain: {stepz: 5}\n",
         "experiment/modules.yaml": "# @package _global_\nmodules: [os]\n",

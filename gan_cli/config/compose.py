@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from gan_cli.config.options import import_user_modules
 from gan_cli.config.schema import GROUPS, Schema
@@ -101,7 +102,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         )
         return config
 
-    with translated(hydra):
+    with translated(hydra, _config_dirs(overrides)):
         found = composed(overrides)
         choices = found.hydra.runtime.choices
         if not choices.experiment:
@@ -183,29 +184,31 @@ def modules(parsed: Sequence[Any], composed: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def translated(hydra: Any = None) -> Iterator[None]:
+def translated(hydra: Any = None, config_dirs: Sequence[Path] = ()) -> Iterator[None]:
     """Context manager that converts errors of Hydra and OmegaConf about user input into a UserError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(str(error), hydra)) from error
+        raise UserError(_explain(str(error), hydra, config_dirs)) from error
+    except YAMLError as error:
+        raise UserError(_explain_yaml(error)) from error
     except ValueError as error:
         if "override" not in str(error).lower():
             raise
-        raise UserError(_explain(str(error), hydra)) from error
+        raise UserError(_explain(str(error), hydra, config_dirs)) from error
 
 
-def _explain(message: str, hydra: Any) -> str:
+def _explain(message: str, hydra: Any, config_dirs: Sequence[Path]) -> str:
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     if match := re.search(r"Could not (?:find|load) '(.+)/([^/']+)'", message):
         group, option = match.groups()
-        choices = _options(hydra, group)
+        choices = _choices(hydra, group, config_dirs)
         more = (
             "\nTo use optuna or submitit_slurm, run: pip install 'gan_cli[sweep]'"
             if group.startswith("hydra/")
             else ""
         )
-        return f"{group}={option}: no such option.{nearest(option, choices)}\nChoices: {', '.join(choices)}.{more}"
+        return f"{group}={option}: no such choice.{nearest(option, choices)}\nChoices: {', '.join(choices)}.{more}"
     if match := re.search(r"Could not override '([^']+)'", message):
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
@@ -221,11 +224,25 @@ def _explain(message: str, hydra: Any) -> str:
     return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
 
 
-def _options(hydra: Any, group: str) -> list[str]:
+def _choices(hydra: Any, group: str, config_dirs: Sequence[Path]) -> list[str]:
+    """The names of the shipped choices of a group, and of the choices in the user's configuration folders."""
     if hydra is None:
         return []
-    options = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
-    return sorted(option for option in options if not option.startswith("_"))
+    found = set(hydra.config_loader.get_group_options(group, ObjectType.CONFIG))
+    found |= {file.stem for folder in config_dirs for file in (folder / group).glob("*.yaml")}
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def _config_dirs(overrides: Sequence[str]) -> list[Path]:
+    """The user's configuration folders among the overrides, as ``search_path`` writes them."""
+    matches = (re.fullmatch(r"hydra\.searchpath=\['file://(.*)'\]", override) for override in overrides)
+    return [Path(match.group(1)) for match in matches if match]
+
+
+def _explain_yaml(error: YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{mark.name}, line {mark.line + 1}" if mark is not None else "a configuration file"
+    return f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error}). Correct the file."
 
 
 def claim(directory: Path) -> Path:

@@ -80,7 +80,8 @@ def options_of(target: str, modules: Sequence[str] = ()) -> Signature:
         return _from_object(target, module, name)
     raise UserError(
         f"_target_={target}: not allowed. A target must be a public function or class of {PACKAGE} or Optax.\n"
-        f"To use a module of your own, list it on the command line: modules=[{module or 'my_module'}]."
+        f"To use a module of your own, list it on the command line: modules=[{module or 'my_module'}], or "
+        f"--modules {module or 'my_module'} for gan-eval and gan-sample."
     )
 
 
@@ -159,8 +160,13 @@ def _evaluate(annotation: ast.expr | None) -> Any:
 def _from_object(target: str, module: str, name: str) -> Signature:
     try:
         thing = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise UserError(f"_target_={target}: {error}") from error
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"_target_={target}: {error}. Modules are searched in the working directory and in the environment of "
+            "Python."
+        ) from error
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"_target_={target}: the module cannot be imported: {error}.") from error
     home = getattr(thing, "__module__", "").split(".")[0]
     if name.startswith("_") or not callable(thing) or home != module.split(".")[0]:
         raise UserError(f"_target_={target}: {module} defines no public function or class of that name.")

@@ -246,4 +246,5 @@ def _leading_comment(content: str) -> str:
 
 def _without_comments(file: Traversable) -> str:
     lines = file.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return "\n".join([*(line for line in lines if line.startswith("# @package")), *kept])
