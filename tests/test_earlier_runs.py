@@ -105,7 +105,7 @@ def test_a_newer_format_is_refused_in_one_line(tmp_path):
 
 
 def test_a_stored_choice_that_no_longer_exists_is_reported(tmp_path):
-    with pytest.raises(UserError, match=r"loss=hingee: this version has no such option. Did you mean 'hinge'"):
+    with pytest.raises(UserError, match=r"loss=hingee: this version has no such choice. Did you mean 'hinge'"):
         names.decode({"loss": {"_choice_": "hingee"}})
 
 

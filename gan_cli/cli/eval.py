@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gan_cli.trained.evaluation import CheckpointEvaluator
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
-_ACROSS = 4  # up to this number of runs, the table has a column for each run; otherwise, a row for each run
+_ACROSS = 4  # the largest number of runs for which the table has a column for each run, instead of a row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,9 +162,12 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def _expand(path: Path) -> list[Path]:
-    """The directories of all runs in ``path``, the directory of a run, a sweep or an ensemble.
+    """A list of the directories of all runs in ``path``.
 
     If ``path`` contains no run, the list contains only ``path``, which then holds samples of another program.
+
+    Args:
+        path: the directory of a run, a sweep or an ensemble, or a folder or file with samples.
 
     Raises:
         UserError: ``path`` does not exist.
@@ -257,10 +260,10 @@ def _say(result: dict[str, Any]) -> None:
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    """Print a table of all metric values, and how they were computed.
+    """Print a table of all metric values, and below the table the settings on which the values depend.
 
-    For at most four runs, the table has a row for each metric and a column for each run. For more runs, rows and
-    columns are exchanged.
+    For at most four runs, the table has a row for each metric and a column for each run. For more runs, the table
+    is transposed.
     """
     from rich.console import Console
     from rich.markup import escape

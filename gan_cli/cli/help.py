@@ -110,7 +110,7 @@ def _choice(reference: Reference, group: str, name: str) -> Iterator[str]:
 
 
 def _options(options: Sequence[Option]) -> Iterator[str]:
-    """The lines that describe options. For each option: key, default and type, and below them the meaning."""
+    """The lines that describe options. A line with key, default and type precedes the meaning of an option."""
     key_width = max((len(option.key) for option in options), default=0)
     value_width = max((len(option.default) for option in options), default=0)
     for option in options:

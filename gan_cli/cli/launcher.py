@@ -167,7 +167,8 @@ def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
         slots: the number of jobs that run at the same time.
 
     Returns:
-        A mapping from names of variables to values, which is empty for a single job and without GPUs.
+        A mapping from names of variables to values. If the jobs run one at a time, or without GPUs, the mapping is
+        empty.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [name for name in visible.split(",") if name] if visible is not None else _gpus()
@@ -181,7 +182,7 @@ def _part_of_the_gpus(slot: int, slots: int) -> dict[str, str]:
 
 
 def _gpus() -> list[str]:
-    """The numbers of this machine's NVIDIA GPUs as text. JAX is not used, because it would reserve GPU memory."""
+    """A list of the numbers of this machine's NVIDIA GPUs. JAX is not used, because it would reserve GPU memory."""
     return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
 
 

@@ -67,7 +67,7 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
     def under(key: str) -> bool:
         return not prefix or key == prefix or key.startswith(f"{prefix}.")
 
-    # The default of decay_steps depends on train.steps. The stored value is that of the first start of the run.
+    # The default of decay_steps depends on train.steps. The stored value was set when the run first started.
     for key in sorted(filter(under, past.keys() | now.keys())):
         if key.endswith("decay_steps") and now.get(key) is None:
             continue

@@ -135,7 +135,7 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raise a UserError if the options contradict each other or are out of range, whatever the run is."""
+    """Raise a UserError if the options contradict each other or are out of range, independently of the run."""
     if options.num is not None and options.num < 1:
         raise UserError(f"--num {options.num}: must be at least 1.")
     if not 0 <= options.seed < 2**32:
@@ -159,7 +159,7 @@ def _check(options: argparse.Namespace) -> None:
         check_target(options.export / "generator.json")
         return
     if options.draw == "classes" and options.label is not None:
-        raise UserError(f"--draw classes: draws all classes. Leave out --class {options.label}.")
+        raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", ""):
         raise UserError(
@@ -217,7 +217,9 @@ def _latents(path: Path, dim: int) -> np.ndarray:
             f"--latents {path}: contains no array `latents`. Save the latents under this name, or as an .npy file."
         ) from error
     except (OSError, ValueError) as error:
-        raise UserError(f"--latents {path}: cannot be read ({error}).") from error
+        raise UserError(
+            f"--latents {path}: cannot be read ({error}). Choose an .npy or .npz file with an array of numbers."
+        ) from error
     if latents.ndim != 2 or latents.shape[1] != dim or not len(latents):
         shape = list(latents.shape)
         raise UserError(

@@ -145,7 +145,7 @@ class Sweep:
     def begin(self, batch: Sequence[Job]) -> None:
         """Write the records of the sweep before the jobs of ``batch`` start.
 
-        A job that finished when the sweep was started before gets the exit status 0, and does not run again.
+        A job that finished in an earlier start of the sweep gets the exit status 0, and does not run again.
         """
         for job in batch:
             before = self._before.get(job.number, {})
@@ -240,5 +240,5 @@ def _without_resume(overrides: Sequence[str]) -> set[str]:
 
 
 def _past(overrides: Sequence[str]) -> set[str]:
-    """Those of ``overrides`` that set an option which a resumed run cannot change."""
+    """The set of the overrides that set an option which a resumed run cannot change."""
     return {override for override in overrides if not is_free(override.lstrip("+~").split("=")[0])}

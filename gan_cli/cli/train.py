@@ -180,7 +180,7 @@ def _merged(
 ) -> dict[str, Any]:
     """The configuration of a resumed run.
 
-    The function takes the stored options, and updates those that a resumed run may change from the command line.
+    The stored options apply, except that the command line replaces options that a resumed run may change.
     """
     from gan_cli.cli import resume
     from gan_cli.config import check, compose, stored
@@ -198,10 +198,10 @@ def _print_configuration(
 
     Args:
         overrides: the overrides on the command line.
-        part: the value of ``--cfg``: "job" for the options of gan-train, "hydra" for those of Hydra, or "all".
-        package: the dotted key of the part to print; None for all keys.
+        part: the value of ``--cfg``: "job" for gan-train's options, "hydra" for Hydra's options, "all" for both.
+        package: the dotted key of the group or option to print. With None, all options are printed.
         resolve: whether to replace interpolations such as ``${oc.env:HOME}`` by their values.
-        multirun: whether the configuration is that of a sweep.
+        multirun: whether the configuration describes a sweep.
     """
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -224,13 +224,16 @@ def _print_configuration(
             if package is not None:
                 selected = OmegaConf.select(config, package)
                 if selected is None:
-                    raise UserError(f"--package {package}: the configuration has no such key.")
+                    raise UserError(
+                        f"--package {package}: the configuration has no such key. Leave out --package to see all "
+                        "keys."
+                    )
                 config = selected
     print(OmegaConf.to_yaml(config).rstrip() if OmegaConf.is_config(config) else config)
 
 
 def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
-    """The directory of the run, and whether the directory contains a run that must be continued."""
+    """A pair: the directory of the run, and whether the command continues a run in this directory."""
     asked, name = composed.resume, composed.name
     for key, value in (("resume", asked), ("name", name)):
         if value is not None and not isinstance(value, str | int):
@@ -248,14 +251,15 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     if asked == "auto":
         if not _is_fixed(name, parsed):
             raise UserError(
-                "resume=auto: needs name=NAME, because a directory that is named by the time is new at each start."
+                "resume=auto: needs name=NAME. Without a name, every start creates a new directory, named after "
+                "the start time, so there is no run to resume."
             )
         return directory, holds_run(directory)
     return directory, False
 
 
 def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
-    """Whether the user chose the run's directory. Otherwise, the time of the start determines its name."""
+    """Whether the user chose the run's directory. Otherwise, the directory is named after the start time."""
     return name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
 
 
@@ -312,7 +316,10 @@ def _sweep(overrides: list[str]) -> int:
             raise UserError("resume=DIR: continues one run. To continue a sweep, use name=NAME resume=auto.")
         fixed = "name" in named or "hydra.sweep.dir" in named
         if "resume" in named and not fixed:
-            raise UserError("resume=auto: a sweep needs name=NAME, so that its directory can be found.")
+            raise UserError(
+                "resume=auto: a sweep needs name=NAME. Without a name, every start creates a new directory, named "
+                "after the start time, so there is no sweep to resume."
+            )
         directory = Path(str(composed.hydra.sweep.dir))
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
@@ -354,7 +361,8 @@ def _unmake(directory: Path, missing: list[Path]) -> None:
 
     Args:
         directory: the directory of the sweep.
-        missing: those of ``directory`` and its parents that did not exist before. If empty, they are removed too.
+        missing: a list of the directories that the sweep created: ``directory`` and its new parents. A parent is
+            removed only if it is empty.
     """
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:

@@ -163,7 +163,10 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
-    """The metrics of a checked configuration by name, and a function that returns their feature extractor."""
+    """A pair: the metrics of a checked configuration by name, and the factory of their feature extractor.
+
+    The factory is a function that takes the reference data set and returns the feature extractor.
+    """
     filled = check.from_environment(config)
     return _make(filled["metric"]) or {}, _make(filled["features"])
 

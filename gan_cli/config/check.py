@@ -81,7 +81,10 @@ def resolve(tree: Any) -> dict[str, Any]:
         resolved = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
         lines = str(error).strip().splitlines()
-        raise UserError(f"{error.full_key or 'config'}: {lines[0]}") from error
+        raise UserError(
+            f"{error.full_key or 'config'}: {lines[0]}. Correct the interpolation, or set the environment "
+            "variable that it reads."
+        ) from error
     for key, value in leaves(raw):
         text = json.dumps(value)
         if "oc.env" in text and "${" in text:
@@ -129,7 +132,9 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
             try:
                 put(filled, key, OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0])  # type: ignore[index]
             except OmegaConfBaseException as error:
-                raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+                raise UserError(
+                    f"{key}={value}: {str(error).splitlines()[0]}. Set the environment variable."
+                ) from error
     return filled
 
 
@@ -145,7 +150,7 @@ def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequen
 
 
 def _options(tree: Mapping[str, Any], options: Mapping[str, Parameter], prefix: str) -> dict[str, Any]:
-    """The value of each option, by name: the converted value in ``tree``, or else the default value."""
+    """A dictionary from the name of each option to its value in ``tree``, converted, or to its default value."""
     dot = f"{prefix}." if prefix else ""
     for key in tree:
         if key not in options:

@@ -126,7 +126,7 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
 
 
 def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:
-    """The names of choices on the command line, by group. The group ``experiment`` is left out."""
+    """A dictionary from each group on the command line, except ``experiment``, to the set of its chosen names."""
     found = {}
     for override in parsed:
         if override.package is None and override.key_or_group != "experiment" and is_group(hydra, override):
@@ -252,7 +252,7 @@ def claim(directory: Path) -> Path:
     receive the same directory.
 
     Raises:
-        UserError: all one thousand names exist.
+        UserError: ``directory`` and all 999 numbered variants of its name exist.
     """
     for number in range(1000):
         candidate = directory if number == 0 else directory.with_name(f"{directory.name}-{number}")
@@ -262,5 +262,6 @@ def claim(directory: Path) -> Path:
         except FileExistsError:
             continue
     raise UserError(
-        f"{directory}: a thousand directories of this name exist already. Choose another name, e.g. name=NAME."
+        f"{directory}: this directory and 999 numbered variants of its name exist already. Set a name, e.g. "
+        "name=digits."
     )

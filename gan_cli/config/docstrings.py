@@ -70,7 +70,7 @@ def _last_line(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of ``text``. The full stop of an abbreviation such as "et al." does not end it."""
+    """The first sentence of ``text``. The full stop of an abbreviation like "et al." does not end a sentence."""
     match = re.search(r"(?<!et al)(?<!e\.g)(?<!i\.e)(?<!eq)[.](?=\s|$)", text)
     return text[: match.end()] if match else text
 

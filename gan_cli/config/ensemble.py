@@ -43,7 +43,9 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
         # An option of one player (optim.discriminator.lr) may override an option of all players (optim.lr).
         of_player = len(path) == 3 and path[0] == "optim" and f"optim.{path[2]}" in known
         if key not in known and not of_player:
-            raise UserError(f"train.ensemble: this configuration has no option {key}.{nearest(key, known)}")
+            raise UserError(
+                f"train.ensemble: this configuration has no option {key}. Correct the key.{nearest(key, known)}"
+            )
         if key != "seed" and key.split(".")[0] not in _VARIED:
             raise UserError(
                 f"train.ensemble: {key} cannot vary within an ensemble. Only the seed and numeric options of the "

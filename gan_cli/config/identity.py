@@ -19,7 +19,8 @@ from gan_cli.storage.dotted import leaves
 def determining(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a resumed run may not change: a dictionary from dotted keys to values.
 
-    A target is represented by the name of its choice, for example ``hinge``.
+    In place of its Python path, a target is represented by the name of the group choice that selects it, for
+    example ``hinge`` for ``loss=hinge``. A target that is in no shipped YAML file keeps its Python path.
     """
     return {key: value for key, value in leaves(encode(config)) if not is_free(key)}
 
@@ -51,7 +52,7 @@ def differences(default: Mapping[str, Any], config: Mapping[str, Any]) -> list[d
 
 
 def is_free(key: str, free: Collection[str] = FREE) -> bool:
-    """Whether ``free`` contains the dotted key ``key``, or the key of a group that contains this option."""
+    """Whether ``free`` contains the dotted key ``key``, or the key of a group that contains the option ``key``."""
     return any(key == name or key.startswith(f"{name}.") for name in free)
 
 

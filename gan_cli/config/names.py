@@ -36,7 +36,7 @@ def _files(group: str) -> dict[str, dict[str, Any]]:
 
 
 def _described(group: str, path: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the name of each YAML file of a group, and the node with which the file describes ``path``.
+    """Yields a pair for each YAML file of a group: the file's name, and the node that describes ``path``.
 
     If the file contains a node with a ``_target_`` at ``path``, this node is yielded. For example, the node
     ``generator`` of a file of the group ``model`` describes ``model.generator``. Otherwise, the whole file is
@@ -110,5 +110,5 @@ def _decode(node: Any, group: str, path: tuple[str, ...]) -> Any:
     known, name = dict(_described(group, path)), node[CHOICE]
     if not isinstance(name, str) or name not in known:
         key = ".".join((group, *path))
-        raise UserError(f"{key}={name}: this version has no such option.{nearest(str(name), known)}")
+        raise UserError(f"{key}={name}: this version has no such choice.{nearest(str(name), known)}")
     return {key: known[name][key] for key in _SPECIAL if key in known[name]} | inner

@@ -1,8 +1,8 @@
 """Reads the options of a ``_target_`` from the signature and the docstring of the target.
 
-For targets in this package, the source code is parsed and not imported. A wrong option is therefore reported within
-a fraction of a second, because importing JAX takes longer. Targets in Optax and in the user's modules are imported.
-All other targets are refused without importing them.
+The source code of a target in this package is parsed, because importing the target would also import JAX, which is
+slow. Wrong options of these targets are therefore reported within a fraction of a second. Targets in Optax and in
+the user's modules are imported. All other targets are refused without importing them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from gan_cli import types
 from gan_cli.config.docstrings import Docstring, parse
-from gan_cli.errors import UserError
+from gan_cli.errors import UserError, nearest
 
 PACKAGE = "gan_cli"
 UNKNOWN = object()  # marks a default that is missing or is not a literal
@@ -32,13 +32,13 @@ _NAMESPACE = {**vars(builtins), **vars(typing), **vars(types)}
 class Parameter:
     """One option of a configurable function.
 
-    When an option is added to an existing function, its default value must reproduce the previous behaviour of the
-    function. The reason is that runs that were started before the option existed resume with this default.
+    When an option is added to an existing function, the default value of the option must reproduce the previous
+    behaviour of the function, because runs that were started before the option existed resume with this default.
 
     Attributes:
         annotation: the declared type and range of the option, or ``Any`` if they cannot be read without an import.
         required: whether the user must set a value.
-        default: the default value, or ``UNKNOWN`` if there is none or it is not a literal.
+        default: the default value, or ``UNKNOWN`` if the option has no default or the default is not a literal.
         meaning: the option's entry in the docstring's ``Args:``.
     """
 
@@ -53,8 +53,8 @@ class Signature:
     """The parameters of a target.
 
     Attributes:
-        positional: names of the parameters whose arguments the program passes.
-        options: dictionary from the names of the parameters that the user sets to their descriptions.
+        positional: tuple of the names of the parameters whose arguments the program passes.
+        options: the parameters that the user can set, a dictionary from names to descriptions.
         docstring: the docstring of the target.
     """
 
@@ -101,12 +101,17 @@ def _from_source(target: str, module: str, name: str) -> Signature:
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     parts = [*module.split("."), name]
     definition = None
+    definitions: dict[str, ast.FunctionDef | ast.ClassDef] = {}
     if all(part.isidentifier() and not part.startswith("_") for part in parts) and file.is_file():
         body = ast.parse(file.read_text(encoding="utf-8")).body
         definitions = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         definition = definitions.get(name)
     if definition is None:
-        raise UserError(f"_target_={target}: {PACKAGE} defines no public function or class of that name.")
+        near = nearest(name, [other for other in definitions if not other.startswith("_")])
+        raise UserError(
+            f"_target_={target}: {PACKAGE} defines no public function or class of that name. Correct the path."
+            f"{near}"
+        )
     if isinstance(definition, ast.FunctionDef):
         return _from_function(definition, definitions, parse(ast.get_docstring(definition)))
     docstring = parse(ast.get_docstring(definition))
@@ -160,16 +165,16 @@ def _evaluate(annotation: ast.expr | None) -> Any:
 def _from_object(target: str, module: str, name: str) -> Signature:
     try:
         thing = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"_target_={target}: {error}. Modules are searched in the working directory and in the environment of "
-            "Python."
-        ) from error
     except (ImportError, SyntaxError) as error:
-        raise UserError(f"_target_={target}: the module cannot be imported: {error}.") from error
+        raise UserError(
+            f"_target_={target}: {module} cannot be imported ({error}). Correct the error, or start the command in "
+            "the folder that contains the module."
+        ) from error
     home = getattr(thing, "__module__", "").split(".")[0]
     if name.startswith("_") or not callable(thing) or home != module.split(".")[0]:
-        raise UserError(f"_target_={target}: {module} defines no public function or class of that name.")
+        raise UserError(
+            f"_target_={target}: {module} defines no public function or class of that name. Correct the path."
+        )
     ours = module != "optax"
     hints = typing.get_type_hints(thing, include_extras=True) if ours and inspect.isfunction(thing) else {}
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]

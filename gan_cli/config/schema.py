@@ -142,10 +142,12 @@ class Schema:
         train: length of a run, batch size, cadences, moving average, precision and devices.
         logger: destinations of the logged metrics, in addition to metrics.jsonl.
         seed: seed of all random numbers of the run.
-        name: name of the run. Its directory is outputs/NAME. With null, the name consists of the date and time.
+        name: name of the run. The directory of the run is outputs/NAME. With null, the directory is named after the
+            date and time of the start.
         resume: directory of a run to continue. With auto, the run whose name the option name gives is continued, or
             started if it does not exist.
-        dry_run: whether to check the configuration, build all objects and draw the data, without training.
+        dry_run: whether to check the configuration, build all objects and write a picture of the data, instead of
+            training.
         modules: list of your own Python modules. Configuration files may use their functions and classes. This
             option can be set only on the command line.
     """

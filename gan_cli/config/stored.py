@@ -20,7 +20,8 @@ from gan_cli.storage.dotted import CHOICE, leaves, put
 # For each format, the options that a resumed run may change. If FREE changes, the format gets a new number, and
 # this dictionary keeps the old value of FREE for the earlier formats.
 _FREE = {0: FREE, 1: FREE}
-# Format 0: the names of choices that differ from the last part of the target's Python path, by path.
+# For format 0: the names of choices that differ from the last component of the target's Python path. The keys are
+# the Python paths.
 _RENAMED = {
     "gan_cli.games.gan.GAN": "gan",
     "gan_cli.games.known.Quadratic": "quadratic",

@@ -23,7 +23,7 @@ from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
 
 log = logging.getLogger(__name__)
-_NEIGHBOURS = 32  # number of samples that are drawn with their nearest training examples
+_NEIGHBOURS = 32  # number of samples in the picture of nearest training examples
 
 
 class CheckpointEvaluator:
@@ -90,8 +90,8 @@ class CheckpointEvaluator:
     def examples(self, path: Path) -> dict[str, Any]:
         """Evaluate examples in a folder or zip file of images, or in an ``.npz`` file.
 
-        The examples are compared with the reference that was passed to the constructor. If it is None, they are
-        compared with the reference of the most recently evaluated run.
+        The examples are compared with the reference that was passed to the constructor. If this reference is None,
+        the examples are compared with the reference of the most recently evaluated run.
 
         Returns:
             A dictionary with the entries that the method ``run`` returns, except ``step`` and ``weights``.
@@ -189,7 +189,7 @@ class CheckpointEvaluator:
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
-        """Store an evaluation in the run's directory, and draw samples with their nearest training examples."""
+        """Store an evaluation in the run's directory, and write the picture of nearest training examples."""
         path, folder = run.directory / "evaluations.json", run.directory / "samples"
         try:
             files.write_json(path, [*run_directory.evaluations(run.directory), found])
@@ -202,7 +202,8 @@ class CheckpointEvaluator:
             return
         if folder.is_symlink():
             log.warning(
-                "%s: the folder is a symbolic link, so the nearest training examples are not drawn. "
+                "%s: the folder is a symbolic link, so the picture of the nearest training examples "
+                "is not written. "
                 "Replace the link with a folder.",
                 folder,
             )
@@ -213,7 +214,7 @@ class CheckpointEvaluator:
                 self._draw_neighbours(folder, samples, evaluator.nearest(samples))
         except OSError as error:
             log.warning(
-                "%s: the nearest training examples cannot be drawn (%s). "
+                "%s: the picture of the nearest training examples cannot be written (%s). "
                 "Check the free disk space and the permissions.",
                 folder,
                 error.strerror or error,

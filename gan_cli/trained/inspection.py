@@ -70,7 +70,7 @@ def sefa(game: Any, state: TrainState) -> np.ndarray:
 
     Returns:
         Unit vectors ``[latent_dim, latent_dim]``, sorted by descending eigenvalue. The eigenvalue of a direction is
-        the squared norm of the change in the first layer's output for a unit step in this direction.
+        the squared norm of the change in the first layer's output when the latents move by 1 in this direction.
     """
     kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: game.latent_dim]
     _, vectors = np.linalg.eigh(kernel @ kernel.T)

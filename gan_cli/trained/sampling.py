@@ -93,7 +93,10 @@ class Sampler:
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
-    """The parameters and network states for sampling, by player: moving averages where the state has them."""
+    """A pair of mappings by player: the parameters and the network states for sampling.
+
+    For players with moving averages in ``state``, the mappings contain the moving averages.
+    """
     return state.params | state.average, state.net_state | state.average_state
 
 

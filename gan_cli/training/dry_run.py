@@ -1,4 +1,4 @@
-"""A dry run, which describes a run and draws the examples of its first batches, but does not train."""
+"""A dry run: describes a run, and writes a picture of the first examples, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gan_cli.views import POINTS, SIDE, sample_writer
 
 
 def describe(experiment: Experiment) -> list[str]:
-    """Lines of text that describe the device, the data, the players, the state and the steps."""
+    """A list of lines that describe the device, the data, the players, the training state and the steps."""
     state = jax.eval_shape(functools.partial(init_state, experiment.setup))
     bytes_ = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     data, options = experiment.dataset, experiment.train
@@ -33,7 +33,7 @@ def describe(experiment: Experiment) -> list[str]:
         lines.append(f"ensemble  {len(experiment.ensemble.members)} members that differ in {varied}")
     lines.append(
         f"steps     {options.steps:,} of {experiment.strategy.batches} x {options.batch_size} examples, "
-        f"{options.steps_per_call} per call"
+        f"{options.steps_per_call} per call of the compiled program"
     )
     return lines
 

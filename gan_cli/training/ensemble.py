@@ -11,7 +11,12 @@ from gan_cli.training.recorder import RunRecorder
 
 
 def directories(directory: Path, members: int) -> list[Path]:
-    """The directories of ``members`` members. Each directory contains the same files as the directory of a run."""
+    """A list with the directory of each member, which contains the same files as the directory of a run.
+
+    Args:
+        directory: the directory of the ensemble.
+        members: the number of members.
+    """
     return [directory / "members" / str(i) for i in range(members)]
 
 
@@ -24,6 +29,7 @@ def report(
     """Print one line for each member, and return the list of members for the ensemble's ``run.json``.
 
     Args:
+        reporter: prints the lines.
         members: the recorders of the members.
         overrides: for each member, a mapping from the dotted keys of the varied options to their values.
         results: for each member, a pair of its status and a mapping from the names of its last metrics to values.

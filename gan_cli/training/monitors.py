@@ -46,8 +46,8 @@ class DivergenceMonitor:
     def observe(self, at: int, metrics: dict[str, np.ndarray], finite: dict[str, np.ndarray]) -> None:
         """Search the results of one call of the compiled program for NaN and infinity.
 
-        The first step with a value that is not finite is stored in ``facts``. Further calls of ``observe`` leave
-        ``facts`` unchanged.
+        The first step with a value that is not finite is stored in ``facts``. After that, ``facts`` does not
+        change.
 
         Args:
             at: the number of the last step of the call.
@@ -124,7 +124,7 @@ class CollapseMonitor:
         return {} if self.suspected_at is None else {"collapse_suspected_at": self.suspected_at}
 
     def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
-        """Two lines for the user: a warning, and options to try. Without a suspicion, the list is empty.
+        """A list of two lines for the user: a warning, and options to try. Without a suspicion, the list is empty.
 
         Args:
             figures: the metrics of the last samples, by name.
@@ -215,7 +215,7 @@ class Profiler:
         self.path: Path | None = None
 
     def before_call(self, state: Tree) -> None:
-        """Start or end the profile if necessary. The run calls this before every call of the compiled program.
+        """Start or end the profile if necessary. The run does this before every call of the compiled program.
 
         Args:
             state: the training state at the end of the previous call.

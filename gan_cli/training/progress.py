@@ -65,7 +65,7 @@ class Reporter:
         """Print a line about ``step``, unless there is a progress bar.
 
         Args:
-            step: the step that was logged.
+            step: the step to which the line refers.
             steps: the number of steps of the whole run.
             text: the losses and the speed.
             left: the expected seconds until the end of the run, or None if this time is not known.

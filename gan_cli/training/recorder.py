@@ -42,7 +42,7 @@ class RunRecorder:
     Args:
         experiment: the experiment of this run; for a member of an ensemble, the member's experiment.
         directory: the directory of the run.
-        record: the run's ``run.json``.
+        record: the writer of the run's ``run.json``.
         identity: the fingerprints that the run stores in its checkpoints. The run restores only checkpoints with
             these fingerprints.
 
@@ -62,7 +62,7 @@ class RunRecorder:
         self.monitors: dict[str, Any] = {}
         self.eigenvalues: dict[str, Any] = {}
         self._open: list[_Closable] = []
-        self._samples: tuple[int, jax.Array | None] | None = None  # a step, and the samples of the fixed latents
+        self._samples: tuple[int, jax.Array | None] | None = None  # a pair: a step, and its samples
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
     def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
@@ -94,7 +94,9 @@ class RunRecorder:
         self._open += self.loggers
 
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
-        """The settings of the evaluation, and the step since which the run uses them; None without metrics.
+        """A dictionary of the settings of the evaluation, and of the step since which the run uses these settings.
+
+        Without metrics, the method returns None.
 
         Metric values are comparable only if the features, the number of samples and the seed are equal. After a
         change of these settings, the search for the best value therefore restarts.
@@ -206,7 +208,7 @@ class RunRecorder:
         """Evaluate the samples of the last step of the run, unless this step has been evaluated already.
 
         The evaluation is missing if a run was resumed at its last step: the loop then makes no steps. The resumed
-        run may have other metrics than before.
+        run may compute metrics that the earlier process did not compute.
         """
         if self._terms is None or (self._evaluated and self._evaluated[0] == step):
             return
@@ -221,7 +223,7 @@ class RunRecorder:
         self.save_best(step, state)
 
     def draw(self, step: int, state: TrainState) -> None:
-        """Start drawing the samples of this step in a background thread."""
+        """Start writing a picture of the samples of this step in a background thread."""
         if self._samples is None or self._samples[0] != step:
             self.sample(step, state)
         assert self._samples is not None
@@ -229,7 +231,7 @@ class RunRecorder:
 
     def save(self, step: int, state: TrainState) -> None:
         """Start saving a checkpoint in the background, if all parameters are finite."""
-        # The monitors' state names the best step, so the checkpoint of that step must be complete first.
+        # The monitors' states contain the number of the best step, so the best checkpoint must be complete first.
         self._best_saver.wait()
         self.saver.wait()  # the pending save may be a save of this step
         if self.divergence.finite and self.saver.newest != step:
@@ -260,7 +262,7 @@ class RunRecorder:
             facts: further entries of ``run.json``.
         """
         options, final = self.experiment.train, dict(self.latest)
-        if self.training and "diversity" not in final:  # the run stopped between drawings, or resumed at its end
+        if self.training and "diversity" not in final:  # e.g. the run stopped between two sample grids
             final |= self._figures_of(self.sample_writer.samples(state))
         if not self.divergence.facts:
             self.collapse.observe_end(step, final)
@@ -307,6 +309,6 @@ class RunRecorder:
         reporter.say(f"log       {self.metrics_log.path}")
 
     def close(self) -> None:
-        """Close the checkpoint savers, the loggers and the thread that draws pictures."""
+        """Close the checkpoint savers, the loggers and the thread that writes pictures."""
         for opened in self._open:
             opened.close()

@@ -144,8 +144,8 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
 def follow(experiment: Experiment, directory: Path) -> Run:
     """Train in a process that writes no files, as part of a run of several processes.
 
-    The first process of the run calls ``train``, which writes the files of the run. Every other process calls this
-    function, which makes the same calls of the compiled program.
+    The first process of the run executes ``train``, which writes the files of the run. Every other process executes
+    this function. All processes make the same calls of the compiled program.
 
     Raises:
         UserError: the first process refused to train, or the processes have different data.
@@ -190,7 +190,7 @@ def _fingerprint(experiment: Experiment) -> str | None:
 def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
-    """The object that writes ``run.json``, and the fingerprints that the run's checkpoints must have."""
+    """A pair: the writer of ``run.json``, and the fingerprints that the run's checkpoints must have."""
     record = RunRecord(
         directory,
         origin
@@ -210,7 +210,7 @@ def _record(
 
 
 def _explain(error: Exception, directory: Path) -> str:
-    """A message with the error, its place in the code, and a remedy if one is known."""
+    """A message with the error, the line of code that raised the error, and a remedy if one is known."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename or directory}"
     first = (str(error).strip() or "no message").splitlines()[0][:300]
@@ -218,7 +218,7 @@ def _explain(error: Exception, directory: Path) -> str:
     advice = "\nTry a smaller train.batch_size, model or data set." if "RESOURCE_EXHAUSTED" in first else ""
     if jax.process_count() > 1:
         number, count = jax.process_index(), jax.process_count()
-        advice += f"\nThis is process {number} of {count}. Another process may have ended before."
+        advice += f"\nThis is process {number} of {count}. Another process may have failed first."
     return (
         f"{type(error).__name__}: {first}\n"
         f"at {frame.filename}:{frame.lineno}; the traceback is in {directory / 'run.json'}.{advice}"
@@ -284,8 +284,8 @@ def _train(
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
-    # 3. Make the steps. The order of effects is: compute, evaluate, record, draw, save. Only states without NaN or
-    # infinity are saved.
+    # 3. Make the steps. After each call of the compiled program, the loop evaluates, records, writes pictures and
+    # saves, in this order. Only states without NaN or infinity are saved.
     try:
         for member in members:
             member.begin(step, restored, sampler, evaluator)
@@ -365,7 +365,7 @@ def _train(
 
 
 def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Tree, bool]:
-    """The step and the state from which the run starts, and whether they come from a checkpoint."""
+    """A tuple: the step and the state from which the run starts, and whether they come from a checkpoint."""
     alive = [True] * len(members)
     states = processes.broadcast_state_from_primary(
         lambda: _restore(steps, members, alive), [steps.abstract] * len(members)

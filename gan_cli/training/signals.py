@@ -49,7 +49,7 @@ class StopSignal:
         """Call the signal handlers that were installed before training, once for each kind of received signal.
 
         For example, a handler of a cluster's job scheduler may requeue the job. Default handlers are not called,
-        because they would end the process. The run has already stopped.
+        because they would end the process before it returns its exit status.
         """
         for number in dict.fromkeys(self._all):
             handler = self._before.get(number)

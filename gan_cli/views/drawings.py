@@ -1,7 +1,7 @@
-"""Drawings of trained networks, one function for each choice of ``gan-sample --draw``.
+"""Drawings of trained networks, one function for each value of ``gan-sample --draw``.
 
-Each drawing function takes the restored run, its sampler and a request for latents. It returns a picture or the
-frames of an animation.
+Each drawing function takes the restored run, the sampler of the run and a request for latents. The function returns
+a picture, or the list of the frames of an animation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
 from gan_cli.views import DRAWINGS, SIDE, pictures
 
-_STEPS = 9  # the number of pictures in a row of an interpolation or a traversal
+_STEPS = 9  # the number of samples in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
 _STOPS, _FRAMES = 6, 12  # the random latents that a walk visits, and the frames from each of them to the next
 _MANY = 5000  # the number of latents from which the principal components are computed
@@ -49,11 +49,11 @@ class LatentRequest:
         return self.num or (default if self.latents is None else len(self.latents))
 
     def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-        """The latents and labels of ``n`` samples, of which the first has the index ``first``.
+        """The latents and labels of the samples ``first`` to ``first + n - 1``, counted from 0.
 
         Returns:
-            The latents ``[n, latent_dim]``, and the labels ``[n]``. If the run is not conditional, the labels are
-            None.
+            A pair: the latents ``[n, latent_dim]`` and the labels ``[n]``. If the run is not conditional, the
+            labels are None.
 
         Raises:
             UserError: the array ``latents`` has fewer than ``first + n`` rows.
@@ -129,7 +129,10 @@ def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.
 
 
 def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
-    """A row of real images and samples, and below it a row of activation maps for each stage of the discriminator.
+    """A picture of the discriminator's activations for real images and for samples.
+
+    The first row shows the images and samples. Below it, each stage of a convolutional discriminator has a row of
+    activation maps. The last row shows the saliency maps.
 
     Raises:
         UserError: the discriminator takes packs of images.
@@ -155,10 +158,10 @@ _Drawing = Callable[[RestoredRun, Sampler, LatentRequest], Image.Image | list[Im
 
 
 def draw(name: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
-    """The picture, or the frames of the animation, of one drawing.
+    """The picture for one value of ``gan-sample --draw``, or the list of the frames of an animation.
 
     Args:
-        name: the name of the drawing, an entry of ``gan_cli.views.DRAWINGS``.
+        name: the value of ``--draw``, an entry of ``gan_cli.views.DRAWINGS``.
         run: the restored run.
         sampler: generates the samples.
         asked: the latents and labels that the user requests.
@@ -185,7 +188,7 @@ def _rows(run: RestoredRun, sampler: Sampler, paths: np.ndarray, labels: np.ndar
     """A picture with one row of samples for each path of latents.
 
     Args:
-        paths: latents ``[rows, steps, latent_dim]``.
+        paths: latents ``[rows, steps, latent_dim]``, with ``steps`` points on each path.
         labels: the class of each row, ``[rows]``; None if the run is not conditional.
     """
     rows, steps, _ = paths.shape

@@ -48,14 +48,14 @@ def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
 
 
 def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
-    """A picture with a row of images, and below it a row of activation maps for each stage.
+    """A picture with a row of images, and below it one row of maps for each array in ``activations``.
 
-    A brighter colour means a larger activation. The colours of each row are scaled to the largest activation in
-    this row. Maps in one row are therefore comparable, and maps in different rows are not.
+    A brighter colour means a larger value. The colours of each row are scaled to the largest value in this row.
+    Maps in one row are therefore comparable, and maps in different rows are not.
 
     Args:
         examples: images ``[n, h, w, c]`` in uint8.
-        activations: a list with an array ``[n, h', w']`` of non-negative values for each stage.
+        activations: a list of arrays ``[n, h', w']`` of non-negative values: one map for each image.
     """
     n, height, width, _ = examples.shape
     rows = [np.broadcast_to(examples, (n, height, width, 3))]

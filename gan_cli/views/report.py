@@ -27,7 +27,7 @@ from gan_cli.storage.dotted import leaves
 
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
 _PICTURES = 100  # the largest number of pictures of a single run
-_LARGEST, _ALL = 16 << 20, 64 << 20  # the largest size of a picture, and of all pictures in a report, in bytes
+_LARGEST, _ALL = 16 << 20, 64 << 20  # the most bytes of one picture, and of all pictures of a report
 _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
 _PNG = b"\x89PNG\r\n\x1a\n"
 # For each ending of the name of a logged metric, the title of its chart. The order is the order of the charts.
@@ -147,7 +147,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     Args:
         name: the name of the run on the page.
         path: the directory of the run.
-        count: the number of runs on the page, which share the allowed size of all pictures.
+        count: the number of runs on the page. Their pictures share the bytes that are allowed for all pictures.
     """
     try:
         facts = run_directory.facts(path)
@@ -216,7 +216,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 
 def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Pairs of a name and a value for the report's table about the program, the machine and the speed."""
+    """A list of pairs (name, value) for the report's table about the program, the machine and the speed."""
     command, git, versions = (facts.get(name) for name in ("command", "git", "versions"))
     commit = None
     if isinstance(git, dict):
@@ -237,7 +237,7 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
-    """A list of (key, default, value) for each option that differs from the default.
+    """A list with a tuple (key, default, value) for each option that differs from the default.
 
     Args:
         stored: the entry ``differences`` of ``run.json``. If the entry is missing, the function returns None.
@@ -249,7 +249,7 @@ def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
 
 
 def _options(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """A list of (dotted key, value) for each option of a run. Groups without a choice are left out."""
+    """A list with a pair (dotted key, value) for each option of a run. Groups without a choice are left out."""
     found = leaves(config_of(facts))
     return [(key, value) for key, value in found if value != {} and not key.endswith("_partial_")]
 
@@ -315,7 +315,7 @@ def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[floa
 
 
 def _place(name: str) -> tuple[int, str, str]:
-    """The rank and title of the chart that shows a logged metric, and the label of the metric's curve."""
+    """A tuple: the rank and the title of the chart for a logged metric, and the label of the metric's curve."""
     if name.startswith("eval/"):
         return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
     if name in ("modes", "modes_total"):
@@ -332,7 +332,7 @@ def _place(name: str) -> tuple[int, str, str]:
 
 
 def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
-    """A list of (step, path, size in bytes) for each picture of samples in a folder, sorted by step."""
+    """A list with a tuple (step, path, bytes) for each picture of samples in a folder, sorted by step."""
     found = []
     for path in folder.glob("*.png"):
         with contextlib.suppress(OSError):
@@ -342,7 +342,7 @@ def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:
-    """At most ``most`` evenly spaced items of a list. The last item of the list is always one of them."""
+    """A list of at most ``most`` evenly spaced items of ``items``. It always includes the last of ``items``."""
     n = min(len(items), most)
     return [items[(i + 1) * len(items) // n - 1] for i in range(n)]
 

@@ -1,4 +1,4 @@
-"""Draws the samples of a run in a background thread while the run trains."""
+"""Writes pictures of the samples of a run in a background thread while the run trains."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from gan_cli.views import POINTS, SIDE, pictures
 class SampleWriter:
     """Writes pictures of the real data and of samples from fixed latents, in a background thread.
 
-    The real data are drawn once, and samples at each call of ``draw``. Some games generate no samples. If such a
-    game has a known equilibrium, ``draw`` shows the logged trajectory of the players instead.
+    If the game generates samples, the constructor starts writing a picture of the real data, and each call of
+    ``draw`` starts writing a picture of samples. If the game generates no samples but has a known equilibrium,
+    ``draw`` starts writing a picture of the logged trajectory of the players.
 
     Args:
         experiment: the experiment of the run. Its seed determines the fixed latents.
@@ -43,7 +44,8 @@ class SampleWriter:
         self._drawn: set[int] = set()
         self.last: Path | None = None
         self.can_draw = sampler is not None
-        # With an augmentation, the discriminator's input differs from the examples, so it is drawn too.
+        # With an augmentation, the discriminator's input differs from the examples, so a picture of the input is
+        # written too.
         self._augment = jax.jit(experiment.game.augmented) if experiment.config.get("augment") else None
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
@@ -55,13 +57,13 @@ class SampleWriter:
         return self._sampler(state, self._latents, self._labels) if self._sampler else None
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
-        """Start drawing the samples or the trajectory of the players at a step.
+        """Start writing a picture of the samples, or of the trajectory of the players, at a step.
 
         If the run uses an augmentation, a second picture shows the augmented input of the discriminator.
 
         Args:
-            step: the step, which names the picture.
-            samples: what the method ``samples`` returned at this step.
+            step: the number of the step. The picture is named after the step.
+            samples: the result of the method ``samples`` at this step.
             state: the training state, which contains the strength of an adaptive augmentation.
         """
         if (not self.can_draw and not self._run) or step in self._drawn:
@@ -83,7 +85,9 @@ class SampleWriter:
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
-        """The paths of new pictures: those of samples and trajectories, written since the method was last called.
+        """A list of the paths of new pictures of samples or trajectories, in the order of their steps.
+
+        A picture is new if no earlier call of this method has returned its path.
 
         Args:
             wait: whether to wait until all pictures are written.
@@ -107,7 +111,8 @@ class SampleWriter:
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     """Write a picture of samples to ``path``.
 
-    Images are drawn as a grid. Points are drawn as a scatter plot, and are also written to an ``.npz`` file.
+    For images, the picture is a grid. For points, the picture is a scatter plot, and the function also writes the
+    points to an ``.npz`` file.
     """
     if data.spec.is_image:
         pictures.write(path, pictures.grid(samples[: SIDE**2]))
@@ -146,7 +151,7 @@ def draw_real(data: Dataset, path: Path) -> None:
 
 
 def remove_later_pictures(directory: Path, step: int) -> None:
-    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` draws them again."""
+    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again."""
     for picture in (directory / "samples").glob("**/[0-9]*"):
         if int(picture.stem) > step:
             picture.unlink()
