@@ -72,7 +72,7 @@ WITHOUT_JAX = [
     (["train.steps=${foo}"], ["train.steps", "foo"]),
     (["--config-dir", "missing"], ["--config-dir missing"]),
     (["--config-dir", "own", "loss=hing"], ["loss=hing", "'hinge'", "typo"]),
-    (["--config-dir", "own", "loss=syntax"], ["syntax.yaml", "line 2", "YAML"]),
+    (["--config-dir", "own", "loss=syntax"], ["syntax.yaml", "line 3", "YAML"]),
     (["--config-dir", "own", "loss=typo"], ["loss.lable", "no such option"]),
     (["--config-dir", "own", "experiment=typo"], ["train.stepz", "'steps'"]),
     (["--config-dir", "own", "experiment=modules"], ["modules", "command line"]),
