@@ -30,8 +30,9 @@ class Augment(NamedTuple):
         apply: ``(x [batch, ...], key, step, state) -> x``, returns the augmented examples.
         start: initial state of an adaptive augmentation. For all other augmentations, the state is the empty tuple.
         adapt: ``(state, real_logits [batch]) -> state``, returns the new state. The game calls the function at each
-            evaluation of the discriminator's loss. The boundary is subtracted from the logits (see
-            ``Loss.above_boundary``). With packing, the logit of a pack is repeated for each example of the pack.
+            evaluation of the discriminator's loss. Before the call, the game subtracts the boundary of the loss
+            from the logits (see ``Loss.above_boundary``). With packing, the game also repeats the logit of a pack
+            for each example of the pack.
         pack: number of examples that form one input of the discriminator.
     """
 
@@ -61,7 +62,7 @@ def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = Non
 def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = True) -> Augment:
     """DiffAugment: random colour changes, shifts and cutouts of images, at every step.
 
-    Zhao et al. 2020, section 3.2, with the ranges of their code.
+    Zhao et al. 2020, section 3.2, with the parameter ranges of the authors' code.
 
     Args:
         color: whether to change brightness by an amount from -0.5 to 0.5, saturation by a factor from 0 to 2, and
@@ -94,10 +95,10 @@ def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Aug
     Karras et al. 2020, ADA, section 3. The statistic r_t = E sign D(x), computed on real examples, measures the
     discriminator's overfitting. The probability p starts at 0, increases while r_t is above ``target``, decreases
     while r_t is below ``target``, and stays within [0, 1]. Each image passes through a chain of transformations,
-    each of which is applied with probability p. The chain contains the transformations of the paper that work
-    without interpolation: flips, rotations by multiples of 90 degrees, shifts by whole pixels, and changes of
-    brightness, contrast and saturation. A shift is at most one eighth of the height or width. The strengths are as
-    in the paper.
+    each of which is applied with probability p. The chain contains the transformations of the paper that require
+    no interpolation: flips, rotations by multiples of 90 degrees, shifts by whole pixels, and changes of
+    brightness, contrast and saturation. A shift is at most one eighth of the height or width. The strengths
+    of the transformations are taken from the paper.
 
     Args:
         target: target value of r_t.
@@ -152,6 +153,6 @@ def packing(*, size: PackSize = 2) -> Augment:
 def _needs_images(name: str, x: Array) -> None:
     if x.ndim != 4:
         raise UserError(
-            f"augment={name}: changes images, but the examples of the data set are points. Use an augmentation for "
-            "points, e.g. augment=[noise], or augment=none."
+            f"augment={name}: the augmentation changes images, but the examples of the data set are points. Use an "
+            "augmentation for points, e.g. augment=[noise], or augment=none."
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Invalid input: the message names the option, the value and the remedy in one to five lines.
+    """Raised for invalid input. The message names the option, the value and the remedy in one to five lines.
 
     Most causes are detected before the training program is compiled and before the run's directory is created. The
     command exits with status 2.
@@ -22,6 +22,9 @@ class RunFailed(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint such as ``" Did you mean 'adam'?"``, or an empty string if no choice is close to ``word``."""
+    """The text ``" Did you mean '<choice>'?"`` with the choice that is most similar to ``word``.
+
+    The text is empty if no choice is similar.
+    """
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

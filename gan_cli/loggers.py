@@ -1,7 +1,7 @@
 """Loggers write copies of a run's metrics and samples in other formats or to tracking services.
 
 A run always writes ``metrics.jsonl`` and ``samples/``. When a run resumes, each logger receives all existing
-records. The log is therefore complete and without repeated steps, even if the logger is added when the run resumes.
+records. A log therefore contains each record exactly once, even if the logger is added when the run resumes.
 A run does not depend on its loggers: if a tracking service fails, training continues and the run's directory stays
 complete.
 """
@@ -48,7 +48,7 @@ class Logger(Protocol):
 
 
 class TensorBoard:
-    """Logger for TensorBoard. When a run resumes, the event files are rewritten from the records."""
+    """Logger for TensorBoard. When a run resumes, the event files are rewritten from records and sample grids."""
 
     def __init__(self, directory: Path, records: Sequence[Record]):
         from tensorboardX import SummaryWriter
@@ -196,7 +196,7 @@ class MLflow:
         place = found.experiment_id if found else self._client.create_experiment(experiment)
         run: str = self._client.create_run(place, run_name=directory.name).info.run_id
         for key, value in leaves(run_directory.facts(directory)["config"]):
-            if value != {}:  # a configuration group without a choice
+            if value != {}:  # an empty mapping is a configuration group without a choice
                 self._client.log_param(run, key, str(value)[:500])  # MLflow limits the length of a parameter
         return run
 
@@ -256,7 +256,7 @@ class GuardedLogger:
             self._works = False
             log.warning(
                 "logger=%s: logging failed and is switched off (%s). Training continues, and the run's directory "
-                "contains all metrics.",
+                "contains all metrics. If the run is resumed, the logger receives all metrics again.",
                 self._name,
                 error,
             )
@@ -267,16 +267,16 @@ def _figures(record: Record) -> dict[str, float]:
 
 
 class _ServiceRun:
-    """The identity of a run at a tracking service, and the newest step that the service has received.
+    """The identifier of a run at a tracking service, and the newest step that the service has received.
 
-    A file stores the identity and the step, so that a resumed run keeps its identity. A run that resumes from an
-    earlier checkpoint repeats some steps. The repeated steps are not logged again, because the service has already
-    received them.
+    A file stores the identifier and the step, so that a resumed run keeps its identifier. A run that resumes from
+    an earlier checkpoint repeats some steps. The repeated steps are not logged again, because the service has
+    already received them.
 
     Args:
-        path: path of the file that stores the identity and the step.
-        make: function that returns the identity of a new run at the service. The function is called if the file
-            cannot be read.
+        path: path of the file that stores the identifier and the step.
+        make: function that returns the identifier of a new run at the service. The function is called if the
+            file does not exist or cannot be read.
     """
 
     def __init__(self, path: Path, make: Callable[[], str]):

@@ -63,9 +63,9 @@ def _smoothed_boundary(smoothing: float) -> Array:
 def minimax(*, smoothing: Smoothing = 0.0) -> Loss:
     """Minimax loss, a zero-sum game: min_G max_D E log D(x) + E log(1 - D(G(z))).
 
-    Goodfellow et al. 2014, eq. 1. The generator's loss is the negative of the discriminator's loss. The generator's
-    loss includes the real term so that the two losses sum to exactly zero, although this term does not depend on
-    the generator's parameters.
+    Goodfellow et al. 2014, eq. 1. The generator's loss is the negative of the discriminator's loss, including the
+    term of the real examples, so that the two losses sum to exactly zero. This term does not depend on the
+    generator's parameters.
 
     Args:
         smoothing: amount of one-sided label smoothing. The discriminator's target for real examples is

@@ -22,7 +22,7 @@ from gan_cli.types import (
     Tree,
 )
 
-Rate: TypeAlias = float | optax.Schedule  # a learning rate, or a function that maps the number of updates to it
+Rate: TypeAlias = float | optax.Schedule  # a learning rate, or a function from the number of updates to the rate
 
 
 class Optimiser(NamedTuple):
@@ -59,8 +59,8 @@ class Options(TypedDict, total=False):
         warmup_steps: number of steps at the start of training during which the learning rate increases linearly
             from zero to lr.
         clip_value: maximum absolute value of each gradient entry, enforced before clip_norm. null means no maximum.
-        clip_norm: maximum Euclidean norm of the gradient of all parameters of a player (Pascanu et al. 2013). null
-            means no maximum.
+        clip_norm: maximum Euclidean norm of the gradient with respect to all parameters of a player (Pascanu et al.
+            2013). null means no maximum.
         weight_clip: maximum absolute value of each parameter, enforced after each update (Arjovsky et al. 2017,
             algorithm 1). null means no maximum.
     """
@@ -167,7 +167,8 @@ def adabelief(
 
     Args:
         b1: decay rate of the first moment, the running mean of the gradient.
-        b2: decay rate of the second moment, the running mean of the squared deviation.
+        b2: decay rate of the second moment, the running mean of the squared deviation of the gradient from the
+            first moment.
         eps: constant added to the denominator for numerical stability.
         eps_root: constant added to the second moment at every update for numerical stability.
     """
@@ -273,10 +274,10 @@ def schedule_free(
     eps: PositiveFloat = 1e-8,
     **options: Unpack[Options],
 ) -> Optimiser:
-    """Schedule-free Adam: Adam without momentum updates z, and sampling uses x, a running average of z.
+    """Schedule-free Adam: the parameters for sampling are a running average x of Adam's iterates z.
 
-    Defazio et al. 2024, algorithm 1. Gradients are evaluated at y = (1 - b1) z + b1 x. Sampling and evaluation use
-    x. The moving average of ``train.ema`` is computed from x.
+    Defazio et al. 2024, algorithm 1. The update of z is Adam's update without momentum. Gradients are evaluated at
+    y = (1 - b1) z + b1 x. Sampling and evaluation use x. The moving average of ``train.ema`` is computed from x.
 
     Args:
         b1: weight of the average x in the point y at which gradients are evaluated.
@@ -284,12 +285,12 @@ def schedule_free(
         eps: constant added to the denominator for numerical stability.
 
     Raises:
-        ValueError: ``weight_clip`` is set, which would bound only y.
+        ValueError: ``weight_clip`` is set. The option would bound y but not x.
     """
     if options.get("weight_clip") is not None:
         raise ValueError(
-            "weight_clip: would bound only the parameters at which schedule-free Adam evaluates gradients, but not "
-            "the averaged parameters that are sampled. Set weight_clip=null, or choose another optimiser, e.g. "
+            "weight_clip: schedule-free Adam does not support this option, because the option would not bound the "
+            "averaged parameters that are sampled. Set weight_clip=null, or choose another optimiser, e.g. "
             "optim=rmsprop."
         )
 
@@ -322,7 +323,7 @@ def chain(
 ) -> Optimiser:
     """Build an optimiser from an Optax method and the options that all optimisers share (see ``Options``).
 
-    An update clips the gradient, applies ``method``, multiplies by the learning rate, applies ``wrap`` and clips
+    Each update clips the gradient, applies ``method``, multiplies by the learning rate, applies ``wrap`` and clips
     the parameters, in this order.
 
     Args:
@@ -345,8 +346,8 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
     if schedule == "constant":
         if lr_end is not None:
             raise ValueError(
-                "lr_end: has no effect with schedule=constant. Choose schedule=linear or cosine, or set "
-                "lr_end=null to keep a constant learning rate."
+                "lr_end: the option has no effect with schedule=constant. Choose schedule=linear or "
+                "schedule=cosine, or set lr_end=null to keep a constant learning rate."
             )
         main = optax.constant_schedule(lr)
     else:
@@ -369,7 +370,7 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
 
 
 def project_to_box(bound: float) -> optax.GradientTransformation:
-    """Clip the updated parameters to [-bound, bound]: u' = clip(x + u, -bound, bound) - x.
+    """Transformation that clips the parameters after each update: u' = clip(x + u, -bound, bound) - x.
 
     The parameters are x, the update is u, and the corrected update is u'.
     """

@@ -27,12 +27,10 @@ def quarter_turns(x: Array, key: Array) -> Array:
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
-    """Shift each image along both axes by a random number of pixels.
+    """Shift each image along both axes by random numbers of pixels.
 
-    The number of pixels is at most ``ratio`` times the length of the axis.
-
-    ``edge`` is the ``mode`` of ``jax.numpy.pad`` that fills the uncovered pixels. "constant" fills them with
-    zeros.
+    The shift along an axis is at most ``ratio`` times the length of the axis. The argument ``edge`` is the ``mode``
+    of ``jax.numpy.pad`` that fills the uncovered pixels. With ``"constant"``, the uncovered pixels become zero.
     """
     sides = x.shape[1:3]
     most = [int(side * ratio + 0.5) for side in sides]

@@ -64,7 +64,9 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape, value range and classes of the examples of a data set, from which models are built.
+    """Specification of the examples of a data set: shape, value range and classes.
+
+    Models are built for the specification of a data set.
 
     Attributes:
         shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points.
@@ -100,8 +102,8 @@ class Batch(NamedTuple):
 
 
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
-ByPlayer = dict[str, Tree]  # a pytree for each player, by the player's name
-Metrics: TypeAlias = "dict[str, jax.Array]"  # scalars by name, e.g. "<player>/loss"
+ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
+Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
 
 
 class Game:
@@ -113,11 +115,11 @@ class Game:
 
     Attributes:
         players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
-        averaged: players for which an exponential moving average of the parameters is maintained.
+        averaged: names of the players for which an exponential moving average of the parameters is maintained.
         spec: shape, value range and classes of the examples. None for a game without data.
         samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent vector.
-        classes: number of classes if ``decode`` requires labels, or None.
+        classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
@@ -135,7 +137,7 @@ class Game:
     has_equilibrium: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """The initial parameters and network state, as mappings from the name of each player.
+        """A pair: the initial parameters and the initial network state, each as a mapping from player names.
 
         The network state contains the running statistics of batch normalisation and the vectors of spectral
         normalisation.
@@ -145,7 +147,10 @@ class Game:
     def loss(
         self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The player's scalar loss, the network state after the evaluation, and metrics.
+        """A player's loss, as ``(loss, (net_state, metrics))``.
+
+        ``loss`` is a scalar, ``net_state`` is the network state after the evaluation of the loss, and ``metrics``
+        is a mapping from names of metrics to scalars.
 
         If ``shares_fakes`` is true, the method also accepts the keyword argument ``fake``, the batch that
         ``self.fake`` generates from the same arguments.
@@ -153,7 +158,7 @@ class Game:
         raise NotImplementedError
 
     def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
-        """A generated batch, and the network state after the generator's forward pass.
+        """A pair: a generated batch, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.
         """
@@ -173,14 +178,16 @@ class Game:
         return x
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """The players' coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium.
+        """Mapping with the players' coordinates ``x`` and ``y``, and the ``distance`` to the equilibrium.
+
+        The distance is the Euclidean distance from the point (x, y) to the equilibrium.
 
         Only games with ``has_equilibrium`` implement this method.
         """
         raise NotImplementedError
 
     def with_eager_penalties(self) -> Game:
-        """The game that applies every penalty at every step.
+        """A version of the game that applies every penalty at every step.
 
         At fixed parameters, the loss of the returned game equals the mean of the original game's loss over the
         steps of a penalty's interval.
@@ -194,11 +201,11 @@ class Strategy(NamedTuple):
     Attributes:
         batches: number of batches that one step uses.
         updates: mapping from the name of each player to the number of calls of the player's optimiser in one step.
-        init: ``params -> state``, returns the initial state of the strategy (e.g. slow weights) from the parameters
-            by player.
-        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. The list of batches has as
-            many elements as the attribute ``batches`` states. The engine, not the function, updates the step count
-            and the moving averages.
+        init: ``params -> strategy_state``, returns the initial state of the strategy (e.g. slow weights) for a
+            mapping from the name of each player to the parameters.
+        step: ``(optimisers, state, batches, key) -> (state, metrics)``, a pure function. The state is a
+            ``TrainState``. The argument ``batches`` is a list whose length is the attribute ``batches``. The
+            function leaves the step count and the moving averages unchanged, because the engine updates them.
         check: ``(optimisers) -> None``, raises a UserError if the strategy does not support one of the optimisers.
     """
 

@@ -250,7 +250,7 @@ WRONG = [
     (["float.npz", *AGAINST], "0..255"),
     (["one.npz", *AGAINST], "cannot be read"),
     (["run"], "no checkpoint"),
-    (["changed"], "another architecture"),
+    (["changed"], "the architecture of the checkpoint differs"),
     (["x.npz", "--watch"], "needs the directory of a single run"),
     (["x.npz", *AGAINST, "--metrics=none"], "needs a metric other than none"),
     (["empty.npz", *AGAINST], "the array `samples` is empty"),

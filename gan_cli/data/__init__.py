@@ -1,4 +1,4 @@
-"""Data sets: functions that return a ``Dataset``, one for each target in ``configs/dataset/``."""
+"""Data sets: each target in ``configs/dataset/`` is a function that returns a ``Dataset``."""
 
 from gan_cli.data.dataset import Dataset
 

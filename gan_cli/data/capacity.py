@@ -1,4 +1,4 @@
-"""The memory of this machine, and the decision whether a data set is streamed."""
+"""Decides from the memory of the machine whether a data set is streamed from disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def must_stream(size: int, asked: bool | None) -> bool:
 
 
 def available_memory() -> int:
-    """Available memory in bytes: the smaller of the host memory and the memory of one accelerator."""
+    """Total memory in bytes of the host or of one accelerator, whichever is smaller."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     device = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", host)
     return min(host, int(device))

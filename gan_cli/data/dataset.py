@@ -29,7 +29,7 @@ class Modes(NamedTuple):
 
 
 class Source(Protocol):
-    """Examples that are read from disk at each access. Several threads may read at the same time."""
+    """Examples that are read from disk at each access. A source supports simultaneous reads by several threads."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,8 +63,8 @@ class Dataset:
             images and float32 for points. Streamed examples are a ``Source``.
         labels: int32 labels ``[n]``. None for unlabelled examples, and for streamed examples, because a ``Source``
             returns each label together with the example.
-        held_out: array ``[m, *spec.shape]`` of examples that are excluded from training, with the dtype of the
-            training examples, or None.
+        held_out: array ``[m, *spec.shape]`` of examples that are excluded from training. The dtype is uint8 for
+            images and float32 for points. None if no examples are held out.
         held_out_labels: int32 labels ``[m]`` of the held-out examples, or None.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
@@ -86,7 +86,7 @@ class Dataset:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Mapping with the arrays ``examples`` and, for labelled data, ``labels``. Not for streamed data."""
+        """Mapping with the arrays ``examples`` and, for labelled data, ``labels``. The data must be in memory."""
         assert isinstance(self.examples, np.ndarray)
         return {"examples": self.examples} | ({} if self.labels is None else {"labels": self.labels})
 
@@ -100,7 +100,8 @@ class Dataset:
 
         Args:
             indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
-            pool: threads that read from a ``Source`` in parallel. With None, the examples are read one by one.
+            pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
+                one.
         """
         if isinstance(self.examples, np.ndarray):
             return {name: array[indices] for name, array in self.arrays.items()}
@@ -117,7 +118,10 @@ class Dataset:
         return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
 
     def spread(self, n: int) -> np.ndarray:
-        """At most ``n`` training examples at evenly spaced indices, scaled as for the networks."""
+        """At most ``n`` training examples at evenly spaced indices.
+
+        Images are scaled to [-1, 1], the input range of the networks; points are unchanged.
+        """
         chosen = np.linspace(0, self.size - 1, min(n, self.size)).astype(int)
         return normalise(self.take(chosen)["examples"])
 

@@ -71,7 +71,7 @@ def _images(path: Path, spec: Spec | None) -> Dataset:
 
 
 def _first(path: Path) -> tuple[int, int]:
-    """Length of the shorter side, and number of channels, of the first image that can be opened."""
+    """A pair: the shorter side in pixels, and the number of channels, of the first image that can be opened."""
     names = folder.files_in(path)
     for _, content in folder.contents_of(path, names):
         try:
@@ -112,7 +112,7 @@ def _archive(path: Path) -> Dataset:
             "float32."
         )
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise UserError(f"{path}: some values of `samples` are NaN or infinite. Remove these samples.")
+        raise UserError(f"{path}: some samples contain NaN or infinite values. Remove these samples.")
     if samples.ndim == 4:
         low, high = samples.min(), samples.max()
         if not (low >= 0 and high <= 255):
@@ -123,14 +123,14 @@ def _archive(path: Path) -> Dataset:
         if samples.dtype.kind == "f" and high <= 1:
             raise UserError(
                 f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
-                f"{high:g}. If the images are scaled to 0..1, multiply them by 255."
+                f"{high:g}. If the images are scaled to 0..1, multiply them by 255. Otherwise, save them as uint8."
             )
         samples = np.rint(samples).astype(np.uint8)
     else:
         with np.errstate(over="ignore"):
             samples = samples.astype(np.float32)
         if not np.isfinite(samples).all():
-            raise UserError(f"{path}: some values of `samples` are too large for float32. Remove these samples.")
+            raise UserError(f"{path}: some samples contain values that are too large for float32. Remove them.")
     if labels is not None:
         _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1

@@ -29,7 +29,7 @@ class Feed:
     streams: bool = False
 
     def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
-        """The values of the argument ``drawn`` of ``batch`` for all batches in ``numbers``.
+        """The streamed data or the indices from which ``batch`` builds the batches with the given numbers.
 
         If the host streams batches, ``arrays`` already contains the batches, and the method returns ``arrays``.
         Otherwise, the method returns the indices of the examples of each batch. The leading axes of the result are
@@ -69,12 +69,12 @@ class Feed:
 def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
     """Maps ``places`` through a random permutation of ``0..size-1`` without storing the permutation.
 
-    The swap-or-not shuffle (Hoang, Morris and Rogaway 2012): in each round a random reflection pairs the places,
-    and a random bit for each pair determines whether the two places are swapped. The cost is a few integer
-    operations per round and place. Sorting random keys would instead process the whole data set.
+    The method is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012). In each round, a random reflection pairs
+    the places, and a random bit for each pair determines whether the two places are swapped. The cost is a few
+    integer operations per round and place. In contrast, sorting random keys would process the whole data set.
 
     Args:
-        places: integers in ``[0, size)``, any shape.
+        places: array of any shape with integers in ``[0, size)``.
         size: length of the permutation, below 2**31.
         keys: seed of the permutation, uint32 ``[..., 2]``. The leading axes broadcast against ``places``.
     """

@@ -42,8 +42,8 @@ def folder(
 
     Args:
         path: folder or zip file with the images. Sub-folders are searched too.
-        resolution: side of the square images in pixels. Each image is resized so that the shorter side has this
-            length, and the longer side is cropped.
+        resolution: height and width of the square images in pixels. Each image is resized so that the shorter
+            side has this length, and the longer side is cropped.
         channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
@@ -105,9 +105,10 @@ class Files:
         return len(self._names)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Image ``i``, and the label of the image.
+        """A pair: image ``i`` as uint8, and the label of the image (-1 if the images have no labels).
 
-        With ``on_error="skip"``, the next image that can be decoded replaces an image that cannot be decoded.
+        With ``on_error="skip"``, the next image that can be decoded, with its label, replaces an image that cannot
+        be decoded.
 
         Raises:
             UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
@@ -152,7 +153,7 @@ def _none_decoded(path: str | Path, count: int) -> str:
 
 
 def _classes(names: list[str]) -> tuple[list[str], list[int]]:
-    """The names of the classes, and the label of each file.
+    """A pair of lists: the names of the classes, and the label of each file.
 
     The top-level sub-folders are the classes if every file is in a sub-folder and there are at least two top-level
     sub-folders. Otherwise, the list of classes is empty and all labels are -1.

@@ -1,4 +1,4 @@
-"""Synthetic data of known distribution: mixtures of Gaussians and a single point."""
+"""Synthetic data with a known distribution: mixtures of Gaussians and a single point."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gan_cli.types import PositiveFloat, PositiveInt, Spec
 def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt = 100_000) -> Dataset:
     """Mixture of Gaussians whose means are evenly spaced on the unit circle.
 
-    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of the
-    Gaussian. The points are identical in every run.
+    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of
+    the point's Gaussian. The points are identical in every run.
 
     Args:
         modes: number of Gaussians.
@@ -26,8 +26,8 @@ def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt
 def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt = 100_000) -> Dataset:
     """Mixture of Gaussians whose means form a square grid with spacing 2, centred on the origin.
 
-    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of the
-    Gaussian. The points are identical in every run.
+    The data set follows Srivastava et al. 2017 (VEEGAN), section 4.1. The label of a point is the index of
+    the point's Gaussian. The points are identical in every run.
 
     Args:
         side: number of Gaussians along each side of the grid. The grid has ``side**2`` Gaussians.
@@ -39,7 +39,7 @@ def grid(*, side: PositiveInt = 5, std: PositiveFloat = 0.05, size: PositiveInt 
 
 
 def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
-    """A mixture of Gaussians: ``size`` points, drawn evenly from all modes with a fixed seed."""
+    """A mixture of Gaussians: ``size`` points from a fixed seed, distributed evenly over the modes."""
     labels = (np.arange(size) % len(centres)).astype(np.int32)
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)

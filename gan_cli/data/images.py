@@ -100,7 +100,7 @@ def decode_all(
 
     Args:
         named: pairs of the name and the content of a file.
-        resolution: side of the decoded images in pixels.
+        resolution: height and width of the decoded images in pixels.
         channels: 1 for greyscale, 3 for RGB.
         on_error: treatment of images that cannot be decoded. With ``"skip"``, the function logs a warning for each
             such image and continues. With ``"refuse"``, the first such image raises a UserError.

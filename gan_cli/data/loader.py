@@ -1,4 +1,4 @@
-"""Streams a data set from the host. Batches are read one call of the compiled program ahead."""
+"""Streams a data set from the host, and reads the batches one call of the compiled program ahead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Order = Callable[[int, int], Sequence[np.ndarray]]
 
 
 class Loader:
-    """Reads the batches of each call of the compiled program, one call ahead of the device.
+    """Reads the batches of the next call of the compiled program while the devices compute the current call.
 
     The examples of a step are a function of the seed and the step. Training on streamed data is therefore
     bit-identical to training on data in memory, and a resumed run sees the same batches as an uninterrupted run.
@@ -50,7 +50,7 @@ class Loader:
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:
-        """The batches of one call of the compiled program.
+        """The batches of one call of the compiled program, copied to the devices.
 
         Args:
             step: the first step of the call.

@@ -46,9 +46,9 @@ def tfds(
         split: split in the notation of TFDS, for example ``train``, ``train[:80%]`` or ``train+test``.
         data_dir: folder of the prepared data sets. With null, the folder is the value of the environment variable
             ``TFDS_DATA_DIR``, or ``~/tensorflow_datasets`` if the variable is not set.
-        resolution: side of the square images in pixels. Each image is resized so that the shorter side has this
-            length, and the longer side is cropped. With null, the images keep the stored size, which must be the
-            same for all images.
+        resolution: height and width of the square images in pixels. Each image is resized so that the shorter
+            side has this length, and the longer side is cropped. With null, the images keep their stored height and
+            width, which must be equal for all images.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
             data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
@@ -112,7 +112,8 @@ def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
     try:
         return tensorflow_datasets.builder(full, data_dir=directory)
     except registered as error:
-        # Listing the names of all data sets needs TensorFlow. The message of TFDS contains "mnnist -> mnist".
+        # The suggestion comes from the message of TFDS, for example "mnnist -> mnist", because listing the names of
+        # all data sets needs TensorFlow.
         near = re.search(r"-> ([\w/]+)", str(error))
         hint = f" Did you mean '{near.group(1)}'?" if near else ""
         raise UserError(
@@ -188,8 +189,8 @@ def _dataset(
     shape = tuple(info.features[image_key].shape)
     if resolution is None and None in shape:
         raise UserError(
-            f"dataset.resolution=null: the images of {full} have different sizes. "
-            "Set the size in pixels, for example dataset.resolution=32."
+            f"dataset.resolution=null: the images of {full} differ in height or width. "
+            "Set the height and width in pixels, for example dataset.resolution=32."
         )
     if len(source) == 0:
         raise UserError(
@@ -242,7 +243,7 @@ class Records:
         return len(self._source)
 
     def read(self, i: int) -> tuple[np.ndarray, int]:
-        """The image of example ``i`` as uint8, and the label (-1 if the examples have no labels).
+        """A pair: the image of example ``i`` as uint8, and the label (-1 if the examples have no labels).
 
         Raises:
             UserError: the image cannot be decoded and ``on_error`` is ``refuse``.
@@ -267,9 +268,10 @@ class Records:
         return image.reshape(self.shape), int(record.get("label", -1)) if self.labelled else -1
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """The image and the label of example ``i``.
+        """A pair: the image and the label of example ``i``.
 
-        With ``on_error="skip"``, the next image that can be decoded replaces an image that cannot be decoded.
+        With ``on_error="skip"``, the next image that can be decoded, with its label, replaces an image that cannot
+        be decoded.
 
         Raises:
             UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.

@@ -29,8 +29,8 @@ class Length(NamedTuple):
 
     Attributes:
         steps: number of steps of the whole run.
-        per_call: number of steps in one call of the compiled program. A call makes fewer steps if its streamed
-            batches would exceed the memory limit.
+        per_call: number of steps in one call of the compiled program. A call makes fewer steps if the streamed
+            batches of ``per_call`` steps would exceed the memory limit.
         batch_size: number of examples in a batch, over all devices.
         ema: decay of the exponential moving average of the parameters.
     """
@@ -54,7 +54,8 @@ class CompiledSteps:
         members: number of ensemble members. A single run has one member.
         stacked: whether all arrays have a leading axis of ensemble members.
         loader: the loader of streamed batches, or None if no data are streamed.
-        steps_per_call: number of steps in one call of the compiled program.
+        steps_per_call: number of steps in one call of the compiled program, which is less than ``length.per_call``
+            if the streamed batches would exceed the memory limit.
     """
 
     members = 1
@@ -92,7 +93,7 @@ class CompiledSteps:
 
         Args:
             states: the states of the members, all at the same step.
-            alive: whether each member is still training (see ``EnsembleState``).
+            alive: list of booleans, whether each member is still training (see ``EnsembleState``).
         """
         return self._devices.place(states[0])
 
@@ -131,11 +132,11 @@ class CompiledSteps:
         return self.loader.get(step, length, self.next_length(step + length))
 
     def _seeds(self) -> Sequence[int]:
-        """The seed of each member."""
+        """List of the seeds of the members."""
         return [self._setup.seed]
 
     def _order(self, step: int, length: int) -> list[np.ndarray]:
-        """Indices of the examples that this process reads for ``length`` steps, as one array for each member."""
+        """List with an array per member: indices of the examples that this process reads in ``length`` steps."""
         assert self._data is not None
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -48,7 +48,7 @@ def _spec(axis: int) -> PartitionSpec:
 
 
 class Devices:
-    """The devices on which a run computes, including the devices of its other processes.
+    """The devices on which a run computes, including the devices of all other processes of the run.
 
     Args:
         asked: the value of the option ``train.devices``: a number of devices, or ``"all"``.
@@ -58,7 +58,7 @@ class Devices:
 
     Raises:
         UserError: fewer devices are available than requested, or a run with several processes requests only some of
-            its devices.
+            the available devices.
     """
 
     def __init__(self, asked: int | Literal["all"]):

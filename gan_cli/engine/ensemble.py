@@ -45,8 +45,8 @@ def compile_ensemble(
     """The program that advances each member of an ensemble by ``length`` steps in one call.
 
     Args:
-        make: function that builds the setup of a member from a mapping of option keys to the member's values. The
-            values may be tracers.
+        make: function that builds the setup of a member. The argument is a mapping from the key of each varied
+            option to the member's value, which may be a tracer.
         varied: mapping from the key of each varied option to an array ``[members]`` of the values.
         feed: selects the batches. None for a game without data.
         batch_size: number of examples in a batch.
@@ -58,8 +58,8 @@ def compile_ensemble(
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``, as documented in ``compile_chunk``. The state
-        is an ``EnsembleState``. All returned arrays except the step count have a leading axis of members, and so do
-        the streamed batches.
+        is an ``EnsembleState``. All returned arrays except the step count have a leading axis of members. The
+        streamed batches also have this axis.
     """
 
     streams = feed is not None and feed.streams
@@ -90,7 +90,7 @@ def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str
     Call this function under ``jax.jit`` or ``jax.eval_shape``.
 
     Args:
-        make: function that builds the setup of a member from a mapping of option keys to the member's values.
+        make: function that builds the setup of a member, as documented in ``compile_ensemble``.
         varied: mapping from the key of each varied option to an array ``[members]`` of the values.
     """
     state = jax.lax.map(lambda values: init_state(make(values))._replace(step=None), varied)
@@ -118,8 +118,8 @@ class EnsembleSteps(CompiledSteps):
         data: the training data, or None for a game without data.
         devices: the device to compute on.
         length: numerical settings of the training loop.
-        make: function that builds the setup of a member from a mapping of option keys to the member's values. The
-            values may be tracers.
+        make: function that builds the setup of a member. The argument is a mapping from the key of each varied
+            option to the member's value, which may be a tracer.
         varied: mapping from the key of each varied option to an array ``[members]`` of the values.
         seeds: seeds of the members.
         freeze: whether a member stops changing at its first loss or gradient that is not finite.

@@ -33,8 +33,8 @@ def _mean(ema: float, mean: Tree, new: Tree) -> Tree:
 def _evaluated(setup: TrainSetup, state: TrainState, player: str) -> Tree:
     """The parameters of ``player`` that enter the moving average.
 
-    If the optimiser defines evaluation parameters, the function returns these. Otherwise, the function returns the
-    training parameters.
+    The function returns the optimiser's evaluation parameters, or the training parameters if the optimiser does not
+    define evaluation parameters.
     """
     optimiser, params = setup.optimisers[player], state.params[player]
     if optimiser.evaluation_params is None:

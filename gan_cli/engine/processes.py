@@ -67,7 +67,8 @@ def join() -> None:
     except (RuntimeError, ValueError) as error:
         raise RunFailed(
             f"the processes of this run could not connect ({str(error).splitlines()[0]}). Check that "
-            "all processes are started and that every host can reach the address JAX_COORDINATOR_ADDRESS."
+            "all processes are started and that every host can reach the first process (at the address in "
+            "JAX_COORDINATOR_ADDRESS, if this variable is set)."
         ) from error
 
 

@@ -30,7 +30,7 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
 
 
 def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
-    """The first ``n`` training examples that a run uses, or fewer if the data set is smaller.
+    """The first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
 
     The run is assumed to use one batch per step.
     """

@@ -15,7 +15,7 @@ from gan_cli.types import Batch, ByPlayer, Game, Metrics, Strategy, Tree
 class TrainState(NamedTuple):
     """The training state: all values that a step changes.
 
-    Values "by player" are mappings from the name of each player.
+    The phrase "by player" describes a mapping from the name of each player to the player's value.
 
     Attributes:
         step: number of completed steps, an int32 scalar. In the program of an ensemble, the step of a member's
@@ -24,8 +24,9 @@ class TrainState(NamedTuple):
         net_state: network state by player: batch statistics and the vectors of spectral normalisation.
         opt_state: optimiser state by player.
         strategy: state of the strategy.
-        average: exponential moving average of the parameters, for the players in ``Game.averaged``.
-        average_state: exponential moving average of the network state, for the players in ``Game.averaged``.
+        average: exponential moving average of the parameters by player, for the players in ``Game.averaged``.
+        average_state: exponential moving average of the network state by player, for the players in
+            ``Game.averaged``.
     """
 
     step: Any
@@ -38,7 +39,7 @@ class TrainState(NamedTuple):
 
 
 class TrainSetup(NamedTuple):
-    """The parts from which the training program is compiled.
+    """The game, the strategy, the optimisers and the seed from which the training program is compiled.
 
     Attributes:
         game: the game.
@@ -53,7 +54,7 @@ class TrainSetup(NamedTuple):
     seed: Any
 
     def step(self, state: TrainState, batches: list[Batch | None], key: jax.Array) -> tuple[TrainState, Metrics]:
-        """The state after one step of the strategy, and the metrics of the step.
+        """A pair: the state after one step of the strategy, and the metrics of the step.
 
         The step count and the moving averages are not updated.
         """

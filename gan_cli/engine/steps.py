@@ -118,10 +118,10 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
 
 
 def _update_ratios(before: ByPlayer, after: ByPlayer) -> Metrics:
-    """The norm of each player's update divided by the norm of its parameters.
+    """Mapping from ``<player>/update_ratio`` to the norm of the player's update, relative to the parameters.
 
-    The ratios are computed only for the last step of each call of the program, because computing them at every step
-    is slow.
+    The norm of the update is divided by the norm of the player's parameters before the step. The ratios are
+    computed only for the last step of each call of the program, because computing them at every step is slow.
     """
     change = jax.tree.map(lambda a, b: a - b, after, before)
     return {

@@ -29,10 +29,10 @@ def digest(*parts: object) -> str:
 
 
 def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Read arrays from the cache, or compute them with ``make`` and store them in the cache.
+    """A dictionary of arrays from the cache, or from ``make`` if the cache does not contain the arrays.
 
-    If the cache file is missing or cannot be read, the function calls ``make`` and writes the arrays to the cache
-    file. If the file cannot be read or written, the function also logs a warning.
+    If the cache file does not exist or cannot be read, the function calls ``make`` and writes the arrays to the
+    cache file. If an existing cache file cannot be read, or if writing fails, the function also logs a warning.
 
     Args:
         kind: sub-folder of the cache.

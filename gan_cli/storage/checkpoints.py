@@ -3,8 +3,8 @@
 Orbax writes each checkpoint atomically. When Orbax restores a checkpoint, however, it does not detect corrupted
 bytes, and it silently casts arrays of a wrong dtype. Each checkpoint therefore includes a manifest. The manifest
 contains the SHA-256 hash, shape and dtype of every array, and the fingerprints of the configuration and the data.
-Complete checkpoints survive a killed process. A power failure may destroy the newest checkpoint, because Orbax does
-not call fsync.
+Complete checkpoints stay intact if the process is killed. A power failure may destroy the newest checkpoint,
+because Orbax does not call fsync.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Identity(NamedTuple):
         configuration: fingerprint of the options that a resumed run may not change.
         data: fingerprint of the training data, or None for a run without data.
         earlier: tuple of the fingerprints that earlier versions of the program computed for this configuration.
-            A checkpoint may have any of them instead of ``configuration``.
+            The configuration of a checkpoint may have one of these fingerprints instead of ``configuration``.
     """
 
     configuration: str
@@ -90,7 +90,7 @@ class Restored(NamedTuple):
 
 
 def newest_folder(run: Path) -> Path:
-    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint named by its step."""
+    """The folder of a run's newest checkpoints. Each sub-folder is a checkpoint and is named after the step."""
     return run / "checkpoints"
 
 
@@ -157,13 +157,14 @@ def restore(
             and a checkpoint of this step is missing or damaged, the function returns None.
 
     Returns:
-        The step, and a list with the contents of the checkpoint of each run. None if the runs start at step 0, or
-        if the checkpoints of the step ``only`` cannot be restored.
+        A pair: the step, and a list with the contents of the checkpoint of each run. The result is
+        None if the runs have no checkpoint to restore. The runs then start at step 0. If ``only`` is given, the
+        result is also None if the checkpoints of this step cannot be restored.
 
     Raises:
         UserError: a checkpoint is intact, but was saved with another configuration, data set or architecture.
-        RunFailed: missing permission or memory prevents reading a checkpoint. With ``only`` None, also if damaged
-            checkpoints exist and the runs have no valid checkpoint at a common step.
+        RunFailed: missing permission or memory prevents reading a checkpoint. If ``only`` is None, the error is
+            also raised if damaged checkpoints exist and the runs have no valid checkpoint at a common step.
     """
     for run, _ in runs:
         _remove_interrupted(run)
@@ -179,7 +180,7 @@ def restore(
     damaged = [run / "damaged" for run, _ in runs if any((run / "damaged").glob("*"))]
     if damaged and len(runs) == 1:
         raise RunFailed(
-            f"{runs[0][0]}: all checkpoints are damaged; they were moved to {damaged[0]}. "
+            f"{runs[0][0]}: all checkpoints are damaged and were moved to {damaged[0]}. "
             f"To restart the run from step 0, delete {damaged[0]} and resume the run."
         )
     if damaged:
@@ -221,7 +222,7 @@ def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored 
 
 
 def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
-    """The step and state (host arrays) of the newest valid checkpoint in ``folder``.
+    """A pair: the step and the state (host arrays) of the newest valid checkpoint in ``folder``.
 
     The function changes no file and does not check the fingerprints.
 
@@ -255,8 +256,8 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         )
     if found:
         raise UserError(
-            f"{folder}: no checkpoint in this folder can be read. Check the permissions of the files, or train the "
-            "run again under another name, for example name=again."
+            f"{folder}: none of the checkpoints can be read. Check the permissions of the files, or train the run "
+            "again under another name, for example name=again."
         )
     if folder.name == best_folder(folder.parent).name:
         raise UserError(
@@ -265,7 +266,7 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         )
     raise UserError(
         f"{folder}: there is no checkpoint, because the run has not saved any checkpoint. "
-        "Train the run until it has made train.checkpoint_every steps or has finished."
+        "Train the run for at least train.checkpoint_every steps, or to the end."
     )
 
 
@@ -327,8 +328,9 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 or shapes.get(name) != (tuple(expected[name].shape), expected[name].dtype.name)
             )
             raise UserError(
-                f"{path}: the checkpoint has another architecture than the run's configuration. The first array "
-                f"that differs is {differing[0]}. Use the configuration with which the checkpoint was saved."
+                f"{path}: the architecture of the checkpoint differs from the architecture of the run's "
+                f"configuration. The first array that differs is {differing[0]}. Use the configuration with which "
+                "the checkpoint was saved."
             )
         template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
         arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A stored configuration node has the name of its choice, for example hinge, under this key (see
+# A stored configuration node contains the name of the selected choice, for example hinge, under this key (see
 # gan_cli.config.names).
 CHOICE = "_choice_"
 
@@ -14,10 +14,10 @@ CHOICE = "_choice_"
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted key and the value of each leaf.
+    """Yields a pair for each leaf of ``tree``: the dotted key and the value.
 
     A leaf is a value that is not a mapping, or an empty mapping. The name of a choice is yielded under the dotted
-    key of the node that contains it: ``{"loss": {"_choice_": "hinge"}}`` yields ``("loss", "hinge")``.
+    key of the node that contains the name: ``{"loss": {"_choice_": "hinge"}}`` yields ``("loss", "hinge")``.
     """
     for key, value in tree.items():
         dotted = prefix.removesuffix(".") if key == CHOICE and prefix else f"{prefix}{key}"

@@ -18,7 +18,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
     Args:
         path: path of the file. Missing parent folders are created.
-        fill: function that receives a binary file, open for writing, and writes the content.
+        fill: function that receives an open binary file and writes the content to this file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         OSError: the file does not exist or cannot be read.
         ValueError: the file is damaged, or is neither an ``.npz`` nor an ``.npy`` file.
     """
-    with path.open("rb") as file:  # given a path, NumPy would not close a file that is not an archive
+    with path.open("rb") as file:  # np.load(path) would not close a file that is not an archive
         try:
             found = np.load(file, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else dict(found)

@@ -58,10 +58,7 @@ class MetricsLog:
         self._rewrite()
 
     def latest(self, step: int) -> dict[str, float]:
-        """The metrics of ``step`` that were logged before the run resumed at ``step``.
-
-        If the step was not logged, the dictionary is empty.
-        """
+        """The metrics logged for ``step`` before the run resumed at that step; empty if there are none."""
         last = self.records[-1] if self.records else {}
         added = ("step", "steps_per_second", "time")
         return {k: v for k, v in last.items() if k not in added} if last.get("step") == step else {}

@@ -16,7 +16,7 @@ PACKAGES = ("gan_cli", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "hy
 
 
 def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """The entries of ``run.json`` that describe the environment (documented in ``storage/README.md``).
+    """Dictionary with the entries of ``run.json`` about the environment (documented in ``storage/README.md``).
 
     Args:
         devices: the JAX devices of the run.
@@ -57,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The git commit of the package, and whether the working tree is clean. None without a git checkout."""
+    """Dictionary with the package's git ``commit``, and whether the work tree is ``clean``. None without git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Reads files in the directory of a run. The code that the run's configuration names is not imported."""
+"""Reads files in the directory of a run, without importing the functions to which run.json refers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from gan_cli.errors import UserError
 from gan_cli.storage import files
 
 # Version of the format of run.json. In format 0, the configuration contains Python paths (gan_cli.losses.hinge),
-# and the file does not state the version. In format 1, the configuration contains names of choices (hinge).
+# and the file does not state the version. In format 1, the configuration contains the names of choices
+# (hinge), except that a function without a shipped YAML file keeps its Python path.
 FORMAT = 1
 _NAME = "run.json"
 
@@ -61,7 +62,7 @@ def facts_or_empty(run: Path) -> dict[str, Any]:
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether the directory is the directory of a run, which contains a file ``run.json``."""
+    """Whether ``directory`` is the directory of a run, that is, contains a file ``run.json``."""
     return (directory / _NAME).is_file()
 
 
@@ -102,8 +103,8 @@ def runs(directory: Path) -> list[Path]:
     """The directories of all runs in the directory of a run, an ensemble or a sweep.
 
     For a single run, the list contains only ``directory``. For an ensemble, it contains the directories of the
-    members. For a sweep, it contains the directories of the jobs; a job that is an ensemble is replaced by its
-    members. Members and jobs are sorted by number.
+    members. For a sweep, it contains the directories of the jobs. A job that is an ensemble is replaced by
+    the directories of its members. Members and jobs are sorted by number.
 
     Raises:
         UserError: ``directory`` does not contain a run, an ensemble or a sweep.
