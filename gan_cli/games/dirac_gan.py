@@ -44,6 +44,9 @@ class _DiracGAN(GAN):
             )
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """The coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium."""
+        """A dictionary with the coordinates ``x`` and ``y`` and the ``distance``.
+
+        The distance is the Euclidean distance of the point (x, y) to the equilibrium.
+        """
         place, slope = (params[player]["value"][...] for player in ("generator", "discriminator"))
         return standing(place, slope)

@@ -23,7 +23,7 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
 class DiscriminatorOutput(NamedTuple):
-    """The discriminator's logits ``[batch]``, and AC-GAN's class logits ``[batch, classes]`` or None."""
+    """Output of the discriminator: logits ``[batch]`` and, only with AC-GAN, class logits ``[batch, classes]``."""
 
     logits: jax.Array
     classes: jax.Array | None = None
@@ -138,7 +138,7 @@ class GAN(Game):
         return game
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """Initial parameters and network state of both networks."""
+        """A pair: initial parameters and initial network state, as mappings from the name of each player."""
         params: ByPlayer = {}
         net_state: ByPlayer = {}
         for i, name in enumerate(self.players):
@@ -161,7 +161,7 @@ class GAN(Game):
         step: jax.Array,
         fake: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The player's scalar loss on a batch, the new network state, and metrics.
+        """A pair: the player's scalar loss on a batch, and a pair of the new network state and the metrics.
 
         ``fake`` is the generated batch that ``self.fake`` returns for the same arguments. If ``fake`` is None, the
         method calls ``self.fake``.
@@ -200,7 +200,7 @@ class GAN(Game):
         else:  # one forward pass over the real and the generated batch has fewer and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
             # Real and generated examples alternate. If the batch is split over several devices, each device thus
-            # receives the real and the generated example of the same row.
+            # receives pairs of a real and a generated example with the same index.
             both = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
             output, state = self._discriminate(params, net_state, both, twice, real_key)
             of_real, of_fake = (
@@ -251,9 +251,9 @@ class GAN(Game):
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
-        """A generated batch of the size of ``batch``, and the network state after the forward pass.
+        """A pair: as many generated examples as ``batch`` contains, and the network state after the forward pass.
 
-        A conditional game generates one example for each label of the batch.
+        If the game is conditional, the method generates one example for each label of the batch.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
         latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
@@ -274,7 +274,7 @@ class GAN(Game):
     def _input_pair(
         self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Augmented and packed real and generated examples, with independent random draws."""
+        """A pair: the real and the generated examples, augmented and packed with independent random numbers."""
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
@@ -283,7 +283,8 @@ class GAN(Game):
     ) -> jax.Array:
         """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``.
 
-        A conditional game needs labels ``[n]``. Normalisation layers use running statistics, and dropout is off.
+        If the game is conditional, labels ``[n]`` are required. Normalisation layers use running statistics, and
+        dropout is off.
         """
         return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
 
@@ -329,7 +330,10 @@ class GAN(Game):
 
 
 def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
-    """AC-GAN's mean cross-entropy between predicted and requested classes (Odena et al. 2017, eq. 3)."""
+    """AC-GAN's mean cross-entropy between predicted and requested classes (Odena et al. 2017, eq. 3).
+
+    The value is 0 for all other discriminators.
+    """
     if output.classes is None or labels is None:
         return 0.0
     cross_entropy: jax.Array = optax.softmax_cross_entropy_with_integer_labels(output.classes, labels)

@@ -29,25 +29,32 @@ class Quadratic(Game):
         self._a, self._b, self._c, self._start = a, b, c, {"x": x, "y": y}
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
-        """The initial coordinates and an empty network state, which do not depend on the key."""
+        """A pair: the initial coordinates, and an empty network state for each player.
+
+        The key is ignored.
+        """
         return {name: jnp.float32(value) for name, value in self._start.items()}, {"x": (), "y": ()}
 
     def loss(
         self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """The value function for player x, or the negative value function for player y.
+        """A pair: the player's loss, and a pair of the unchanged network state and an empty dictionary of metrics.
 
-        The batch and the key are ignored.
+        The loss of player x is the value function. The loss of player y is the negative value function. The batch,
+        the key and the step are ignored.
         """
         x, y = params["x"], params["y"]
         value = self._a / 2 * x**2 + self._b * x * y - self._c / 2 * y**2
         return (value if player == "x" else -value), (net_state, {})
 
     def distance(self, params: ByPlayer) -> Metrics:
-        """The coordinates ``x`` and ``y``, and their Euclidean ``distance`` to the equilibrium."""
+        """A dictionary with the coordinates ``x`` and ``y`` and the ``distance``.
+
+        The distance is the Euclidean distance of the point (x, y) to the equilibrium.
+        """
         return standing(params["x"], params["y"])
 
 
 def standing(x: jax.Array, y: jax.Array) -> Metrics:
-    """The coordinates of a point, and its Euclidean distance to the origin."""
+    """A dictionary with the coordinates of the point (x, y), and with its Euclidean distance to the origin."""
     return {"x": x, "y": y, "distance": jnp.hypot(x, y)}

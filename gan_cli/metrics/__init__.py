@@ -3,9 +3,11 @@
 The inputs of a metric are the parameters of its ``function``. The module ``gan_cli.metrics.evaluator`` passes these
 inputs by name:
 
-    fake, real, held_out        float32 features ``[n, f]`` of samples, reference data and held-out data
+    fake                        float32 features ``[n, f]`` of the samples
+    real                        float32 features ``[n, f]`` of the reference data
+    held_out                    float32 features ``[n, f]`` of the held-out data
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
-    fake_classes                classes ``[n]`` of the samples, if the feature network is a classifier of the data
+    fake_classes                predicted classes ``[n]``, if the feature network is a classifier of the data
     real_classes                labels ``[n]`` of the reference data, if it has labels
     fake_points                 samples ``[n, features]``, if the data are points
     known_modes                 ``Modes`` of the data, if the modes are known
@@ -30,11 +32,11 @@ class Metric(NamedTuple):
     """A metric: computes one or more values that describe a set of samples.
 
     Attributes:
-        function: computes the metric values and returns them as a dictionary by name. The parameters of the
-            function are the inputs of the metric, which the docstring of this module lists.
+        function: computes a dictionary from names to metric values. The parameters of the function are the inputs
+            of the metric, which the docstring of this module lists.
         figures: mapping from the name of each metric value to its direction: ``lower`` if lower values are better,
             ``higher`` if higher values are better, or ``neither``.
-        minimum: the metric needs at least this number of samples and this number of reference examples.
+        minimum: smallest number of samples, and smallest number of reference examples, that the metric needs.
     """
 
     function: Callable[..., dict[str, float]]

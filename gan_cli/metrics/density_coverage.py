@@ -17,8 +17,8 @@ def density_coverage(*, k: PositiveInt = 5) -> Metric:
     affect density and coverage less than they affect precision and recall.
 
     Args:
-        k: the radius of each ball is the distance from the centre of the ball to the k-th nearest neighbour of the
-            centre in the same set.
+        k: rank of the neighbour that determines the radius of each ball. The radius is the distance from the centre
+            of the ball to the k-th nearest other point of the set that contains the centre.
 
     Values:
     - density: number of balls that contain a sample, averaged over the samples and divided by k; higher is better.

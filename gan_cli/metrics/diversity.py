@@ -19,7 +19,7 @@ def vendi(points: np.ndarray, width: float) -> float:
 
     Args:
         points: ``[n, features]``.
-        width: width of the kernel.
+        width: width of the Gaussian kernel.
     """
     kernel = np.exp(-_squared_distances(points) / (2 * width**2))
     eigenvalues = np.clip(np.linalg.eigvalsh(kernel / len(points)), 1e-12, None)
@@ -43,7 +43,7 @@ class Diversity:
         self._real = vendi(points, self._width)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """The ratio of the two scores: about 1 if samples and data are equally diverse, near 0 after mode collapse.
+        """Ratio of the Vendi scores: about 1 if samples and data are equally diverse, near 0 after mode collapse.
 
         If a sample contains a value that is not finite, the ratio is 0.
         """
@@ -52,10 +52,10 @@ class Diversity:
 
 
 class SampleFigures:
-    """Metric values without feature extraction: diversity, and mode coverage if the modes are known.
+    """Computes metric values without feature extraction: diversity and, if the modes are known, mode coverage.
 
     Args:
-        data: the data set with which samples are compared.
+        data: the data set with which the samples are compared.
     """
 
     def __init__(self, data: Dataset):
@@ -63,7 +63,11 @@ class SampleFigures:
         self._diversity: Diversity | None = None
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """Metric values by name, for samples ``[n, ...]`` in the value range of the generator's output."""
+        """A dictionary from names to metric values.
+
+        Args:
+            samples: ``[n, ...]``, in the value range of the generator's output.
+        """
         if self._diversity is None:
             self._diversity = Diversity(self._data.spread(SAMPLES))
         figures = {"diversity": self._diversity(samples)}

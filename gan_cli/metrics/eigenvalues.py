@@ -1,4 +1,4 @@
-"""Leading eigenvalues of a game's Jacobian: whether the players converge, rotate or diverge."""
+"""Leading eigenvalues of a game's Jacobian, which show whether the players converge, rotate or diverge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _ROTATES = 3.0
 def of_game(
     game: Game, data: Dataset | None, batch_size: int, seed: int, state: TrainState, count: int
 ) -> dict[str, Any]:
-    """Leading eigenvalues of the game's Jacobian at a training state, computed on the first batch of the run.
+    """Leading eigenvalues of the game's Jacobian at a training state, and the behaviour that they imply.
+
+    The Jacobian is computed on the first batch of the run.
 
     Args:
         data: the data set of the run, or None for a game without data.
@@ -30,7 +32,7 @@ def of_game(
 
     Returns:
         A dictionary with two entries: ``eigenvalues`` is a list of pairs [real part, imaginary part], and
-        ``verdict`` is the behaviour of the players, as defined by the function ``verdict``.
+        ``verdict`` is the local behaviour of the players: ``flat``, ``diverging``, ``rotating`` or ``converging``.
     """
     batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
     # A game without data has the batch None, which the annotation of `field` does not include.
@@ -47,7 +49,7 @@ def of_game(
 
 
 def bytes_needed(size: int, count: int) -> int:
-    """Bytes of memory that ``leading`` needs for its basis of the Krylov space."""
+    """Bytes of memory that ``leading`` needs for the basis of the Krylov space."""
     return 8 * size * (_dimensions(size, count) + 1)
 
 
@@ -63,12 +65,12 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
     Args:
         product: the function v -> J v for vectors ``[size]``.
         size: number of rows of J.
-        count: number of eigenvalues. The Krylov space has 2 * count + 10 dimensions.
+        count: number of eigenvalues. The Krylov space has 2 * count + 10 dimensions, but at most ``size``.
         seed: seed of the random start vector.
 
     Returns:
-        Complex eigenvalues ``[count]`` in descending order of modulus. If J has fewer than ``count`` rows, the
-        array contains all eigenvalues of J.
+        Complex eigenvalues ``[count]`` in descending order of modulus. The array is shorter if the Krylov space has
+        fewer than ``count`` dimensions, e.g. because J has fewer than ``count`` rows.
     """
     steps = _dimensions(size, count)
     basis = np.zeros((steps + 1, size))
@@ -92,15 +94,16 @@ def leading(product: Callable[[np.ndarray], np.ndarray], size: int, count: int, 
 
 
 def verdict(eigenvalues: np.ndarray) -> str:
-    """The local behaviour of the flow x' = -F(x), from the leading eigenvalues of the Jacobian of F.
+    """The local behaviour of the flow dx/dt = -F(x), from the leading eigenvalues of the Jacobian of F.
 
-    F is the vector field that consists of the gradient of each player's loss. Real and imaginary parts below 1e-4
-    of the largest modulus count as zero.
+    F stacks the gradient of each player's loss with respect to the parameters of this player. Real and imaginary
+    parts below 1e-4 of the largest modulus count as zero.
 
     Returns:
-        The first of these words whose condition holds. ``flat``: all eigenvalues are zero. ``diverging``: an
-        eigenvalue has a negative real part. ``rotating``: the imaginary part of an eigenvalue is more than 3 times
-        the real part, so the players rotate much faster than they converge. ``converging``: all other cases.
+        The first of the following words whose condition holds. ``flat``: all eigenvalues are zero. ``diverging``:
+        an eigenvalue has a negative real part. ``rotating``: the absolute value of the imaginary part of an
+        eigenvalue is more than 3 times the real part, so the players rotate much faster than they converge.
+        ``converging``: all other cases.
     """
     if not eigenvalues.any():
         return "flat"

@@ -16,7 +16,7 @@ from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
 
 log = logging.getLogger(__name__)
-# Maximum number of reference examples, as in published evaluations. The features fit into memory and cache.
+# Maximum number of reference examples, as in published evaluations. Their features fit into memory and cache.
 MOST = 50_000
 _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
@@ -47,8 +47,8 @@ class Evaluator:
             checkpoints. None if no metric value can rank checkpoints.
 
     Raises:
-        UserError: a metric lacks an input, a metric needs more samples or reference examples, no metric computes
-            the objective, or the objective cannot rank checkpoints.
+        UserError: an input of a metric is missing, a metric needs more samples or reference examples, no metric
+            computes the objective, or the objective cannot rank checkpoints.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Evaluator:
 
     @property
     def terms(self) -> dict[str, str]:
-        """Descriptions of the features and of the reference data, on which all metric values depend."""
+        """A dictionary with two descriptions, ``features`` and ``reference``. All metric values depend on both."""
         return {"features": self.features, "reference": self.reference}
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
-        """One dictionary of metric values by name for each metric, computed from the available inputs."""
+        """Yields, for each metric, a dictionary from names to metric values, computed from the available inputs."""
         for name, metric in self._metrics.items():
             try:
                 yield metric(**{need: available[need] for need in metric.needs})
@@ -90,7 +90,10 @@ class Evaluator:
                 raise UserError(f"metric={name}: {error}.") from error
 
     def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
-        """Cached features and labels of at most ``MOST`` examples of a data set."""
+        """A dictionary with the ``features`` and, for labelled data, the ``labels`` of at most ``MOST`` examples.
+
+        The cache stores both arrays.
+        """
         rows = _rows(data)
 
         def make() -> dict[str, np.ndarray]:
@@ -108,7 +111,7 @@ class Evaluator:
         return found
 
     def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
-        """The metric values of samples by name. The dictionary is empty if a feature is NaN or infinite.
+        """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
             batches: the samples (uint8 images or points) in batches of any size.
@@ -168,11 +171,13 @@ def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) ->
 
 
 def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:
-    """Name and direction of the metric value that ranks checkpoints, or None if no value can rank them.
+    """A pair: name and direction of the metric value that ranks checkpoints.
+
+    If no metric value can rank checkpoints, the function returns None.
 
     Args:
         metrics: mapping from names to metrics.
-        requested: name of the value. With None, the function selects the first value that can rank checkpoints.
+        requested: name of the metric value, or None for the first metric value that can rank checkpoints.
 
     Raises:
         UserError: no metric computes the requested value, or the requested value cannot rank checkpoints.
@@ -186,7 +191,7 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
             else f"metric=[{','.join(metrics)}] does not compute this value.{nearest(requested, directed)}"
         )
         remedy = (
-            f"Choose one of {', '.join(directed)}, or add a metric."
+            f"Set train.objective to one of {', '.join(directed)}, or add another metric to metric=[...]."
             if directed
             else "Add a metric that can rank checkpoints, e.g. metric=[fid], or set train.objective=null."
         )

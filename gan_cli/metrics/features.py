@@ -28,7 +28,7 @@ Examples = np.ndarray | jax.Array
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """A function that computes the features of examples, and logits if the network is a classifier.
+    """Computes the features of examples and, if the feature network is a classifier, the logits.
 
     Attributes:
         name: description of the features in evaluation results.
@@ -51,16 +51,16 @@ class Extractor:
     of_classes: bool = False
 
     def __call__(self, batches: Iterable[Examples]) -> tuple[np.ndarray, np.ndarray | None]:
-        """The features and the logits of examples, as NumPy arrays.
+        """A pair: the features and the logits of the examples in all batches, as NumPy arrays.
 
-        The batches can have any size. The logits are None if ``gives_logits`` is false.
+        The batches can have any size. If ``gives_logits`` is false, the second element of the pair is None.
         """
         found: list[Any] = []
         for batch in _of_size(batches, self.batch):
             n = len(batch)
             if n < self.batch:  # padded, because another batch size would require another compilation
                 batch = np.concatenate([batch, np.zeros((self.batch - n, *batch.shape[1:]), batch.dtype)])
-            if len(found) > 1:  # the previous batch is fetched while the device computes this batch
+            if len(found) > 1:  # the device computes found[-1] while found[-2] is fetched
                 found[-2] = jax.device_get(found[-2])
             features, logits = self._compiled(self.params, batch)
             found.append((features[:n], None if logits is None else logits[:n]))
@@ -74,9 +74,9 @@ class Extractor:
 
 
 def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
-    """Regroup examples into batches of ``size`` examples, except that the last batch may be smaller.
+    """Yields the examples in batches of ``size`` examples. The last batch may be smaller.
 
-    A batch on the device stays on the device unless it must be concatenated with another batch.
+    A batch on the device is copied to the host only if it must be concatenated with another batch.
     """
     rest: Examples | None = None
     for batch in batches:

@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Mean and covariance of features ``[n, f]``.
+    """Mean and unbiased covariance of features ``[n, f]``.
 
     The host computes the moments in float64, because the distance is a small difference of large traces, and
     float64 is slow or missing on accelerators.
@@ -82,8 +82,9 @@ def fid() -> Metric:
 def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     """Frechet distance, extrapolated to infinitely many samples (Chong and Forsyth 2020).
 
-    The distance is computed for several numbers n of samples, from a tenth of the samples to all. The value is the
-    intercept of a straight line that is fitted to the distance as a function of 1/n.
+    For several values of n, the distance is computed from n random samples. The values of n range from a tenth of
+    the number of samples to the number of samples. The metric value is the intercept of a straight line that is
+    fitted to the distance as a function of 1/n.
 
     Args:
         points: number of values of n for which the distance is computed.
@@ -106,7 +107,7 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
     return Metric(figures, {"fid_infinity": LOWER})
 
 
-@functools.cache  # warns once for each combination of sizes
+@functools.cache  # warns once for each combination of the three arguments
 def _warn_of_few(fake: int, real: int, features: int) -> None:
     if min(fake, real) <= features:
         log.warning(

@@ -3,7 +3,7 @@
 Szegedy et al. 2016 describe the network. The FID uses the last pooled features of the network (Heusel et al. 2017),
 and the Inception score uses the class logits (Salimans et al. 2016). Metric values are comparable with published
 values only if every detail matches the original TensorFlow graph. Resizing, pooling and weights therefore follow
-this graph. The layers are named as in the published PyTorch conversion of the weights.
+this graph. The layers have the same names as in the published PyTorch conversion of the weights.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ BATCH = 32
 _SIDE = 299
 _EPSILON = 1e-3
 # All branches of a block receive the input of the block, and their outputs are concatenated. A branch is a tuple of
-# layers, which are named as in the file of weights. "a|b" is a pair of layers with the same input and concatenated
-# outputs. "/1" and "/2" are the strides of layers without padding. All other layers preserve the resolution. In the
-# last block, max pooling precedes branch_pool. In all other blocks, average pooling precedes branch_pool.
+# layer names from the file of weights. "a|b" is a pair of layers with the same input and concatenated outputs. The
+# suffixes "/1" and "/2" are the strides of layers without padding. All other layers preserve the resolution. In the
+# last block, max pooling precedes branch_pool. In all other blocks with branch_pool, average pooling precedes it.
 _STEM = (
     ("Conv2d_1a_3x3/2", "Conv2d_2a_3x3/1", "Conv2d_2b_3x3", "max/2", "Conv2d_3b_1x1", "Conv2d_4a_3x3/1", "max/2"),
 )
@@ -78,9 +78,10 @@ HostParams = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Network(NamedTuple):
-    """Weights of the network: a kernel ``[height, width, in, out]`` and a bias ``[out]`` for each layer.
+    """Weights of the network: a dictionary from layer names to pairs of a kernel and a bias.
 
-    The kernel of the last layer, ``fc``, is ``[2048, 1008]``.
+    Kernels are ``[height, width, in, out]``, and biases are ``[out]``. The kernel of the last layer, ``fc``, is
+    ``[2048, 1008]``.
     """
 
     params: HostParams
@@ -119,7 +120,7 @@ def _folded(tensors: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.n
 
 
 def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The pooled features and the class logits of images.
+    """A pair: the pooled features and the class logits of images.
 
     The logits omit the bias of the last layer, as in the code of published Inception scores (Salimans et al. 2016).
 
@@ -134,9 +135,9 @@ def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, ja
     return outputs
 
 
-@jax.jit  # compiled once for images of all sizes
+@jax.jit  # compiled only once, because ``_resized`` gives all images the same height and width
 def _network(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The features and logits that ``apply`` returns, for resized images ``[n, 299, 299, 3]`` in [-1, 1]."""
+    """The features and the logits that ``apply`` returns, for resized images ``[n, 299, 299, 3]`` in [-1, 1]."""
     for prefix, branches in _NETWORK.items():
         layers = {name.removeprefix(prefix): layer for name, layer in params.items() if name.startswith(prefix)}
         x = _block(layers, branches, x)

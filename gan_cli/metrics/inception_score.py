@@ -15,8 +15,8 @@ def inception_score(*, splits: PositiveInt = 10) -> Metric:
     option ``features`` selects the network that predicts the classes. Published scores use features=inception.
 
     Args:
-        splits: number of parts of about equal size into which the samples are split. The score is computed for each
-            part.
+        splits: number of parts into which the samples are split. The parts have about equal numbers of samples, and
+            the score is computed for each part.
 
     Values:
     - inception_score: mean of the score over the parts; higher is better.
@@ -35,6 +35,6 @@ def _score(logits: np.ndarray) -> float:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     p = np.exp(log_p)
-    # A class with probability 0 for all samples contributes nothing, so the logarithm must not return -inf for it.
+    # A class with probability 0 for all samples contributes nothing, so the logarithm of the mean must not be -inf.
     log_mean = np.log(np.maximum(p.mean(0), np.finfo(np.float64).tiny))
     return float(np.exp((p * (log_p - log_mean)).sum(1).mean()))

@@ -17,14 +17,16 @@ def kid(*, subsets: PositiveInt = 100, subset_size: PositiveInt = 1000) -> Metri
 
     f is the number of features. ``kid`` is the mean of the distance over random subsets of the samples and the real
     examples. The 95 % confidence interval is computed by subsampling (Politis and Romano 1994). The variance of an
-    estimate from m samples is about s / m, with a constant s. Subsets of m out of n samples overlap, so
-    their estimates have the smaller variance s (1/m - 1/n). If the squared distance is near zero, the variance
+    estimate from m samples is about s / m, with a constant s. Subsets of m out of n samples overlap, so their
+    estimates have the smaller variance s (1/m - 1/n). The metric computes s from this variance, and the interval
+    from the variance s / n of an estimate from all samples. If the squared distance is near zero, the variance
     decreases faster with m, so that the interval is too wide rather than too narrow.
 
     Args:
         subsets: number of random subsets.
         subset_size: number of samples and number of real examples in each subset. The number is limited to half the
-            size of the smaller set, because estimates from larger subsets differ too little to estimate a variance.
+            number of samples or half the number of real examples, whichever is smaller, because estimates from
+            larger subsets differ too little to estimate a variance.
 
     Values:
     - kid: the squared distance; lower is better.
@@ -51,7 +53,7 @@ def of_subsets(fake: np.ndarray, real: np.ndarray, rows: np.ndarray) -> np.ndarr
     Args:
         fake: features ``[n, f]`` of the samples.
         real: features ``[n', f]`` of the real data.
-        rows: ``[subsets, 2, m]``, the rows of ``fake`` and of ``real`` in each subset.
+        rows: ``[subsets, 2, m]``, the row indices of each subset in ``fake`` and in ``real``.
     """
     found = [_discrepancy(fake[of_fake], real[of_real]) for of_fake, of_real in rows]
     return np.array(jax.device_get(found), np.float64)

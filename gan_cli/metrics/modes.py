@@ -9,7 +9,7 @@ from gan_cli.metrics import HIGHER, LOWER, NEITHER, Direction, Metric
 
 
 def coverage(samples: np.ndarray, modes: Modes) -> dict[str, float]:
-    """Mode coverage of samples: the metric values by name, as documented in ``known_modes``.
+    """Mode coverage of samples: a dictionary from the names in ``known_modes`` to metric values.
 
     Args:
         samples: ``[n, features]``.
@@ -44,8 +44,8 @@ def known_modes() -> Metric:
     - modes_hit: number of modes with at least one high-quality sample, as counted in papers; higher is better.
     - quality: share of high-quality samples, from 0 to 1; higher is better.
     - divergence: Jensen-Shannon divergence (nats) between the distribution of the high-quality samples over the
-      modes and the uniform distribution; lower is better. The value is at most ln 2, or 1 if no sample has
-      high quality.
+      modes and the uniform distribution; lower is better. The value is at most ln 2 if a sample has high
+      quality, and 1 otherwise.
     """
 
     def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
@@ -62,9 +62,11 @@ def known_modes() -> Metric:
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray | float) -> float:
-    """Jensen-Shannon divergence (nats) between two distributions ``[modes]``.
+    """Jensen-Shannon divergence (nats) between two discrete distributions with n outcomes.
 
-    If ``q`` is a number, every mode has the probability ``q``.
+    Args:
+        p: probabilities ``[n]`` of the first distribution.
+        q: probabilities ``[n]`` of the second distribution. For the uniform distribution, the number 1 / n.
     """
     q = np.broadcast_to(q, p.shape)
     middle = (p + q) / 2

@@ -17,8 +17,8 @@ def nearest_training() -> Metric:
     """Memorisation test: distances of samples and of held-out data to the nearest training example.
 
     The standardised Mann-Whitney statistic compares the distances of the samples with the distances of the held-out
-    examples (Meehan et al. 2020, section 3, with the whole space as one cell). The features must distinguish an
-    example from similar examples. The test uses at most 50,000 training examples and does not detect copies of
+    examples (Meehan et al. 2020, section 3, with the whole space as one cell). The features must distinguish
+    an example from similar examples. The test uses at most 50,000 training examples and does not detect copies of
     other training examples.
 
     Values:
@@ -38,7 +38,9 @@ def nearest_training() -> Metric:
         both = np.concatenate([of_fake, of_held_out])
         n, m = len(of_fake), len(of_held_out)
         ranks = _ranks(both)[:n].sum()
-        greater = ranks - n * (n + 1) / 2  # number of pairs in which the sample is farther, where ties count as 1/2
+        # The number of pairs in which the sample is farther from the training data than the held-out example. Ties
+        # count as 1/2.
+        greater = ranks - n * (n + 1) / 2
         z = (greater - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
         return {
             "nearest_training": float(np.median(of_fake)),

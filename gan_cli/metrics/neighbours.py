@@ -28,14 +28,14 @@ def radii(points: np.ndarray, k: int) -> np.ndarray:
 
 
 def neighbours(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and squared distance of each point's nearest neighbour among ``others``.
+    """A pair: the index and the squared distance of each point's nearest neighbour among ``others``.
 
     Args:
         points: ``[n, f]``.
         others: ``[m, f]``.
 
     Returns:
-        Indices ``[n]`` and squared distances ``[n]``.
+        A pair: indices ``[n]`` and squared distances ``[n]``.
     """
     centre = others.mean(0)
     nearest = _by_blocks(_nearest, points - centre, others - centre)
@@ -43,7 +43,7 @@ def neighbours(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def balls_around(points: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """The number of balls that contain each point.
+    """For each point, the number of balls that contain the point.
 
     Args:
         points: ``[n, f]``.
@@ -59,7 +59,7 @@ def balls_around(points: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> 
 
 
 def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first n rows of each array, where n is the length of the shorter array."""
+    """A pair: the first n rows of each array, where n is the number of rows of the shorter array."""
     n = min(len(fake), len(real))
     return fake[:n], real[:n]
 
@@ -67,7 +67,7 @@ def equally_many(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.nda
 def _by_blocks(
     of_block: Callable[[jax.Array, jax.Array], jax.Array], points: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Results of ``of_block`` for all points, computed in blocks of at most ``_CELLS`` distances."""
+    """The results of ``of_block`` for all points, computed in blocks of at most ``_CELLS`` distances each."""
     size = max(min(_CELLS // len(others), len(points)), 1)
     on_device = jnp.asarray(others)
     padded = np.concatenate([points, np.zeros((-len(points) % size, points.shape[1]), points.dtype)])

@@ -14,12 +14,12 @@ class ObjectiveTracker:
     Args:
         objective: pair of the name and the direction (``lower`` or ``higher``) of the metric value that ranks
             checkpoints. None if no metric value can rank checkpoints.
-        patience: number of evaluations without improvement after which the objective is stale. 0 disables early
+        patience: number of evaluations without improvement after which training stops early. 0 disables early
             stopping.
 
     Attributes:
         value: the best value so far, or None before the first finite value.
-        step: the step of the best value.
+        step: training step of the evaluation with the best value. 0 before the first finite value.
     """
 
     def __init__(self, objective: tuple[str, Direction] | None, patience: int):
@@ -32,7 +32,7 @@ class ObjectiveTracker:
         """Record the metric values of an evaluation, and return whether the objective improved.
 
         Args:
-            step: the step of the evaluation.
+            step: the training step of the evaluation.
             figures: mapping from the names in the log, ``eval/<name>``, to metric values.
         """
         value = figures.get(f"eval/{self._name}")
@@ -47,11 +47,11 @@ class ObjectiveTracker:
 
     @property
     def stale(self) -> bool:
-        """Whether the objective has not improved for ``patience`` evaluations."""
+        """Whether the objective has not improved for ``patience`` evaluations. False if ``patience`` is 0."""
         return 0 < self._patience <= self._since
 
     def state(self) -> dict[str, Any]:
-        """The tracker's state for a checkpoint, so that early stopping continues in a resumed run."""
+        """The tracker's state for a checkpoint, as a dictionary, so that a resumed run continues early stopping."""
         return {"value": self.value, "step": self.step, "since": self._since, "last": self._last}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -60,7 +60,10 @@ class ObjectiveTracker:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Entries for ``run.json``: the best value of the objective, and the step of the early stop, if any."""
+        """Entries for ``run.json``: the best value of the objective and, after an early stop, the last step.
+
+        The dictionary is empty if the objective has no finite value yet.
+        """
         if self.value is None:
             return {}
         facts: dict[str, Any] = {"objective": {"name": self._name, "value": self.value, "step": self.step}}

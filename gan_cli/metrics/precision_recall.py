@@ -17,8 +17,8 @@ def precision_recall(*, k: PositiveInt = 3) -> Metric:
     examples, because the balls of a larger set are smaller.
 
     Args:
-        k: the radius of each ball is the distance from the centre of the ball to the k-th nearest neighbour of the
-            centre in the same set.
+        k: rank of the neighbour that determines the radius of each ball. The radius is the distance from the centre
+            of the ball to the k-th nearest other point of the set that contains the centre.
 
     Values:
     - precision: share of the samples in the manifold of the real data; higher is better.

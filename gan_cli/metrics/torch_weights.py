@@ -1,8 +1,9 @@
 """Reads weights that ``torch.save`` wrote, without PyTorch and without executing code from the file.
 
-Such a file contains a pickle and raw numbers. A pickle is a program that can call any function. The unpickler of
-this module, ``_Description``, permits only the functions that create ordered dictionaries and describe tensors. The
-module reads both formats of PyTorch: the zip archive (since version 1.6, 2020) and the older sequence of pickles.
+A file of ``torch.save`` contains pickles and raw numbers. A pickle is a program that can call any function. The
+unpickler of this module, ``_Description``, permits only the functions that create ordered dictionaries and describe
+tensors. The module reads both formats of PyTorch: the zip archive (since version 1.6, 2020) and the older sequence
+of pickles.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class _Tensor(NamedTuple):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name. The file must contain a dictionary of tensors (a ``state_dict``).
+    """A dictionary from names to the tensors of a file, which must contain such a dictionary (a ``state_dict``).
 
     Raises:
-        ValueError: the file has another format, is damaged, or calls a function that weights do not need.
+        ValueError: ``torch.save`` did not write the file, the file is damaged, or the file calls a function that
+            weights do not need.
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
@@ -103,19 +105,19 @@ def _of_pickles(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 class _Description(pickle.Unpickler):
-    """An unpickler that creates only descriptions of tensors and refuses all other objects."""
+    """An unpickler that permits ordered dictionaries and descriptions of tensors, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        # New functions for each call, because a pickle can set attributes of the objects that it receives.
+        # Each lookup returns a new function, because a pickle can set attributes of the objects that it receives.
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda tensor, *_: tensor
-        raise ValueError(f"the file calls {module}.{name}, which weights do not need, and is refused")
+        raise ValueError(f"the file calls {module}.{name}, which weights do not need, so the file is refused")
 
     def persistent_load(self, saved: Any) -> _Storage:
         kind, dtype, key, _, size, *view = saved

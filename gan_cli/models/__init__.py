@@ -1,7 +1,7 @@
 """Networks: the module of each network family defines a ``Generator`` and a ``Discriminator``.
 
-The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` adds class labels to the
-networks of any family.
+The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` defines wrappers that add class
+labels to the networks of any family.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class GeneratorNetwork(Protocol):
     """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
 
-    Training and sampling only call the network. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
+    Training and sampling use only ``__call__``. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
     """
 
     @property
@@ -53,7 +53,10 @@ class DiscriminatorNetwork(Protocol):
         ...
 
     def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        """The feature maps ``[batch, h, w, c]`` of a convolutional network: one array per layer, block or stage."""
+        """The feature maps ``[batch, h, w, c]`` of a convolutional network: one array per layer, block or stage.
+
+        Fully connected networks do not implement this method.
+        """
         ...
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
@@ -69,8 +72,8 @@ class Model:
             with ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the
             class with ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
-        conditional: how the networks use class labels. With ``none``, the networks ignore labels. With every other
-            choice, the generator receives the latents concatenated with a one-hot vector of the class. With
+        conditional: how the networks use class labels. With ``none``, the networks ignore labels. With all other
+            values, the generator receives the latents concatenated with a one-hot vector of the class. With
             ``concat``, the discriminator receives the class as an additional input (Mirza and Osindero 2014). With
             ``projection``, the discriminator adds the inner product of its features and a class embedding to the
             logit (Miyato and Koyama 2018). With ``acgan``, the discriminator also predicts the class (Odena et al.

@@ -1,7 +1,7 @@
 """Class-conditional networks: wrappers that add class labels to the networks of any family.
 
-The option ``model.conditional`` selects the wrapper of the discriminator. All choices use the same wrapper of the
-generator.
+The option ``model.conditional`` selects the wrapper of the discriminator: ``concat``, ``projection`` or ``acgan``.
+The wrapper of the generator is the same in all three cases. With ``none``, the networks have no wrapper.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Concat(nnx.Module):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
     Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. For images, the additional
-    input is one channel of learnt values, which differ between classes. For points, the additional input is a
+    input is one channel, whose values are learnt separately for each class. For points, the additional input is a
     one-hot vector of the class.
     """
 
@@ -90,7 +90,7 @@ class _Headed(nnx.Module):
         return self.network.maps(x, train=train, key=key)
 
     def both(self, x: jax.Array, *, train: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The logits ``[batch]``, and the output of the head ``[batch, classes]``."""
+        """A pair: the logits ``[batch]`` and the output ``[batch, classes]`` of the head."""
         features = self.network.features(x, train=train, key=key)
         return self.network.out(features, train=train)[:, 0], self.head(features, train=train)
 
@@ -110,9 +110,9 @@ class Projection(_Headed):
 class Classifying(_Headed):
     """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
 
-    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]`` and class logits ``[batch, classes]``. The loss of
-    each player includes the cross-entropy of the class logits. ``__call__`` ignores ``labels``. The argument
-    exists because the program calls all conditional discriminators with the same arguments.
+    Maps examples ``[batch, *spec.shape]`` to a pair: logits ``[batch]`` and class logits ``[batch, classes]``. The
+    loss of each player includes the cross-entropy of the class logits. ``__call__`` ignores the argument
+    ``labels``, which exists because the program calls all conditional discriminators with the same arguments.
     """
 
     def __call__(

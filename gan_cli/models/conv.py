@@ -1,17 +1,17 @@
 """Convolutions that run fast inside a compiled loop on a CPU.
 
 Automatic differentiation expresses the weight gradient of a convolution with permuted dimension numbers. Inside a
-``lax.scan``, XLA's CPU back end turns the permutation into array layouts that the fast convolution kernel does not
-support. XLA then uses a loop that is about 100 times slower.
+``lax.scan``, XLA's CPU back end turns the permutation into array layouts that the fast convolution routine does not
+support. XLA then uses a routine that is about 100 times slower.
 
 This module therefore defines a convolution, its input gradient and its weight gradient as three functions. In these
 functions, images have the layout NHWC and kernels have the layout HWIO. Each function is linear in each of its two
 array arguments, and its derivatives are the other two functions. Derivatives of every order therefore keep these
 layouts, including the second derivatives that gradient penalties need. On back ends other than the CPU, the module
-uses ``lax.conv_general_dilated`` and JAX's derivatives of it.
+uses ``lax.conv_general_dilated`` and JAX's derivatives of this function.
 
-Padding is SAME as XLA defines it. ``custom_vjp`` does not support forward mode, so Hessian-vector products are
-computed with reverse mode over reverse mode.
+All functions use SAME padding as defined by XLA. ``custom_vjp`` does not support forward-mode differentiation, so
+Hessian-vector products are computed with reverse mode over reverse mode.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     Args:
         x: ``[n, h, w, in]``.
         kernel: ``[kh, kw, in, out]``.
-        stride: distance between neighbouring kernel positions, along both axes.
+        stride: distance in pixels by which the kernel moves along height and width.
 
     Returns:
         ``[n, ceil(h / stride), ceil(w / stride), out]``.
@@ -49,8 +49,8 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Args:
         x: ``[n, h, w, in]``.
-        kernel: ``[kh, kw, out, in]``, the kernel of the corresponding ``conv``, which maps ``out`` to ``in``
-            channels.
+        kernel: ``[kh, kw, out, in]``, the kernel of the ``conv`` whose input gradient is computed. This ``conv``
+            maps ``out`` channels to ``in`` channels.
         stride: factor by which height and width increase.
 
     Returns:
@@ -76,8 +76,8 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arr
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
 
 
-# The non-differentiable arguments of each function come last. All three functions are bilinear, so the
-# derivatives of each function are the other two functions. For the convolution,
+# The non-differentiable arguments of each function come last. ``_conv``, ``_input_grad`` and ``_weight_grad`` are
+# bilinear, so the other two functions compute the derivatives of each function. For the convolution,
 # d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>.
 
 
@@ -95,9 +95,9 @@ def _input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    # The three functions below compute the same sum. ``_weight_grad_as_conv`` uses dy as the kernel of a
-    # convolution. If dy is larger than 8x8, XLA's CPU code for this convolution is up to five times slower than
-    # matrix products.
+    # All three branches compute the same gradient. ``_weight_grad_as_conv`` uses dy as the kernel of a convolution.
+    # If dy has more than 64 pixels, XLA's CPU code for this convolution is up to five times slower than matrix
+    # products.
     if x.shape[-1] <= 4:
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
@@ -112,13 +112,17 @@ def _weight_grad_of_patches(x: jax.Array, dy: jax.Array, stride: int, pads: Pads
 
 
 def _weight_grad_by_place(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The weight gradient, computed with one matrix product per kernel position."""
+    """The weight gradient, computed with one matrix product for each kernel tap."""
     products = [_product(part, dy) for part in _shifted(x, dy, stride, pads, size)]
     return jnp.stack(products).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
 def _shifted(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
-    """A list of the inputs ``[n, oh, ow, in]`` that the kernel multiplies, one array per kernel position."""
+    """A list of arrays ``[n, oh, ow, in]``: for each kernel tap, the input values that the tap multiplies.
+
+    Kernel tap (i, j) is the kernel entry in row i and column j. The list contains the kernel taps in row-major
+    order. ``size`` is the height and width of the kernel. oh and ow are the height and width of ``dy``.
+    """
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     n, rows, columns, _ = dy.shape
     ends = [(count - 1) * stride + 1 for count in (rows, columns)]
@@ -139,7 +143,7 @@ def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, s
 
     In this convolution, the batch axis and the channel axis of ``x`` exchange their roles.
     """
-    # Negative padding removes the rows and columns of x that no window reaches.
+    # Negative padding removes the rows and columns of x that the forward convolution does not use.
     ends = [
         (low, (n - 1) * stride + k - low - h)
         for h, n, k, (low, _) in zip(x.shape[1:3], dy.shape[1:3], size, pads, strict=True)
@@ -179,7 +183,10 @@ _weight_grad.defvjp(
 
 
 def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The textbook input gradient: the dilated output gradient, convolved with the flipped kernel."""
+    """The textbook input gradient: the dilated output gradient, convolved with the flipped kernel.
+
+    ``size`` is the height and width of the input gradient.
+    """
     ends = [
         (k - 1 - low, n - 1 - (o - 1) * stride + low)
         for n, o, k, (low, _) in zip(size, dy.shape[1:3], kernel.shape[:2], pads, strict=True)
@@ -195,17 +202,21 @@ def _dilated_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pad
 
 
 def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    """The same function as ``_dilated_input_grad``, computed without multiplications by zero.
+    """The same input gradient as ``_dilated_input_grad``, computed without multiplications by zero.
 
-    Two output positions belong to the same phase if their rows and their columns are equal modulo the stride. A
-    small convolution computes each of the stride^2 phases, and the phases are interleaved. The stride must divide
-    the height and the width in ``size``.
+    The pixels of the input gradient form stride^2 phases. Two pixels belong to the same phase if their row indices
+    are equal modulo the stride and their column indices are equal modulo the stride. For each phase, one
+    convolution of ``dy`` with the kernel taps that contribute to the phase computes all pixels of the phase. The
+    phases are then interleaved.
+
+    ``size`` is the height and width of the input gradient. Both must be multiples of ``stride``.
     """
     flipped = kernel.swapaxes(2, 3)
 
     def taps(phase: int, k: int, low: int, n: int, o: int) -> tuple[slice, tuple[int, int]]:
-        # Output i receives dy[j] * kernel[t] where j * stride + t - low = i, so the taps t that contribute to one
-        # phase form one residue class modulo the stride.
+        # Along one axis, entry i of the input gradient is the sum of dy[j] * kernel[t] over all j and t with
+        # j * stride + t - low = i. The kernel taps t of one phase therefore form one residue class modulo the
+        # stride.
         first = (phase + low) % stride
         count = len(range(first, k, stride))
         start = (phase + low - first) // stride
@@ -218,7 +229,7 @@ def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads
     for row, row_pad in rows:
         for column, column_pad in columns:
             part = flipped[row, column][::-1, ::-1]
-            if part.size == 0:  # a kernel narrower than the stride contributes nothing to some phases
+            if part.size == 0:  # no kernel tap contributes, because the kernel is narrower than the stride
                 phases.append(jnp.zeros((n, size[0] // stride, size[1] // stride, out), dy.dtype))
                 continue
             phases.append(

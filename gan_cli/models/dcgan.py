@@ -1,8 +1,8 @@
 """Convolutional networks for square images, after DCGAN (Radford et al. 2016).
 
-Each convolution has a 4x4 kernel and stride 2, and halves or doubles the resolution. The layer with the lowest
-resolution has the most channels. Weights are initialised from a normal distribution with mean 0 and standard
-deviation 0.02.
+All convolutions have 4x4 kernels and stride 2. Each convolution of the discriminator halves the resolution, and
+each transposed convolution of the generator doubles the resolution. The hidden layer with the lowest resolution has
+the most channels. Weights are initialised from a normal distribution with mean 0 and standard deviation 0.02.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Discriminator(nnx.Module):
             possible. The output of the last convolution then has a resolution between 4x4 and 7x7.
         norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
             values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
-            normalisation. The first layer has no batch or layer normalisation (Radford et al. 2016).
+            normalisation. The first layer (Radford et al. 2016) and the output layer have no batch or layer
+            normalisation.
         dropout: dropout rate of the hidden layers during training. 0 disables dropout.
         activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
         minibatch: statistic of the batch that is appended to the features, so that the discriminator can detect

@@ -11,7 +11,7 @@ from gan_cli.types import Spec
 
 
 class Generator(nnx.Module):
-    """Dirac-GAN generator: returns the same number, its only parameter, for every latent vector.
+    """Dirac-GAN generator: returns its only parameter for every latent vector.
 
     Maps latents ``[batch, latent_dim]`` to examples ``[batch, 1]``.
 
@@ -35,7 +35,7 @@ class Generator(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """Dirac-GAN discriminator: multiplies the mean of an example by the only parameter, the slope.
+    """Dirac-GAN discriminator: the mean of the values of an example, multiplied by the only parameter.
 
     Maps examples ``[batch, features]`` to logits ``[batch]``.
 

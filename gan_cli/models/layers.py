@@ -1,11 +1,11 @@
-"""Layers of the networks: linear maps, normalisation, and the block that combines them.
+"""Layers of the networks: linear maps, normalisation, blocks of several operations, and minibatch statistics.
 
-The ``__call__`` methods receive the flag ``train`` and, if they can draw random numbers, a PRNG key ``key``.
-Layers change their state only if ``train`` is true.
+The ``__call__`` methods of all layers except ``Minibatch`` receive the flag ``train``. Layers change their state
+only if this flag is true. ``Finish`` and ``Block`` also receive a PRNG key for dropout.
 
-``train.precision`` sets the dtype of the network's input, and each layer returns its output in the dtype of its
-input. Parameters are stored in float32. Linear maps round their parameters to the dtype of the input and compute in
-this dtype. Normalisation layers and statistics of a batch are computed in float32.
+The option ``train.precision`` sets the dtype of the network's input, and each layer returns its output in the dtype
+of its input. Parameters are stored in float32. Linear maps round their parameters to the dtype of the input and
+compute in this dtype. Normalisation layers and statistics of a batch are computed in float32.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Linear(nnx.Module):
         features: number of output features.
         spectral: whether to divide the kernel by its spectral norm.
         bias: whether to add a bias to each output feature.
-        out_axis: axis of the output features in the kernel. The spectral norm is computed after the kernel has been
+        out_axis: axis of the kernel that contains the output features. For the spectral norm, the kernel is
             reshaped to the matrix ``[all other axes, features]``.
         init: initialiser of the kernel.
     """
@@ -88,7 +88,7 @@ class Linear(nnx.Module):
         matrix = jnp.moveaxis(kernel, self.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
         fixed = lax.stop_gradient(matrix)
-        u = _unit(self.u[...])  # a moving average of unit vectors is not a unit vector
+        u = _unit(self.u[...])  # normalised, because a moving average of unit vectors is not a unit vector
         v = _unit(fixed @ u)
         if train:
             u = _unit(fixed.T @ v)
@@ -159,7 +159,7 @@ class BatchNorm(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation over all values of an example, with scale and bias per channel (Ba et al. 2016)."""
+    """Layer normalisation over all values of an example, with a scale and a bias per channel (Ba et al. 2016)."""
 
     def __init__(self, features: int):
         self.scale = nnx.Param(jnp.ones(features))
@@ -229,12 +229,12 @@ class Minibatch(nnx.Module):
     Args:
         kind: the statistic. With ``none``, the layer appends nothing. With ``std``, the layer appends one value,
             the standard deviation over the batch, averaged over the features (Karras et al. 2018, section 3). The
-            code of Karras et al. computes it over groups of 4 examples instead of the whole batch. With
-            ``discrimination``, the layer appends 100 values, one for each of 100 learnt projections to 5
-            dimensions. Each value is the sum of exp(-distance) over the L1 distances from the projected example to
-            all other projected examples of the batch (Salimans et al. 2016, section 3.2). As in the code of
-            Salimans et al., the projections are normalised. Without normalisation, most sums would be almost zero
-            if there are many features.
+            code of Karras et al. computes the standard deviation over groups of 4 examples instead of the whole
+            batch. With ``discrimination``, the layer appends 100 values, one for each of 100 learnt projections to
+            5 dimensions. Each value is the sum of exp(-d) over all other examples of the batch, where d is the L1
+            distance between the two projected examples (Salimans et al. 2016, section 3.2). As in the code of
+            Salimans et al., the columns of the projections are normalised and multiplied by learnt factors.
+            Without normalisation, most sums would be almost zero for a large number of features.
         features: number of input features.
 
     Attributes:
@@ -247,7 +247,7 @@ class Minibatch(nnx.Module):
         self.kind = kind
         learnt, shape = kind == "discrimination", (features, self._kernels * self._dimensions)
         self.projection = nnx.Param(_PROJECTION(rngs.params(), shape, jnp.float32)) if learnt else None
-        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # log of the columns' norms
+        self.log_length = nnx.Param(jnp.zeros(shape[1])) if learnt else None  # logarithms of the learnt factors
         self.features = features + {"none": 0, "std": 1, "discrimination": self._kernels}[kind]
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -263,7 +263,7 @@ class Minibatch(nnx.Module):
             points = (x @ columns.astype(x.dtype)).astype(jnp.float32)
             points = points.reshape(len(x), self._kernels, self._dimensions)
             apart = jnp.abs(points[:, None] - points[None]).sum(-1)
-            more = jnp.exp(-apart).sum(1) - 1  # without exp(0) = 1 for the example itself
+            more = jnp.exp(-apart).sum(1) - 1  # minus exp(0) = 1, the term of the example itself
         return jnp.concatenate([x, more.astype(x.dtype)], axis=1)
 
 
@@ -279,7 +279,7 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
 
 
 def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
-    """The lowest resolution in a network, and the number of doublings up to the resolution of the data.
+    """A pair: the lowest resolution in a network, and the number of doublings to the resolution of the data.
 
     Args:
         model: name of the model in error messages.
@@ -307,7 +307,7 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
             "The resolution must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
             if depth is None
             else f"With depth={depth}, the resolution must be a multiple of {2**depth} and at least {4 * 2**depth}."
-            " Set depth=null to choose the depth automatically."
+            " To choose the depth automatically, set model.generator.depth=null model.discriminator.depth=null."
         )
         suitable = 32 if depth is None else 4 * 2**depth
         raise UserError(

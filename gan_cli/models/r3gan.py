@@ -3,8 +3,9 @@
 Section 4 of the paper describes the networks. A block computes x + conv1(act(conv3(act(conv1(x))))), where conv1
 is a 1x1 convolution and conv3 is a grouped 3x3 convolution. The 3x3 convolution has ``expansion`` times as many
 channels as the input of the block. The last kernel of a block is initialised to zero. The initial scale of the
-other kernels depends on the number of blocks (Fixup initialisation, Zhang et al. 2019). Between two stages,
-bilinear interpolation doubles the resolution in the generator and halves the resolution in the discriminator.
+other kernels of a block depends on the number of blocks in the network (Fixup initialisation, Zhang et al. 2019).
+Between two stages, bilinear interpolation doubles the resolution in the generator and halves the resolution in the
+discriminator.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ class ResidualBlock(nnx.Module):
         if inner % groups:
             raise UserError(
                 f"model=r3gan: groups={groups} does not divide width * expansion = {width} * {expansion} = "
-                f"{inner}. Set groups to a divisor of {inner}, e.g. groups={math.gcd(groups, inner)}, or change "
-                "width or expansion."
+                f"{inner}. In model.generator or model.discriminator, set groups to a divisor of {inner}, e.g. "
+                f"groups={math.gcd(groups, inner)}, or change width or expansion."
             )
         scale = total**-0.25  # L^(-1 / (2m - 2)) with L blocks of m = 3 layers
         self.wide = _pointwise(width, inner, rngs, bias=True, gain=_RECTIFIED * scale)
@@ -209,6 +210,9 @@ def double(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """``x``, shifted along an axis to the next (``by=1``) or previous (``by=-1``) index and padded with zeros."""
+    """``x``, shifted along an axis: each value moves to the next (``by=1``) or previous (``by=-1``) index.
+
+    A zero fills the empty index at the edge.
+    """
     edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), edges)

@@ -96,7 +96,7 @@ class Discriminator(nnx.Module):
         minibatch: MinibatchKind = "none",
     ):
         # The final resolution is twice the initial resolution of the generator, e.g. 8x8 for 32x32 images. If the
-        # generator doubles the resolution only once, both resolutions are equal.
+        # generator doubles the resolution only once, the two resolutions are equal.
         halvings = max(stages("resnet", spec)[1] - 1, 1)
         spectral = norm == "spectral"
         self.first = FirstBlock(spec.shape[-1], width, rngs, spectral=spectral, activation=activation)
@@ -172,7 +172,7 @@ class DownBlock(nnx.Module):
 class FirstBlock(nnx.Module):
     """First residual block of the discriminator: halve(shortcut(x)) + halve(conv(act(conv(x)))).
 
-    Unlike in ``DownBlock``, no normalisation or activation precedes the first convolution.
+    Unlike ``DownBlock``, this block has no normalisation, and no activation precedes the first convolution.
     """
 
     def __init__(self, inputs: int, width: int, rngs: nnx.Rngs, *, spectral: bool, activation: str):
@@ -217,7 +217,7 @@ def conv_then_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def double_then_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling, then a 3x3 convolution, computed as one transposed 4x4 convolution."""
+    """Nearest-neighbour upsampling, then a 3x3 convolution, as one transposed 4x4 convolution of stride 2."""
     return conv.conv_transpose(x, _spread(kernel)[::-1, ::-1].swapaxes(2, 3), 2)
 
 

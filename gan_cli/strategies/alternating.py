@@ -67,7 +67,7 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
 def _fake(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, PullBack, ByPlayer]:
-    """A generated batch, the vector-Jacobian product of the forward pass, and the new network state."""
+    """A triple: a generated batch, the vector-Jacobian product of the forward pass, and the new network state."""
 
     def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)
@@ -78,7 +78,11 @@ def _fake(
 def _gradient_through(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, fake: jax.Array, pull_back: PullBack
 ) -> tuple[Tree, Metrics]:
-    """Gradient of the player's loss by the chain rule through ``fake`` and ``pull_back``, and metrics."""
+    """A pair: the gradient of the player's loss, and metrics.
+
+    By the chain rule, the gradient is the sum of two terms: the gradient at a constant ``fake``, and the gradient
+    with respect to ``fake``, which ``pull_back`` maps to the player's parameters.
+    """
 
     # A game with ``shares_fakes`` accepts the keyword argument ``fake``.
     game_loss: Callable[..., tuple[jax.Array, tuple[ByPlayer, Metrics]]] = game.loss

@@ -15,9 +15,12 @@ def extragradient(game: Game) -> Strategy:
     """Extragradient: x~ = x - lr F(x), x' = x - lr F(x~), with gradients at the extrapolated point x~.
 
     Korpelevich 1976. With Adam, the method is ExtraAdam (Gidel et al. 2019, algorithm 4), and both gradients update
-    the moments. Each of the two gradient evaluations uses a separate batch and separate random draws.
+    the moments. Each of the two gradient evaluations uses a separate batch and separate random numbers.
 
     Cost: two gradient evaluations per player.
+
+    Raises:
+        UserError: an optimiser averages its iterates.
     """
 
     def step(

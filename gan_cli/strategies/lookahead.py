@@ -32,6 +32,9 @@ def lookahead(
         interval: number of steps between two updates of the slow weights.
         alpha: step size of the slow weights. With 0, every update of the slow weights resets x to the initial
             parameters. With 1, lookahead has no effect.
+
+    Raises:
+        UserError: an optimiser averages its iterates, or ``inner`` rejects an optimiser.
     """
     base = inner(game)
 

@@ -21,8 +21,8 @@ def optimistic(game: Game) -> Strategy:
     Cost: one gradient evaluation per player.
 
     Raises:
-        UserError: an optimiser projects the parameters (``weight_clip``). The strategy changes the parameters
-            after the projection, so that they could exceed the bound.
+        UserError: an optimiser averages its iterates, or an optimiser projects the parameters (``weight_clip``).
+            The strategy changes the parameters after the projection, so that they could exceed the bound.
     """
 
     def check(optimisers: Optimisers) -> None:

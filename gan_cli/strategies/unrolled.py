@@ -13,9 +13,9 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
     """Unrolled GAN: G minimises its loss against a discriminator after ``depth`` simulated updates.
 
     The generator's loss is L_G(x_G, U^depth(x)), where U is one update of the discriminator. The gradient of this
-    loss differentiates through the simulated updates. The step then applies only one actual update of the
-    discriminator, computed at x. All evaluations use the same batch (Metz et al. 2017, eq. 7 to 10). In a general
-    game, the last player has the role of the generator.
+    loss is computed by differentiation through the simulated updates. The step then applies only one actual update
+    of the discriminator, computed at x. All evaluations use the same batch (Metz et al. 2017, eq. 7 to 10). In a
+    general game, the last player has the role of the generator.
 
     Cost: ``depth`` + 1 gradient evaluations for the discriminator and one gradient evaluation for the generator.
     The differentiation through the simulated updates approximately doubles this cost.

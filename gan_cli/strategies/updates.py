@@ -36,7 +36,7 @@ def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
 def gradient(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: jax.Array
 ) -> tuple[Tree, ByPlayer, Metrics]:
-    """The gradient of a player's loss, the new network state, and metrics.
+    """A triple: the gradient of a player's loss, the new network state, and metrics.
 
     The gradient is taken with respect to the player's parameters. ``shared`` contains further keyword
     arguments of ``game.loss``.
@@ -55,8 +55,8 @@ def field(
 ) -> Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]]:
     """The vector field F as a function of all players' parameters, for ``jax.vjp(..., has_aux=True)``.
 
-    The returned function computes ``(gradients, (net_state, metrics))``. For each player, ``net_state`` contains
-    the player's network state after the evaluation of the player's loss.
+    The returned function computes the nested pair ``(gradients, (net_state, metrics))``. For each player,
+    ``net_state`` contains the player's network state after the evaluation of the player's loss.
     """
 
     def evaluate(params: ByPlayer) -> tuple[ByPlayer, tuple[ByPlayer, Metrics]]:
@@ -75,7 +75,11 @@ def field(
 def update_player(
     state: TrainState, player: str, optimiser: Optimiser, gradient: Tree, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """Update a player's parameters and optimiser state, and store the player's network state."""
+    """A pair: the training state after the update of a player, and the norm of the gradient as a metric.
+
+    The optimiser updates the player's parameters and optimiser state. The player's new network state is the
+    player's entry of ``net_state``.
+    """
     params = state.params[player]
     updates, opt_state = optimiser.update(gradient, state.opt_state[player], params)
     moved = apply_updates(state, player, updates, net_state)._replace(
@@ -87,7 +91,7 @@ def update_player(
 def update_all(
     state: TrainState, optimisers: Optimisers, gradients: ByPlayer, net_state: ByPlayer
 ) -> tuple[TrainState, Metrics]:
-    """Apply ``update_player`` to every player."""
+    """A pair: the training state after ``update_player`` for every player, and the metrics of all updates."""
     metrics: Metrics = {}
     for player, own in gradients.items():
         state, more = update_player(state, player, optimisers[player], own, net_state)
@@ -96,7 +100,10 @@ def update_all(
 
 
 def apply_updates(state: TrainState, player: str, updates: Tree, net_state: ByPlayer) -> TrainState:
-    """Add ``updates`` to a player's parameters, and store the player's network state."""
+    """The training state after the addition of ``updates`` to a player's parameters.
+
+    The player's new network state is the player's entry of ``net_state``.
+    """
     return state._replace(
         params=state.params | {player: optax.apply_updates(state.params[player], updates)},
         net_state=state.net_state | {player: net_state[player]},
