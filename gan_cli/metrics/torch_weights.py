@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import math
+import io
 import pickle
 import struct
 import zipfile
@@ -66,8 +67,7 @@ def _of_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
         folder = found.removesuffix("data.pkl")
         if folder + "byteorder" in archive.namelist() and _entry(archive, folder + "byteorder", 6) != b"little":
             raise ValueError("the numbers in the file are not little-endian")
-        with archive.open(found) as pickled:
-            described = _described(_Description(pickled).load())
+        described = _described(_Description(io.BytesIO(_entry(archive, found, _MOST_PICKLE))).load())
 
         def numbers(storage: _Storage) -> np.ndarray:
             size = storage.size * np.dtype(storage.dtype).itemsize
@@ -79,7 +79,9 @@ def _of_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 def _entry(archive: zipfile.ZipFile, name: str, most: int, exactly: bool = False) -> bytes:
     size = archive.getinfo(name).file_size
     if size > most or (exactly and size != most):
-        raise ValueError(f"the archive entry {name} has {size} bytes instead of {most}")
+        raise ValueError(
+            f"the archive entry {name} has {size} bytes instead of {'' if exactly else 'at most '}{most}"
+        )
     return archive.read(name)
 
 
