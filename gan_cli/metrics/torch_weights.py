@@ -9,8 +9,8 @@ of pickles.
 from __future__ import annotations
 
 import collections
-import math
 import io
+import math
 import pickle
 import struct
 import zipfile
