@@ -9,7 +9,7 @@ from gan_cli.metrics.modes import jensen_shannon
 
 
 def classes() -> Metric:
-    """Class coverage: the number of classes of the real data that are sufficiently frequent among the samples.
+    """Class coverage: the number of classes of the data that are frequent enough among the samples.
 
     A classifier of the real data predicts the class of each sample.
 
