@@ -9,7 +9,7 @@ from gan_cli.types import PositiveInt
 
 
 def inception_score(*, splits: PositiveInt = 10) -> Metric:
-    """Inception score: exp of the mean of KL(p(y|x) || p(y)) over the samples (Salimans et al. 2016, section 4).
+    """Inception score: exp E KL(p(y|x) || p(y)) (Salimans et al. 2016, section 4).
 
     p(y|x) is the predicted class distribution of a sample x, and p(y) is the mean of p(y|x) over the samples. The
     option ``features`` selects the network that predicts the classes. Published scores use features=inception.
