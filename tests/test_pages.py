@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,7 +142,7 @@ def run(words: list[str]) -> int:
         name, value = words[0].split("=", 1)
         arguments = smaller(words[2:])
         done = subprocess.run(
-            [os.sys.executable, "-m", "gan_cli", *arguments],
+            [sys.executable, "-m", "gan_cli", *arguments],
             env=environment(**{name: value, "PYTHONPATH": f"{HERE}{os.pathsep}{Path.cwd()}"}),
             capture_output=True,
             text=True,

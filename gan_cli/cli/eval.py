@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import add_version, check_target, exit_code, prepare_jax, show_warnings
+from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
 from gan_cli.storage import files, run_directory
@@ -110,12 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate each new checkpoint of a single run until the run ends, and keep a copy of the best "
         "checkpoint if the run does not compute metrics (default: off)",
     )
-    add(
-        "--modules",
-        default="",
-        metavar="A,B,...",
-        help="your own Python modules that the configuration of a run names, separated by commas (default: none)",
-    )
+    add_modules(parser)
     add_version(parser)
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_cli.cli.shell import add_version, check_target, exit_code, prepare_jax, show_warnings
+from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError
 from gan_cli.storage import files
@@ -95,12 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write the generator to this folder as StableHLO and safetensors, and draw no samples (default: off)",
     )
-    add(
-        "--modules",
-        default="",
-        metavar="A,B,...",
-        help="your own Python modules that the configuration of a run names, separated by commas (default: none)",
-    )
+    add_modules(parser)
     add_version(parser)
     return parser
 

@@ -51,6 +51,16 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=version_text(parser.prog), help="print the version")
 
 
+def add_modules(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--modules``."""
+    parser.add_argument(
+        "--modules",
+        default="",
+        metavar="A,B,...",
+        help="your own Python modules that the configuration of a run names, separated by commas (default: none)",
+    )
+
+
 def show_warnings(program: str) -> None:
     """From now on, print each logged warning of this package to stderr, on a line that starts with ``program``."""
     handler = logging.StreamHandler()

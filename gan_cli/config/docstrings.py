@@ -41,7 +41,7 @@ def parse(docstring: str | None) -> Docstring:
             if match := _ENTRY.match(line):
                 entry = match.group(1)
                 meanings[entry] = [match.group(2)]
-            elif entry and line.strip() and not _SECTION.match(line):
+            elif entry and line.strip():
                 meanings[entry].append(line.strip())
     summary, _, text = reflowed(prose).partition("\n\n")
     meanings_by_name = {name: _plain(" ".join(parts)) for name, parts in meanings.items()}
