@@ -57,8 +57,9 @@ class TensorBoard:
         self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=30)
         for record in records:
             self.log(record)
-        for picture in sorted((directory / "samples").glob("[0-9]*.png")):
-            self.picture(int(picture.stem), picture)
+        for picture in sorted((directory / "samples").glob("*.png")):
+            if (step := files.number(picture.stem)) is not None:
+                self.picture(step, picture)
 
     def log(self, record: Record) -> None:
         for name, value in record.items():

@@ -103,6 +103,25 @@ def test_resumed_past_the_end_equals_uninterrupted():
     assert "name=short" in overrides and "resume" not in overrides
 
 
+FOREIGN = [  # names that resemble the names of the program's files
+    *("samples/10 (1).png", "samples/99 copy.png", "samples/099.png", "samples/notes/99.png", "samples/99.txt"),
+    *("samples/seen/99 (1).png", "samples/\u0669\u0669.png", "checkpoints/99", "checkpoints/8.bak/data", "99/run.txt"),
+    *("best/notes.txt", "members/notes.txt", "tensorboard.txt", "metrics.jsonl.orig"),
+]
+
+
+def test_files_of_others_are_neither_read_nor_removed():
+    run = train(*RUN, "name=a")
+    for name in FOREIGN:
+        (run.directory / name).parent.mkdir(exist_ok=True, parents=True)
+        (run.directory / name).write_text("not ours")
+    shutil.copytree(run.directory / "checkpoints/8", run.directory / "checkpoints/8 (copy)")
+    again = train("resume=outputs/a", "train.steps=16", "train.keep=1", "train.report=true")
+    assert again.step == 16 and checkpoints.steps(again.directory / "checkpoints") == [16]
+    assert [(again.directory / name).read_text() for name in FOREIGN] == ["not ours"] * len(FOREIGN)
+    assert (run.directory / "checkpoints/8 (copy)").is_dir()
+
+
 def test_decay_steps_are_fixed_at_the_first_start():
     """A schedule over the whole run keeps its length when the run is extended."""
     first = train(*RUN, "name=a", "optim.schedule=linear")

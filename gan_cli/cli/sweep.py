@@ -16,7 +16,7 @@ from rich.live import Live
 from gan_cli.cli import sweep_table
 from gan_cli.config.identity import is_free
 from gan_cli.storage import files
-from gan_cli.storage.run_directory import facts_or_empty, holds_run
+from gan_cli.storage.run_directory import facts_or_empty, holds_run, numbered
 
 _STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
 
@@ -112,8 +112,7 @@ class Sweep:
     def of_directory(cls, directory: Path) -> Sweep:
         """A sweep whose jobs another launcher runs, reconstructed from the directories of these jobs."""
         sweep = cls(directory)
-        places = (path for path in directory.glob("*") if path.name.isdecimal() and holds_run(path))
-        for place in sorted(places, key=lambda path: int(path.name)):
+        for place in numbered(directory):
             job = Job(int(place.name), [], place, started=True)
             facts = job.facts
             job.overrides = [o for o in facts.get("command", ())[1:] if not o.startswith(("hydra", "resume="))]

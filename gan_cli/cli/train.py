@@ -132,6 +132,9 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
             _dry_run(experiment, directory, reporter)
             return None
         if not continues:
+            from gan_cli.training import init_from
+
+            processes.broadcast_from_primary(lambda: init_from.transfer(experiment) is not None)
             directory = Path(processes.broadcast_from_primary(lambda: str(_new(directory, checked, parsed))))
         if not processes.is_primary():
             from gan_cli.training.run import follow

@@ -62,6 +62,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
             node["decay_steps"] = config["train"]["steps"]
+    if config["init_from"] is None and config["init_parts"] != Schema.init_parts:
+        raise UserError(f"init_parts={config['init_parts']}: needs init_from=DIR, the directory of another run.")
     for _, member in members(config):
         check(member, modules)
     return config

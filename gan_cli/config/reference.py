@@ -35,7 +35,7 @@ GROUPS = (
     *("model", "loss", "penalty", "augment", "optim", "strategy", "game", "dataset", "metric", "features"),
     *("train", "logger", *OVERLAYS),
 )
-ROOT = ("seed", "name", "resume", "dry_run", "modules")
+ROOT = ("seed", "name", "init_from", "init_parts", "resume", "dry_run", "modules")
 
 
 @dataclass(frozen=True)

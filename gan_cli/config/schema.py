@@ -144,6 +144,12 @@ class Schema:
         seed: seed of all random numbers of the run.
         name: name of the run. The directory of the run is outputs/NAME. With null, the directory is named after the
             date and time of the start.
+        init_from: directory of a run whose newest checkpoint provides the initial parameters, or the path of a
+            checkpoint, e.g. outputs/digits/best or outputs/digits/checkpoints/2000. Arrays that have no counterpart
+            of the same name and shape in the checkpoint are initialised from the seed. With null, all arrays are.
+        init_parts: parts of the training state that init_from provides. weights are the parameters and the state of
+            the networks (e.g. batch statistics). averages are the weights and their moving averages. all also
+            includes the states of the optimisers and of the strategy.
         resume: directory of a run to continue. With auto, the run whose name the option name gives is continued, or
             started if it does not exist.
         dry_run: whether to check the configuration, build all objects and write a picture of the data, instead of
@@ -169,6 +175,8 @@ class Schema:
     resume: str | None
     dry_run: bool
     modules: list[str]
+    init_from: str | None = None
+    init_parts: Literal["weights", "averages", "all"] = "averages"
 
 
 # For each group, the parameter of a game that receives the object built from the group.

@@ -67,8 +67,20 @@ def init_state(parts: TrainSetup) -> TrainState:
 
     Call this function under ``jax.jit`` or ``jax.eval_shape``.
     """
-    game, strategy, optimisers, seed = parts
-    params, net_state = game.init(stream(seed, "init"))
+    return state_of_weights(parts, *parts.game.init(stream(parts.seed, "init")))
+
+
+def state_of_weights(parts: TrainSetup, params: ByPlayer, net_state: ByPlayer) -> TrainState:
+    """The state before the first step of a run that starts with the given parameters.
+
+    Call this function under ``jax.jit`` or ``jax.eval_shape``.
+
+    Args:
+        parts: the setup of the run.
+        params: parameters by player.
+        net_state: network state by player.
+    """
+    game, strategy, optimisers, _ = parts
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -16,10 +16,10 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -27,9 +27,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import args
 
 from gan_cli.errors import RunFailed, UserError
+from gan_cli.storage import files
 from gan_cli.types import Tree
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 # Orbax logs the tracebacks of failed reads and writes through absl. This module reports each failure in one line.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 # Orbax has one save state per process, so two simultaneous saves in a process would time out.
@@ -102,7 +104,11 @@ def best_folder(run: Path) -> Path:
 def steps(folder: Path) -> list[int]:
     """The steps of the complete checkpoints in ``folder``, in ascending order."""
     # An interrupted save leaves a folder with a temporary name, which is not a number.
-    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
+    return sorted(
+        step
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (step := files.number(path.name)) is not None and path.is_dir()
+    )
 
 
 def save(
@@ -235,6 +241,27 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         UserError: there is no valid checkpoint, or the arrays of the checkpoint differ from ``like`` in name, shape
             or dtype.
     """
+    return _newest_valid(folder, only, lambda path: _read(path, like, None).state)
+
+
+def load_arrays(folder: Path, only: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
+    """A pair: the step and the arrays of the newest valid checkpoint in ``folder``, whatever its architecture.
+
+    Args:
+        folder: folder of the checkpoints.
+        only: the step of the checkpoint to load. None loads the newest valid checkpoint.
+
+    Returns:
+        The step, and a dictionary from dotted names, as in ``by_name``, to arrays.
+
+    Raises:
+        UserError: there is no valid checkpoint.
+    """
+    return _newest_valid(folder, only, _read_arrays)
+
+
+def _newest_valid(folder: Path, only: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
+    """A pair: the step of the newest checkpoint that ``read`` can read, and the result of ``read``."""
     found = steps(folder)
     if found and only is not None and only not in found:
         raise UserError(
@@ -243,7 +270,7 @@ def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
         )
     for step in reversed([step for step in found if only in (None, step)]):
         try:
-            return step, _read(folder / str(step), like, None).state
+            return step, read(folder / str(step))
         except UserError:
             raise
         except Exception as error:  # reading damaged files may raise any exception
@@ -312,11 +339,7 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
     expected = by_name(like)
     _hush_orbax()
     with _checkpointer() as checkpointer:
-        manifest = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))["manifest"]
-        if manifest.pop("sha256") != _digest(manifest):
-            raise ValueError("the manifest does not match its SHA-256")
-        if str(manifest["step"]) != path.name:
-            raise ValueError(f"the manifest belongs to step {manifest['step']}")
+        manifest = _manifest(checkpointer, path)
         if identity is not None:
             identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
@@ -332,13 +355,38 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 f"configuration. The first array that differs is {differing[0]}. Use the configuration with which "
                 "the checkpoint was saved."
             )
-        template = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
-        arrays = checkpointer.restore(path, args=args.Composite(state=args.StandardRestore(template)))["state"]
+        arrays = _arrays(checkpointer, path, manifest)
+    state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
+    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have no monitors
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, verified against the checkpoint's manifest."""
+    path = path.absolute()
+    _hush_orbax()
+    with _checkpointer() as checkpointer:
+        return _arrays(checkpointer, path, _manifest(checkpointer, path))
+
+
+def _manifest(checkpointer: ocp.Checkpointer, path: Path) -> dict[str, Any]:
+    restored = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))
+    manifest: dict[str, Any] = restored["manifest"]
+    if manifest.pop("sha256") != _digest(manifest):
+        raise ValueError("the manifest does not match its SHA-256")
+    if str(manifest["step"]) != path.name:
+        raise ValueError(f"the manifest belongs to step {manifest['step']}")
+    return manifest
+
+
+def _arrays(checkpointer: ocp.Checkpointer, path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    template = {name: np.empty(d["shape"], d["dtype"]) for name, d in manifest["arrays"].items()}
+    arrays: dict[str, np.ndarray] = checkpointer.restore(
+        path, args=args.Composite(state=args.StandardRestore(template))
+    )["state"]
     for name, description in manifest["arrays"].items():
         if _description(arrays[name]) != description:
             raise ValueError(f"the array {name} does not match the manifest")
-    state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
-    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have no monitors
+    return arrays
 
 
 class Saver:

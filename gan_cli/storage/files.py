@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def number(name: str) -> int | None:
+    """The number that a file name without suffix consists of, for example a step; None for any other name.
+
+    The program writes numbers in ASCII digits without leading zeros. Other names, such as ``10 (1)`` or ``007``,
+    belong to files that the program has not written.
+    """
+    return int(name) if re.fullmatch("0|[1-9][0-9]*", name, re.ASCII) else None
 
 
 def jsonable(value: Any) -> Any:

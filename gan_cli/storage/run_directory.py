@@ -109,14 +109,14 @@ def runs(directory: Path) -> list[Path]:
     Raises:
         UserError: ``directory`` does not contain a run, an ensemble or a sweep.
     """
-    found = _numbered(directory / "members") or _numbered(directory)
+    found = numbered(directory / "members") or numbered(directory)
     if not found:
         facts(directory)
         return [directory]
-    return [run for job in found for run in _numbered(job / "members") or [job]]
+    return [run for job in found for run in numbered(job / "members") or [job]]
 
 
-def _numbered(folder: Path) -> list[Path]:
+def numbered(folder: Path) -> list[Path]:
     """The sub-folders that have a number as their name and contain a run, sorted by number."""
-    found = [p for p in folder.glob("*") if p.name.isdecimal() and holds_run(p)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name))
+    found = {files.number(p.name): p for p in folder.iterdir() if holds_run(p)} if folder.is_dir() else {}
+    return [path for number, path in sorted((n, path) for n, path in found.items() if n is not None)]

@@ -13,6 +13,7 @@ from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
+from gan_cli.training import init_from
 from gan_cli.views import POINTS, SIDE, sample_writer
 
 
@@ -28,6 +29,8 @@ def describe(experiment: Experiment) -> list[str]:
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
     lines.append(f"state     {bytes_ / 2**20:.1f} MiB; the newest {options.keep} checkpoints are kept")
+    if (transferred := init_from.transfer(experiment)) is not None:
+        lines += transferred.lines()
     if experiment.ensemble is not None:
         varied = ", ".join(experiment.ensemble.varied)
         lines.append(f"ensemble  {len(experiment.ensemble.members)} members that differ in {varied}")

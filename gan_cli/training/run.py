@@ -31,6 +31,7 @@ from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.run_record import RunRecord
 from gan_cli.trained.sampling import Sampler
 from gan_cli.training import ensemble as ensembles
+from gan_cli.training import init_from
 from gan_cli.training.monitors import Profiler, Throughput
 from gan_cli.training.progress import Reporter
 from gan_cli.training.recorder import RunRecorder
@@ -206,6 +207,8 @@ def _record(
     earlier = stored.earlier_fingerprints(record.before, experiment.config)
     earlier = tuple(one for one in dict.fromkeys(earlier) if one != experiment.fingerprint)
     record.note(earlier_fingerprints=earlier)
+    if "init" in record.before:  # a resumed run started with the parameters of another run
+        record.note(init=record.before["init"])
     return record, Identity(experiment.fingerprint, data, earlier)
 
 
@@ -239,7 +242,7 @@ def _train(
 
     # 1. Start from the newest valid checkpoint, or initialise from the seed. The steps are not compiled yet.
     steps = experiment.compile()
-    step, state, restored = _start(steps, members)
+    step, state, restored = _start(steps, experiment, members, reporter)
     if restored:
         reporter.say(f"resumed   from step {step}")
     sizes = {player: sum(x.size for x in jax.tree.leaves(p)) for player, p in steps.abstract.params.items()}
@@ -364,15 +367,34 @@ def _train(
 # --------------------------------------------------------------------------------- parts of the training loop
 
 
-def _start(steps: CompiledSteps, members: list[RunRecorder]) -> tuple[int, Tree, bool]:
-    """A tuple: the step and the state from which the run starts, and whether they come from a checkpoint."""
-    alive = [True] * len(members)
-    states = processes.broadcast_state_from_primary(
-        lambda: _restore(steps, members, alive), [steps.abstract] * len(members)
-    )
+def _start(
+    steps: CompiledSteps, experiment: Experiment, members: list[RunRecorder], reporter: Reporter
+) -> tuple[int, Tree, bool]:
+    """A tuple: the step and the state from which the run starts, and whether the run resumes from a checkpoint."""
+    alive, restored = [True] * len(members), False
+
+    def first_states() -> list[TrainState] | None:
+        nonlocal restored
+        found = _restore(steps, members, alive)
+        restored = found is not None
+        return found or _initial(experiment, members, reporter)
+
+    states = processes.broadcast_state_from_primary(first_states, [steps.abstract] * len(members))
     if states is None:
         return 0, steps.init(), False
-    return int(states[0].step), steps.assemble(states, alive), True
+    return int(states[0].step), steps.assemble(states, alive), restored
+
+
+def _initial(experiment: Experiment, members: list[RunRecorder], reporter: Reporter) -> list[TrainState] | None:
+    """The members' states with the parameters that ``init_from`` provides, or None if ``init_from`` is null."""
+    transferred = init_from.transfer(experiment)
+    if transferred is None:
+        return None
+    for line in transferred.lines():
+        reporter.say(line)
+    for member in members:
+        member.record.note(init=transferred.facts())
+    return init_from.first_states(transferred, [member.experiment for member in members])
 
 
 def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]) -> list[TrainState] | None:

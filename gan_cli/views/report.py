@@ -217,7 +217,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
     """A list of pairs (name, value) for the report's table about the program, the machine and the speed."""
-    command, git, versions = (facts.get(name) for name in ("command", "git", "versions"))
+    command, git, versions, init = (facts.get(name) for name in ("command", "git", "versions", "init"))
     commit = None
     if isinstance(git, dict):
         commit = f"{git.get('commit')}{'' if git.get('clean') else ', with uncommitted changes'}"
@@ -231,6 +231,7 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         **(versions if isinstance(versions, dict) else {}),
         "Seconds to the first call": facts.get("seconds_to_first_call"),
         "Steps per second": facts.get("steps_per_second"),
+        "Initial parameters": init.get("checkpoint") if isinstance(init, dict) else None,
         "Newest checkpoint": facts.get("checkpoint"),
     }
     return [(name, value) for name, value in rows.items() if value not in (None, "")]
@@ -336,8 +337,8 @@ def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
     found = []
     for path in folder.glob("*.png"):
         with contextlib.suppress(OSError):
-            if path.stem.isdecimal() and path.is_file():
-                found.append((int(path.stem), path, path.stat().st_size))
+            if (step := files.number(path.stem)) is not None and path.is_file():
+                found.append((step, path, path.stat().st_size))
     return sorted(found)
 
 

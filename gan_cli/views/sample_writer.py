@@ -12,7 +12,7 @@ from gan_cli.config.build import Experiment
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
-from gan_cli.storage import metrics_log
+from gan_cli.storage import files, metrics_log
 from gan_cli.trained.sampling import Sampler
 from gan_cli.views import POINTS, SIDE, pictures
 
@@ -152,6 +152,8 @@ def draw_real(data: Dataset, path: Path) -> None:
 
 def remove_later_pictures(directory: Path, step: int) -> None:
     """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again."""
-    for picture in (directory / "samples").glob("**/[0-9]*"):
-        if int(picture.stem) > step:
-            picture.unlink()
+    for folder in (directory / "samples", directory / "samples" / "seen"):
+        for written in folder.iterdir() if folder.is_dir() else ():
+            at = files.number(written.stem)
+            if at is not None and at > step and written.suffix in (".png", ".npz"):
+                written.unlink()
