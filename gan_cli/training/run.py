@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from gan_cli.training.signals import StopSignal
 from gan_cli.types import Tree
 from gan_cli.views import report
 
+log = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
 
 
@@ -110,6 +112,7 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
         RunFailed: an error of another kind ended the run, e.g. a full disk. ``run.json`` then contains the status
             ``failed``.
     """
+    checkpoints.check_path(directory)
     ensemble = experiment.ensemble
     places = ensembles.directories(directory, len(ensemble.members)) if ensemble else []
     with contextlib.ExitStack() as stack, StopSignal() as stop:
@@ -257,6 +260,7 @@ def _train(
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
+    finite: Tree = None
     agree_to_stop = processes.Agreement()
 
     def settle(pending: int) -> None:
@@ -284,8 +288,25 @@ def _train(
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
+    def rescue() -> None:
+        """After a failure, save the state after the last completed call, unless it is already saved.
+
+        Further failures are only logged, so that they do not hide the first failure.
+        """
+        if step == start or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+            return  # the failed call of the compiled program has consumed the state
+        with contextlib.suppress(Exception):  # the first failure may be a failure of recording
+            settle(0)
+        for i, member in enumerate(members):
+            try:
+                if member.training and all(jax.device_get(steps.of_member(finite, i)).values()):
+                    member.rescue(step, steps.member(state, i))
+            except Exception as error:
+                log.warning("%s: the state of step %d could not be saved (%s).", member.directory, step, error)
+
     # 3. Make the steps. After each call of the compiled program, the loop evaluates, records, writes pictures and
     # saves, in this order. Only states without NaN or infinity are saved.
+    start = step
     try:
         for member in members:
             member.begin(step, restored, sampler, evaluator)
@@ -310,7 +331,7 @@ def _train(
             if save and step < options.steps:
                 each(RunRecorder.save)
             for member in members:
-                member.check()
+                member.check(step)
         settle(0)
         # 4. End the run. A finished run and a stopped run both end with a checkpoint and a picture. The metrics of
         # the last step are computed only for a finished run.
@@ -322,6 +343,9 @@ def _train(
         for member in members:
             member.finish()
         processes.barrier()
+    except BaseException:
+        rescue()
+        raise
     finally:
         reporter.stop()
         steps.close()
@@ -389,6 +413,7 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     live = [member for member in members if member not in diverged] or members
     found = checkpoints.restore([(member.directory, member.identity) for member in live], steps.abstract)
     if found is None:
+        _check_that_nothing_is_lost(live)
         return None
     step, restored = found
     by_member = dict(zip(map(id, live), restored, strict=True))
@@ -407,6 +432,23 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
         member.monitors = by_member[id(member)].monitors
         states.append(by_member[id(member)].state)
     return states
+
+
+def _check_that_nothing_is_lost(members: list[RunRecorder]) -> None:
+    """Raise a UserError if runs without a checkpoint to restore have saved checkpoints earlier.
+
+    The runs would otherwise start again at step 0. A run that was killed before its first checkpoint may do this.
+    """
+    if any(member.record.before and not member.has_saved for member in members):
+        return
+    for member in members:
+        if member.has_saved:
+            folder = checkpoints.newest_folder(member.directory)
+            raise UserError(
+                f"{folder}: contains no checkpoint to resume from, although the run has saved one. The run would "
+                "start again at step 0, and replace its metrics and pictures. Copy the checkpoints back into the "
+                "folder. To train again from step 0, start a new run under another name, e.g. name=again."
+            )
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
