@@ -281,7 +281,7 @@ class GuardedLogger:
         reason = str(error).strip().removeprefix(f"logger={self._name}: ") or type(error).__name__
         log.warning(
             "logger=%s: logging failed and is switched off (%s). Training continues, and the run's directory "
-            "contains all metrics. If the run is resumed, the logger receives all metrics again.",
+            "contains all metrics. If the run is resumed, the logger receives the missing metrics.",
             self._name,
             reason.rstrip("."),
         )

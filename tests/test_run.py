@@ -294,6 +294,15 @@ def test_a_run_whose_checkpoints_are_missing_is_refused():
     assert train("resume=outputs/a", "modules=[toy]", config_dir=TOY[1]).status == "finished"
 
 
+def test_an_ensemble_that_has_lost_the_checkpoints_of_a_member_is_refused():
+    run = toy("name=a", "train.ensemble=2", "train.keep=1")
+    for member in run.members:  # members that save one after the other need two to have a common step
+        assert checkpoints.steps(member.directory / "checkpoints") == [20, 40]
+    shutil.rmtree(run.members[1].directory / "checkpoints")
+    with pytest.raises(UserError, match="members/1/checkpoints: contains no checkpoint"):
+        train("resume=outputs/a", "modules=[toy]", config_dir=TOY[1])
+
+
 def test_a_run_without_a_checkpoint_starts_again():
     """A run that diverged or was killed before its first checkpoint loses nothing."""
     diverging = ["game=saboteur", "game.how=diverge", "name=a", "resume=auto"]

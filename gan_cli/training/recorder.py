@@ -68,16 +68,19 @@ class RunRecorder:
         self._samples: tuple[int, jax.Array | None] | None = None  # a pair: a step, and its samples
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
-    def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
+    def begin(
+        self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None, keep: int
+    ) -> None:
         """Start recording at ``step``, and remove records of later steps, because the run repeats these steps.
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
             sampler: draws samples from the generator; None if the game does not generate samples.
             evaluator: computes the metrics of the samples; None without metrics.
+            keep: number of checkpoints to keep.
         """
         self._sampler, self._evaluator = sampler, evaluator
-        options, data = self.experiment.train, self.experiment.dataset
+        data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
         remove_later_pictures(self.directory, step)
@@ -90,7 +93,7 @@ class RunRecorder:
         self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
         self.sample_writer = SampleWriter(self.experiment, self.directory, sampler)
         self._sample_figures = SampleFigures(data) if data and sampler else None
-        self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, options.keep)
+        self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, keep)
         self.saver.newest = self._noted = newest
         self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
         self._open += [self.sample_writer, self.saver, self._best_saver]

@@ -282,6 +282,12 @@ def _train(
             if member.training:
                 act(member, step, steps.member(state, i))
 
+    def save_all() -> None:
+        """Start saving the state of every member, after all members have completed their previous checkpoint."""
+        for member in members:
+            member.saver.wait()
+        each(RunRecorder.save)
+
     def any_training() -> bool:
         return any(member.training and member.improving for member in members)
 
@@ -308,8 +314,10 @@ def _train(
     # saves, in this order. Only states without NaN or infinity are saved.
     start = step
     try:
+        # Because the members save one after the other, they need two checkpoints to always have a common step.
+        keep = options.keep if len(members) == 1 else max(options.keep, 2)
         for member in members:
-            member.begin(step, restored, sampler, evaluator)
+            member.begin(step, restored, sampler, evaluator, keep)
         reporter.start(step, options.steps)
         while step < options.steps and not agree_to_stop(bool(stop.received) or not any_training()):
             length = steps.next_length(step)
@@ -329,7 +337,7 @@ def _train(
             if evaluates:
                 each(RunRecorder.save_best)
             if save and step < options.steps:
-                each(RunRecorder.save)
+                save_all()
             for member in members:
                 member.check(step)
         settle(0)
@@ -338,7 +346,7 @@ def _train(
         profiler.close(state)
         if step == options.steps:
             each(RunRecorder.evaluate_end)
-        each(RunRecorder.save)
+        save_all()
         each(RunRecorder.draw)
         for member in members:
             member.finish()
@@ -441,14 +449,14 @@ def _check_that_nothing_is_lost(members: list[RunRecorder]) -> None:
     """
     if any(member.record.before and not member.has_saved for member in members):
         return
-    for member in members:
-        if member.has_saved:
-            folder = checkpoints.newest_folder(member.directory)
-            raise UserError(
-                f"{folder}: contains no checkpoint to resume from, although the run has saved one. The run would "
-                "start again at step 0, and replace its metrics and pictures. Copy the checkpoints back into the "
-                "folder. To train again from step 0, start a new run under another name, e.g. name=again."
-            )
+    folders = [checkpoints.newest_folder(member.directory) for member in members if member.has_saved]
+    if folders:
+        folder = min(folders, key=lambda folder: len(checkpoints.steps(folder)))
+        raise UserError(
+            f"{folder}: contains no checkpoint to resume from, although the run has saved one. The run would start "
+            "again at step 0, and replace its metrics and pictures. Copy the checkpoints back into the folder. To "
+            "train again from step 0, start a new run under another name, e.g. name=again."
+        )
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
