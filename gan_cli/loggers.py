@@ -14,7 +14,6 @@ import importlib
 import io
 import logging
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -48,13 +47,19 @@ class Logger(Protocol):
 
 
 class TensorBoard:
-    """Logger for TensorBoard. When a run resumes, the event files are rewritten from records and sample grids."""
+    """Logger for TensorBoard. When a run resumes, its event files are rewritten from records and sample grids."""
+
+    _SUFFIX = ".gan_cli"  # of the names of event files, because users may store other files in the folder
 
     def __init__(self, directory: Path, records: Sequence[Record]):
         from tensorboardX import SummaryWriter
 
-        shutil.rmtree(directory / "tensorboard", ignore_errors=True)
-        self._writer = SummaryWriter(str(directory / "tensorboard"), flush_secs=30)
+        folder = directory / "tensorboard"
+        events = list(folder.glob("events.out.tfevents.*"))
+        ours = [path for path in events if path.name.endswith(self._SUFFIX)]
+        for path in ours or events:  # in the folder of an earlier version, the event files have no suffix
+            path.unlink()
+        self._writer = SummaryWriter(str(folder), flush_secs=30, filename_suffix=self._SUFFIX)
         for record in records:
             self.log(record)
         for picture in sorted((directory / "samples").glob("*.png")):
@@ -234,33 +239,53 @@ class GuardedLogger:
 
     After the first exception, for example because a service is down, the wrapper logs a warning and ignores all
     later records and pictures.
+
+    Args:
+        name: name of the logger, for the warning.
+        make: function that creates the logger.
+        new: whether the run starts for the first time.
+
+    Raises:
+        UserError: the run starts for the first time, and the logger cannot be used at all, for example because a
+            package is missing.
     """
 
-    def __init__(self, name: str, logger: Logger):
-        self._name, self._logger, self._works = name, logger, True
+    def __init__(self, name: str, make: Callable[[], Logger], new: bool):
+        self._name = name
+        self._logger: Logger | None = None
+        try:
+            self._logger = make()
+        except Exception as error:
+            if new and isinstance(error, UserError):
+                raise
+            self._switch_off(error)
 
     def log(self, record: Record) -> None:
-        self._try(lambda: self._logger.log(record))
+        self._try(lambda logger: logger.log(record))
 
     def picture(self, step: int, path: Path) -> None:
-        self._try(lambda: self._logger.picture(step, path))
+        self._try(lambda logger: logger.picture(step, path))
 
     def close(self) -> None:
-        self._try(self._logger.close)
+        self._try(lambda logger: logger.close())
 
-    def _try(self, act: Callable[[], None]) -> None:
-        if not self._works:
+    def _try(self, act: Callable[[Logger], None]) -> None:
+        if self._logger is None:
             return
         try:
-            act()
+            act(self._logger)
         except Exception as error:
-            self._works = False
-            log.warning(
-                "logger=%s: logging failed and is switched off (%s). Training continues, and the run's directory "
-                "contains all metrics. If the run is resumed, the logger receives all metrics again.",
-                self._name,
-                error,
-            )
+            self._switch_off(error)
+
+    def _switch_off(self, error: Exception) -> None:
+        self._logger = None
+        reason = str(error).strip().removeprefix(f"logger={self._name}: ") or type(error).__name__
+        log.warning(
+            "logger=%s: logging failed and is switched off (%s). Training continues, and the run's directory "
+            "contains all metrics. If the run is resumed, the logger receives the missing metrics.",
+            self._name,
+            reason.rstrip("."),
+        )
 
 
 def _figures(record: Record) -> dict[str, float]:
@@ -311,9 +336,11 @@ def _module(name: str) -> Any:
 
 @contextlib.contextmanager
 def _opened(name: str, advice: str) -> Iterator[None]:
-    """Context manager that converts an exception of a tracking service into a UserError with advice."""
+    """Context manager that adds advice to an exception of a tracking service."""
     try:
         yield
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"logger={name}: the tracking service cannot be opened ({first}). {advice}.") from error
+        raise ConnectionError(
+            f"logger={name}: the tracking service cannot be opened: {first}. {advice}."
+        ) from error

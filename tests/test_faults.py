@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, TOY, command, environment
+from PIL import Image
 from test_engine import EVERYTHING
 from test_run import manifest, records, status
 
@@ -151,7 +154,7 @@ def test_damage_to_all_checkpoints_is_reported(tmp_path):
     state, identity = {"w": np.ones(5)}, checkpoints.Identity("x", None)
     checkpoints.save(tmp_path / "checkpoints", 1, state, identity, keep=1)
     shutil.rmtree(tmp_path / "checkpoints/1/state")
-    with pytest.raises(RunFailed, match="all checkpoints are damaged"):
+    with pytest.raises(RunFailed, match="All checkpoints stay where they are"):
         checkpoints.restore([(tmp_path, identity)], state)
 
 
@@ -167,11 +170,99 @@ def in_a_namespace(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*run, script], capture_output=True, text=True, env=environment(**OPTIMISED), timeout=300)
 
 
-SAVES = [*TINY, "train.steps=200", "train.keep=100", "logger=none", "resume=auto", "name=run"]
-
-
 def shell(*arguments: str) -> str:
     return " ".join(f"'{argument}'" for argument in command(*arguments))
+
+
+WITHOUT_OUTPUT = [*TOY, "train.checkpoint_every=0"]
+
+
+def until_the_terminal_closes(*arguments: str) -> int:
+    """Run a command on a terminal that is closed during training, as for a job under ``disown``."""
+    ours, terminal = pty.openpty()
+    ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]
+    process = subprocess.Popen(
+        [*ignoring, *command(*arguments)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        env=environment(),
+    )
+    os.close(terminal)
+    said = b""
+    while b"steps/s" not in said:
+        said += os.read(ours, 1000)
+    os.close(ours)
+    return process.wait(300)
+
+
+def test_output_that_cannot_be_written_does_not_end_a_run(figure):
+    ways = {"pipe": "| head -3; exit ${PIPESTATUS[0]}", "disk": ">/dev/full 2>&1", "closed": ">&- 2>&- <&-"}
+    for name, redirection in ways.items():
+        line = f"{shell(*WITHOUT_OUTPUT, f'name={name}')} {redirection}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment())
+        assert done.returncode == 0 and "rror" not in done.stderr, (name, done.stderr)
+    assert until_the_terminal_closes(*WITHOUT_OUTPUT, "train.steps=20000", "name=terminal") == 0
+    for name in (*ways, "terminal"):
+        facts = json.loads(Path(f"outputs/{name}/run.json").read_text())
+        assert facts["status"] == "finished" and facts["checkpoint"] == facts["step"] == newest(
+            Path("outputs", name)
+        )
+        assert "Traceback" not in Path(f"outputs/{name}/gan-train.log").read_text()
+    figure("Output to a closed pipe, a full disk or a closed terminal", "exit 0, all steps trained and saved")
+
+
+def test_a_streamed_file_that_vanishes(figure):
+    Path("images").mkdir()
+    for i in range(64):
+        Image.new("RGB", (9, 9), (4 * i, 0, 0)).save(f"images/{i}.png")
+    streamed = ["dataset=folder", "dataset.path=images", "dataset.resolution=8", "dataset.stream=true"]
+    lasting = [*TINY, *streamed, "dataset.on_error=refuse", "train.steps=1000000", "train.checkpoint_every=0"]
+    process = subprocess.Popen(
+        command(*lasting, "logger=none", "name=run"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    run = Path("outputs/run")
+    while not whole_lines(run / "metrics.jsonl"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    Path("images/7.png").rename("7.png")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (1, 2) and "7.png" in err and "Traceback" not in err, err
+    facts, saved = json.loads((run / "run.json").read_text()), newest(run)
+    assert facts["status"] == "failed" and facts["checkpoint"] == facts["step"] == saved > 0
+    assert records(run)[-1]["step"] == saved
+    Path("7.png").rename("images/7.png")
+    done = call("resume=outputs/run", f"train.steps={saved + 4}")
+    assert done.returncode == 0 and f"resumed   from step {saved}" in done.stdout
+    figure("File of a streamed folder vanishes", "exit with one message; the last step is saved; resumes from it")
+
+
+def test_a_path_with_a_pattern_and_checkpoints_that_are_deleted(figure, tmp_path):
+    place = tmp_path / "q[1]"
+    place.mkdir()
+    run = place / "outputs/run"
+    for arguments in ([*TINY, "train.keep=1", "name=run"], ["resume=outputs/run", "train.steps=12"]):
+        done = call(*arguments, cwd=place)
+        assert done.returncode == 0, done.stderr
+    assert checkpoints.steps(checkpoints.newest_folder(run)) == [12] and not (run / "damaged").exists()
+    sample = [sys.executable, "-m", "gan_cli.cli.sample", "outputs/run", "--out", "grid.png"]
+    subprocess.run(sample, cwd=place, env=environment(), check=True, capture_output=True)
+    figure("Directory `q[1]`, which Orbax reads as a pattern", "trains, resumes and samples")
+    shutil.rmtree(checkpoints.newest_folder(run))
+    kept = [run / "run.json", run / "metrics.jsonl"]
+    before = [file.read_bytes() for file in kept]
+    done = call("resume=outputs/run", cwd=place)
+    assert done.returncode == 2 and "start again at step 0" in done.stderr
+    assert [file.read_bytes() for file in kept] == before
+    figure("All checkpoints deleted", "exit 2 and one message, nothing changed")
+
+
+SAVES = [*TINY, "train.steps=200", "train.keep=100", "logger=none", "resume=auto", "name=run"]
 
 
 def test_a_full_disk_ends_a_run_which_resumes_once_there_is_space(figure, tmp_path):

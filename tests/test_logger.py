@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, TOY
 
 import gan_cli
 from gan_cli.errors import UserError
-from gan_cli.loggers import GuardedLogger
+from gan_cli.loggers import GuardedLogger, TensorBoard
 
 
 @pytest.fixture(autouse=True)
@@ -94,13 +94,47 @@ def test_wandb_has_every_figure_once():
     assert len(identities) == 1
 
 
-def test_a_missing_package_or_database_is_reported(monkeypatch):
-    pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
-    with pytest.raises(UserError, match=r"logger=mlflow: .* cannot be opened .*uri=sqlite:///mlflow.db"):
-        gan_cli.train([*TINY, "logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"], quiet=True)
+def toy(*overrides: str) -> Path:
+    """Train a game that compiles in a fraction of a second, and return the run's directory."""
+    run = gan_cli.train([TOY[2], *overrides], config_dir=TOY[1], quiet=True)
+    assert run.status == "finished"
+    return run.directory
+
+
+def test_a_missing_package_is_refused_at_the_first_start_only(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "wandb", None)  # which makes importing it an ImportError
     with pytest.raises(UserError, match=r"logger=wandb: a required package .* pip install 'gan_cli\[track\]'"):
-        gan_cli.train([*TINY, "logger=wandb"], quiet=True)
+        toy(TOY[3], "logger=wandb")
+    toy(TOY[3], "name=a")
+    toy("resume=outputs/a", "train.steps=50", "logger=wandb")
+    assert caplog.text.count("logger=wandb: logging failed and is switched off (a required package is missing") == 1
+
+
+def test_a_service_that_cannot_be_opened_does_not_end_the_run(caplog):
+    """Neither when the run starts nor when it resumes."""
+    pytest.importorskip("mlflow.tracking", reason="pip install mlflow-skinny sqlalchemy")
+    unreachable = ["logger=mlflow", "logger.mlflow.uri=sqlite:////dev/null/runs.db"]
+    toy(TOY[3], "name=a", *unreachable)
+    run = toy("resume=outputs/a", "train.steps=50")
+    assert [record["step"] for record in records(run)] == [10, 20, 30, 40, 50]
+    assert (
+        caplog.text.count("logger=mlflow: logging failed and is switched off (the tracking service cannot be ") == 2
+    )
+    assert "uri=sqlite:///mlflow.db" in caplog.text
+
+
+def test_tensorboard_keeps_the_files_of_the_user(tmp_path):
+    folder, logged = tmp_path / "tensorboard", [{"step": 1, "time": 0.0, "x/loss": 1.0}]
+    TensorBoard(tmp_path, []).close()
+    (ours,) = folder.iterdir()
+    ours.rename(ours.with_suffix(""))  # the name that earlier versions used
+    (folder / "notes.md").write_text("mine")
+    (folder / "mine").mkdir()
+    TensorBoard(tmp_path, logged).close()
+    (folder / "events.out.tfevents.2.host").write_text("mine")
+    TensorBoard(tmp_path, logged).close()
+    names = {path.name for path in folder.iterdir()}
+    assert {"notes.md", "mine", "events.out.tfevents.2.host"} < names and len(names) == 4
 
 
 def test_a_failing_service_does_not_end_the_run(caplog):
@@ -114,7 +148,7 @@ def test_a_failing_service_does_not_end_the_run(caplog):
         picture = close = log
 
     down = Down()
-    guarded = GuardedLogger("down", down)
+    guarded = GuardedLogger("down", lambda: down, new=True)
     guarded.log({"step": 1})
     guarded.log({"step": 2})
     guarded.close()

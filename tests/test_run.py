@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import jax
@@ -18,8 +22,11 @@ from test_data import prepared
 
 import gan_cli
 from gan_cli.config.schema import FREE
+from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage import checkpoints
+from gan_cli.storage.metrics_log import MetricsLog
+from gan_cli.views.sample_writer import SampleWriter
 
 RUN = [*TINY, "train.sample_every=4"]
 TIMINGS = {"time", "steps_per_second"}
@@ -105,7 +112,13 @@ def test_resumed_past_the_end_equals_uninterrupted():
 
 FOREIGN = [  # names that resemble the names of the program's files
     *("samples/10 (1).png", "samples/99 copy.png", "samples/099.png", "samples/notes/99.png", "samples/99.txt"),
-    *("samples/seen/99 (1).png", "samples/\u0669\u0669.png", "checkpoints/99", "checkpoints/8.bak/data", "99/run.txt"),
+    *(
+        "samples/seen/99 (1).png",
+        "samples/\u0669\u0669.png",
+        "checkpoints/99",
+        "checkpoints/8.bak/data",
+        "99/run.txt",
+    ),
     *("best/notes.txt", "members/notes.txt", "tensorboard.txt", "metrics.jsonl.orig"),
 ]
 
@@ -263,15 +276,160 @@ def test_a_damaged_checkpoint_is_set_aside(damage, caplog):
     assert [r["step"] for r in records(run.directory)] == [4, 8]
 
 
-def test_damage_to_all_checkpoints_fails_the_run():
+# Orbax leaves callbacks on a closed event loop when a read fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damage_to_all_checkpoints_fails_the_run_and_moves_none():
     run = train(*RUN, "name=a")
+    folder = run.directory / "checkpoints"
+    shutil.copytree(folder, "copy")
     for step in (4, 8):
-        flip_bits(run.directory / "checkpoints" / str(step))
-    with pytest.raises(RunFailed, match="all checkpoints are damaged"):
+        flip_bits(folder / str(step))
+    with pytest.raises(RunFailed, match=r"checkpoints/8: .* damaged .* All checkpoints stay where they are"):
         train("resume=outputs/a")
-    shutil.rmtree(run.directory / "damaged")  # the remedy in the message
+    assert checkpoints.steps(folder) == [4, 8] and not (run.directory / "damaged").exists()
+    facts = json.loads((run.directory / "run.json").read_text())
+    assert (facts["status"], facts["step"], facts["checkpoint"]) == ("failed", 8, 8)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="no checkpoint"):
+        train("resume=outputs/a")
+    shutil.copytree("copy", folder)  # the remedy in both messages
     assert train("resume=outputs/a").status == "finished"
-    assert [r["step"] for r in records(run.directory)] == [4, 8]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def toy(*overrides: str):
+    """Train a game with two scalar parameters, which compiles in a fraction of a second."""
+    return train(*TOY[2:], *overrides, config_dir=TOY[1])
+
+
+def test_a_run_whose_checkpoints_are_missing_is_refused():
+    run = toy("name=a")
+    (run.directory / "checkpoints").rename("elsewhere")
+    before = contents(run.directory)
+    for command_line in (["resume=outputs/a", "modules=[toy]"], [*TOY[2:], "name=a", "resume=auto"]):
+        with pytest.raises(
+            UserError, match=r"no checkpoint .* start again at step 0, .* Copy the checkpoints back"
+        ):
+            train(*command_line, config_dir=TOY[1])
+    assert contents(run.directory) == before
+    Path("elsewhere").rename(run.directory / "checkpoints")  # the remedy in the message
+    assert train("resume=outputs/a", "modules=[toy]", config_dir=TOY[1]).status == "finished"
+
+
+def test_an_ensemble_that_has_lost_the_checkpoints_of_a_member_is_refused():
+    run = toy("name=a", "train.ensemble=2", "train.keep=1")
+    for member in run.members:  # members that save one after the other need two to have a common step
+        assert checkpoints.steps(member.directory / "checkpoints") == [20, 40]
+    shutil.rmtree(run.members[1].directory / "checkpoints")
+    with pytest.raises(UserError, match="members/1/checkpoints: contains no checkpoint"):
+        train("resume=outputs/a", "modules=[toy]", config_dir=TOY[1])
+
+
+def test_a_run_without_a_checkpoint_starts_again():
+    """A run that diverged or was killed before its first checkpoint loses nothing."""
+    diverging = ["game=saboteur", "game.how=diverge", "name=a", "resume=auto"]
+    assert toy(*diverging).status == "diverged"
+    assert toy(*diverging).status == "diverged"
+    path = Path("outputs/a/run.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "step": 0}))  # as after a kill
+    assert toy(*diverging).status == "diverged"
+
+
+# Orbax and TensorStore would read these names as patterns, addresses, two folders or invalid text.
+@pytest.mark.parametrize(
+    "name", [b"q[1]", b"a*", b"a**", b"a?", b"{a,b}", b"a\\b", b"50%41", b"a b", b"#a", b"gs:", b"\xff\xfe"]
+)
+def test_checkpoints_in_folders_of_any_name(name, tmp_path):
+    run = tmp_path / os.fsdecode(name)
+    run.mkdir()
+    state, identity = {"w": np.arange(6.0)}, checkpoints.Identity("x", None)
+    checkpoints.check_path(run)
+    checkpoints.save(run / "checkpoints", 3, state, identity, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == [run.name]
+    _, (found,) = checkpoints.restore([(run, identity)], state)
+    np.testing.assert_array_equal(found.state["w"], state["w"])
+
+
+def test_a_path_that_orbax_cannot_use_is_refused_before_training(monkeypatch):
+    Path("q[1]").mkdir()
+    os.chdir("q[1]")
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **b: Path("missing/folder").mkdir())
+    with pytest.raises(UserError, match=r"outputs/a/checkpoints.*special characters.*TMPDIR"):
+        toy("name=a")
+    assert not Path("outputs/a/run.json").exists()
+
+
+# Orbax leaves callbacks on a closed event loop when a read fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_checkpoint_that_cannot_be_read_back_replaces_no_other(monkeypatch, tmp_path):
+    """Without a symbolic link, Orbax cannot read the checkpoints that it writes below ``q[1]``."""
+    run = tmp_path / "q[1]"
+    state, identity = {"w": np.arange(6.0)}, checkpoints.Identity("x", None)
+    checkpoints.save(run / "checkpoints", 1, state, identity, keep=1)
+    before = contents(run / "checkpoints/1")
+    with monkeypatch.context() as without_links:
+        without_links.setattr(checkpoints, "_PLAIN", re.compile(".*"))
+        saver = checkpoints.Saver(run / "checkpoints", identity, keep=1)
+        saver.save(2, state)
+        with pytest.raises(RunFailed, match=r"could not be written and read back .* Earlier checkpoints are kept"):
+            saver.wait()
+        saver.close()
+    assert contents(run / "checkpoints/1") == before and saver.failed
+    step, _ = checkpoints.restore([(run, identity)], state)
+    assert step == 1 and (run / "damaged/2").is_dir()
+
+
+def failing(original, at):
+    """A method that fails at its call number ``at``, as on a file system with an error."""
+    calls = itertools.count(1)
+
+    def method(*arguments):
+        if next(calls) == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "a/file")
+        return original(*arguments)
+
+    return method
+
+
+@pytest.mark.parametrize("where", [(MetricsLog, "write"), (CompiledSteps, "_fed"), (SampleWriter, "finished")])
+def test_a_failure_of_the_host_saves_the_last_finite_state(where, monkeypatch, caplog):
+    whole = toy("name=whole")
+    with monkeypatch.context() as broken:
+        broken.setattr(*where, failing(getattr(*where), 2))
+        with pytest.raises(RunFailed, match="Input/output error: a/file"):
+            toy("name=a", "train.checkpoint_every=0", "logger=none")
+    facts = json.loads(Path("outputs/a/run.json").read_text())
+    step = facts["step"]
+    assert facts["status"] == "failed" and facts["checkpoint"] == step > 0
+    assert checkpoints.steps(Path("outputs/a/checkpoints")) == [step]
+    assert f"its state at step {step} is saved" in caplog.text
+    assert train("resume=outputs/a", "modules=[toy]", config_dir=TOY[1]).status == "finished"
+    assert manifest(Path("outputs/a"), whole.step) == manifest(whole.directory, whole.step)
+    if where[0] is not MetricsLog:
+        assert records(Path("outputs/a")) == records(whole.directory)
+
+
+def test_a_failure_of_saving_is_not_followed_by_another_save(monkeypatch):
+    attempts = []
+
+    def save(folder, step, *_):
+        attempts.append(step)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints, "save", save)
+    with pytest.raises(RunFailed, match=r"could not be written .*No space left"):
+        toy("name=a")
+    assert len(attempts) == 1
+
+
+def test_a_state_that_is_not_finite_is_not_saved_after_a_failure(monkeypatch):
+    monkeypatch.setattr(CompiledSteps, "_fed", failing(CompiledSteps._fed, 2))
+    with pytest.raises(RunFailed):
+        toy("name=a", "game=saboteur", "game.how=diverge", "train.on_nan=continue")
+    assert not Path("outputs/a/checkpoints").exists()
 
 
 def test_another_dtype_or_shape_is_refused(tmp_path):

@@ -22,23 +22,45 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
         program: the name of the command, with which each error message starts.
         act: a function that returns the exit status.
     """
+    _open_standard_streams()
     try:
         return act()
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _complain(f"{program}: {error}")
         return 2
     except RunFailed as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _complain(f"{program}: {error}")
         return 1
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{program}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        _complain(f"{program}: {error.strerror or error}: {error.filename or ''}")
         return 1
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        _complain(f"{program}: interrupted")
         return 130
+
+
+def _open_standard_streams() -> None:
+    """Open each closed standard stream as /dev/null.
+
+    The operating system would otherwise give the number of the stream to a file of the run, into which libraries
+    would then print.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the new descriptor has the lowest free number
+
+
+def _complain(message: str) -> None:
+    """Print a message to stderr, if stderr can be written."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Python would write the pending text again at its end
 
 
 def version_text(program: str) -> str:

@@ -87,10 +87,13 @@ def _main(arguments: list[str]) -> int:
     if flags.cfg:
         _print_configuration(overrides, flags.cfg, flags.package, flags.resolve, flags.multirun)
         return 0
-    if flags.multirun:
-        return _sweep(overrides)
-    run = _single(overrides)
-    return run.exit_status if run else 0
+    from gan_cli.training.progress import optional_output
+
+    with optional_output():
+        if flags.multirun:
+            return _sweep(overrides)
+        run = _single(overrides)
+        return run.exit_status if run else 0
 
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:

@@ -3,20 +3,23 @@
 Orbax writes each checkpoint atomically. When Orbax restores a checkpoint, however, it does not detect corrupted
 bytes, and it silently casts arrays of a wrong dtype. Each checkpoint therefore includes a manifest. The manifest
 contains the SHA-256 hash, shape and dtype of every array, and the fingerprints of the configuration and the data.
-Complete checkpoints stay intact if the process is killed. A power failure may destroy the newest checkpoint,
-because Orbax does not call fsync.
+Each new checkpoint is read back and verified before older checkpoints are deleted. Complete checkpoints stay intact
+if the process is killed. A power failure may destroy the newest checkpoint, because Orbax does not call fsync.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +39,9 @@ T = TypeVar("T")
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 # Orbax has one save state per process, so two simultaneous saves in a process would time out.
 _ONE_AT_A_TIME = threading.Lock()
+# Orbax and TensorStore read other paths as patterns ("a[1]"), as addresses ("gs:"), as two folders ("a\\b"), or not
+# at all (bytes that are not UTF-8).
+_PLAIN = re.compile(r"[\w/.,=+@ -]*")
 
 
 class Identity(NamedTuple):
@@ -85,10 +91,12 @@ class Restored(NamedTuple):
     Attributes:
         state: the training state, as host arrays.
         monitors: the dictionary that was passed to ``save`` as ``monitors``.
+        arrays: a mapping from the name of each array to its shape, dtype and SHA-256.
     """
 
     state: Tree
     monitors: dict[str, Any]
+    arrays: dict[str, Any]
 
 
 def newest_folder(run: Path) -> Path:
@@ -114,10 +122,10 @@ def steps(folder: Path) -> list[int]:
 def save(
     folder: Path, step: int, state: Tree, identity: Identity, keep: int, monitors: dict[str, Any] | None = None
 ) -> None:
-    """Write the checkpoint ``folder/<step>/``, and delete old checkpoints.
+    """Write the checkpoint ``folder/<step>/``, read it back, and delete old checkpoints.
 
-    The new checkpoint is always kept. The checkpoints with the lowest steps among the others are deleted until
-    ``keep`` checkpoints remain.
+    The new checkpoint is always kept. If its contents are equal to ``state``, the checkpoints with the lowest steps
+    among the others are deleted until ``keep`` checkpoints remain.
 
     Args:
         folder: folder of the checkpoints.
@@ -127,21 +135,26 @@ def save(
         keep: number of checkpoints to keep, including the new one.
         monitors: dictionary with the states of the monitor of mode collapse and of the objective tracker, as JSON
             values.
+
+    Raises:
+        Exception: the checkpoint could not be written or differs from ``state``. No other checkpoint is deleted.
     """
     arrays = by_name(state)
     described = {name: _description(array) for name, array in arrays.items()}
     manifest = {"step": step, "identity": identity.stored(), "arrays": described, "monitors": monitors or {}}
-    path = (folder / str(step)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     _hush_orbax()
-    with _ONE_AT_A_TIME, _checkpointer() as checkpointer:
+    with _ONE_AT_A_TIME, _plain_path(folder) as plain, _checkpointer() as checkpointer:
         checkpointer.save(
-            path,
+            plain / str(step),
             args=args.Composite(
                 state=args.StandardSave(arrays),
                 manifest=args.JsonSave(manifest | {"sha256": _digest(manifest)}),
             ),
             force=True,  # a resumed run may reach this step again and then saves the same contents
         )
+        if _read(folder / str(step), state, identity).arrays != described:
+            raise ValueError("the arrays that are read back differ from the arrays that were saved")
     others = [other for other in steps(folder) if other != step]
     for old in others[: max(len(others) + 1 - keep, 0)]:
         shutil.rmtree(folder / str(old))
@@ -153,8 +166,9 @@ def restore(
     """Load the checkpoints of the newest step at which every run has a valid checkpoint.
 
     Runs that train together (the members of an ensemble) resume at the same step. If a checkpoint is damaged, the
-    function logs a warning, moves the checkpoint to ``damaged/<step>``, and tries the previous step. If the runs
-    have no checkpoint at a common step and no damaged checkpoints, the function returns None.
+    function tries the previous step. Once it has found a valid checkpoint, it logs a warning for each damaged
+    checkpoint of a later step, and moves the damaged checkpoint to ``damaged/<step>``. If no checkpoint can be
+    read, all checkpoints stay where they are, because the cause may be outside of the checkpoints.
 
     Args:
         runs: list of pairs, each with the directory and the identity of a run.
@@ -163,47 +177,54 @@ def restore(
             and a checkpoint of this step is missing or damaged, the function returns None.
 
     Returns:
-        A pair: the step, and a list with the contents of the checkpoint of each run. The result is
-        None if the runs have no checkpoint to restore. The runs then start at step 0. If ``only`` is given, the
-        result is also None if the checkpoints of this step cannot be restored.
+        A pair: the step, and a list with the contents of the checkpoint of each run. The result is None if the runs
+        have no checkpoint of a common step or of the step ``only``, or if the checkpoint of the step ``only`` is
+        damaged.
 
     Raises:
         UserError: a checkpoint is intact, but was saved with another configuration, data set or architecture.
         RunFailed: missing permission or memory prevents reading a checkpoint. If ``only`` is None, the error is
-            also raised if damaged checkpoints exist and the runs have no valid checkpoint at a common step.
+            also raised if the runs have checkpoints of common steps, but none of these steps can be restored.
     """
     for run, _ in runs:
         _remove_interrupted(run)
     common = set.intersection(*(set(steps(newest_folder(run))) for run, _ in runs))
     common &= {only} if only is not None else common
+    damaged: dict[Path, str] = {}
     for step in sorted(common, reverse=True):
-        found = [_verified(run, step, like, identity) for run, identity in runs]
-        restored = [one for one in found if one is not None]
-        if len(restored) == len(found):
+        restored = []
+        for run, identity in runs:
+            path = newest_folder(run) / str(step)
+            try:
+                restored.append(_verified(path, like, identity))
+            except _Damaged as error:
+                damaged[path] = str(error)
+        if len(restored) == len(runs):
+            for path, reason in damaged.items():
+                _set_aside(path, reason)
             return step, restored
-    if only is not None:
-        return None
-    damaged = [run / "damaged" for run, _ in runs if any((run / "damaged").glob("*"))]
-    if damaged and len(runs) == 1:
+    if damaged and only is None:
+        path, reason = next(iter(damaged.items()))
         raise RunFailed(
-            f"{runs[0][0]}: all checkpoints are damaged and were moved to {damaged[0]}. "
-            f"To restart the run from step 0, delete {damaged[0]} and resume the run."
-        )
-    if damaged:
-        raise RunFailed(
-            f"{damaged[0].parent.parent.parent}: there is no step at which all members have an undamaged "
-            "checkpoint. To restart the ensemble from step 0, delete these folders of damaged checkpoints and "
-            f"resume the ensemble: {', '.join(map(str, damaged))}."
+            f"{path}: the checkpoint is damaged or cannot be read ({reason}), and no other checkpoint can be "
+            "restored. All checkpoints stay where they are. Restore them from a copy, or start a new run under "
+            "another name, e.g. name=again."
         )
     return None
 
 
-def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored | None:
-    """The contents of a run's checkpoint at ``step``, or None if the checkpoint is damaged.
+class _Damaged(Exception):
+    """The contents of a checkpoint differ from its manifest, or cannot be read."""
 
-    The function logs a warning for a damaged checkpoint, and moves the checkpoint to ``damaged/<step>``.
+
+def _verified(path: Path, like: Tree, identity: Identity) -> Restored:
+    """The contents of a checkpoint.
+
+    Raises:
+        UserError: the checkpoint is intact, but was saved with another configuration, data set or architecture.
+        RunFailed: missing permission or memory prevents reading the checkpoint.
+        _Damaged: the checkpoint is damaged.
     """
-    path = newest_folder(run) / str(step)
     try:
         return _read(path, like, identity)
     except UserError:
@@ -219,12 +240,16 @@ def _verified(run: Path, step: int, like: Tree, identity: Identity) -> Restored 
             "with more memory."
         ) from error
     except Exception as error:  # reading damaged files may raise any exception
-        aside = run / "damaged" / str(step)
-        log.warning("%s: the checkpoint is damaged (%s) and is moved to %s.", path, _first_line(error), aside)
-        aside.parent.mkdir(exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
-        return None
+        raise _Damaged(_first_line(error)) from error
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Log a warning, and move a damaged checkpoint to the folder ``damaged`` of its run."""
+    aside = path.parent.parent / "damaged" / path.name
+    log.warning("%s: the checkpoint is damaged (%s) and is moved to %s.", path, reason, aside)
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def load(folder: Path, like: Tree, only: int | None = None) -> tuple[int, Tree]:
@@ -335,11 +360,10 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
             the manifest do not match ``identity``.
         Exception: the checkpoint is damaged or cannot be read.
     """
-    path = path.absolute()
     expected = by_name(like)
     _hush_orbax()
-    with _checkpointer() as checkpointer:
-        manifest = _manifest(checkpointer, path)
+    with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
+        manifest = _manifest(checkpointer, plain / path.name)
         if identity is not None:
             identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
@@ -355,17 +379,17 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 f"configuration. The first array that differs is {differing[0]}. Use the configuration with which "
                 "the checkpoint was saved."
             )
-        arrays = _arrays(checkpointer, path, manifest)
+        arrays = _arrays(checkpointer, plain / path.name, manifest)
     state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
-    return Restored(state, manifest.get("monitors", {}))  # checkpoints of format 0 have no monitors
+    # Checkpoints of format 0 have no monitors.
+    return Restored(state, manifest.get("monitors", {}), manifest["arrays"])
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint, verified against the checkpoint's manifest."""
-    path = path.absolute()
     _hush_orbax()
-    with _checkpointer() as checkpointer:
-        return _arrays(checkpointer, path, _manifest(checkpointer, path))
+    with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
+        return _arrays(checkpointer, plain / path.name, _manifest(checkpointer, plain / path.name))
 
 
 def _manifest(checkpointer: ocp.Checkpointer, path: Path) -> dict[str, Any]:
@@ -399,6 +423,7 @@ class Saver:
 
     Attributes:
         newest: the step of the newest checkpoint that this object has saved, or None before the first save.
+        failed: whether a save has failed.
     """
 
     def __init__(self, folder: Path, identity: Identity, keep: int):
@@ -406,6 +431,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self.newest: int | None = None
+        self.failed = False
 
     def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
         """Wait for the previous save, copy ``state`` to the host, and start to save it in the background.
@@ -443,14 +469,52 @@ class Saver:
         """
         pending, self._pending = self._pending, None
         if pending is not None and (error := pending.exception()) is not None:
+            self.failed = True
             raise RunFailed(
-                f"{self._folder}: a checkpoint could not be written ({_first_line(error)}). "
-                "Check the free disk space and the permissions, then resume the run."
+                f"{self._folder}: a checkpoint could not be written and read back ({_first_line(error)}). "
+                "Earlier checkpoints are kept. Check the free disk space and the permissions, then resume the run."
             ) from error
 
     def close(self) -> None:
         """Wait until the running save has finished, and end the thread. No error is raised if the save failed."""
         self._thread.shutdown(wait=True)
+
+
+def check_path(run: Path) -> None:
+    """Raise a UserError if the path of a run's directory prevents writing checkpoints."""
+    with _plain_path(newest_folder(run)):
+        pass
+
+
+@contextlib.contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """A context manager that returns an absolute path of ``folder`` that Orbax and TensorStore can use.
+
+    If the path contains special characters, the result is a symbolic link in a temporary folder.
+
+    Raises:
+        UserError: the paths of all temporary folders contain special characters, too.
+    """
+    path = folder.absolute()
+    if _PLAIN.fullmatch(str(path)):
+        yield path
+        return
+    with contextlib.ExitStack() as stack:
+        for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+            with contextlib.suppress(OSError):
+                if _PLAIN.fullmatch(place):
+                    link = Path(
+                        stack.enter_context(tempfile.TemporaryDirectory(prefix="gan_cli-", dir=place)), "run"
+                    )
+                    link.symlink_to(path)
+                    break
+        else:
+            raise UserError(
+                f"{str(folder)!a}: checkpoints cannot be written to a path with special characters without a "
+                "temporary folder. Set TMPDIR to a writable folder with a plain name, or train in a folder whose "
+                "path consists of letters, digits, spaces and the characters / . , = + @ _ -."
+            )
+        yield link
 
 
 def _checkpointer() -> ocp.Checkpointer:

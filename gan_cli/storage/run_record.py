@@ -27,7 +27,9 @@ class RunRecord:
         self._path = directory / "run.json"
         self.before = facts_or_empty(directory)
         started = {"status": "running", "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        self._facts: dict[str, Any] = {"format": FORMAT, **started, **facts, "history": self._history()}
+        # If this process fails before it trains, the file still states what earlier processes have reached.
+        reached = {name: value for name, value in self.before.items() if name in ("step", "checkpoint")}
+        self._facts: dict[str, Any] = {"format": FORMAT, **started, **reached, **facts, "history": self._history()}
         self.written = False
         self._start = time.monotonic()
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +23,67 @@ from rich.progress import (
 log = logging.getLogger("gan_cli")
 
 
+class _OptionalStream:
+    """A text stream that drops text that cannot be written.
+
+    For example, the reader of a pipe may have ended, a disk may be full, or a terminal may be closed. All other
+    attributes are the attributes of ``stream``.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _unwritable(self._stream):
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        with _unwritable(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _unwritable(stream: TextIO) -> Iterator[None]:
+    """A context manager that suppresses the errors of a stream whose file cannot be written or is closed."""
+    try:
+        yield
+    except OSError:
+        pass
+    except ValueError:
+        if not stream.closed:
+            raise
+
+
+def _optional(stream: TextIO | None) -> TextIO | None:
+    """A stream that drops text that cannot be written to ``stream``. The result is None if ``stream`` is None."""
+    return None if stream is None else cast(TextIO, _OptionalStream(stream))
+
+
+@contextlib.contextmanager
+def optional_output() -> Iterator[None]:
+    """A context manager in which printing and logging raise no errors, because training does not depend on them."""
+    before = sys.stdout, sys.stderr, logging.raiseExceptions
+    sys.stdout, sys.stderr = cast(TextIO, _optional(sys.stdout)), cast(TextIO, _optional(sys.stderr))
+    logging.raiseExceptions = False  # logging would print a traceback for each line that it cannot write
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr, logging.raiseExceptions = before
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            try:
+                stream.flush()
+            except OSError:  # Python would write the pending text at its end, and exit with status 120
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class Reporter:
     """Prints lines and the progress of a run.
 
@@ -26,7 +92,7 @@ class Reporter:
     """
 
     def __init__(self, quiet: bool = False):
-        self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self._console = Console(file=_optional(sys.stdout), highlight=False, soft_wrap=True, quiet=quiet)
         self._progress: tuple[Progress, TaskID] | None = None
 
     def say(self, line: str) -> None:

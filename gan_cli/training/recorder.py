@@ -6,6 +6,8 @@ which writes the same files to a separate directory under ``members/``.
 
 from __future__ import annotations
 
+import functools
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +31,7 @@ from gan_cli.training.monitors import CollapseMonitor, DivergenceMonitor
 from gan_cli.training.progress import Reporter
 from gan_cli.views.sample_writer import SampleWriter, remove_later_pictures
 
+log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 
 
@@ -65,31 +68,40 @@ class RunRecorder:
         self._samples: tuple[int, jax.Array | None] | None = None  # a pair: a step, and its samples
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
-    def begin(self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None) -> None:
+    def begin(
+        self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None, keep: int
+    ) -> None:
         """Start recording at ``step``, and remove records of later steps, because the run repeats these steps.
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
             sampler: draws samples from the generator; None if the game does not generate samples.
             evaluator: computes the metrics of the samples; None without metrics.
+            keep: number of checkpoints to keep.
         """
         self._sampler, self._evaluator = sampler, evaluator
-        options, data = self.experiment.train, self.experiment.dataset
+        data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
         remove_later_pictures(self.directory, step)
         self._terms = self._evaluation_terms(step)
-        self.record.write("running", step=step, evaluation=self._terms)
+        newest = step if restored else None
+        if (
+            restored and not self.training
+        ):  # a diverged member of an ensemble, which may have no checkpoint of the step
+            newest = max(checkpoints.steps(checkpoints.newest_folder(self.directory)), default=None)
+        self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
         self.sample_writer = SampleWriter(self.experiment, self.directory, sampler)
         self._sample_figures = SampleFigures(data) if data and sampler else None
-        self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, options.keep)
-        self.saver.newest = step if restored else None
+        self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, keep)
+        self.saver.newest = self._noted = newest
         self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
         self._open += [self.sample_writer, self.saver, self._best_saver]
         self._restore_monitors(evaluator)
         records = self.metrics_log.records
         self.loggers = [
-            GuardedLogger(name, logger(self.directory, records)) for name, logger in self.experiment.loggers.items()
+            GuardedLogger(name, functools.partial(logger, self.directory, records), not self.record.before)
+            for name, logger in self.experiment.loggers.items()
         ]
         self._open += self.loggers
 
@@ -137,6 +149,15 @@ class RunRecorder:
             {} if self._terms is None else {"since_step": self._terms["since_step"]} | self.objective.state()
         )
         return {"collapse": self.collapse.state(), "objective": objective}
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether an earlier process of the run has saved a checkpoint, according to ``run.json``."""
+        before = self.record.before
+        if "checkpoint" in before:
+            return before["checkpoint"] is not None
+        # Earlier versions stated the checkpoint only at the end of a run, and the step of a resumed run.
+        return any(process.get("step") for process in (before, *before.get("history", ())))
 
     @property
     def training(self) -> bool:
@@ -237,10 +258,38 @@ class RunRecorder:
         if self.divergence.finite and self.saver.newest != step:
             self.saver.save(step, state, self._monitor_states())
 
-    def check(self) -> None:
-        """Raise errors of the background threads, and pass finished pictures to the loggers. Does not wait."""
+    def rescue(self, step: int, state: TrainState) -> None:
+        """Save a checkpoint after a failure of the run, unless saving itself has failed or the step is saved.
+
+        Raises:
+            RunFailed: the checkpoint could not be saved.
+        """
+        if self.saver.failed:
+            return
+        self.saver.wait()  # the pending save may be a save of this step
+        if self.saver.newest != step:
+            self.saver.save(step, state, self._monitor_states())
+            self.saver.wait()
+        self.record.note(step=step, checkpoint=step)
+        log.warning(
+            "%s: the run has failed, but its state at step %d is saved. Resume the run when the cause is removed.",
+            self.directory,
+            step,
+        )
+
+    def check(self, step: int) -> None:
+        """Raise errors of the background threads, and pass finished pictures to the loggers. Does not wait.
+
+        If a new checkpoint is complete, ``run.json`` states it from now on.
+
+        Args:
+            step: the number of steps so far.
+        """
         self.saver.check()
         self._best_saver.check()
+        if self.saver.newest != self._noted:
+            self._noted = self.saver.newest
+            self.record.write("running", step=step, checkpoint=self._noted)
         self._log_pictures(wait=False)
 
     def finish(self) -> None:

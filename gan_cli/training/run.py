@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from gan_cli.training.signals import StopSignal
 from gan_cli.types import Tree
 from gan_cli.views import report
 
+log = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
 
 
@@ -111,6 +113,7 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
         RunFailed: an error of another kind ended the run, e.g. a full disk. ``run.json`` then contains the status
             ``failed``.
     """
+    checkpoints.check_path(directory)
     ensemble = experiment.ensemble
     places = ensembles.directories(directory, len(ensemble.members)) if ensemble else []
     with contextlib.ExitStack() as stack, StopSignal() as stop:
@@ -260,6 +263,7 @@ def _train(
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
+    finite: Tree = None
     agree_to_stop = processes.Agreement()
 
     def settle(pending: int) -> None:
@@ -281,17 +285,42 @@ def _train(
             if member.training:
                 act(member, step, steps.member(state, i))
 
+    def save_all() -> None:
+        """Start saving the state of every member, after all members have completed their previous checkpoint."""
+        for member in members:
+            member.saver.wait()
+        each(RunRecorder.save)
+
     def any_training() -> bool:
         return any(member.training and member.improving for member in members)
 
     def due(every: int) -> bool:
         return bool(every) and step % every == 0
 
+    def rescue() -> None:
+        """After a failure, save the state after the last completed call, unless it is already saved.
+
+        Further failures are only logged, so that they do not hide the first failure.
+        """
+        if step == start or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+            return  # the failed call of the compiled program has consumed the state
+        with contextlib.suppress(Exception):  # the first failure may be a failure of recording
+            settle(0)
+        for i, member in enumerate(members):
+            try:
+                if member.training and all(jax.device_get(steps.of_member(finite, i)).values()):
+                    member.rescue(step, steps.member(state, i))
+            except Exception as error:
+                log.warning("%s: the state of step %d could not be saved (%s).", member.directory, step, error)
+
     # 3. Make the steps. After each call of the compiled program, the loop evaluates, records, writes pictures and
     # saves, in this order. Only states without NaN or infinity are saved.
+    start = step
     try:
+        # Because the members save one after the other, they need two checkpoints to always have a common step.
+        keep = options.keep if len(members) == 1 else max(options.keep, 2)
         for member in members:
-            member.begin(step, restored, sampler, evaluator)
+            member.begin(step, restored, sampler, evaluator, keep)
         reporter.start(step, options.steps)
         while step < options.steps and not agree_to_stop(bool(stop.received) or not any_training()):
             length = steps.next_length(step)
@@ -311,20 +340,23 @@ def _train(
             if evaluates:
                 each(RunRecorder.save_best)
             if save and step < options.steps:
-                each(RunRecorder.save)
+                save_all()
             for member in members:
-                member.check()
+                member.check(step)
         settle(0)
         # 4. End the run. A finished run and a stopped run both end with a checkpoint and a picture. The metrics of
         # the last step are computed only for a finished run.
         profiler.close(state)
         if step == options.steps:
             each(RunRecorder.evaluate_end)
-        each(RunRecorder.save)
+        save_all()
         each(RunRecorder.draw)
         for member in members:
             member.finish()
         processes.barrier()
+    except BaseException:
+        rescue()
+        raise
     finally:
         reporter.stop()
         steps.close()
@@ -411,6 +443,7 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     live = [member for member in members if member not in diverged] or members
     found = checkpoints.restore([(member.directory, member.identity) for member in live], steps.abstract)
     if found is None:
+        _check_that_nothing_is_lost(live)
         return None
     step, restored = found
     by_member = dict(zip(map(id, live), restored, strict=True))
@@ -429,6 +462,23 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
         member.monitors = by_member[id(member)].monitors
         states.append(by_member[id(member)].state)
     return states
+
+
+def _check_that_nothing_is_lost(members: list[RunRecorder]) -> None:
+    """Raise a UserError if runs without a checkpoint to restore have saved checkpoints earlier.
+
+    The runs would otherwise start again at step 0. A run that was killed before its first checkpoint may do this.
+    """
+    if any(member.record.before and not member.has_saved for member in members):
+        return
+    folders = [checkpoints.newest_folder(member.directory) for member in members if member.has_saved]
+    if folders:
+        folder = min(folders, key=lambda folder: len(checkpoints.steps(folder)))
+        raise UserError(
+            f"{folder}: contains no checkpoint to resume from, although the run has saved one. The run would start "
+            "again at step 0, and replace its metrics and pictures. Copy the checkpoints back into the folder. To "
+            "train again from step 0, start a new run under another name, e.g. name=again."
+        )
 
 
 def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
