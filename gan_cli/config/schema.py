@@ -75,7 +75,7 @@ class Train:
         log_every: number of steps between two lines of metrics.jsonl.
         sample_every: number of steps between two sample grids. 0 disables the sample grids.
         checkpoint_every: number of steps between two checkpoints. With 0, a checkpoint is saved only at the end.
-        keep: number of checkpoints to keep. Older checkpoints are deleted.
+        keep: number of checkpoints to keep. Older checkpoints are deleted. Members of an ensemble keep at least 2.
         ema: decay rate of the exponential moving average of the generator's parameters. Samples and metrics use the
             average. 0 disables the average.
         eval_every: number of steps between two evaluations of the metrics. 0 disables evaluations during training.
