@@ -344,7 +344,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
+    ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
 )
 def test_stop_signals_save_a_checkpoint(number, code, whole, gan_train, tmp_path):
     import signal
