@@ -392,6 +392,33 @@ def test_nothing_hides_from_the_allow_list(node):
     assert stored.load({"format": 1, "config": names.encode(checked)}, []) == checked
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("metric=none", "metric=none: a search needs an objective"),
+        ("train.ensemble=2", "an ensemble has no objective"),
+        ("hydra.sweeper.direction=[minimize,maximize]", "a run has one objective"),
+    ],
+)
+def test_a_search_without_an_objective_is_refused(option, says, folder, capsys):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")
+    assert main(["--multirun", "hparams_search=rates", option, "name=search"]) == 2
+    assert says in capsys.readouterr().err and not Path("multirun").exists()
+
+
+@pytest.mark.slow
+def test_a_search_in_which_every_trial_fails_ends_with_a_message(gan_train, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")
+    tiny = [*TINY, "train.eval_every=8", "train.eval_samples=100", "features=random", "hydra.sweeper.n_trials=1"]
+    rates = ["optim.generator.lr=1e30", "optim.discriminator.lr=1e30"]
+    done = gan_train("--multirun", "hparams_search=rates", *tiny, *rates, "name=search")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no trial of the search has a value of the objective" in done.stderr.splitlines()[-1]
+    assert "diverged" in done.stdout[done.stdout.index("sweep  ") :]
+    jobs = json.loads((tmp_path / "multirun/search/sweep.json").read_text())
+    assert [(job["status"], job["objective"]) for job in jobs] == [("diverged", None)]
+
+
 def test_a_search_is_resumed(gan_train, tmp_path):
     """Optuna's trials are stored in the sweep's directory; a second start adds trials with new numbers."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")

@@ -18,6 +18,8 @@ from conftest import TINY, command, environment
 from test_run import manifest, records
 from test_stream import make_images
 
+from gan_cli.cli.eval import main as gan_eval
+from gan_cli.cli.sample import main as gan_sample
 from gan_cli.cli.train import main
 from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
@@ -107,6 +109,16 @@ def test_a_sweep_must_be_started_as_one_task(monkeypatch, capsys):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert main(["--multirun", "seed=1,2"]) == 2
     assert "start a sweep in one process" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_of_two_devices_is_evaluated_and_sampled_on_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    two = command(*TINY, "train.devices=2", "name=two")
+    subprocess.run(two, env=environment(JAX_NUM_CPU_DEVICES="2"), check=True, capture_output=True)
+    assert jax.device_count() == 1
+    assert gan_eval(["outputs/two", "--features=random", "--num=100", "--metrics=kid"]) == 0
+    assert gan_sample(["outputs/two", "--draw=activations", "--out=a.png"]) == 0 and Path("a.png").exists()
 
 
 # ------------------------------------------------------------------------------------ several processes

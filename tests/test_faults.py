@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from PIL import Image
 from test_engine import EVERYTHING
 from test_run import manifest, records, status
 
+from gan_cli.cli.report import main as report
 from gan_cli.errors import RunFailed
 from gan_cli.storage import checkpoints
 
@@ -348,3 +351,159 @@ def test_a_sweep_with_a_tenth_of_its_jobs_killed_finishes_the_others(figure):
     assert again.returncode == 0 and again.stdout.count("already finished") == 18
     assert {job["status"] for job in json.loads(Path("multirun/sweep/sweep.json").read_text())} == {"finished"}
     figure("Sweep of 20 jobs, 2 of them killed", "18 finish, 2 are reported, exit 1; resume=auto trains only the 2")
+
+
+def endless(name: str) -> list[str]:
+    """A run that trains until it is stopped, and saves often."""
+    return [*TOY, "train.steps=400000000", "train.checkpoint_every=4000", "logger=none", f"name={name}"]
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def saved(run: Path) -> bool:
+    return newest(run) > 0
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. A process that has ended and waits for its parent does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_interrupts_that_a_wrapper_doubles_save_and_a_later_one_ends(figure):
+    process = subprocess.Popen(command(*endless("run")), stdout=subprocess.DEVNULL, env=environment())
+    until(lambda: saved(Path("outputs/run")))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130 and status(Path("outputs/run")) == "stopped"
+    facts = json.loads(Path("outputs/run/run.json").read_text())
+    assert facts["checkpoint"] == facts["step"]
+    figure("Two SIGINTs, 20 ms apart", "count as one: saves and ends with status 130")
+
+
+@pytest.mark.parametrize("how", ["hangup", "killed"])
+def test_no_job_outlives_its_sweep(how, figure):
+    """The terminal of a sweep closes, or its process is killed: its jobs save, and sweep.json says so."""
+    sweep = command("--multirun", *endless("sweep"), "seed=1,2,3", "hydra.launcher.n_jobs=2")
+    terminal, other_end = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *sweep], stdin=other_end, stdout=other_end, stderr=other_end, env=environment()
+    )
+    os.close(other_end)
+    os.set_blocking(terminal, False)
+    runs = [Path(f"multirun/sweep/{number}") for number in range(2)]
+
+    def all_saved() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(terminal, 1 << 20)  # otherwise the sweep would wait for a reader
+        return all(map(saved, runs))
+
+    until(all_saved)
+    jobs = [json.loads((run / "run.json").read_text())["pid"] for run in runs]
+    if how == "killed":
+        process.kill()
+    os.close(terminal)
+    assert process.wait(60) == (-signal.SIGKILL if how == "killed" else 143)
+    until(lambda: not any(map(alive, jobs)))
+    for run in runs:
+        facts = json.loads((run / "run.json").read_text())
+        assert facts["status"] == "stopped" and facts["checkpoint"] == facts["step"]
+    told = json.loads(Path("multirun/sweep/sweep.json").read_text())
+    assert [job["status"] for job in told] == ["stopped", "stopped", "waiting"]
+    if how == "hangup":
+        figure("Terminal of a sweep closed (SIGHUP)", "its 2 jobs save and end; exit 143; sweep.json says stopped")
+    else:
+        figure("Process of a sweep killed", "its 2 jobs save and end; sweep.json says stopped")
+
+
+def test_jobs_killed_with_their_sweep_are_not_called_running(figure):
+    process = subprocess.Popen(
+        command("--multirun", *endless("sweep"), "seed=1,2"), stdout=subprocess.DEVNULL, env=environment()
+    )
+    run = Path("multirun/sweep/0")
+    until(lambda: saved(run))
+    second = call("--multirun", *endless("sweep"), "seed=1,2", "resume=auto")
+    assert second.returncode == 2 and "another process runs a sweep in this directory" in second.stderr
+    job = json.loads((run / "run.json").read_text())["pid"]
+    os.kill(job, signal.SIGSTOP)  # so that it cannot save once the sweep is killed
+    process.kill()
+    process.wait()
+    os.kill(job, signal.SIGKILL)
+    until(lambda: not alive(job))
+    records_ = Path("multirun/sweep/sweep.json")
+    assert [job["status"] for job in json.loads(records_.read_text())] == ["running", "waiting"]
+    assert report(["multirun/sweep"]) == 0
+    assert [job["status"] for job in json.loads(records_.read_text())] == ["killed", "waiting"]
+    assert '"status":"killed"' in Path("multirun/sweep/report.html").read_text().replace('": "', '":"')
+    figure("Sweep and its jobs killed", "gan-report calls the jobs killed, and corrects sweep.json")
+
+
+def test_a_user_without_a_home_folder_trains_without_a_cache(figure, tmp_path):
+    """The user has no entry in the password database, and HOME is not set or names no folder that can be made."""
+    user = ["unshare", "--map-user=12345", "--map-group=12345", "env", "-i", f"PATH={os.environ['PATH']}"]
+    if subprocess.run([*user, "true"], capture_output=True).returncode:
+        pytest.skip("needs util-linux and user namespaces")
+    for name, home in {"unset": ["XDG_CACHE_HOME=relative"], "missing": ["HOME=/proc/missing"]}.items():
+        done = subprocess.run(
+            [*user, *home, f"PYTHONPATH={Path(__file__).parent}", *command(*TOY, f"name={name}")],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("There is no cache") == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not Path("relative").exists()
+    figure("User without a home folder", "trains without a cache, after one warning")
+
+
+# Fails like Lustre without the mount option `flock` (ENOLCK) and like a mounted bucket (EPERM).
+WITHOUT = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#define FAIL(code) { errno = code; return -1; }
+int flock(int file, int how) FAIL(ENOLCK)
+int chmod(const char *path, mode_t mode) FAIL(EPERM)
+int fchmod(int file, mode_t mode) FAIL(EPERM)
+int fchmodat(int folder, const char *path, mode_t mode, int how) FAIL(EPERM)
+int link(const char *path, const char *other) FAIL(EPERM)
+int symlink(const char *path, const char *other) FAIL(EPERM)
+#define FCNTL(name) int name(int file, int how, ...) { \
+    va_list list; va_start(list, how); void *argument = va_arg(list, void *); va_end(list); \
+    if (how == F_SETLK || how == F_SETLKW || how == F_OFD_SETLK || how == F_OFD_SETLKW) FAIL(ENOLCK) \
+    return ((int (*)(int, int, void *)) dlsym(RTLD_NEXT, #name))(file, how, argument); }
+FCNTL(fcntl)
+FCNTL(fcntl64)
+"""
+
+
+def test_a_file_system_without_locks_and_permissions(figure, tmp_path):
+    """The C library refuses locks, permissions and links, because no such file system can be mounted here."""
+    if not shutil.which("gcc"):
+        pytest.skip("needs gcc")
+    Path("without.c").write_text(WITHOUT)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", "without.so", "without.c", "-ldl"], check=True)
+    # `best/` holds a copy of a checkpoint.
+    run = [*TINY, "metric=[kid]", "features=random", "train.eval_every=4", "train.eval_samples=100", "logger=none"]
+    done = subprocess.run(
+        command(*run, "name=without"),
+        capture_output=True,
+        text=True,
+        env=environment(LD_PRELOAD=str(tmp_path / "without.so")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the file system has no locks") == 1 and "Traceback" not in done.stderr
+    subprocess.run(command(*run, "name=with"), env=environment(), check=True)
+    for step in (4, 8):
+        assert manifest(Path("outputs/without"), step) == manifest(Path("outputs/with"), step)
+    figure("File system without locks, permissions and links", "trains, after one warning; the same bits")

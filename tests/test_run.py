@@ -521,7 +521,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
+    ("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143), ("SIGUSR1", 143), ("SIGUSR2", 143)]
 )
 def test_stop_signals_save_a_checkpoint(number, code, whole, gan_train, tmp_path):
     import signal
@@ -576,6 +576,66 @@ def test_no_signal_handlers_outside_the_main_thread():
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(train, *TINY, "name=a").result()
     assert run.status == "finished" and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_interrupts_within_a_second_count_as_one(monkeypatch):
+    import signal
+
+    from gan_cli.training import signals
+
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with signals.StopSignal() as stop:
+        signal.raise_signal(signal.SIGINT)
+        now[0] += 0.9
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        now[0] += 0.1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the double of the interrupt that has ended the run
+
+
+def test_sighup_stays_ignored_under_nohup():
+    import signal
+
+    from gan_cli.training.signals import StopSignal
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.received is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_killed_run_is_not_called_running(tmp_path):
+    """A run is running only while a process holds its lock, or exists if the file system has no locks."""
+    import fcntl
+    import platform
+    from unittest import mock
+
+    from gan_cli.storage import locks, run_directory
+    from gan_cli.storage.run_record import RunRecord
+
+    facts = {"status": "running", "host": platform.node(), "pid": os.getpid()}
+    assert run_directory.status(tmp_path, facts) == "killed"  # for example a copy without the lock file
+    with locks.acquire(tmp_path):
+        assert run_directory.status(tmp_path, facts) == "running"
+        with pytest.raises(locks.Held):
+            locks.acquire(tmp_path)
+    assert run_directory.status(tmp_path, facts) == "killed"
+    assert run_directory.status(tmp_path, facts | {"host": "elsewhere"}) == "running on elsewhere"
+    assert run_directory.status(tmp_path, facts | {"status": "stopped"}) == "stopped"
+    with mock.patch.object(fcntl, "flock", side_effect=OSError(errno.ENOLCK, "No locks available")):
+        assert run_directory.status(tmp_path, facts) == "running"
+        assert run_directory.status(tmp_path, facts | {"pid": 2**22}) == "killed"
+    # The next start of the run, which holds the lock, knows that the earlier process was killed.
+    (tmp_path / "run.json").write_text(json.dumps(facts | {"step": 5}))
+    RunRecord(tmp_path, {}).write("running")
+    assert json.loads((tmp_path / "run.json").read_text())["history"][0]["status"] == "killed"
 
 
 def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):

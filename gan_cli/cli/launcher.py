@@ -93,47 +93,55 @@ class ProcessLauncher(Launcher):
     def _run(self, sweep: Sweep, batch: Sequence[Job]) -> None:
         """Run the jobs of ``batch``, at most ``n_jobs`` at a time, until all jobs have ended.
 
+        No job survives this function, even if it raises an error.
+
         Raises:
             SweepStopped: the launcher received a stop signal. It first passes the signal to the running jobs, and
-                waits until they have ended. It starts no further jobs.
+                waits until they have ended. It starts no further jobs. A second SIGINT kills the running jobs.
         """
         waiting = list(batch)
         running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
-        updated = 0.0
+        updated, passed_on = 0.0, False
+        # The system closes the writing end when this process ends, even if the process is killed, and the jobs then
+        # read the end of the pipe.
+        pipe, alive = os.pipe()
         with StopSignal() as stop:
-            while (waiting and not stop.received) or running:
-                for slot in range(self._slots):
-                    if waiting and slot not in running and not stop.received:
-                        job = waiting.pop(0)
-                        running[slot] = job, self._start(job, slot)
-                        sweep.say(f"job {job.number}: {shlex.join(job.overrides)}")
-                        sweep.write()
-                try:
+            try:
+                while (waiting and not stop.received) or running:
+                    for slot in range(self._slots):
+                        if waiting and slot not in running and not stop.received:
+                            job = waiting.pop(0)
+                            running[slot] = job, self._start(job, slot, pipe, sweep.directory)
+                            sweep.write()
+                            sweep.say(f"job {job.number}: {shlex.join(job.overrides)}")
                     time.sleep(_POLL)
-                    if stop.received:
+                    if stop.received and not passed_on:
+                        passed_on = True
                         for _, process in running.values():
                             process.send_signal(stop.received)
-                        for _, process in running.values():
-                            process.wait()
-                except KeyboardInterrupt:  # a second SIGINT terminates the jobs at once
-                    for _, process in running.values():
-                        process.terminate()
-                        process.wait()
-                for slot, (job, process) in list(running.items()):
-                    if (status := process.poll()) is not None:
-                        job.exit_status = status
-                        del running[slot]
-                        sweep.say(f"job {job.number}: {job.status}{job.complaint()}")
-                        sweep.write()
-                if time.monotonic() - updated > _TELL:
-                    updated = time.monotonic()
-                    sweep.tell()
+                    for slot, (job, process) in list(running.items()):
+                        if (status := process.poll()) is not None:
+                            job.exit_status = status
+                            del running[slot]
+                            sweep.write()
+                            sweep.say(f"job {job.number}: {job.status}{job.complaint()}")
+                    if time.monotonic() - updated > _TELL:
+                        updated = time.monotonic()
+                        sweep.tell()
+            except KeyboardInterrupt:  # a second SIGINT
+                for _, process in running.values():
+                    process.kill()
+            finally:
+                os.close(alive)  # after an error, the jobs that still run stop and save
+                os.close(pipe)
+                for job, process in running.values():
+                    job.exit_status = process.wait()
         if stop.received:
             raise SweepStopped(stop.received)
 
-    def _start(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
+    def _start(self, job: Job, slot: int, pipe: int, sweep: Path) -> subprocess.Popen[bytes]:
         hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
-        command = [sys.executable, "-m", "gan_cli.cli.train", *job.overrides, *hydra]
+        command = [sys.executable, "-m", "gan_cli.cli.job", str(pipe), str(sweep.resolve()), *job.overrides, *hydra]
         command += [f"hydra.run.dir='{job.directory}'", f"hydra.job.num={job.number}"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         job.directory.mkdir(parents=True, exist_ok=True)
@@ -147,6 +155,7 @@ class ProcessLauncher(Launcher):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=(pipe,),
             )
         _give_cores(process.pid, slot, self._slots)
         return process

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gan_cli.cli import sweep
 from gan_cli.cli.shell import add_version, check_target, exit_code
 from gan_cli.errors import UserError
 from gan_cli.storage import run_directory
@@ -47,6 +48,7 @@ def _main(options: argparse.Namespace) -> int:
     directories = options.directories
     for directory in directories:
         run_directory.runs(directory)  # raises if the directory contains no run
+        sweep.settle(directory)
     if len(directories) > 1 and not options.out:
         raise UserError("--out: a report of several directories needs a path. Name a file, e.g. --out report.html.")
     out = options.out or directories[0] / "report.html"

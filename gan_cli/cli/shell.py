@@ -12,6 +12,8 @@ from pathlib import Path
 from gan_cli import __version__
 from gan_cli.errors import RunFailed, UserError
 
+log = logging.getLogger(__name__)
+
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
     """Call ``act``, which runs a command, and return the exit status of the command.
@@ -115,12 +117,17 @@ def one_of_several() -> bool:
 def prepare_jax() -> None:
     """Enable JAX's persistent compilation cache, so that a second start of the same run need not compile its steps.
 
-    If the environment variable JAX_COMPILATION_CACHE_DIR is set, its value is the directory of the cache.
+    If the environment variable JAX_COMPILATION_CACHE_DIR is set, its value is the directory of the cache. Without a
+    cache folder that can be written, there is no compilation cache.
     """
     import jax
 
     from gan_cli.storage import cache
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
+        folder = cache.root()
+        if folder is not None and os.access(folder, os.W_OK | os.X_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+        elif folder is not None:
+            log.warning("%s: cannot be written, so each run compiles its steps again.", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,11 @@ from rich.live import Live
 
 from gan_cli.cli import sweep_table
 from gan_cli.config.identity import is_free
-from gan_cli.storage import files
+from gan_cli.errors import UserError
+from gan_cli.storage import files, locks, run_directory
 from gan_cli.storage.run_directory import facts_or_empty, holds_run, numbered
 
-_STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 143: "stopped"}
+_STATUS = {0: "finished", 1: "failed", 2: "refused", 3: "diverged", 130: "stopped", 137: "killed", 143: "stopped"}
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Job:
         """The status of the job as text.
 
         The text is "waiting", "running", "finished", "failed", "refused" (the input was wrong), "diverged",
-        "stopped", "killed by signal N", or "exit N" for any other exit status.
+        "stopped", "killed", "killed by signal N", or "exit N" for any other exit status.
         """
         if self.exit_status is None:
             return "running" if self.started else "waiting"
@@ -116,7 +118,9 @@ class Sweep:
             job = Job(int(place.name), [], place, started=True)
             facts = job.facts
             job.overrides = [o for o in facts.get("command", ())[1:] if not o.startswith(("hydra", "resume="))]
-            job.exit_status = {name: status for status, name in _STATUS.items()}.get(facts.get("status", ""))
+            job.exit_status = {name: status for status, name in _STATUS.items()}.get(
+                run_directory.status(place, facts)
+            )
             sweep.jobs.append(job)
         return sweep
 
@@ -157,33 +161,96 @@ class Sweep:
     def say(self, line: str) -> None:
         """Print a line, unless the output is a terminal, which shows the table instead."""
         if not self._live:
-            print(line, flush=True)
+            with _safely():
+                print(line, flush=True)
 
     def tell(self) -> None:
         """Show the current table, if the output is a terminal."""
         if self._live:
-            if not self._live.is_started:
-                self._live.start()
-            self._live.update(sweep_table.table(self.jobs), refresh=True)
+            with _safely():
+                if not self._live.is_started:
+                    self._live.start()
+                self._live.update(sweep_table.table(self.jobs), refresh=True)
 
     def write(self) -> None:
         """Write ``sweep.json`` and ``sweep.csv``. An interrupted write leaves no partial file."""
-        by_number = self._before | {job.number: job.record() for job in self.jobs}
-        records = [by_number[number] for number in sorted(by_number)]
-        files.write_json(self.directory / "sweep.json", records)
-        files.write_bytes(self.directory / "sweep.csv", sweep_table.csv_text(records).encode())
+        _write(self.directory, self._before | {job.number: job.record() for job in self.jobs})
 
     def end(self) -> None:
         """Print the final table. If the output is a terminal, also print the error messages of the jobs."""
-        if self._live and self._live.is_started:
-            self._live.update(sweep_table.table(self.jobs), refresh=True)
-            self._live.stop()
-            for job in self.jobs:
-                if complaint := job.complaint():
-                    print(f"job {job.number}: {job.status}{complaint}")
-        elif self.jobs:
-            # Without a terminal, the table is wide enough to contain whole paths.
-            Console(width=160).print(sweep_table.table(self.jobs))
+        with _safely():
+            if self._live and self._live.is_started:
+                self._live.update(sweep_table.table(self.jobs), refresh=True)
+                self._live.stop()
+                for job in self.jobs:
+                    if complaint := job.complaint():
+                        print(f"job {job.number}: {job.status}{complaint}")
+            elif self.jobs:
+                # Without a terminal, the table is wide enough to contain whole paths.
+                Console(width=160).print(sweep_table.table(self.jobs))
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _safely() -> Iterator[None]:
+    """A context manager for printing. Once the terminal or the reader of a pipe has gone, output is discarded."""
+    try:
+        yield
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """A context manager that locks the directory of a sweep. On a file system without locks, it has no effect.
+
+    Raises:
+        UserError: another process runs a sweep in the directory.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.acquire(directory))
+        except locks.NoLocks:
+            pass  # each run of the sweep logs a warning
+        except locks.Held:
+            raise UserError(
+                f"{directory}: another process runs a sweep in this directory. Wait until the process ends, or "
+                "choose another name."
+            ) from None
+        yield
+
+
+def settle(directory: Path) -> None:
+    """Correct ``sweep.json`` and ``sweep.csv`` of a sweep whose process was killed.
+
+    Such a process leaves jobs with the status "running". If no process trains the run of such a job, the job gets
+    the status of its run. The files stay as they are while the process of the sweep lives, or if they cannot be
+    written.
+    """
+    with contextlib.suppress(OSError, KeyError, locks.Held), contextlib.ExitStack() as stack:
+        if any(entry.get("status") == "running" for entry in _read(directory / "sweep.json").values()):
+            with contextlib.suppress(locks.NoLocks):
+                stack.enter_context(locks.acquire(directory))
+            entries = _read(directory / "sweep.json")
+            _write(directory, {number: _settled(directory, entry) for number, entry in entries.items()})
+
+
+def _settled(directory: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of ``sweep.json``, with the status of the job's run in place of "running"."""
+    run = directory / Path(entry["dir"]).name
+    if entry["status"] != "running":
+        return entry
+    facts = facts_or_empty(run)
+    status = run_directory.status(run, facts) if facts else "killed"
+    if status.startswith("running"):
+        return entry
+    return entry | {"status": status, "objective": _objective(facts), "final": facts.get("final", {})}
+
+
+def _write(directory: Path, by_number: dict[int, dict[str, Any]]) -> None:
+    records = [by_number[number] for number in sorted(by_number)]
+    files.write_json(directory / "sweep.json", records)
+    files.write_bytes(directory / "sweep.csv", sweep_table.csv_text(records).encode())
 
 
 @contextlib.contextmanager

@@ -308,13 +308,13 @@ def _sweep(overrides: list[str]) -> int:
 
     from gan_cli.cli import launcher
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
-    from gan_cli.cli.sweep import Sweep, followed
+    from gan_cli.cli.sweep import Sweep, alone, followed, settle
     from gan_cli.config import compose
 
     if one_of_several():
         raise UserError("--multirun: start a sweep in one process, because each process would run the whole sweep.")
     launcher.register()
-    with compose.session() as hydra:
+    with compose.session() as hydra, contextlib.ExitStack() as stack:
         overrides = [*overrides, "hydra.mode=MULTIRUN"]
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
         named = {override.key_or_group: override for override in compose.parse(hydra, overrides)}
@@ -326,6 +326,7 @@ def _sweep(overrides: list[str]) -> int:
                 "resume=auto: a sweep needs name=NAME. Without a name, every start creates a new directory, named "
                 "after the start time, so there is no sweep to resume."
             )
+        searches = _searches(composed)
         directory = Path(str(composed.hydra.sweep.dir))
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
@@ -340,6 +341,8 @@ def _sweep(overrides: list[str]) -> int:
         stopped: int | None = None
         ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
         follows = contextlib.nullcontext() if ours_launches else followed(directory)
+        settle(directory)
+        stack.enter_context(alone(directory))
         try:
             with compose.translated(hydra), follows:
                 hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
@@ -352,6 +355,14 @@ def _sweep(overrides: list[str]) -> int:
                 if ours:
                     _unmake(directory, missing)
             raise
+        except ValueError as error:  # Optuna's sweeper asks for the best of no trials
+            jobs = (ProcessLauncher.sweep or Sweep.of_directory(directory)).jobs
+            if not searches or not jobs or any(job.objective is not None for job in jobs):
+                raise
+            raise RunFailed(
+                f"{directory}: no trial of the search has a value of the objective, so there is no best trial. "
+                "The table states how each trial ended, and the file output.txt in its directory states why."
+            ) from error
         finally:
             sweep = ProcessLauncher.sweep or Sweep.of_directory(directory)
             if sweep.jobs:
@@ -360,6 +371,31 @@ def _sweep(overrides: list[str]) -> int:
     if stopped is not None:
         return 130 if stopped == signal.SIGINT else 143
     return 0 if all(job.exit_status == 0 for job in sweep.jobs) else 1
+
+
+def _searches(composed: Any) -> bool:
+    """Whether the sweeper searches for the best value of the objective, as Optuna's does.
+
+    Raises:
+        UserError: the runs of the search have no objective, or the search has several objectives.
+    """
+    from omegaconf import OmegaConf
+
+    sweeper = composed.hydra.sweeper
+    if sweeper.get("_target_", "").endswith("BasicSweeper"):
+        return False
+    if not composed.metric:
+        raise UserError("metric=none: a search needs an objective. Choose a metric, e.g. metric=[fid].")
+    if composed.train.ensemble is not None:
+        raise UserError(
+            "train.ensemble: an ensemble has no objective, so it cannot be a trial of a search. Leave it out."
+        )
+    if OmegaConf.is_list(sweeper.get("direction")) and len(sweeper.direction) > 1:
+        raise UserError(
+            "hydra.sweeper.direction: a run has one objective, so a search has one direction. Choose minimize or "
+            "maximize."
+        )
+    return True
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:

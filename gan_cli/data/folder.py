@@ -16,6 +16,7 @@ from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
 from gan_cli.errors import UserError
+from gan_cli.storage import files as storage
 from gan_cli.types import OnError, PositiveInt, Spec
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def folder(
         UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, or,
             with ``on_error="refuse"``, contains an image that cannot be decoded.
     """
-    root = Path(path).expanduser()
+    root = storage.expanded(path)
     if not root.exists():
         raise UserError(f"dataset.path={path}: there is no such folder or zip file. Check the path.")
     if not root.is_dir() and not zipfile.is_zipfile(root):

@@ -67,7 +67,7 @@ def tfds(
     # The log level hides TFDS's advice to install packages that this module does not use.
     logging.getLogger("absl").setLevel(logging.ERROR)
     full = f"{name}:{version}" if version else name
-    directory = str(Path(data_dir).expanduser()) if data_dir else None
+    directory = str(files.expanded(data_dir)) if data_dir else None
     before, colon, after = name.partition(":")
     if colon and after[:1].isdigit():
         raise UserError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
-from gan_cli.storage import cache
+from gan_cli.storage import cache, files
 from gan_cli.types import Tree
 
 Examples = np.ndarray | jax.Array
@@ -160,7 +159,7 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
         raise UserError(
             f"features.weights=null: features=inception needs the file with the weights. {network.SOURCES}"
         )
-    loaded = network.load(Path(weights).expanduser())
+    loaded = network.load(files.expanded(weights))
     return Extractor("inception (2015-12-05)", network.SHA256, loaded.params, network.apply, network.BATCH, True)
 
 

@@ -28,6 +28,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import args
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage import files
@@ -344,7 +345,10 @@ def copy(path: Path, folder: Path) -> None:
         return
     copied = folder / f".{path.name}"
     shutil.rmtree(copied, ignore_errors=True)
-    shutil.copytree(path, copied)
+    copied.mkdir()
+    for file in sorted(path.rglob("*")):  # shutil.copytree would need a file system with permissions
+        target = copied / file.relative_to(path)
+        target.mkdir() if file.is_dir() else shutil.copyfile(file, target)
     copied.rename(folder / path.name)
     for other in others:
         shutil.rmtree(other)
@@ -530,6 +534,16 @@ def _checkpointer() -> ocp.Checkpointer:
         ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone)),
         multiprocessing_options=alone,
     )
+
+
+def save_without_locks() -> None:
+    """Save the checkpoints of this process on a file system without locks from now on.
+
+    TensorStore locks each file that it writes. With this function, it makes lock files instead. Orbax has no option
+    for the context of TensorStore, so the function changes the default of Orbax.
+    """
+    for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
+        context["file_io_locking"] = {"mode": "lockfile"}
 
 
 def _digest(manifest: dict[str, Any]) -> str:

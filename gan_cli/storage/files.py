@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -26,7 +27,8 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             fill(file)
-        Path(temporary).chmod(0o644)
+        with contextlib.suppress(OSError):  # some file systems, such as mounted buckets, have no permissions
+            Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -41,6 +43,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to a JSON file atomically. Infinite numbers and NaN are written as null."""
     write_bytes(path, (json.dumps(jsonable(value), indent=2) + "\n").encode())
+
+
+def expanded(path: str) -> Path:
+    """``path`` with the user's home folder in place of a leading ``~``, or unchanged if there is no home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

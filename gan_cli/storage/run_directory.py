@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gan_cli.errors import UserError
-from gan_cli.storage import files
+from gan_cli.storage import files, locks
 
 # Version of the format of run.json. In format 0, the configuration contains Python paths (gan_cli.losses.hinge),
 # and the file does not state the version. In format 1, the configuration contains the names of choices
@@ -77,26 +78,48 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 
 def in_training(run: Path) -> bool:
-    """Whether a process may still be training this run.
-
-    The result is False if the status in ``run.json`` is not ``running``. If the run was started on another machine
-    and its status is ``running``, the result is True, because processes of another machine cannot be checked. If
-    the run was started on this machine, the result is False once no process locks the file ``.lock``.
+    """Whether a process may still be training this run (see ``status``).
 
     Raises:
         UserError: ``run.json`` is missing or not valid, as documented in ``facts``.
     """
-    record = facts(run)
-    if record.get("status") != "running":
-        return False
-    if record.get("host") != platform.node():
-        return True
+    return status(run, facts(run)).startswith("running")
+
+
+def status(run: Path, record: Mapping[str, Any]) -> str:
+    """The status of a run, as text.
+
+    The text is the status in ``run.json``, with two exceptions. A run whose process ended without writing its
+    status, for example because of SIGKILL, is ``killed`` instead of ``running``. A run that was started on another
+    machine is ``running on HOST``, because processes of another machine cannot be checked.
+
+    Args:
+        run: the directory of the run.
+        record: the contents of ``run.json``.
+    """
+    stated, host = str(record.get("status")), record.get("host")
+    if stated != "running":
+        return stated
+    if host != platform.node():
+        return f"running on {host}" if host else "running"
     try:
-        with (run / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        trains = locks.is_held(run)
+    except locks.NoLocks:
+        trains = _exists(record.get("pid"))
+    except OSError:  # another user's directory: nothing is known
+        trains = True
+    return "running" if trains else "killed"
+
+
+def _exists(process: Any) -> bool:
+    """Whether this machine has a process with the id ``process``. The id may be that of another, later process."""
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
         return True
-    return False
+    except (OSError, ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
 def runs(directory: Path) -> list[Path]:

@@ -38,11 +38,17 @@ class RunRecord:
         self._facts |= facts
 
     def _history(self) -> list[dict[str, Any]]:
-        """A list with one dictionary for each earlier start of the run, oldest first."""
+        """A list with one dictionary for each earlier start of the run, oldest first.
+
+        A start that left the status ``running`` was killed, because this process holds the lock of the run.
+        """
         if not self.before:
             return []
         kept = ("command", "started", "status", "step", "seconds")
-        return [*self.before.get("history", []), {name: self.before.get(name) for name in kept}]
+        last = {name: self.before.get(name) for name in kept}
+        if last["status"] == "running":
+            last["status"] = "killed"
+        return [*self.before.get("history", []), last]
 
     def write(self, status: str, **facts: Any) -> None:
         """Write ``run.json`` with a new status and additional entries."""

@@ -67,7 +67,8 @@ def restore_run(
     """
     record = facts(directory)
     config = stored.load(record, modules, ("dataset",) if data else ())
-    config["train"]["ensemble"] = None
+    # Samples do not depend on how a batch was split in training, so one of the devices of this machine is enough.
+    config["train"] |= {"ensemble": None, "devices": 1}
     if not config["dataset"]:
         raise UserError(f"{directory}: this run has no data set and cannot draw samples. Choose another run.")
     if "spec" not in record:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import logging
 import traceback
@@ -27,7 +26,7 @@ from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.metrics.evaluator import Evaluator
-from gan_cli.storage import checkpoints, provenance
+from gan_cli.storage import checkpoints, locks, provenance
 from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.run_record import RunRecord
 from gan_cli.trained.sampling import Sampler
@@ -513,7 +512,7 @@ def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarr
 def _alone(directories: Sequence[Path]) -> Iterator[None]:
     """A context manager that locks directories, so that no other process can train in them at the same time.
 
-    The operating system releases the locks when the process ends, even if the process is killed.
+    If the file system has no locks, the context manager only logs a warning.
 
     Raises:
         UserError: another process has locked one of the directories.
@@ -521,10 +520,18 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for directory in directories:
             directory.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((directory / ".lock").open("w"))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                stack.enter_context(locks.acquire(directory))
+            except locks.NoLocks as error:
+                log.warning(
+                    "%s: the file system has no locks (%s), so a second process that trains in this directory is "
+                    "not detected. Start only one process for each directory.",
+                    directory,
+                    error.strerror,
+                )
+                checkpoints.save_without_locks()
+                break  # the other directories are on the same file system
+            except locks.Held:
                 raise UserError(
                     f"{directory}: another process is training in this directory. "
                     "Wait until the process ends, or train in another directory, e.g. with name=NAME."

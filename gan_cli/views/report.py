@@ -126,12 +126,12 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         **_summary(name, path, facts),
         "config": _options(facts),
         "differences": _differences(facts.get("differences")),
-        "notes": _notes(facts),
+        "notes": _notes(path, facts),
         "error": facts.get("traceback") or facts.get("error"),
         "evaluation": facts.get("evaluation"),
         "evaluations": run_directory.evaluations(path),
         "environment": _environment(facts),
-        "history": [start for start in _list(facts.get("history")) if isinstance(start, dict)],
+        "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
         "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
         "drawn": len(steps),
         "real": _picture(path / "samples" / "real.png"),
@@ -170,7 +170,7 @@ def _summary(name: str, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     objective = facts.get("objective")
     return {
         "name": name,
-        "status": str(facts.get("status")),
+        "status": run_directory.status(path, facts),
         "step": _number(facts.get("step")),
         "steps": _number(train.get("steps")) if isinstance(train, dict) else None,
         "seconds": _seconds(path, facts),
@@ -194,7 +194,7 @@ def _seconds(path: Path, facts: dict[str, Any]) -> float | None:
     return None if last is None else last + sum(filter(None, before))
 
 
-def _notes(facts: dict[str, Any]) -> list[str]:
+def _notes(path: Path, facts: dict[str, Any]) -> list[str]:
     """Sentences about events of the run, e.g. its divergence. The report displays them above the metrics."""
     notes = []
     if "diverged_at" in facts:
@@ -210,9 +210,21 @@ def _notes(facts: dict[str, Any]) -> list[str]:
         pairs = [pair for pair in _list(facts.get("eigenvalues")) if isinstance(pair, list) and len(pair) == 2]
         values = ", ".join(f"{_number(real) or 0:.3g}{_number(imaginary) or 0:+.3g}i" for real, imaginary in pairs)
         notes.append(f"The game at the end is {facts['verdict']}; eigenvalues of its Jacobian: {values}.")
-    if facts.get("status") == "running":
-        notes.append("When this report was written, the run was running or had been interrupted.")
+    status = run_directory.status(path, facts)
+    if status == "killed":
+        notes.append("The process of the run was killed. The run can be resumed from its newest checkpoint.")
+    elif status == "running":
+        notes.append("When this report was written, the run was still running.")
+    elif facts.get("status") == "running":
+        notes.append(
+            f"When this report was written on another machine, the run was {status}, or had been killed there."
+        )
     return notes
+
+
+def _earlier(start: dict[str, Any]) -> dict[str, Any]:
+    """An earlier start of a run. Versions that did not detect killed processes recorded them as running."""
+    return start | {"status": "killed"} if start.get("status") == "running" else start
 
 
 def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
