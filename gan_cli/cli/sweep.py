@@ -161,16 +161,14 @@ class Sweep:
     def say(self, line: str) -> None:
         """Print a line, unless the output is a terminal, which shows the table instead."""
         if not self._live:
-            with _safely():
-                print(line, flush=True)
+            print(line, flush=True)
 
     def tell(self) -> None:
         """Show the current table, if the output is a terminal."""
         if self._live:
-            with _safely():
-                if not self._live.is_started:
-                    self._live.start()
-                self._live.update(sweep_table.table(self.jobs), refresh=True)
+            if not self._live.is_started:
+                self._live.start()
+            self._live.update(sweep_table.table(self.jobs), refresh=True)
 
     def write(self) -> None:
         """Write ``sweep.json`` and ``sweep.csv``. An interrupted write leaves no partial file."""
@@ -178,26 +176,15 @@ class Sweep:
 
     def end(self) -> None:
         """Print the final table. If the output is a terminal, also print the error messages of the jobs."""
-        with _safely():
-            if self._live and self._live.is_started:
-                self._live.update(sweep_table.table(self.jobs), refresh=True)
-                self._live.stop()
-                for job in self.jobs:
-                    if complaint := job.complaint():
-                        print(f"job {job.number}: {job.status}{complaint}")
-            elif self.jobs:
-                # Without a terminal, the table is wide enough to contain whole paths.
-                Console(width=160).print(sweep_table.table(self.jobs))
-            sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _safely() -> Iterator[None]:
-    """A context manager for printing. Once the terminal or the reader of a pipe has gone, output is discarded."""
-    try:
-        yield
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if self._live and self._live.is_started:
+            self._live.update(sweep_table.table(self.jobs), refresh=True)
+            self._live.stop()
+            for job in self.jobs:
+                if complaint := job.complaint():
+                    print(f"job {job.number}: {job.status}{complaint}")
+        elif self.jobs:
+            # Without a terminal, the table is wide enough to contain whole paths.
+            Console(width=160).print(sweep_table.table(self.jobs))
 
 
 @contextlib.contextmanager
