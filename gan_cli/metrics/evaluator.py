@@ -98,8 +98,8 @@ class Evaluator:
 
         def make() -> dict[str, np.ndarray]:
             features, _ = self.extractor(_taken(data, rows))
-            labelled = data.spec.num_classes is not None
-            return {"features": features} | ({"labels": data.take(rows)["labels"]} if labelled else {})
+            taken = data.take(rows) if data.spec.num_classes is not None else {}
+            return {"features": features} | ({"labels": taken["labels"]} if "labels" in taken else {})
 
         return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
 
