@@ -204,7 +204,7 @@ def _label(text: str, classes: int, class_names: Sequence[str]) -> int:
         return class_names.index(text)
     if text.isdecimal() and int(text) < classes:
         return int(text)
-    near = nearest(text, class_names) if class_names else ""
+    near = "" if text.isdecimal() else nearest(text, class_names)
     names = f" with the names {', '.join([*class_names[:20], *['...'][: len(class_names) - 20]])}"
     raise UserError(
         f"--class {text}: this run has the classes 0 to {classes - 1}{names if class_names else ''}.{near} "

@@ -146,6 +146,8 @@ class Dataset:
     def lines(self) -> list[str]:
         """A list of lines that describe the classes and the files, and name everything that was left out."""
         found = [f"files     {note}" for note in self.notes]
+        if self.held_out is not None:
+            found.append(f"held out  {len(self.held_out):,} examples")
         if self.class_names:
             counts = self._counts()
             sizes = [f" ({counts[i]:,})" if counts else "" for i in range(len(self.class_names))]

@@ -110,7 +110,8 @@ def list_files(root: Path, on_error: str) -> Listing:
 def _list_folder(root: Path, on_error: str, listing: Listing) -> None:
     # Each entry: a folder, the prefix of its files' names, the identities of the folder and of the folders that
     # contain it, and whether its path leads through a symbolic link.
-    waiting = [(root, "", frozenset[tuple[int, int]](), False)]
+    outside = frozenset((status.st_dev, status.st_ino) for status in map(os.stat, root.resolve().parents))
+    waiting = [(root, "", outside, False)]
     while waiting:
         folder, prefix, above, linked = waiting.pop()
         try:
@@ -189,7 +190,7 @@ def read(listing: Listing, layout: Layout | None, path: str) -> Reading:
             beside = f"the folders {_some(others)}" if others else _images(loose)
             raise UserError(
                 f"dataset.path={path}: the folders {_some(train + held_out)} look like splits of the data, but "
-                f"there are also {beside}.\n"
+                f"the data also contain {beside}.\n"
                 f"Set dataset.layout=splits to train on {_some(train)} only, dataset.layout=classes to use the "
                 f"{len(folders)} folders as classes, or dataset.layout=flat to train on all {len(files):,} images "
                 "without classes."
@@ -202,8 +203,8 @@ def read(listing: Listing, layout: Layout | None, path: str) -> Reading:
         )
     if loose and len(folders) > 1 and layout is None:
         raise UserError(
-            f"dataset.path={path}: there are {_images(loose)} beside the folders {_some(folders)}, so it is not "
-            "clear whether the folders are classes.\n"
+            f"dataset.path={path}: contains the folders {_some(folders)} and beside them {_images(loose)}, so it "
+            "is not clear whether the folders are classes.\n"
             f"Set dataset.layout=classes to train on the {len(files) - len(loose):,} images in the folders, with "
             f"the folders as {len(folders)} classes, or dataset.layout=flat to train on all {len(files):,} images "
             "without classes."
@@ -227,8 +228,8 @@ def _splits(
     loose = [file for file, tail in zip(training, inner, strict=True) if len(tail) == 1]
     if loose and len(_folders(inner)) > 1:
         raise UserError(
-            f"dataset.path={path}: there are {_images(loose)} beside the folders {_some(_folders(inner))} in "
-            f"{train[0]}, so it is not clear whether the folders are classes. "
+            f"dataset.path={path}: {train[0]} contains the folders {_some(_folders(inner))} and beside them "
+            f"{_images(loose)}, so it is not clear whether the folders are classes. "
             "Move the images into one of the folders, or remove them."
         )
     labels, classes = _classes(inner)
