@@ -37,4 +37,5 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
         held_out_labels=None,
         class_names=(),
         passed_over={},
+        notes=(),
     )

@@ -204,10 +204,11 @@ def _dataset(
     classes = getattr(label, "num_classes", None)
     names = tuple(map(str, getattr(label, "names", None) or ()))
     identity = (full, split, str(getattr(info, "version", "")))
+    notes = (f"{len(source):,} examples, version {identity[2]}",)
     records = Records(source, full, image_key, (height, width, channels), classes is not None, on_error, identity)
     spec = Spec(records.shape, -1.0, 1.0, classes)
     if must_stream(len(source) * height * width * channels, stream):
-        return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip, class_names=names)
+        return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip, class_names=names, notes=notes)
     images, labels = np.empty((len(source), height, width, channels), np.uint8), np.empty(len(source), np.int32)
     n = 0
     for i in range(len(source)):
@@ -227,6 +228,7 @@ def _dataset(
         labels[:n] if records.labelled else None,
         flip=flip,
         class_names=names,
+        notes=notes,
         passed_over={"images that cannot be decoded": skipped} if skipped else {},
     )
 
