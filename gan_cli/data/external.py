@@ -12,10 +12,10 @@ from PIL import Image
 from gan_cli.data import folder
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import FORMATS
-from gan_cli.data.layout import Layout, list_files
+from gan_cli.data.layout import list_files
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Spec
+from gan_cli.types import Layout, Spec
 
 
 def external_samples(path: Path, spec: Spec | None = None) -> Dataset:

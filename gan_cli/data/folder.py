@@ -23,9 +23,9 @@ from PIL import Image
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import FORMATS, SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
-from gan_cli.data.layout import File, Layout, Listing, Reading, list_files, printable, read
+from gan_cli.data.layout import File, Listing, Reading, list_files, printable, read
 from gan_cli.errors import UserError
-from gan_cli.types import OnError, PositiveInt, Spec
+from gan_cli.types import Layout, OnError, PositiveInt, Spec
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from gan_cli.data.images import SUFFIXES
 from gan_cli.errors import UserError
+from gan_cli.types import Layout
 
 log = logging.getLogger(__name__)
-
-Layout: TypeAlias = Literal["classes", "flat", "splits", "earlier"]
 
 # Names of the folders of held-out images beside a folder named ``train``, in lower case.
 _HELD_OUT = ("test", "val", "valid", "validation")
