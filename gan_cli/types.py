@@ -58,6 +58,7 @@ Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"]
 Digits = Literal["mnist5k", "mnist"]
 OnError = Literal["skip", "refuse"]
+Layout = Literal["classes", "flat", "splits", "earlier"]
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 

@@ -21,7 +21,7 @@ from gan_cli.data.feed import Feed, shuffled
 from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.data.tfds import tfds
+from gan_cli.data.tfds import Records, tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage
 
@@ -262,6 +262,24 @@ def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
     assert "tensorflow" not in sys.modules
     with pytest.raises(UserError, match=r"dataset.split=trian.*it has: train"):
         tfds(name="mnist", data_dir=str(tmp_path), split="trian")
+
+
+def test_a_damaged_example_of_tfds_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
+    prepared(tmp_path, "array_record")
+    read = Records.read
+
+    def damaged(records, i):
+        if i == 3:
+            raise images.BadImage("damaged")
+        return read(records, i)
+
+    monkeypatch.setattr(Records, "read", damaged)
+    data = tfds(name="mnist", data_dir=str(tmp_path), on_error="skip")
+    assert data.size == 11 and data.class_names == tuple("0123456789")
+    assert data.passed_over == {"images that cannot be decoded": 1} and "example 3 of mnist" in caplog.text
+    streamed = tfds(name="mnist", data_dir=str(tmp_path), on_error="skip", stream=True)
+    streamed.take(np.array([3, 3]))
+    assert caplog.text.count("example 3 of mnist") == 2  # once for each data set
 
 
 def test_tfrecord_data_are_refused_with_the_remedy(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
-from gan_cli.errors import UserError
+from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
 from gan_cli.views import DRAWINGS, POINTS, SIDE
 
@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="S", help="the seed of the latents, from 0 to 2^32 - 1 (default: 0)")
     add(
         "--class",
-        type=int,
         dest="label",
-        metavar="K",
-        help="the class of all samples of a conditional run, counted from 0 (default: all classes in turn)",
+        metavar="CLASS",
+        help="the class of all samples of a conditional run: its name, or its number, counted from 0. A name has "
+        "precedence over a number (default: all classes in turn)",
     )
     add(
         "--out",
@@ -119,13 +119,14 @@ def _main(options: argparse.Namespace) -> int:
             print(path)
         return 0
     sampler = Sampler(run.experiment.game)
-    request = _request(options, sampler)
+    request = _request(options, sampler, run.class_names)
     suffix = options.out.suffix
     if suffix == ".npz" or suffix == "":
         content = _arrays(options, run, sampler, request)
     else:
         content = _picture(options, run, sampler, request)
-    print(f"{content} of step {run.step}: {options.out}")
+    named = f" of class {run.class_names[request.label]}" if run.class_names and request.label is not None else ""
+    print(f"{content}{named} of step {run.step}: {options.out}")
     return 0
 
 
@@ -174,7 +175,7 @@ def _check(options: argparse.Namespace) -> None:
     check_target(options.out if suffix else options.out / "0.png")
 
 
-def _request(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
+def _request(options: argparse.Namespace, sampler: Sampler, class_names: Sequence[str]) -> LatentRequest:
     """The latents and labels that the options request.
 
     Raises:
@@ -188,12 +189,27 @@ def _request(options: argparse.Namespace, sampler: Sampler) -> LatentRequest:
             f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional run, "
             "e.g. with model.conditional=projection."
         )
-    if options.label is not None and classes is not None and not 0 <= options.label < classes:
-        raise UserError(
-            f"--class {options.label}: this run has the classes 0 to {classes - 1}. Choose one of them."
-        )
+    label = None if options.label is None or classes is None else _label(options.label, classes, class_names)
     latents = None if options.latents is None else _latents(options.latents, sampler.game.latent_dim)
-    return LatentRequest(options.seed, options.num, options.label, options.truncation, latents)
+    return LatentRequest(options.seed, options.num, label, options.truncation, latents)
+
+
+def _label(text: str, classes: int, class_names: Sequence[str]) -> int:
+    """The number of the class with the name or the number ``text``.
+
+    Raises:
+        UserError: the run has no such class.
+    """
+    if text in class_names:
+        return class_names.index(text)
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    near = "" if text.isdecimal() else nearest(text, class_names)
+    names = f" with the names {', '.join([*class_names[:20], *['...'][: len(class_names) - 20]])}"
+    raise UserError(
+        f"--class {text}: this run has the classes 0 to {classes - 1}{names if class_names else ''}.{near} "
+        "Choose one of them."
+    )
 
 
 def _latents(path: Path, dim: int) -> np.ndarray:

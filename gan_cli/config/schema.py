@@ -51,6 +51,9 @@ FREE = frozenset(
         "modules",
         # The location of the data may change, because the checkpoint holds a fingerprint of their content.
         "dataset.path",
+        # Runs of versions without this option may need dataset.layout=earlier. The fingerprint of the data covers
+        # the effect of the option: the training images and their labels.
+        "dataset.layout",
         "dataset.data_dir",
         "dataset.on_error",
     }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from gan_cli.data.scaling import normalise
 from gan_cli.types import Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
+_SHOWN = 12  # largest number of classes that a description names
 
 
 class Modes(NamedTuple):
@@ -68,6 +70,12 @@ class Dataset:
         held_out_labels: int32 labels ``[m]`` of the held-out examples, or None.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
+        class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
+        class_counts: numbers of streamed examples of each class. Empty if they are not known without reading.
+        passed_over: mapping from the kinds of files and examples that were left out to their numbers.
+        notes: sentences about the files that were read, e.g. the sizes of the images.
+        earlier: fingerprints that earlier versions of the program computed for the same examples and labels.
+        hint: advice for a run that was started with another reading of the same files, or an empty text.
     """
 
     name: str
@@ -78,6 +86,12 @@ class Dataset:
     held_out_labels: np.ndarray | None = None
     flip: bool = False
     modes: Modes | None = None
+    class_names: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    hint: str = ""
 
     @property
     def size(self) -> int:
@@ -116,6 +130,43 @@ class Dataset:
         list((pool.map if pool else map)(read, parts))
         taken = {"examples": examples.reshape(*indices.shape, *source.shape)}
         return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
+
+    def contents(self) -> dict[str, Any]:
+        """A description of the data as a dictionary for ``run.json``."""
+        return {
+            "name": self.name,
+            "examples": self.size,
+            "held_out": 0 if self.held_out is None else len(self.held_out),
+            "classes": list(self.class_names),
+            "examples_per_class": self._counts(),
+            "left_out": dict(self.passed_over),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """A list of lines that describe the classes and the files, and name everything that was left out."""
+        found = [f"files     {note}" for note in self.notes]
+        if self.held_out is not None:
+            found.append(f"held out  {len(self.held_out):,} examples")
+        if self.class_names:
+            counts = self._counts()
+            sizes = [f" ({counts[i]:,})" if counts else "" for i in range(len(self.class_names))]
+            each = [
+                f"{name}{size}" if name == str(i) else f"{i} {name}{size}"
+                for i, (name, size) in enumerate(zip(self.class_names, sizes, strict=True))
+            ]
+            shown = each if len(each) <= _SHOWN else [*each[: _SHOWN - 1], "...", each[-1]]
+            found.append(f"classes   {len(each):,}: {', '.join(shown)}")
+        if self.passed_over:
+            kinds = sorted(self.passed_over.items(), key=lambda kind: -kind[1])
+            found.append(f"left out  {', '.join(f'{count:,} {kind}' for kind, count in kinds)}")
+        return found
+
+    def _counts(self) -> list[int]:
+        if self.labels is None:
+            return list(self.class_counts)
+        counts: list[int] = np.bincount(self.labels, minlength=self.spec.num_classes or 0).tolist()
+        return counts
 
     def spread(self, n: int) -> np.ndarray:
         """At most ``n`` training examples at evenly spaced indices.

@@ -12,9 +12,10 @@ from PIL import Image
 from gan_cli.data import folder
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.images import FORMATS
+from gan_cli.data.layout import list_files
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Spec
+from gan_cli.types import Layout, Spec
 
 
 def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
@@ -65,15 +66,18 @@ def _images(path: Path, spec: Spec | None) -> Dataset:
     else:
         side, _, channels = spec.shape
     try:
-        return folder.folder(path=str(path), resolution=side, channels=1 if channels == 1 else 3)
+        # Only a reference needs labels, so that samples may have any layout.
+        layout: Layout | None = None if spec is None else "flat"
+        return folder.folder(path=str(path), resolution=side, channels=1 if channels == 1 else 3, layout=layout)
     except UserError as error:
         raise UserError(str(error).removeprefix("dataset.path=")) from error
 
 
 def _first(path: Path) -> tuple[int, int]:
     """A pair: the shorter side in pixels, and the number of channels, of the first image that can be opened."""
-    names = folder.files_in(path)
-    for _, content in folder.contents_of(path, names):
+    for _, content in folder.contents_of(path, list_files(path, "skip").files):
+        if not isinstance(content, bytes):
+            continue
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return min(image.size), 1 if image.mode in ("1", "L", "I", "I;16") else 3

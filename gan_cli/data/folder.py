@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import hashlib
+import io
 import logging
+import math
+import os
 import threading
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.images import SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
+from gan_cli.data.images import FORMATS, SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
+from gan_cli.data.layout import File, Listing, Reading, list_files, printable, read
 from gan_cli.errors import UserError
 from gan_cli.storage import files as storage
-from gan_cli.types import OnError, PositiveInt, Spec
+from gan_cli.types import Layout, OnError, PositiveInt, Spec
 
 log = logging.getLogger(__name__)
 
 # Maximum size of a file in bytes. Larger files count as damaged images, because a member of a malicious zip file
 # can decompress to any size.
 MAX_FILE = 256 * 2**20
+_TOO_LARGE = f"the file is larger than {MAX_FILE // 2**20} MiB"
+
+# The fingerprint of a streamed folder covers the contents of at most _SAMPLED files, three slices of each.
+_SAMPLED, _SLICE = 20_000, 4096
+
+_RENUMBERED = (
+    "Versions without the option dataset.layout numbered or divided the sub-folders of this data set in another "
+    "way. To resume a run of such a version, add dataset.layout=earlier."
+)
 
 
 def folder(
@@ -33,12 +51,12 @@ def folder(
     channels: Literal[1, 3] = 3,
     flip: bool = False,
     on_error: OnError = "skip",
+    layout: Layout | None = None,
     stream: bool | None = None,
 ) -> Dataset:
     """Images from a folder or zip file, with top-level sub-folders as classes.
 
-    The images are sorted by their relative path. The top-level sub-folders are the classes if every image is in a
-    sub-folder and there are at least two top-level sub-folders. Otherwise, the images have no labels.
+    The images are sorted by their relative path, and the classes by name, with numbers in numerical order.
     Example: ``gan-train dataset=folder dataset.path=photos``.
 
     Args:
@@ -47,16 +65,21 @@ def folder(
             side has this length, and the longer side is cropped.
         channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
-            data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
-            an error.
+        on_error: treatment of images that cannot be read or decoded, and of folders that cannot be read. With
+            ``skip``, they are left out. In streamed data, the next image that can be decoded replaces such an
+            image. With ``refuse``, the command stops with an error.
+        layout: use of the sub-folders. With ``classes``, the top-level sub-folders are the classes, and images
+            outside of them are left out. With ``flat``, the images have no labels. With ``splits``, the folder
+            ``train`` contains the training images, and the folders ``test``, ``val``, ``valid`` and ``validation``
+            contain held-out images. With ``earlier``, sub-folders are used as in versions without this option. With
+            null, the layout is recognised, and an ambiguous layout is an error.
         stream: whether images are decoded during training, batch by batch. If false, all images are decoded at the
             start. With null, images are decoded during training only if all decoded images take more than a quarter
             of the memory of the host or of the accelerator.
 
     Raises:
-        UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, or,
-            with ``on_error="refuse"``, contains an image that cannot be decoded.
+        UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, does
+            not have the layout, or, with ``on_error="refuse"``, contains an image that cannot be decoded.
     """
     root = storage.expanded(path)
     if not root.exists():
@@ -66,44 +89,123 @@ def folder(
             f"dataset.path={path}: the file is not a zip file. Choose a folder or zip file of images, for example "
             "dataset.path=photos."
         )
-    names = files_in(root)
-    if not names:
+    listing = list_files(root, on_error)
+    reading = read(listing, layout, path)
+    passed_over = listing.passed_over + reading.passed_over
+    if not reading.training:
+        others = "".join(f"; there are {count:,} {kind}" for kind, count in passed_over.most_common(3))
         raise UserError(
-            f"dataset.path={path}: there are no images in the folder or zip file. Choose a folder or zip file with "
-            f"files of these types: {', '.join(SUFFIXES)}."
+            f"dataset.path={path}: there are no images in the folder or zip file{others}. Choose a folder or zip "
+            f"file with files of these types: {', '.join(SUFFIXES)}."
         )
-    if must_stream(len(names) * resolution * resolution * channels, stream):
-        files = Files(root, names, (resolution, resolution, channels), on_error)
-        spec = Spec(files.shape, -1.0, 1.0, len(files.classes) or None)
-        return Dataset(f"{root.name} ({len(names)} images, streamed)", spec, files, flip=flip)
+    shape = (resolution, resolution, channels)
+    images, held_out = reading.training, reading.held_out
+    spec = Spec(shape, -1.0, 1.0, len(reading.classes) or None)
+    classes = tuple(reading.classes)
+    notes = tuple(filter(None, (reading.note, _headers(root, images))))
+    alike = _read_alike(listing, reading, path)
+    if must_stream((len(images) + len(held_out)) * math.prod(shape), stream):
+        files = Files(root, reading, shape, on_error)
+        if held_out:
+            passed_over["held-out images, because the data are streamed"] = len(held_out)
+        return Dataset(
+            name=f"{root.name} ({len(images)} images, streamed)",
+            spec=spec,
+            examples=files,
+            flip=flip,
+            class_names=classes,
+            class_counts=tuple(np.bincount(reading.labels).tolist()) if classes else (),
+            passed_over=passed_over,
+            notes=notes,
+            earlier=(files.earlier_fingerprint(),) if alike else (),
+            hint="" if alike else _RENUMBERED,
+        )
     skipped = Skipped()
-    pairs = list(decode_all(contents_of(root, names), resolution, channels, on_error, skipped))
-    if not pairs:
-        raise UserError(_none_decoded(path, len(names)))
-    classes, labels = _classes([name for name, _ in pairs])
+    decoded, labels = _decoded(root, images, reading.labels, shape, on_error, skipped)
+    if not decoded:
+        raise UserError(_none_decoded(path, len(images)))
+    if layout == "earlier":
+        labels, classes, spec = _without_empty_classes(labels, classes, spec)
+    tests, test_labels = _decoded(root, held_out, reading.held_out_labels, shape, on_error, skipped)
+    if skipped.count:
+        passed_over["images that cannot be decoded"] = skipped.count
     return Dataset(
-        name=f"{root.name} ({len(pairs)} images{f', {skipped.count} skipped' if skipped.count else ''})",
-        spec=Spec((resolution, resolution, channels), -1.0, 1.0, len(classes) or None),
-        examples=np.stack([image for _, image in pairs]),
+        name=f"{root.name} ({len(decoded)} images{f', {skipped.count} skipped' if skipped.count else ''})",
+        spec=spec,
+        examples=np.stack(decoded),
         labels=np.array(labels, np.int32) if classes else None,
+        held_out=np.stack(tests) if tests else None,
+        held_out_labels=np.array(test_labels, np.int32) if tests and test_labels is not None else None,
         flip=flip,
+        class_names=classes,
+        passed_over=passed_over,
+        notes=notes,
+        hint="" if alike and len(set(labels or ())) == len(classes) else _RENUMBERED,
     )
+
+
+def _read_alike(listing: Listing, reading: Reading, path: str) -> bool:
+    """Whether versions without ``dataset.layout`` read the same images with the same labels."""
+    earlier = read(listing, "earlier", path)
+    members, before = ([file.member for file in one.training] for one in (reading, earlier))
+    return (members, reading.labels, reading.classes) == (before, earlier.labels, earlier.classes)
+
+
+def _decoded(
+    root: Path,
+    files: list[File],
+    labels: list[int] | None,
+    shape: tuple[int, int, int],
+    on_error: str,
+    skipped: Skipped,
+) -> tuple[list[np.ndarray], list[int] | None]:
+    """A pair of lists: the images that can be decoded, and their labels."""
+    of = {} if labels is None else {file.name: label for file, label in zip(files, labels, strict=True)}
+    pairs = list(decode_all(contents_of(root, files), shape[0], shape[2], on_error, skipped))
+    return [image for _, image in pairs], None if labels is None else [of[name] for name, _ in pairs]
+
+
+def _without_empty_classes(
+    labels: list[int] | None, classes: tuple[str, ...], spec: Spec
+) -> tuple[list[int], tuple[str, ...], Spec]:
+    """Labels, classes and Spec as in versions without ``dataset.layout``, which counted decoded images only."""
+    used = sorted(set(labels or ()))
+    if len(used) < 2:
+        return [-1] * len(labels or ()), (), dataclasses.replace(spec, num_classes=None)
+    kept = tuple(classes[i] for i in used)
+    return [used.index(label) for label in labels or ()], kept, dataclasses.replace(spec, num_classes=len(kept))
+
+
+def _headers(root: Path, files: list[File]) -> str:
+    """A description of the sizes and colour modes of the images, from the headers of at most 64 files."""
+    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(len(files), 64)).astype(int))]
+    sizes, modes = [], set()
+    for _, content in contents_of(root, chosen):
+        if isinstance(content, bytes):
+            with contextlib.suppress(Exception), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                sizes.append(image.size)
+                modes.add(image.mode)
+    if not sizes:
+        return ""
+    low, high = (f"{width}x{height}" for width, height in (min(sizes, key=math.prod), max(sizes, key=math.prod)))
+    extent = low if low == high else f"{low} to {high}"
+    sample = "" if len(chosen) == len(files) else f" in {len(chosen)} of {len(files):,} images"
+    return f"{extent} pixels, {', '.join(sorted(modes))}{sample}"
 
 
 class Files:
     """A ``Source`` of the images in a folder or zip file, which decodes an image at each access."""
 
-    def __init__(self, root: Path, names: list[str], shape: tuple[int, int, int], on_error: str):
-        self._root, self._names, self._on_error = root, names, on_error
-        self.shape = shape
-        self.classes, self._labels = _classes(names)
-        self.labelled = bool(self.classes)
+    def __init__(self, root: Path, reading: Reading, shape: tuple[int, int, int], on_error: str):
+        self._root, self._files, self._labels, self._on_error = root, reading.training, reading.labels, on_error
+        self.shape, self._classes = shape, reading.classes
+        self.labelled = bool(reading.classes)
         self._warned: set[int] = set()
         # Each thread opens the zip file separately, because an open file has only one read position.
         self._local = threading.local()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._files)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         """A pair: image ``i`` as uint8, and the label of the image (-1 if the images have no labels).
@@ -114,37 +216,74 @@ class Files:
         Raises:
             UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
         """
-        for j in range(i, i + len(self._names)):
-            j %= len(self._names)
+        for j in range(i, i + len(self._files)):
+            j %= len(self._files)
             try:
-                return decode(self._content(self._names[j]), self.shape[0], self.shape[2]), self._labels[j]
+                return decode(self._content(self._files[j]), self.shape[0], self.shape[2]), self._labels[j]
             except BadImage as error:
+                name = printable(self._files[j].name)
                 if self._on_error == "refuse":
-                    raise UserError(refusal(self._names[j], error)) from error
+                    raise UserError(refusal(name, error)) from error
                 if j not in self._warned:
                     self._warned.add(j)
-                    log.warning(SKIPPED, self._names[j], error)
-        raise UserError(_none_decoded(self._root, len(self._names)))
+                    log.warning(SKIPPED, name, error)
+        raise UserError(_none_decoded(self._root, len(self._files)))
 
-    def _content(self, name: str) -> bytes:
+    def _content(self, file: File) -> bytes:
         if self._root.is_dir():
-            return _read_file(self._root / name)
+            return _read_file(self._root / file.member)
         if not hasattr(self._local, "archive"):
             self._local.archive = zipfile.ZipFile(self._root)
-        return _read_member(self._local.archive, name)
+        return _read_member(self._local.archive, file.member)
 
     def fingerprint(self) -> str:
-        """A digest of the image shape, the file names, and the file sizes or checksums.
+        """A digest of the image shape, the names, sizes and labels of all files, and a sample of their contents.
 
-        For a folder, the digest includes the file sizes. For a zip file, the digest includes the stored CRC
-        checksums. The contents of the files are not read, because reading them would take as long as an epoch.
+        For a folder, the sample consists of up to ``_SAMPLED`` evenly spaced files: the first, middle and last
+        ``_SLICE`` bytes of each. For a zip file, the stored CRC checksums of all files are used instead.
         """
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        named = [(file.name, size) for file, size in zip(self._files, self._sizes, strict=True)]
+        digest = hashlib.sha256(repr((self.shape, named, self._classes, self._labels)).encode())
         if self._root.is_dir():
-            sizes = [(self._root / name).stat().st_size for name in self._names]
-        else:
-            with zipfile.ZipFile(self._root) as archive:
-                sizes = [archive.getinfo(name).CRC for name in self._names]
-        return hashlib.sha256(repr((self.shape, list(zip(self._names, sizes, strict=True)))).encode()).hexdigest()
+            count = min(len(self._files), _SAMPLED)
+            chosen = [self._root / self._files[i * len(self._files) // count].member for i in range(count)]
+            with ThreadPoolExecutor(16) as readers:  # the time of small reads is mostly waiting
+                for part in readers.map(_sample, chosen):
+                    digest.update(part)
+        return digest.hexdigest()
+
+    def earlier_fingerprint(self) -> str:
+        """The fingerprint that versions without ``dataset.layout`` computed from names and sizes or checksums."""
+        named = [(file.member, size) for file, size in zip(self._files, self._sizes, strict=True)]
+        return hashlib.sha256(repr((self.shape, named)).encode()).hexdigest()
+
+    @functools.cached_property
+    def _sizes(self) -> list[int]:
+        """The size of each file in a folder, or the CRC checksum of each file in a zip file."""
+        if self._root.is_dir():
+            return [(self._root / file.member).stat().st_size for file in self._files]
+        with zipfile.ZipFile(self._root) as archive:
+            return [archive.getinfo(file.member).CRC for file in self._files]
+
+
+def _sample(path: Path) -> bytes:
+    """The SHA-256 digest of the first, middle and last ``_SLICE`` bytes of a file, or of a whole short file."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= 3 * _SLICE:
+                return hashlib.sha256(file.read()).digest()
+            digest = hashlib.sha256()
+            for start in (0, (size - _SLICE) // 2, size - _SLICE):
+                file.seek(start)
+                digest.update(file.read(_SLICE))
+            return digest.digest()
+    except PermissionError:  # dataset.on_error decides when the image is decoded
+        return b"unreadable"
 
 
 def _none_decoded(path: str | Path, count: int) -> str:
@@ -153,61 +292,37 @@ def _none_decoded(path: str | Path, count: int) -> str:
     )
 
 
-def _classes(names: list[str]) -> tuple[list[str], list[int]]:
-    """A pair of lists: the names of the classes, and the label of each file.
+def contents_of(root: Path, files: Iterable[File]) -> Iterator[tuple[str, bytes | BadImage]]:
+    """Yields ``(name, content)`` for each of the given files in a folder or zip file.
 
-    The top-level sub-folders are the classes if every file is in a sub-folder and there are at least two top-level
-    sub-folders. Otherwise, the list of classes is empty and all labels are -1.
+    In place of the content, the function yields a ``BadImage`` with the reason if the file may not be read, is
+    larger than ``MAX_FILE``, or is a damaged member of a zip file.
     """
-    folders = [PurePosixPath(name).parts[0] if len(PurePosixPath(name).parts) > 1 else None for name in names]
-    known = sorted({folder for folder in folders if folder is not None})
-    if None in folders or len(known) < 2:
-        return [], [-1] * len(names)
-    return known, [known.index(str(folder)) for folder in folders]
-
-
-def files_in(root: Path) -> list[str]:
-    """Sorted relative paths of the image files in a folder or zip file, without hidden files.
-
-    Files in folders named ``__MACOSX``, which macOS adds to zip files, are left out too.
-    """
-    if root.is_dir():
-        found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
-    else:
-        with zipfile.ZipFile(root) as archive:
-            found = [member.filename for member in archive.infolist() if not member.is_dir()]
-    return sorted(
-        name
-        for name in found
-        if name.lower().endswith(SUFFIXES)
-        and not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)
-    )
-
-
-def contents_of(root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yields ``(name, content)`` for each of the named files in a folder or zip file.
-
-    The content is empty if the file is larger than ``MAX_FILE`` or is a damaged member of a zip file. ``decode``
-    rejects empty content as a damaged image.
-    """
-    if root.is_dir():
-        for name in names:
-            yield name, _read_file(root / name)
-        return
-    with zipfile.ZipFile(root) as archive:
-        for name in names:
-            yield name, _read_member(archive, name)
+    with contextlib.nullcontext() if root.is_dir() else zipfile.ZipFile(root) as archive:
+        for file in files:
+            content: bytes | BadImage
+            try:
+                content = _read_member(archive, file.member) if archive else _read_file(root / file.member)
+            except BadImage as error:
+                content = error
+            yield file.name, content
 
 
 def _read_file(file: Path) -> bytes:
-    """The content of the file, or empty content if the file is larger than ``MAX_FILE``."""
-    return file.read_bytes() if file.stat().st_size <= MAX_FILE else b""
+    try:
+        if file.stat().st_size > MAX_FILE:
+            raise BadImage(_TOO_LARGE)
+        return file.read_bytes()
+    except PermissionError as error:
+        raise BadImage(str(error.strerror)) from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         with archive.open(name) as member:
             content = member.read(MAX_FILE + 1)
-    except Exception:  # a damaged, encrypted or unsupported member counts as a damaged image
-        return b""
-    return content if len(content) <= MAX_FILE else b""
+    except Exception as error:  # a damaged, encrypted or unsupported member counts as a damaged image
+        raise BadImage(f"damaged or encrypted in the zip file: {error}") from error
+    if len(content) > MAX_FILE:
+        raise BadImage(_TOO_LARGE)
+    return content

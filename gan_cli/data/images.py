@@ -25,7 +25,7 @@ MAX_PIXELS = 64_000_000
 
 
 class BadImage(Exception):
-    """Raised for an image that is damaged, has too many pixels or has a format that is not allowed."""
+    """Raised for an image that cannot be read, is damaged, is too large, or has a format that is not allowed."""
 
 
 SKIPPED = "%s: the image cannot be decoded (%s) and is skipped."
@@ -94,12 +94,12 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
 
 
 def decode_all(
-    named: Iterable[tuple[str, bytes]], resolution: int, channels: int, on_error: str, skipped: Skipped
+    named: Iterable[tuple[str, bytes | BadImage]], resolution: int, channels: int, on_error: str, skipped: Skipped
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Decodes ``(name, content)`` pairs and yields ``(name, image)`` pairs.
 
     Args:
-        named: pairs of the name and the content of a file.
+        named: pairs of the name of a file and its content, or the reason why it cannot be read.
         resolution: height and width of the decoded images in pixels.
         channels: 1 for greyscale, 3 for RGB.
         on_error: treatment of images that cannot be decoded. With ``"skip"``, the function logs a warning for each
@@ -111,6 +111,8 @@ def decode_all(
     """
     for name, content in named:
         try:
+            if isinstance(content, BadImage):
+                raise content
             yield name, decode(content, resolution, channels)
         except BadImage as error:
             if on_error == "refuse":

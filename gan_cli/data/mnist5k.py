@@ -40,4 +40,5 @@ def mnist5k(*, flip: bool = False) -> Dataset:
         held_out=images[held_out],
         held_out_labels=labels[held_out],
         flip=flip,
+        class_names=tuple(map(str, range(10))),
     )

@@ -35,4 +35,7 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
         labels=(data.labels[chosen] @ (100, 10, 1)).astype(np.int32),
         held_out=None,
         held_out_labels=None,
+        class_names=(),
+        passed_over={},
+        notes=(),
     )

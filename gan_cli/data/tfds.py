@@ -14,11 +14,12 @@ import numpy as np
 
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.images import BadImage
+from gan_cli.data.images import SKIPPED, BadImage
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.types import OnError, PositiveInt, Spec
 
+log = logging.getLogger(__name__)
 _OWN = "tensorflow_datasets."
 
 
@@ -201,22 +202,35 @@ def _dataset(
     channels = shape[2] if shape[2] in (1, 3) else 3
     label = info.features["label"] if "label" in info.features else None  # noqa: SIM401 - no mapping
     classes = getattr(label, "num_classes", None)
+    names = tuple(map(str, getattr(label, "names", None) or ()))
     identity = (full, split, str(getattr(info, "version", "")))
+    notes = (f"{len(source):,} examples, version {identity[2]}",)
     records = Records(source, full, image_key, (height, width, channels), classes is not None, on_error, identity)
     spec = Spec(records.shape, -1.0, 1.0, classes)
     if must_stream(len(source) * height * width * channels, stream):
-        return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip)
+        return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip, class_names=names, notes=notes)
     images, labels = np.empty((len(source), height, width, channels), np.uint8), np.empty(len(source), np.int32)
     n = 0
     for i in range(len(source)):
         try:
             images[n], labels[n] = records.read(i)
-        except BadImage:
+        except BadImage as error:
+            log.warning(SKIPPED, f"example {i} of {full}", error)
             continue
         n += 1
     if n == 0:
         raise UserError(_none_decoded(full))
-    return Dataset(f"{full} {split}", spec, images[:n], labels[:n] if records.labelled else None, flip=flip)
+    skipped = len(source) - n
+    return Dataset(
+        f"{full} {split}",
+        spec,
+        images[:n],
+        labels[:n] if records.labelled else None,
+        flip=flip,
+        class_names=names,
+        notes=notes,
+        passed_over={"images that cannot be decoded": skipped} if skipped else {},
+    )
 
 
 def _none_decoded(full: str) -> str:
@@ -238,6 +252,7 @@ class Records:
     ):
         self._source, self._name, self._image_key, self._on_error = source, name, image_key, on_error
         self.shape, self.labelled, self._identity = shape, labelled, identity
+        self._warned: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -277,10 +292,13 @@ class Records:
             UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
         """
         for j in range(i, i + len(self)):
+            j %= len(self)
             try:
-                return self.read(j % len(self))
-            except BadImage:
-                continue
+                return self.read(j)
+            except BadImage as error:
+                if j not in self._warned:
+                    self._warned.add(j)
+                    log.warning(SKIPPED, f"example {j} of {self._name}", error)
         raise UserError(_none_decoded(self._name))
 
     def fingerprint(self) -> str:

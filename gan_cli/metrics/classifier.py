@@ -64,7 +64,7 @@ class Classifier:
             raise ValueError("a classifier needs images with labels")
         # A random order, because a data set may be sorted by class.
         chosen = np.random.default_rng(0).permutation(data.size)[:_MOST]
-        held_out = data.held_out is not None
+        held_out = data.held_out_labels is not None
         tested = np.arange(0) if held_out else chosen[::10]
         self._rows = chosen if held_out else np.delete(chosen, np.s_[::10])
         self._data = data
@@ -72,7 +72,7 @@ class Classifier:
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
         test_data = None
-        if data.held_out is not None:
+        if data.held_out is not None and data.held_out_labels is not None:
             test_data = Dataset(data.name, data.spec, data.held_out, data.held_out_labels).fingerprint()
         self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.spec.num_classes)
 

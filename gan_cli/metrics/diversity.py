@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.metrics import modes
 
+log = logging.getLogger(__name__)
 SAMPLES = 128
 
 
@@ -33,7 +36,7 @@ class Diversity:
     third of the median distance between real examples.
 
     Args:
-        real: ``[n, ...]`` real examples, in the value range of the generator's output.
+        real: ``[n, ...]`` at least two real examples, in the value range of the generator's output.
     """
 
     def __init__(self, real: np.ndarray):
@@ -61,16 +64,21 @@ class SampleFigures:
     def __init__(self, data: Dataset):
         self._data = data
         self._diversity: Diversity | None = None
+        self._warned = False
 
     def __call__(self, samples: np.ndarray) -> dict[str, float]:
-        """A dictionary from names to metric values.
+        """A dictionary from names to metric values. A data set of a single example has no diversity.
 
         Args:
             samples: ``[n, ...]``, in the value range of the generator's output.
         """
-        if self._diversity is None:
-            self._diversity = Diversity(self._data.spread(SAMPLES))
-        figures = {"diversity": self._diversity(samples)}
+        figures = {}
+        if self._data.size > 1:
+            self._diversity = self._diversity or Diversity(self._data.spread(SAMPLES))
+            figures["diversity"] = self._diversity(samples)
+        elif not self._warned:
+            self._warned = True
+            log.warning("the metric diversity needs at least 2 examples in the data set and is left out.")
         return figures | (modes.coverage(samples, self._data.modes) if self._data.modes else {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Evaluator:
         samples: number of samples per evaluation.
         objective: name of the metric value that ranks checkpoints. If None, the evaluator uses the first value that
             can rank checkpoints.
+        every: whether a metric that cannot be computed is an error. With False, the metric is left out with a
+            warning.
 
     Attributes:
         features: description of the features.
@@ -47,8 +49,9 @@ class Evaluator:
             checkpoints. None if no metric value can rank checkpoints.
 
     Raises:
-        UserError: an input of a metric is missing, a metric needs more samples or reference examples, no metric
-            computes the objective, or the objective cannot rank checkpoints.
+        UserError: an input of a metric is missing, or a metric needs more samples or reference examples (with
+            ``every=False``: this is the case for all metrics), no metric computes the objective, or the objective
+            cannot rank checkpoints.
     """
 
     def __init__(
@@ -58,8 +61,14 @@ class Evaluator:
         data: Dataset,
         samples: int,
         objective: str | None = None,
+        every: bool = True,
     ):
-        self._metrics, self.extractor, self.data = metrics, extractor, data
+        self.extractor, self.data, self._every = extractor, data, every
+        if not every:
+            metrics = _possible(
+                metrics, lambda metric: lacking(metric, extractor, data) or _too_few(metric, data.size, samples)
+            )
+        self._metrics = metrics
         check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
@@ -83,7 +92,10 @@ class Evaluator:
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
         """Yields, for each metric, a dictionary from names to metric values, computed from the available inputs."""
-        for name, metric in self._metrics.items():
+        metrics, samples = self._metrics, len(available["fake"])
+        if not self._every:  # a file may contain fewer examples than the requested number of samples
+            metrics = _possible(metrics, lambda metric: _too_few(metric, self.data.size, samples))
+        for name, metric in metrics.items():
             try:
                 yield metric(**{need: available[need] for need in metric.needs})
             except ValueError as error:
@@ -98,8 +110,8 @@ class Evaluator:
 
         def make() -> dict[str, np.ndarray]:
             features, _ = self.extractor(_taken(data, rows))
-            labelled = data.spec.num_classes is not None
-            return {"features": features} | ({"labels": data.take(rows)["labels"]} if labelled else {})
+            taken = data.take(rows) if data.spec.num_classes is not None else {}
+            return {"features": features} | ({"labels": taken["labels"]} if "labels" in taken else {})
 
         return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
 
@@ -168,6 +180,27 @@ def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) ->
                 f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
                 f"{data.size}. Use a larger data set."
             )
+
+
+def _possible(metrics: Mapping[str, Metric], problem: Callable[[Metric], str | None]) -> dict[str, Metric]:
+    """The metrics without a problem. A warning names the other metrics.
+
+    Raises:
+        UserError: every metric has a problem.
+    """
+    problems = {name: problem(metric) for name, metric in metrics.items()}
+    needs = [f"{name} needs {text.split(',')[0].split('.')[0]}" for name, text in problems.items() if text]
+    if needs and len(needs) == len(metrics):
+        raise UserError(f"no metric can be computed: {'; '.join(needs)}. Use more samples or a larger data set.")
+    if needs:
+        log.warning("metrics left out: %s.", "; ".join(needs))
+    return {name: metric for name, metric in metrics.items() if not problems[name]}
+
+
+def _too_few(metric: Metric, examples: int, samples: int) -> str | None:
+    """The minimum that the metric requires, if there are fewer reference examples or samples. Otherwise, None."""
+    noun = "reference examples" if examples < metric.minimum else "samples"
+    return f"at least {metric.minimum} {noun}" if min(examples, samples) < metric.minimum else None
 
 
 def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:

@@ -130,6 +130,11 @@ def classifier(data: Dataset) -> Extractor:
             f"features=classifier: needs labelled images to train the classifier, but {data.name} has no labels. "
             "Use features=pixels, or features=inception with features.weights=FILE."
         )
+    if data.size < 2:
+        raise UserError(
+            f"features=classifier: needs at least 2 labelled images, but {data.name} has only {data.size}. Use "
+            "features=pixels, or a larger data set."
+        )
     network = Classifier(data)
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:

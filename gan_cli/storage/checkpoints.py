@@ -53,11 +53,15 @@ class Identity(NamedTuple):
         data: fingerprint of the training data, or None for a run without data.
         earlier: tuple of the fingerprints that earlier versions of the program computed for this configuration.
             The configuration of a checkpoint may have one of these fingerprints instead of ``configuration``.
+        earlier_data: tuple of the fingerprints that earlier versions of the program computed for the same data.
+        hint: advice for the error message about other data, or an empty text.
     """
 
     configuration: str
     data: str | None
     earlier: tuple[str, ...] = ()
+    earlier_data: tuple[str, ...] = ()
+    hint: str = ""
 
     def stored(self) -> dict[str, str | None]:
         """The fingerprints of the configuration and the data, in the format of a checkpoint's manifest."""
@@ -75,14 +79,14 @@ class Identity(NamedTuple):
         """
         parts: tuple[tuple[str, str, tuple[str | None, ...]], ...] = (
             ("configuration", "configuration", (self.configuration, *self.earlier)),
-            ("data", "data set", (self.data,)),
+            ("data", "data set", (self.data, *self.earlier_data)),
         )
         for part, noun, accepted in parts:
             if found[part] not in accepted:
                 raise UserError(
                     f"{path}: the checkpoint was saved with another {noun}. "
                     f"Resume the run with the {noun} of its first start, or start a new run under another name, "
-                    "for example name=new."
+                    "for example name=new." + (f"\n{self.hint}" if part == "data" and self.hint else "")
                 )
 
 

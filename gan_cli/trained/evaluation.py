@@ -14,7 +14,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples
 from gan_cli.errors import UserError
 from gan_cli.metrics import Metric
-from gan_cli.metrics.evaluator import Evaluator, lacking
+from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import ObjectiveTracker
 from gan_cli.storage import checkpoints, files, run_directory
@@ -33,7 +33,7 @@ class CheckpointEvaluator:
         metrics: dictionary from names to metrics.
         features: function that returns the feature extractor for a reference data set.
         every: whether a metric that cannot be computed with the features and the reference is an error. With False,
-            the metric is left out.
+            the metric is left out with a warning.
         num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
         seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
@@ -176,12 +176,8 @@ class CheckpointEvaluator:
     def _evaluator(self, reference: Dataset) -> Evaluator:
         key = reference.fingerprint()
         if key not in self._evaluators:
-            extractor, metrics = self._features(reference), self._metrics
-            if not self._every:
-                metrics = {
-                    name: metric for name, metric in metrics.items() if not lacking(metric, extractor, reference)
-                }
-            self._evaluators[key] = Evaluator(metrics, extractor, reference, self._num)
+            extractor = self._features(reference)
+            self._evaluators[key] = Evaluator(self._metrics, extractor, reference, self._num, every=self._every)
         return self._evaluators[key]
 
     def _figures(self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class RestoredRun:
         folder: folder of the checkpoint.
         step: step of the checkpoint.
         state: training state, as host arrays.
+        class_names: the names of the classes, or an empty tuple if ``run.json`` does not contain them.
     """
 
     directory: Path
@@ -38,6 +39,7 @@ class RestoredRun:
     folder: Path
     step: int
     state: TrainState
+    class_names: tuple[str, ...] = ()
 
 
 def restore_run(
@@ -89,7 +91,14 @@ def restore_run(
             "Use a machine with more memory."
         )
     at, state = checkpoints.load(folder, like, step)
-    return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state)
+    names = _class_names(record.get("data"), experiment.game.classes)
+    return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state, names)
+
+
+def _class_names(described: Any, classes: int | None) -> tuple[str, ...]:
+    """The names in the entry ``data`` of ``run.json``, or an empty tuple if it does not name all classes."""
+    names = described.get("classes") if isinstance(described, dict) else None
+    return tuple(map(str, names)) if isinstance(names, list) and len(names) == classes else ()
 
 
 def _spec(directory: Path, stated: Any) -> Spec:

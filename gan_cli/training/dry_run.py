@@ -26,6 +26,7 @@ def describe(experiment: Experiment) -> list[str]:
     if data is not None:
         epochs = options.steps * experiment.strategy.batches / max(data.size // options.batch_size, 1)
         lines.append(f"data      {data.name}: {data.size:,} examples of {data.spec.shape}, {epochs:,.1f} epochs")
+        lines += data.lines()
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
     lines.append(f"state     {bytes_ / 2**20:.1f} MiB; the newest {options.keep} checkpoints are kept")

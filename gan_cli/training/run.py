@@ -194,6 +194,7 @@ def _record(
     directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
 ) -> tuple[RunRecord, Identity]:
     """A pair: the writer of ``run.json``, and the fingerprints that the run's checkpoints must have."""
+    dataset = experiment.dataset
     record = RunRecord(
         directory,
         origin
@@ -203,7 +204,8 @@ def _record(
             "fingerprint": experiment.fingerprint,
             "config": names.encode(experiment.config),
             # The shape and the classes of the data, so that gan-sample can build the networks without the data.
-            "spec": dataclasses.asdict(experiment.dataset.spec) if experiment.dataset else None,
+            "spec": dataclasses.asdict(dataset.spec) if dataset else None,
+            "data": dataset.contents() if dataset else None,
         },
     )
     earlier = stored.earlier_fingerprints(record.before, experiment.config)
@@ -211,7 +213,8 @@ def _record(
     record.note(earlier_fingerprints=earlier)
     if "init" in record.before:  # a resumed run started with the parameters of another run
         record.note(init=record.before["init"])
-    return record, Identity(experiment.fingerprint, data, earlier)
+    before, hint = (dataset.earlier, dataset.hint) if dataset else ((), "")
+    return record, Identity(experiment.fingerprint, data, earlier, before, hint)
 
 
 def _explain(error: Exception, directory: Path) -> str:
@@ -241,6 +244,8 @@ def _train(
     options, data = experiment.train, experiment.dataset
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
     reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
+    for line in data.lines() if data and (data.notes or data.passed_over) else ():  # data from the user's files
+        reporter.say(line)
 
     # 1. Start from the newest valid checkpoint, or initialise from the seed. The steps are not compiled yet.
     steps = experiment.compile()

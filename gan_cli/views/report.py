@@ -237,6 +237,7 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         "Command": shlex.join(map(str, command)) if isinstance(command, list) else command,
         "Seed": facts.get("seed"),
         "Devices": ", ".join(map(str, _list(facts.get("devices")))),
+        **_data(facts.get("data")),
         "Host": facts.get("host"),
         "Commit": commit,
         "Python": facts.get("python"),
@@ -247,6 +248,26 @@ def _environment(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         "Newest checkpoint": facts.get("checkpoint"),
     }
     return [(name, value) for name, value in rows.items() if value not in (None, "")]
+
+
+def _data(described: Any) -> dict[str, Any]:
+    """Rows about the data, from the entry ``data`` of ``run.json``."""
+    if not isinstance(described, dict):
+        return {}
+    names, counts = _list(described.get("classes")), _list(described.get("examples_per_class"))
+    counts = counts if len(counts) == len(names) else [None] * len(names)
+    each = [
+        f"{i} {name}" + ("" if count is None else f" ({count})")
+        for i, (name, count) in enumerate(zip(names, counts, strict=True))
+    ]
+    left_out = described.get("left_out")
+    kinds = left_out.items() if isinstance(left_out, dict) else ()
+    return {
+        "Data": described.get("name"),
+        "Files": "; ".join(map(str, _list(described.get("notes")))),
+        "Classes": ", ".join(each),
+        "Left out": ", ".join(f"{count} {kind}" for kind, count in kinds),
+    }
 
 
 def _differences(stored: Any) -> list[tuple[str, Any, Any]] | None:
