@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.images import SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
+from gan_cli.data.images import (
+    SKIPPED,
+    SUFFIXES,
+    UNREAD,
+    BadImage,
+    Skipped,
+    decode,
+    decode_all,
+    refusal,
+    sides,
+    warn_of_unread,
+)
 from gan_cli.errors import UserError
-from gan_cli.types import OnError, PositiveInt, Spec
+from gan_cli.types import Channels, OnError, Resolution, Spec
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +39,8 @@ MAX_FILE = 256 * 2**20
 def folder(
     *,
     path: str,
-    resolution: PositiveInt = 32,
-    channels: Literal[1, 3] = 3,
+    resolution: Resolution = 32,
+    channels: Channels = 3,
     flip: bool = False,
     on_error: OnError = "skip",
     stream: bool | None = None,
@@ -42,9 +53,10 @@ def folder(
 
     Args:
         path: folder or zip file with the images. Sub-folders are searched too.
-        resolution: height and width of the square images in pixels. Each image is resized so that the shorter
-            side has this length, and the longer side is cropped.
-        channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
+        resolution: side of the square images in pixels, or the height and width as a list, e.g. ``[24,40]``. Each
+            image is resized until it covers this size, and cropped around the centre.
+        channels: number of channels. 1 converts all images to greyscale, 3 converts all images to RGB, and 4 keeps
+            the transparency of the images (RGBA). With 1 and 3, transparent images are blended with white.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
             data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
@@ -66,13 +78,15 @@ def folder(
             "dataset.path=photos."
         )
     names = files_in(root)
+    warn_of_unread(files_in(root, tuple(UNREAD)))
     if not names:
         raise UserError(
             f"dataset.path={path}: there are no images in the folder or zip file. Choose a folder or zip file with "
             f"files of these types: {', '.join(SUFFIXES)}."
         )
-    if must_stream(len(names) * resolution * resolution * channels, stream):
-        files = Files(root, names, (resolution, resolution, channels), on_error)
+    shape = (*sides(resolution), channels)
+    if must_stream(len(names) * math.prod(shape), stream):
+        files = Files(root, names, shape, on_error)
         spec = Spec(files.shape, -1.0, 1.0, len(files.classes) or None)
         return Dataset(f"{root.name} ({len(names)} images, streamed)", spec, files, flip=flip)
     skipped = Skipped()
@@ -82,7 +96,7 @@ def folder(
     classes, labels = _classes([name for name, _ in pairs])
     return Dataset(
         name=f"{root.name} ({len(pairs)} images{f', {skipped.count} skipped' if skipped.count else ''})",
-        spec=Spec((resolution, resolution, channels), -1.0, 1.0, len(classes) or None),
+        spec=Spec(shape, -1.0, 1.0, len(classes) or None),
         examples=np.stack([image for _, image in pairs]),
         labels=np.array(labels, np.int32) if classes else None,
         flip=flip,
@@ -116,7 +130,7 @@ class Files:
         for j in range(i, i + len(self._names)):
             j %= len(self._names)
             try:
-                return decode(self._content(self._names[j]), self.shape[0], self.shape[2]), self._labels[j]
+                return decode(self._content(self._names[j]), self.shape[:2], self.shape[2]), self._labels[j]
             except BadImage as error:
                 if self._on_error == "refuse":
                     raise UserError(refusal(self._names[j], error)) from error
@@ -165,8 +179,8 @@ def _classes(names: list[str]) -> tuple[list[str], list[int]]:
     return known, [known.index(str(folder)) for folder in folders]
 
 
-def files_in(root: Path) -> list[str]:
-    """Sorted relative paths of the image files in a folder or zip file, without hidden files.
+def files_in(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """Sorted relative paths of the files with image suffixes in a folder or zip file, without hidden files.
 
     Files in folders named ``__MACOSX``, which macOS adds to zip files, are left out too.
     """
@@ -178,7 +192,7 @@ def files_in(root: Path) -> list[str]:
     return sorted(
         name
         for name in found
-        if name.lower().endswith(SUFFIXES)
+        if name.lower().endswith(suffixes)
         and not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(name).parts)
     )
 
