@@ -66,7 +66,7 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
 
     Args:
         color: whether to change brightness by an amount from -0.5 to 0.5, saturation by a factor from 0 to 2, and
-            contrast by a factor from 0.5 to 1.5.
+            contrast by a factor from 0.5 to 1.5. The opacity of RGBA images is not changed.
         translation: whether to shift the image by up to one eighth of its height and width. Uncovered pixels become
             zero.
         cutout: whether to set a randomly placed rectangle to zero. The rectangle has half the height and half the
@@ -98,7 +98,8 @@ def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Aug
     each of which is applied with probability p. The chain contains the transformations of the paper that require
     no interpolation: flips, rotations by multiples of 90 degrees, shifts by whole pixels, and changes of
     brightness, contrast and saturation. A shift is at most one eighth of the height or width. The strengths
-    of the transformations are taken from the paper.
+    of the transformations are taken from the paper. Images that are not square are rotated by 180 degrees only, and
+    changes of colour leave the opacity of RGBA images unchanged.
 
     Args:
         target: target value of r_t.

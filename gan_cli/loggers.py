@@ -76,7 +76,12 @@ class TensorBoard:
         from PIL import Image
 
         with Image.open(path) as image:
-            self._writer.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+            self._writer.add_image(
+                "samples",
+                np.asarray(image.convert("RGBA" if image.mode == "RGBA" else "RGB")),
+                step,
+                dataformats="HWC",
+            )
 
     def close(self) -> None:
         self._writer.close()

@@ -2,11 +2,13 @@
 
 All functions map images ``[batch, height, width, channels]`` to images of the same shape. Functions with a
 parameter ``key`` draw independent random numbers for each example. All other functions take one amount or factor
-per example.
+per example, and change colours: in images of four channels (RGBA), they leave the opacity unchanged.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,9 +23,10 @@ def flip(x: Array, key: Array) -> Array:
 
 
 def quarter_turns(x: Array, key: Array) -> Array:
-    """Rotate each square image by 0, 90, 180 or 270 degrees, each with probability 1/4."""
-    turned = jnp.stack([jnp.rot90(x, k, (1, 2)) for k in range(4)])
-    return turned[jax.random.randint(key, (len(x),), 0, 4), jnp.arange(len(x))]
+    """Rotate each image by 0, 90, 180 or 270 degrees with equal probability; by 0 or 180 if it is not square."""
+    turns = range(4) if x.shape[1] == x.shape[2] else (0, 2)
+    turned = jnp.stack([jnp.rot90(x, k, (1, 2)) for k in turns])
+    return turned[jax.random.randint(key, (len(x),), 0, len(turns)), jnp.arange(len(x))]
 
 
 def shift(x: Array, key: Array, ratio: float, edge: str = "constant") -> Array:
@@ -58,22 +61,38 @@ def cut_out(x: Array, key: Array, ratio: float) -> Array:
     return jnp.where(outside[..., None], x, 0)
 
 
+def _of_colours(change: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """``change``, applied to the first three channels only if there are four channels (RGBA)."""
+
+    @functools.wraps(change)
+    def changed(x: Array, amount: Array) -> Array:
+        if x.shape[-1] != 4:
+            return change(x, amount)
+        return jnp.concatenate([change(x[..., :3], amount), x[..., 3:]], axis=-1)
+
+    return changed
+
+
+@_of_colours
 def brightness(x: Array, amount: Array) -> Array:
     """Add ``amount`` ``[batch]`` to all values of each image."""
     return x + _of_image(amount)
 
 
+@_of_colours
 def scale(x: Array, factor: Array) -> Array:
     """Multiply all values of each image by ``factor`` ``[batch]``."""
     return x * _of_image(factor)
 
 
+@_of_colours
 def contrast(x: Array, factor: Array) -> Array:
     """Scale the deviation of each value from the image's mean by ``factor`` ``[batch]``."""
     mean = x.mean((1, 2, 3), keepdims=True)
     return (x - mean) * _of_image(factor) + mean
 
 
+@_of_colours
 def saturation(x: Array, factor: Array) -> Array:
     """Scale the deviation of each value from the pixel's mean over the channels by ``factor`` ``[batch]``."""
     mean = x.mean(3, keepdims=True)

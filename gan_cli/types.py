@@ -59,6 +59,8 @@ Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen
 Digits = Literal["mnist5k", "mnist"]
 OnError = Literal["skip", "refuse"]
 Layout = Literal["classes", "flat", "splits", "earlier"]
+Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a square, or height and width
+Channels = Literal[1, 3, 4]  # grey, RGB, and RGB with transparency (RGBA)
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -70,7 +72,8 @@ class Spec:
     Models are built for the specification of a data set.
 
     Attributes:
-        shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points.
+        shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points. The
+            channels of an image are grey (1), RGB (3), or RGB with the opacity (4).
         low: smallest value that an example can contain, or None if values are unbounded.
         high: largest value that an example can contain, or None if values are unbounded.
         num_classes: number of classes, or None if examples have no labels.

@@ -19,7 +19,7 @@ from gan_cli.cli.eval import _composed, _every_metric
 from gan_cli.cli.eval import main as gan_eval
 from gan_cli.config.build import evaluation_of
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.external import external_samples
+from gan_cli.data.external import external_reference
 from gan_cli.data.gaussians import ring
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.errors import UserError
@@ -184,7 +184,7 @@ def test_a_damaged_archive_is_reported(tmp_path):
     for i in range(len(whole)):
         Path("x.npz").write_bytes(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
         try:
-            found = external_samples(Path("x.npz"))
+            found = external_reference(Path("x.npz"))
         except UserError as error:
             assert "\n" not in str(error), f"byte {i}: {error}"
             refused.append(i)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from gan_cli.storage import files, run_directory
 if TYPE_CHECKING:
     from gan_cli.data.dataset import Dataset
     from gan_cli.trained.evaluation import CheckpointEvaluator
+    from gan_cli.types import Spec
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
 _ACROSS = 4  # the largest number of runs for which the table has a column for each run, instead of a row
@@ -80,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         "--reference",
         metavar="PATH",
         help="the data to compare with: an image folder, a zip file, an .npz file, or the name of a file in "
-        "configs/dataset (default: the data on which the run was trained)",
+        "configs/dataset; images are resized to the size of the samples (default: the data on which the run was "
+        "trained)",
     )
     add(
         "--json",
@@ -212,23 +215,30 @@ def _every_metric() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and name != "none.yaml")
 
 
-def _reference(name: str) -> Dataset:
-    """The reference data of ``--reference``.
+def _reference(name: str) -> Callable[[Spec | None], Dataset]:
+    """The reference data of ``--reference``, as a function of the Spec of the samples.
+
+    Only images in a folder or zip file depend on the Spec: they are resized to the shape of the samples.
 
     Args:
         name: the path of a folder or file with data, or the name of a file in ``configs/dataset``.
     """
     from gan_cli.config.build import dataset
-    from gan_cli.data.external import external_samples
+    from gan_cli.data.external import external_reference
 
-    if Path(name).exists() or len(Path(name).parts) > 1 or Path(name).suffix:
-        return external_samples(Path(name))
-    data = dataset(_composed([f"dataset={name}"]))
+    path = Path(name)
+    if path.exists() and path.suffix != ".npz":
+        return functools.cache(functools.partial(external_reference, path))
+    if path.suffix or len(path.parts) > 1:
+        data: Dataset | None = external_reference(path)
+    else:
+        data = dataset(_composed([f"dataset={name}"]))
     if data is None:
         raise UserError(
             f"--reference {name}: has no data. Choose a data set, e.g. --reference mnist5k, or the path of data."
         )
-    return data
+    found = data
+    return lambda spec: found
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:

@@ -218,6 +218,8 @@ def convert(value: Any, annotation: Any) -> Any:
         return value
     if origin in (typing.Union, pytypes.UnionType):
         problems = []
+        if isinstance(value, list | tuple):  # the message then states only the problem with this list
+            args = tuple(arg for arg in args if typing.get_origin(arg) in (list, tuple, Sequence)) or args
         for option in args:
             if option is type(None):
                 if value is None:
@@ -234,6 +236,10 @@ def convert(value: Any, annotation: Any) -> Any:
             near = nearest(str(value), choices).replace(" Did", ". Did")
             raise ValueError(f"must be {'one of ' * (len(choices) > 1)}{', '.join(choices)}{near}")
         return value
+    if origin is tuple and Ellipsis not in args:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            raise ValueError(f"must be a list of {len(args)} values")
+        return [convert(item, kind) for item, kind in zip(value, args, strict=True)]
     if origin in (list, tuple, Sequence):
         if not isinstance(value, list | tuple):
             raise ValueError("must be a list, e.g. [a,b]")

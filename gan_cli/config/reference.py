@@ -200,6 +200,8 @@ def type_text(annotation: Any) -> str:
         return " or ".join("null" if arg is type(None) else type_text(arg) for arg in args)
     if origin is Literal:
         return " | ".join(map(str, args))
+    if origin is tuple and Ellipsis not in args:
+        return f"[{', '.join(map(type_text, args))}]"
     if origin in (list, tuple, Sequence):
         return f"list of {type_text(args[0])}"
     words = {int: "whole number", float: "number", str: "text", bool: "true | false", dict: "options by name"}

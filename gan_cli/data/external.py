@@ -15,10 +15,10 @@ from gan_cli.data.images import FORMATS
 from gan_cli.data.layout import list_files
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Layout, Spec
+from gan_cli.types import Channels, Layout, Spec
 
 
-def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
+def external_samples(path: Path, spec: Spec) -> Dataset:
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or points ``[n, features]``.
@@ -27,17 +27,14 @@ def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
     Args:
         path: the folder or file.
         spec: the Spec of the reference with which the examples are compared. Images in a folder or zip file are
-            resized and cropped to the shape of the reference. With None, all images are resized and cropped to a
-            square whose side is the shorter side of the first image.
+            resized, cropped and converted to the shape of the reference.
 
     Raises:
         UserError: ``path`` does not exist or contains no examples that can be read, or the examples do not have the
             shape of ``spec``.
     """
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder. Check the path.")
-    found = _archive(path) if path.suffix == ".npz" else _images(path, spec)
-    if spec is not None and found.spec.shape != spec.shape:
+    found = _read(path, spec, "flat")  # only a reference needs labels, so samples may have any layout
+    if found.spec.shape != spec.shape:
         raise UserError(
             f"{path}: the examples have the shape {found.spec.shape}, but the examples of the reference have the "
             f"shape {spec.shape}. Choose a --reference of the same shape."
@@ -45,45 +42,59 @@ def external_samples(path: Path, spec: Spec | None = None) -> Dataset:
     return found
 
 
-def _images(path: Path, spec: Spec | None) -> Dataset:
+def external_reference(path: Path, spec: Spec | None = None) -> Dataset:
+    """Data set with which samples are compared, read from the same files as in ``external_samples``.
+
+    Args:
+        path: the folder or file.
+        spec: the Spec of the samples. Images in a folder or zip file are resized, cropped and converted to its
+            shape. With None, their shape is that of the first image.
+
+    Raises:
+        UserError: ``path`` does not exist or contains no examples that can be read.
+    """
+    return _read(path, spec, None)
+
+
+def _read(path: Path, spec: Spec | None, layout: Layout | None) -> Dataset:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder. Check the path.")
+    return _archive(path) if path.suffix == ".npz" else _images(path, spec, layout)
+
+
+def _images(path: Path, spec: Spec | None, layout: Layout | None) -> Dataset:
     if not path.is_dir() and not zipfile.is_zipfile(path):
         raise UserError(
             f"{path}: the file is not a zip file. Choose a folder or zip file of images, or an .npz file with the "
             "array `samples`."
         )
-    if spec is None:
-        side, channels = _first(path)
-    elif not spec.is_image:
+    if spec is not None and not spec.is_image:
         raise UserError(
             f"{path}: images cannot be compared with a reference of points. Choose a --reference of images, for "
             "example --reference=mnist5k."
         )
-    elif spec.shape[0] != spec.shape[1]:
-        raise UserError(
-            f"{path}: images from a folder or zip file are cropped to squares, but the examples of the reference "
-            f"have the shape {spec.shape}. Choose a --reference of square images."
-        )
-    else:
-        side, _, channels = spec.shape
+    height, width, channels = _first(path) if spec is None else spec.shape
     try:
-        # Only a reference needs labels, so that samples may have any layout.
-        layout: Layout | None = None if spec is None else "flat"
-        return folder.folder(path=str(path), resolution=side, channels=1 if channels == 1 else 3, layout=layout)
+        kept: Channels = 1 if channels == 1 else 4 if channels == 4 else 3
+        return folder.folder(path=str(path), resolution=(height, width), channels=kept, layout=layout)
     except UserError as error:
         raise UserError(str(error).removeprefix("dataset.path=")) from error
 
 
-def _first(path: Path) -> tuple[int, int]:
-    """A pair: the shorter side in pixels, and the number of channels, of the first image that can be opened."""
+def _first(path: Path) -> tuple[int, int, int]:
+    """Height, width and number of channels of the first image that can be opened."""
     for _, content in folder.contents_of(path, list_files(path, "skip").files):
         if not isinstance(content, bytes):
             continue
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                return min(image.size), 1 if image.mode in ("1", "L", "I", "I;16") else 3
+                grey = image.mode in ("1", "L", "I", "I;16")
+                # The values 5 to 8 of the EXIF orientation exchange height and width.
+                width, height = image.size[::-1] if image.getexif().get(0x0112, 1) > 4 else image.size
+                return height, width, 4 if image.has_transparency_data else 1 if grey else 3
         except (OSError, Image.DecompressionBombError):
             continue
-    return 32, 3  # arbitrary values: no image can be opened, so ``folder.folder`` raises an error
+    return 32, 32, 3  # arbitrary values: no image can be opened, so ``folder.folder`` raises an error
 
 
 def _archive(path: Path) -> Dataset:

@@ -15,18 +15,27 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.images import FORMATS, SKIPPED, SUFFIXES, BadImage, Skipped, decode, decode_all, refusal
+from gan_cli.data.images import (
+    FORMATS,
+    SKIPPED,
+    SUFFIXES,
+    BadImage,
+    Skipped,
+    decode,
+    decode_all,
+    refusal,
+    sides,
+)
 from gan_cli.data.layout import File, Listing, Reading, list_files, printable, read
 from gan_cli.errors import UserError
 from gan_cli.storage import files as storage
-from gan_cli.types import Layout, OnError, PositiveInt, Spec
+from gan_cli.types import Channels, Layout, OnError, Resolution, Spec
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +56,8 @@ _RENUMBERED = (
 def folder(
     *,
     path: str,
-    resolution: PositiveInt = 32,
-    channels: Literal[1, 3] = 3,
+    resolution: Resolution = 32,
+    channels: Channels = 3,
     flip: bool = False,
     on_error: OnError = "skip",
     layout: Layout | None = None,
@@ -61,9 +70,10 @@ def folder(
 
     Args:
         path: folder or zip file with the images. Sub-folders are searched too.
-        resolution: height and width of the square images in pixels. Each image is resized so that the shorter
-            side has this length, and the longer side is cropped.
-        channels: number of channels. 1 converts all images to greyscale, and 3 converts all images to RGB.
+        resolution: side of the square images in pixels, or the height and width as a list, e.g. ``[24,40]``. Each
+            image is resized until it covers this size, and cropped around the centre.
+        channels: number of channels. 1 converts all images to greyscale, 3 converts all images to RGB, and 4 keeps
+            the transparency of the images (RGBA). With 1 and 3, transparent images are blended with white.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be read or decoded, and of folders that cannot be read. With
             ``skip``, they are left out. In streamed data, the next image that can be decoded replaces such an
@@ -98,7 +108,7 @@ def folder(
             f"dataset.path={path}: there are no images in the folder or zip file{others}. Choose a folder or zip "
             f"file with files of these types: {', '.join(SUFFIXES)}."
         )
-    shape = (resolution, resolution, channels)
+    shape = (*sides(resolution), channels)
     images, held_out = reading.training, reading.held_out
     spec = Spec(shape, -1.0, 1.0, len(reading.classes) or None)
     classes = tuple(reading.classes)
@@ -161,7 +171,7 @@ def _decoded(
 ) -> tuple[list[np.ndarray], list[int] | None]:
     """A pair of lists: the images that can be decoded, and their labels."""
     of = {} if labels is None else {file.name: label for file, label in zip(files, labels, strict=True)}
-    pairs = list(decode_all(contents_of(root, files), shape[0], shape[2], on_error, skipped))
+    pairs = list(decode_all(contents_of(root, files), shape[:2], shape[2], on_error, skipped))
     return [image for _, image in pairs], None if labels is None else [of[name] for name, _ in pairs]
 
 
@@ -219,7 +229,7 @@ class Files:
         for j in range(i, i + len(self._files)):
             j %= len(self._files)
             try:
-                return decode(self._content(self._files[j]), self.shape[0], self.shape[2]), self._labels[j]
+                return decode(self._content(self._files[j]), self.shape[:2], self.shape[2]), self._labels[j]
             except BadImage as error:
                 name = printable(self._files[j].name)
                 if self._on_error == "refuse":

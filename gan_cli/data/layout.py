@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from gan_cli.data.images import SUFFIXES
+from gan_cli.data.images import SUFFIXES, UNREAD
 from gan_cli.errors import UserError
 from gan_cli.types import Layout
 
@@ -56,7 +56,8 @@ class Listing:
             self.files.append(file)
         else:
             suffix = printable(PurePosixPath(file.name).suffix.lower())
-            self.passed_over[f"{suffix} files" if suffix else "files without a suffix"] += 1
+            remedy = f" ({UNREAD[suffix]})" if suffix in UNREAD else ""
+            self.passed_over[f"{suffix} files{remedy}" if suffix else "files without a suffix"] += 1
 
 
 class Reading(NamedTuple):

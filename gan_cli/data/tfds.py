@@ -14,10 +14,10 @@ import numpy as np
 
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.images import SKIPPED, BadImage
+from gan_cli.data.images import SKIPPED, BadImage, fitted, sides
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import OnError, PositiveInt, Spec
+from gan_cli.types import OnError, Resolution, Spec
 
 log = logging.getLogger(__name__)
 _OWN = "tensorflow_datasets."
@@ -29,7 +29,7 @@ def tfds(
     version: str | None = None,
     split: str = "train",
     data_dir: str | None = None,
-    resolution: PositiveInt | None = None,
+    resolution: Resolution | None = None,
     flip: bool = False,
     on_error: OnError = "refuse",
     stream: bool | None = None,
@@ -47,9 +47,9 @@ def tfds(
         split: split in the notation of TFDS, for example ``train``, ``train[:80%]`` or ``train+test``.
         data_dir: folder of the prepared data sets. With null, the folder is the value of the environment variable
             ``TFDS_DATA_DIR``, or ``~/tensorflow_datasets`` if the variable is not set.
-        resolution: height and width of the square images in pixels. Each image is resized so that the shorter
-            side has this length, and the longer side is cropped. With null, the images keep their stored height and
-            width, which must be equal for all images.
+        resolution: side of the square images in pixels, or the height and width as a list, e.g. ``[24,40]``. Each
+            image is resized until it covers this size, and cropped around the centre. With null, the images keep
+            their stored height and width, which must be equal for all images.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be decoded. With ``skip``, these images are left out. In streamed
             data, the next image that can be decoded replaces such an image. With ``refuse``, the command stops with
@@ -182,7 +182,7 @@ def _dataset(
     split: str,
     image_key: str,
     info: Any,
-    resolution: int | None,
+    resolution: Resolution | None,
     flip: bool,
     on_error: str,
     stream: bool | None,
@@ -198,8 +198,8 @@ def _dataset(
             f"dataset.split={split}: the split has no examples in {full}. "
             "Choose another split, for example dataset.split=train."
         )
-    height, width = (resolution, resolution) if resolution else shape[:2]
-    channels = shape[2] if shape[2] in (1, 3) else 3
+    height, width = sides(resolution) if resolution else shape[:2]
+    channels = shape[2] if shape[2] in (1, 3, 4) else 3
     label = info.features["label"] if "label" in info.features else None  # noqa: SIM401 - no mapping
     classes = getattr(label, "num_classes", None)
     names = tuple(map(str, getattr(label, "names", None) or ()))
@@ -264,7 +264,7 @@ class Records:
             UserError: the image cannot be decoded and ``on_error`` is ``refuse``.
             BadImage: the image cannot be decoded and ``on_error`` is ``skip``.
         """
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         try:
             record = self._source[i]
@@ -276,11 +276,9 @@ class Records:
                     "Set dataset.on_error=skip to leave out images that cannot be decoded."
                 ) from error
             raise BadImage(str(error)) from error
-        height, width, _ = self.shape
-        if image.shape[:2] != (height, width):
-            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            image = np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS))
-        return image.reshape(self.shape), int(record.get("label", -1)) if self.labelled else -1
+        if image.shape != self.shape or self.shape[2] == 4:
+            image = fitted(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), self.shape)
+        return image, int(record.get("label", -1)) if self.labelled else -1
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         """A pair: the image and the label of example ``i``.

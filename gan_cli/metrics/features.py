@@ -147,6 +147,8 @@ def classifier(data: Dataset) -> Extractor:
 def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     """The 2048 pooled features of the Inception network that the FID uses (Heusel et al. 2017).
 
+    RGBA images are blended with white, because the network takes three channels.
+
     Args:
         weights: path of the file with the weights. If null, an error message states where to download the file.
 
@@ -159,6 +161,11 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
         raise UserError(
             f"features=inception: needs images, but {data.name} consists of points. Use features=auto, which "
             "uses the coordinates of points."
+        )
+    if data.spec.shape[-1] not in (1, 3, 4):
+        raise UserError(
+            f"features=inception: needs images with 1, 3 or 4 channels, but the images of {data.name} "
+            f"have {data.spec.shape[-1]}. Use features=pixels."
         )
     if weights is None:
         raise UserError(

@@ -125,12 +125,16 @@ def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, ja
     The logits omit the bias of the last layer, as in the code of published Inception scores (Salimans et al. 2016).
 
     Args:
-        images: uint8 ``[n, h, w, 1 or 3]``.
+        images: uint8 ``[n, h, w, c]`` with one, three or four channels. The network takes three: grey is repeated,
+            and RGBA is blended with white.
 
     Returns:
         Pooled features ``[n, 2048]`` and logits ``[n, 1008]``.
     """
-    x = _resized((images.astype(jnp.float32) - 128) / 128)
+    x = images.astype(jnp.float32)
+    if x.shape[-1] == 4:
+        x = 255 + (x[..., :3] - 255) * (x[..., 3:] / 255)
+    x = _resized((x - 128) / 128)
     outputs: tuple[jax.Array, jax.Array] = _network(params, jnp.broadcast_to(x, (*x.shape[:3], 3)))
     return outputs
 

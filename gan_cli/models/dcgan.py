@@ -1,4 +1,4 @@
-"""Convolutional networks for square images, after DCGAN (Radford et al. 2016).
+"""Convolutional networks for images, after DCGAN (Radford et al. 2016).
 
 All convolutions have 4x4 kernels and stride 2. Each convolution of the discriminator halves the resolution, and
 each transposed convolution of the generator doubles the resolution. The hidden layer with the lowest resolution has
@@ -7,6 +7,7 @@ the most channels. Weights are initialised from a normal distribution with mean 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import jax
@@ -22,13 +23,13 @@ _INIT = nnx.initializers.normal(0.02)
 class Generator(nnx.Module):
     """DCGAN generator: a dense layer, then ``depth`` transposed convolutions that double the resolution.
 
-    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, height, width, channels]`` in [-1, 1].
 
     Args:
         width: number of channels of the last hidden layer. Each earlier layer has twice as many channels as the
             layer after it.
         depth: number of transposed convolutions, each of which doubles the resolution. If null, the depth is as
-            large as possible. The output of the dense layer then has a resolution between 4x4 and 7x7.
+            large as possible. The shorter side of the dense layer's output then has between 4 and 7 pixels.
         norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
             values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
             normalisation. The output layer is not normalised.
@@ -48,11 +49,11 @@ class Generator(nnx.Module):
         dropout: Decay = 0.0,
         activation: Activation = "relu",
     ):
-        self.side, doublings = stages("dcgan", spec, depth)
+        self.sides, doublings = stages("dcgan", spec, depth)
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = dense(
             latent_dim,
-            self.side**2 * channels[0],
+            math.prod(self.sides) * channels[0],
             rngs,
             init=_INIT,
             spectral=norm == "spectral",
@@ -70,7 +71,7 @@ class Generator(nnx.Module):
         return self.first
 
     def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(z, train=train).reshape(z.shape[0], self.side, self.side, -1)
+        x = self.first(z, train=train).reshape(z.shape[0], *self.sides, -1)
         return self.finish(x, train=train, key=key)
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -83,13 +84,13 @@ class Generator(nnx.Module):
 class Discriminator(nnx.Module):
     """DCGAN discriminator: ``depth`` convolutions that halve the resolution, then a dense layer.
 
-    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
+    Maps images ``[batch, height, width, channels]`` to logits ``[batch]``.
 
     Args:
         width: number of channels of the first hidden layer. Each later layer has twice as many channels as the
             layer before it.
         depth: number of convolutions, each of which halves the resolution. If null, the depth is as large as
-            possible. The output of the last convolution then has a resolution between 4x4 and 7x7.
+            possible. The shorter side of the last convolution's output then has between 4 and 7 pixels.
         norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
             values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
             normalisation. The first layer (Radford et al. 2016) and the output layer have no batch or layer
@@ -114,7 +115,7 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        side, halvings = stages("dcgan", spec, depth)
+        sides, halvings = stages("dcgan", spec, depth)
         channels = [spec.shape[-1]] + [width * 2**i for i in range(halvings)]
         first = norm if norm == "spectral" else "none"
         self.blocks = nnx.List(
@@ -130,7 +131,7 @@ class Discriminator(nnx.Module):
             )
             for i, (a, b) in enumerate(pairwise(channels))
         )
-        self.minibatch = Minibatch(minibatch, side**2 * channels[-1], rngs)
+        self.minibatch = Minibatch(minibatch, math.prod(sides) * channels[-1], rngs)
         self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch" or minibatch != "none"
 

@@ -278,40 +278,49 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
     return outputs
 
 
-def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[int, int]:
-    """A pair: the lowest resolution in a network, and the number of doublings to the resolution of the data.
+def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[tuple[int, int], int]:
+    """A pair: the lowest height and width in a network, and the number of doublings to the size of the images.
 
     Args:
         model: name of the model in error messages.
-        depth: number of doublings. If None, the number is as large as possible, so that the lowest resolution is
-            between 4 and 7 pixels.
+        depth: number of doublings. If None, the number is as large as possible, so that the shorter side of the
+            lowest resolution is between 4 and 7 pixels.
 
     Raises:
-        UserError: the data are not square images, or the resolution cannot be halved as often as required.
+        UserError: the data are not images, or their height and width cannot be halved as often as required.
     """
-    shape = " x ".join(map(str, spec.shape))
     if not spec.is_image:
         raise UserError(
-            f"model={model}: generates square images, but the examples of the data set are points. Use model=mlp."
+            f"model={model}: generates images, but the examples of the data set are points. Use model=mlp."
         )
-    if spec.shape[0] != spec.shape[1]:
-        raise UserError(
-            f"model={model}: generates square images, but the images of the data set are {shape}. If the data set "
-            "has the option dataset.resolution, set it, e.g. dataset.resolution=32. Otherwise, use model=mlp."
-        )
-    side, count = spec.shape[0], 0
-    while side % 2 == 0 and side // 2 >= 4 and count != depth:
-        side, count = side // 2, count + 1
-    if count == 0 or (depth is not None and count != depth) or (depth is None and side > 7):
+    height, width, count = *spec.shape[:2], 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8 and count != depth:
+        height, width, count = height // 2, width // 2, count + 1
+    if count == 0 or (depth is not None and count != depth) or (depth is None and min(height, width) > 7):
         requirement = (
-            "The resolution must be 4, 5, 6 or 7 times a power of two, and at least 8, e.g. 16, 28, 32, 64 or 128."
+            "The shorter side must be 4, 5, 6 or 7 times a power of two and at least 8, and the other side a "
+            "multiple of this power, e.g. 28, 32, 64, [24,40] or [96,160]."
             if depth is None
-            else f"With depth={depth}, the resolution must be a multiple of {2**depth} and at least {4 * 2**depth}."
+            else f"With depth={depth}, both sides must be multiples of {2**depth} and at least {4 * 2**depth}."
             " To choose the depth automatically, set model.generator.depth=null model.discriminator.depth=null."
         )
-        suitable = 32 if depth is None else 4 * 2**depth
         raise UserError(
-            f"model={model}: cannot generate images of {shape}. {requirement} If the data set has the option "
-            f"dataset.resolution, set it, e.g. dataset.resolution={suitable}. Otherwise, use model=mlp."
+            f"model={model}: cannot generate images of {' x '.join(map(str, spec.shape))}. {requirement} If the "
+            f"data set has the option dataset.resolution, set it, e.g. dataset.resolution="
+            f"{_nearest_size(spec, depth)}. Otherwise, use model=mlp."
         )
-    return side, count
+    return (height, width), count
+
+
+def _nearest_size(spec: Spec, depth: int | None) -> str:
+    """A height and width near the size of the images for which ``stages`` succeeds, as a value of an option."""
+    height, width, _ = spec.shape
+    if depth is None:
+        doublings = max((min(height, width) // 4).bit_length() - 1, 1)
+        most = 7
+    else:
+        doublings, most = depth, max(height, width)
+    unit = 2**doublings
+    scale = min(1.0, most * unit / min(height, width))
+    height, width = (unit * max(round(side * scale / unit), 4) for side in (height, width))
+    return str(height) if height == width else f"[{height},{width}]"

@@ -31,7 +31,7 @@ _FAN_IN = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
 class Generator(nnx.Module):
     """R3GAN generator: residual stages, each with twice the resolution of the stage before it.
 
-    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]``. As in the paper, the
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, height, width, channels]``. As in the paper, the
     output is linear, so values can lie outside the range [-1, 1] of the data.
 
     Args:
@@ -53,9 +53,9 @@ class Generator(nnx.Module):
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
-        side, doublings = stages("r3gan", spec)
+        sides, doublings = stages("r3gan", spec)
         total = blocks * (doublings + 1)
-        self.basis = nnx.Param(jax.random.normal(rngs.params(), (side, side, width)))
+        self.basis = nnx.Param(jax.random.normal(rngs.params(), (*sides, width)))
         self.first = dense(latent_dim, width, rngs, init=_FAN_IN, bias=False)
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(doublings + 1))
         self.out = _pointwise(width, spec.shape[-1], rngs, bias=False, gain=1.0)
@@ -78,7 +78,7 @@ class Generator(nnx.Module):
 class Discriminator(nnx.Module):
     """R3GAN discriminator: residual stages, each with half the resolution of the stage before it.
 
-    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``.
+    Maps images ``[batch, height, width, channels]`` to logits ``[batch]``.
 
     Args:
         width: number of channels in every stage.
@@ -98,11 +98,11 @@ class Discriminator(nnx.Module):
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
-        side, halvings = stages("r3gan", spec)
+        sides, halvings = stages("r3gan", spec)
         total = blocks * (halvings + 1)
         self.first = _pointwise(spec.shape[-1], width, rngs, bias=False, gain=1.0)
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(halvings + 1))
-        self.basis = nnx.Param(_FAN_IN(rngs.params(), (side * side, width)).reshape(side, side, width))
+        self.basis = nnx.Param(_FAN_IN(rngs.params(), (math.prod(sides), width)).reshape(*sides, width))
         self.out = dense(width, 1, rngs, init=_FAN_IN, bias=False)
         self.couples_batch = False
 

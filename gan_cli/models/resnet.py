@@ -1,4 +1,4 @@
-"""Residual networks of SNGAN for square images (Miyato et al. 2018, tables 3 and 4, appendix B.4).
+"""Residual networks of SNGAN for images (Miyato et al. 2018, tables 3 and 4, appendix B.4).
 
 A block that changes the resolution combines a 3x3 convolution with nearest-neighbour upsampling or 2x2 average
 pooling. Convolution, upsampling and pooling are linear, so a single 4x4 convolution of stride 2 computes the same
@@ -7,6 +7,8 @@ sum of four shifted copies of the 3x3 kernel. For pooling, the sum is divided by
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ _GLOROT = nnx.initializers.glorot_uniform()
 class Generator(nnx.Module):
     """SNGAN generator: a dense layer, residual blocks that each double the resolution, and a convolution.
 
-    Maps latents ``[batch, latent_dim]`` to images ``[batch, side, side, channels]`` in [-1, 1].
+    Maps latents ``[batch, latent_dim]`` to images ``[batch, height, width, channels]`` in [-1, 1].
 
     Args:
         width: number of channels in every residual block.
@@ -44,9 +46,9 @@ class Generator(nnx.Module):
         norm: Norm = "batch",
         activation: Activation = "relu",
     ):
-        self.side, doublings = stages("resnet", spec)
+        self.sides, doublings = stages("resnet", spec)
         spectral = norm == "spectral"
-        self.first = dense(latent_dim, self.side**2 * width, rngs, init=_GLOROT, spectral=spectral)
+        self.first = dense(latent_dim, math.prod(self.sides) * width, rngs, init=_GLOROT, spectral=spectral)
         self.blocks = nnx.List(UpBlock(width, rngs, norm=norm, activation=activation) for _ in range(doublings))
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
         self.out = _conv3(width, spec.shape[-1], rngs, spectral=spectral, init=_GLOROT)
@@ -56,7 +58,7 @@ class Generator(nnx.Module):
         return self.first
 
     def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(z, train=train).reshape(z.shape[0], self.side, self.side, -1)
+        x = self.first(z, train=train).reshape(z.shape[0], *self.sides, -1)
         return self.blocks[0](x, train=train, key=key)
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -69,7 +71,7 @@ class Generator(nnx.Module):
 class Discriminator(nnx.Module):
     """SNGAN discriminator: residual blocks, a sum over all pixels, and a dense layer.
 
-    Maps images ``[batch, side, side, channels]`` to logits ``[batch]``. All blocks except the last two
+    Maps images ``[batch, height, width, channels]`` to logits ``[batch]``. All blocks except the last two
     halve the resolution.
 
     Args:

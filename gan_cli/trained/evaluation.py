@@ -21,6 +21,7 @@ from gan_cli.storage import checkpoints, files, run_directory
 from gan_cli.trained import restore
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
+from gan_cli.types import Spec
 
 log = logging.getLogger(__name__)
 _NEIGHBOURS = 32  # number of samples in the picture of nearest training examples
@@ -37,8 +38,8 @@ class CheckpointEvaluator:
         num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
         seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
-        reference: the data set with which samples are compared. With None, samples of a run are compared with the
-            training data of the run.
+        reference: function that returns the data set with which samples of a Spec are compared; the Spec is None if
+            no run is evaluated. With None, samples of a run are compared with the training data of the run.
         modules: the user's Python modules. The configuration of a run may use their functions and classes.
         draw_neighbours: function ``(folder, samples, neighbours)`` that writes an image into ``folder``. The image
             shows each sample above its nearest training example.
@@ -53,7 +54,7 @@ class CheckpointEvaluator:
         num: int,
         seed: int,
         raw: bool,
-        reference: Dataset | None,
+        reference: Callable[[Spec | None], Dataset] | None,
         modules: Sequence[str],
         draw_neighbours: Callable[[Path, np.ndarray, np.ndarray], None],
     ):
@@ -99,7 +100,7 @@ class CheckpointEvaluator:
         Raises:
             UserError: the examples at ``path`` cannot be read, or there is no reference.
         """
-        reference = self._reference or self._last
+        reference = self._last or (self._reference and self._reference(None))
         if reference is None:
             raise UserError(
                 f"{path}: examples that are not samples of a run need a reference. "
@@ -154,14 +155,14 @@ class CheckpointEvaluator:
         return {"weights": "raw" if self._raw else "average"}
 
     def _load(self, path: Path, best: bool, step: int | None) -> tuple[RestoredRun, Evaluator]:
-        reference = self._reference or self._references.get(path)
-        data = reference is None
+        data = self._reference is None and path not in self._references
         run = restore.restore_run(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
-        reference = reference or run.experiment.dataset
+        spec = run.experiment.game.spec
+        assert spec is not None
+        reference = self._reference(spec) if self._reference else self._references.get(path, run.experiment.dataset)
         assert reference is not None
         self._last = self._references[path] = reference
-        assert run.experiment.game.spec is not None
-        made = run.experiment.game.spec.shape
+        made = spec.shape
         if made != reference.spec.shape:
             raise UserError(
                 f"{path}: the samples have the shape {made}, but the examples of the reference have the shape "

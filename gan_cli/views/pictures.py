@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gan_cli.data.images import over_white
 from gan_cli.data.scaling import denormalise
 from gan_cli.storage import files
 from gan_cli.views import SIDE
@@ -19,7 +20,8 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
     """A picture of images in a grid. Images of a low resolution are magnified by an integer factor.
 
     Args:
-        images: an array ``[n, h, w, c]`` in uint8, or in float with values in [-1, 1].
+        images: an array ``[n, h, w, c]`` in uint8, or in float with values in [-1, 1]. Between RGBA
+            images, the picture is transparent.
         columns: the number of images in a row. With None, the grid is nearly square.
     """
     n, height, width, channels = images.shape
@@ -30,6 +32,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     height, width, gap = height * zoom, width * zoom, 2
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
+    canvas[..., 3:] = 0
     for i, image in enumerate(pixels):
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         canvas[top : top + height, left : left + width] = image
@@ -57,13 +60,15 @@ def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:
         examples: images ``[n, h, w, c]`` in uint8.
         activations: a list of arrays ``[n, h', w']`` of non-negative values: one map for each image.
     """
-    n, height, width, _ = examples.shape
-    rows = [np.broadcast_to(examples, (n, height, width, 3))]
+    n, height, width, channels = examples.shape
+    colours = max(channels, 3)
+    rows = [np.broadcast_to(examples, (n, height, width, colours))]
     for values in activations:
         shares = values / max(float(values.max()), 1e-12)
         down = np.arange(height) * shares.shape[1] // height
         across = np.arange(width) * shares.shape[2] // width
-        rows.append(_heat(shares[:, down][:, :, across]))
+        heat = _heat(shares[:, down][:, :, across])
+        rows.append(np.pad(heat, [(0, 0)] * 3 + [(0, colours - 3)], constant_values=255))
     return grid(np.concatenate(rows), columns=n)
 
 
@@ -74,9 +79,13 @@ def _heat(shares: np.ndarray) -> np.ndarray:
 
 
 def animate(frames: list[Image.Image]) -> bytes:
-    """The bytes of a GIF file that repeats ``frames`` endlessly, at 20 frames per second."""
+    """The bytes of a GIF file that repeats ``frames`` endlessly, at 20 frames per second.
+
+    RGBA frames are blended with white, because a pixel of a GIF cannot be partly transparent.
+    """
     file = io.BytesIO()
-    first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames)
+    opaque = (over_white(frame).convert("RGB") if frame.mode == "RGBA" else frame for frame in frames)
+    first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in opaque)
     first.save(file, format="GIF", save_all=True, append_images=others, duration=50, loop=0)
     return file.getvalue()
 
