@@ -67,7 +67,7 @@ def test_classes_have_natural_order_in_memory_and_streamed():
 
 
 def test_everything_left_out_is_said(caplog):
-    make("a/0.bmp", "a/1.HEIC", "a/2.heic", "b/0.bmp", "b/notes", "b/.DS_Store", "../elsewhere/x.bmp")
+    make("a/0.bmp", "a/1.HEIC", "a/2.xcf", "b/0.bmp", "b/notes", "b/.DS_Store", "../elsewhere/x.bmp")
     Path("data/c").symlink_to("../elsewhere")  # a class that is a symbolic link
     Path("data/a/loop").symlink_to("..")
     Path("data/b/gone.bmp").symlink_to("nowhere")
@@ -76,7 +76,7 @@ def test_everything_left_out_is_said(caplog):
     assert data.class_names == ("a", "b", "c") and data.size == 3
     (line,) = [line for line in data.lines() if line.startswith("left out")]
     for part in (
-        "2 .heic files",
+        "2 .xcf files",
         "1 files without a suffix",
         "1 hidden files",
         "1 links to a folder that contains the link",
@@ -85,8 +85,8 @@ def test_everything_left_out_is_said(caplog):
     ):
         assert part in line
     assert any("9x9 pixels, L" in line for line in data.lines())
-    make("1.heic", root="unknown")
-    with pytest.raises(UserError, match=r"no images .* 1 \.heic files"):
+    make("1.xcf", root="unknown")
+    with pytest.raises(UserError, match=r"no images .* 1 \.xcf files"):
         load("unknown")
 
 
@@ -179,13 +179,13 @@ RUN = [*TINY, "train.batch_size=4", "dataset=folder", "dataset.path=data", "data
 
 
 def test_a_run_stores_shows_and_accepts_class_names(capsys):
-    make(*(f"{name}/{i}.bmp" for name in ("cats", "dogs") for i in range(3)), "cats/0.heic")
+    make(*(f"{name}/{i}.bmp" for name in ("cats", "dogs") for i in range(3)), "cats/0.xcf")
     told = dry_run.describe(experiment(RUN))
-    assert "classes   2: 0 cats (3), 1 dogs (3)" in told and "left out  1 .heic files" in told
+    assert "classes   2: 0 cats (3), 1 dogs (3)" in told and "left out  1 .xcf files" in told
     gan_cli.train([*RUN, "name=x", "model.conditional=concat"])
     assert "classes   2: 0 cats (3), 1 dogs (3)" in capsys.readouterr().out
     stored = json.loads(Path("outputs/x/run.json").read_text())["data"]
-    assert stored["classes"] == ["cats", "dogs"] and stored["left_out"] == {".heic files": 1}
+    assert stored["classes"] == ["cats", "dogs"] and stored["left_out"] == {".xcf files": 1}
     for text, label in (("dogs", 1), ("0", 0)):
         assert gan_sample(["outputs/x", f"--class={text}", "--num=3", "--out=x.npz"]) == 0
         assert (np.load("x.npz")["labels"] == label).all()
