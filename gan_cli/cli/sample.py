@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``gan-sample`` with the arguments of a command line, and return the exit status."""
-    options = _parser().parse_args(arguments)
-    return exit_code("gan-sample", lambda: _main(options))
+    return exit_code("gan-sample", lambda: _main(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,9 +63,7 @@ class Evaluator:
         check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
-        for name, metric in metrics.items():
-            if lack := lacking(metric, extractor, data):
-                raise UserError(f"metric={name}: needs {lack}.")
+        check_inputs(metrics, extractor, data)
         self.objective = objective_of(metrics, objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
@@ -168,6 +166,13 @@ def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) ->
                 f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
                 f"{data.size}. Use a larger data set."
             )
+
+
+def check_inputs(metrics: Mapping[str, Metric], extractor: Extractor, data: Dataset) -> None:
+    """Raise a UserError if the data or the features lack an input of a metric. No features are computed."""
+    for name, metric in metrics.items():
+        if lack := lacking(metric, extractor, data):
+            raise UserError(f"metric={name}: needs {lack}.")
 
 
 def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:

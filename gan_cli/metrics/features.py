@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -73,6 +73,26 @@ class Extractor:
         return jax.jit(self.apply)
 
 
+class _Trained(Extractor):
+    """An extractor whose network is trained when the features are first needed, not when the data are checked.
+
+    Args:
+        train: returns the extractor with the trained network.
+    """
+
+    def __init__(self, train: Callable[[], Extractor]):
+        self.__dict__.update(_train=train, gives_logits=True, of_classes=True)
+
+    @functools.cached_property
+    def _trained(self) -> Extractor:
+        return cast(Extractor, self.__dict__["_train"]())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("name", "digest", "params", "apply"):
+            return getattr(self._trained, name)
+        raise AttributeError(name)
+
+
 def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
     """Yields the examples in batches of ``size`` examples. The last batch may be smaller.
 
@@ -131,13 +151,17 @@ def classifier(data: Dataset) -> Extractor:
             f"features=classifier: needs labelled images to train the classifier, but {data.name} has no labels. "
             "Use features=pixels, or features=inception with features.weights=FILE."
         )
-    network = Classifier(data)
 
-    def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.apply(params, normalise(x))
+    def train() -> Extractor:
+        network = Classifier(data)
 
-    name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
-    return Extractor(name, network.digest, network.params, apply, gives_logits=True, of_classes=True)
+        def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return network.apply(params, normalise(x))
+
+        name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
+        return Extractor(name, network.digest, network.params, apply)
+
+    return _Trained(train)
 
 
 def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
