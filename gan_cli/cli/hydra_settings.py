@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gan_cli.errors import UserError
@@ -10,6 +12,8 @@ from gan_cli.errors import UserError
 # Beginnings of the keys of settings, and the reason and the remedy.
 _NEVER = {
     "hydra.job.env_copy": "a run and the jobs of a sweep inherit all environment variables. Leave it out.",
+    "hydra.job.override_dirname": "Hydra computes this setting. Leave it out.",
+    "hydra.job.config_name": "Hydra computes this setting. Leave it out.",
     "hydra.runtime": "Hydra computes this setting. Leave it out.",
     "hydra.overrides": "Hydra computes this setting. Leave it out.",
     "hydra.help": "gan-train --help prints the text of this program. Leave it out.",
@@ -17,6 +21,7 @@ _NEVER = {
     "hydra.hydra_help": "is not supported. Leave it out.",
     "hydra/hydra_help": "is not supported. Leave it out.",
 }
+_LONGEST = 255  # bytes of a file name, the limit of the usual file systems
 _SWEEPS = "applies to sweeps only. Add --multirun, or leave it out."
 _IN_A_RUN = dict.fromkeys(("hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher"), _SWEEPS)
 _IN_A_SWEEP = {
@@ -47,6 +52,17 @@ def check_flags(flags: Any) -> None:
         raise UserError(
             f"--config-dir {flags.config_dir} and hydra.searchpath: exclude each other. Name all folders in one "
             "setting: 'hydra.searchpath=[file://DIR,file://OTHER]'."
+        )
+
+
+def check_directory(directory: Path) -> None:
+    """Raise a UserError if Hydra or the file system cannot use the name of a run's or a sweep's directory."""
+    if any(len(os.fsencode(part)) > _LONGEST for part in directory.parts):
+        raise UserError(f"{str(directory)[:60]}...: the name is too long. A name has at most {_LONGEST} bytes.")
+    if "${" in str(directory.absolute()):
+        raise UserError(
+            f"{directory.absolute()}: Hydra would read ${{ in the path as an interpolation. Rename the folder, or "
+            "choose another name."
         )
 
 

@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from gan_cli.cli.sweep import Job, Sweep
-from gan_cli.config.quoting import literal, of_job, quoted
+from gan_cli.config.quoting import of_job, quoted
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
@@ -137,7 +137,7 @@ class ProcessLauncher(Launcher):
     def _start(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
         hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
         command = [sys.executable, "-P", "-m", "gan_cli", *job.overrides, *hydra]
-        command += [f"hydra.run.dir={quoted(literal(job.directory))}", f"hydra.job.num={job.number}"]
+        command += [f"hydra.run.dir={quoted(str(job.directory))}", f"hydra.job.num={job.number}"]
         # The working folder comes last, so that no file in it replaces a module of the standard library.
         folder = str(Path.cwd())
         paths = sorted((path for path in sys.path if path), key=lambda path: path == folder)

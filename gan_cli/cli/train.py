@@ -103,7 +103,8 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
         composed = compose.compose(hydra, overrides)
         hydra_settings.check_settings(parsed, composed, sweep=False)
         modules = compose.modules(parsed, composed)
-        directory, continues = _directory(composed, parsed)
+        with compose.translated(hydra):
+            directory, continues = _directory(composed, parsed)
         if continues:
             checked = check.check(_merged(hydra, composed, parsed, directory, modules), modules)
             # .hydra/ keeps the files that the first start of the run wrote.
@@ -190,11 +191,11 @@ def _job(
     from hydra.types import HydraContext
     from omegaconf import open_dict
 
-    from gan_cli.config import check, compose, identity, quoting
+    from gan_cli.config import check, compose, identity
     from gan_cli.training.run import train as run
 
     with open_dict(composed):
-        composed.hydra.run.dir = quoting.literal(directory)
+        composed.hydra.run.dir = str(directory)
     default = check.check(compose.ours(compose.compose(hydra, [])))
     origin = {
         "command": ["gan-train", *(override.input_line for override in parsed)],
@@ -323,16 +324,12 @@ def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
 
 def _check_new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> None:
     """Raise a UserError if the directory of a new run cannot be made, or contains a run that the user chose."""
+    hydra_settings.check_directory(directory)
     if _is_fixed(checked["name"], parsed) and holds_run(directory):
         raise UserError(
             f"{directory}: holds a run already. Continue the run with resume=auto, or choose another name."
         )
-    try:
-        check_target(directory / "run.json")
-    except OSError as error:
-        raise UserError(
-            f"{str(directory)[:80]}: no directory can have this name ({error.strerror}). Choose another name."
-        ) from error
+    check_target(directory / "run.json")
 
 
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
@@ -369,7 +366,7 @@ def _sweep(overrides: list[str]) -> int:
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
     from gan_cli.cli.sweep import Sweep, followed
     from gan_cli.config import compose
-    from gan_cli.config.quoting import literal, quoted
+    from gan_cli.config.quoting import quoted
 
     if one_of_several():
         raise UserError("--multirun: start a sweep in one process, because each process would run the whole sweep.")
@@ -388,6 +385,7 @@ def _sweep(overrides: list[str]) -> int:
                 "after the start time, so there is no sweep to resume."
             )
         directory = Path(str(composed.hydra.sweep.dir))
+        hydra_settings.check_directory(directory)
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
             directory = compose.claim(directory)
@@ -401,15 +399,15 @@ def _sweep(overrides: list[str]) -> int:
         stopped: int | None = None
         ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
         follows = contextlib.nullcontext() if ours_launches else followed(directory)
-        settings = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(literal(directory))}"]
+        settings = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(directory))}"]
         try:
             with compose.translated(hydra), follows:
                 hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, *settings])
         except SweepStopped as stop:
             stopped = stop.args[0]
         except UserError:
-            if not ProcessLauncher.sweep:
-                # This sweep has no jobs, so the records of an earlier start stay.
+            if not (ProcessLauncher.sweep and any(job.started for job in ProcessLauncher.sweep.jobs)):
+                # This sweep has started no job, so the records of an earlier start stay.
                 ProcessLauncher.sweep = Sweep(directory)
                 if ours:
                     _unmake(directory, missing)
@@ -455,7 +453,7 @@ def _task(config: Any) -> float | None:
     if not any(override.startswith("resume=") for override in settings.overrides.task):
         more.append("resume=auto")  # a job that the launcher starts a second time then continues
     task = [quoting.of_job(override) for override in settings.overrides.task]
-    run = train([*task, *more, f"hydra.run.dir={quoting.quoted(quoting.literal(settings.runtime.output_dir))}"])
+    run = train([*task, *more, f"hydra.run.dir={quoting.quoted(settings.runtime.output_dir)}"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: the run ended with the status {run.status}.")
     return run.objective

@@ -111,9 +111,15 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
     """
 
     def composed(overrides: Sequence[str]) -> DictConfig:
-        config: DictConfig = hydra.compose_config(
-            config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
-        )
+        try:
+            config: DictConfig = hydra.compose_config(
+                config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
+            )
+        except (AssertionError, AttributeError) as error:  # OmegaConf cannot merge a group of keys into null
+            raise UserError(
+                "an override sets a group of keys where the configuration has null, e.g. hydra.sweeper.params. Set "
+                "the group in a YAML file, or list the values of a sweep on the command line: seed=1,2."
+            ) from error
         return config
 
     with translated(hydra, _config_dirs(overrides)):
@@ -225,6 +231,9 @@ def _explain(message: str, hydra: Any, config_dirs: Sequence[Path]) -> str:
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
+    if match := re.search(r"Error merging override (.*)|Interpolation key '.*' not found", message):
+        what = match.group(1) or lines[0]
+        return f"{what}: the interpolation cannot be resolved. Correct it, or choose a text without ${{."
     if "Config group override must be" in message:
         return "an override sets a group to null. Choose a file of the group instead, e.g. penalty=none."
     if match := re.search(

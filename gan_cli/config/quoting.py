@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 from collections.abc import Sequence
 
@@ -19,11 +18,6 @@ def quoted(text: str) -> str:
     """``text`` between quotes, as a value of an override. Hydra's grammar reads it as this text."""
     value: str = QuotedString(text, Quote.single).with_quotes()
     return value
-
-
-def literal(path: object) -> str:
-    """``str(path)``, in which ``${`` begins no interpolation of OmegaConf."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
 
 
 def as_typed(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
