@@ -19,6 +19,7 @@ from PIL import Image
 from gan_cli.cli.train import main
 from gan_cli.config.quoting import as_typed, of_job, quoted
 from gan_cli.errors import UserError
+from gan_cli.storage.run_directory import runs
 
 NASTY = [
     "größe",
@@ -60,6 +61,7 @@ REFUSED = [
     (["hydra.help.header=x"], "Leave it out"),
     (["hydra.hydra_help.template=x"], "Leave it out"),
     (["--multirun", "hydra.run.dir=x"], "name=NAME"),
+    (["--multirun", "hydra/launcher=basic", "hydra.sweep.subdir=x"], "launcher=process"),
     (["--multirun", "hydra.job.num=3"], "numbers"),
     (["--multirun", "hydra.mode=RUN"], "--multirun"),
     (["--multirun", "hydra.sweeper.params={seed:'1,2'}"], "YAML file"),
@@ -140,6 +142,7 @@ def test_settings_of_a_sweep(gan_train, tmp_path):
     for job, lr in zip(json.loads((tmp_path / "it's/sweep.json").read_text()), ("0.1", "0.2"), strict=True):
         assert job["dir"] == f"it's/lr {lr}" and (tmp_path / job["dir"] / "run.json").is_file()
         assert not (tmp_path / job["dir"] / ".hydra").exists()
+    assert [run.name for run in runs(tmp_path / "it's")] == ["lr 0.1", "lr 0.2"]
 
 
 # -------------------------------------------------------------------------------------------------- names and paths

@@ -386,6 +386,9 @@ def _sweep(overrides: list[str]) -> int:
             )
         directory = Path(str(composed.hydra.sweep.dir))
         hydra_settings.check_directory(directory)
+        ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
+        if "hydra.sweep.subdir" in named and not ours_launches:
+            raise UserError("hydra.sweep.subdir: applies to hydra/launcher=process only. Leave it out.")
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
             directory = compose.claim(directory)
@@ -397,7 +400,6 @@ def _sweep(overrides: list[str]) -> int:
         directory.mkdir(parents=True, exist_ok=True)  # a sweeper may store its records there
         ProcessLauncher.sweep = None
         stopped: int | None = None
-        ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
         follows = contextlib.nullcontext() if ours_launches else followed(directory)
         settings = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(directory))}"]
         try:
