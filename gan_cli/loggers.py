@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib
+import importlib.util
 import io
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -328,15 +329,25 @@ class _ServiceRun:
         files.write_json(self._path, {"id": self.identity, "step": step})
 
 
+def check_packages(loggers: Iterable[str]) -> None:
+    """Raise a UserError if the package of one of the named loggers is missing. No package is imported."""
+    for name in loggers:
+        if name in ("wandb", "mlflow") and importlib.util.find_spec(name) is None:
+            raise _missing(name, f"No module named {name!r}")
+
+
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        top = name.split(".")[0]
-        raise UserError(
-            f"logger={top}: a required package is missing ({error}). "
-            "Install the packages: pip install 'gan_cli[track]'"
-        ) from error
+        raise _missing(name.split(".")[0], error) from error
+
+
+def _missing(logger: str, reason: object) -> UserError:
+    return UserError(
+        f"logger={logger}: a required package is missing ({reason}). "
+        "Install the packages: pip install 'gan_cli[track]'"
+    )
 
 
 @contextlib.contextmanager

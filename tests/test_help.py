@@ -126,13 +126,12 @@ def test_version(program, capsys):
 
 
 def test_the_package_runs_as_a_program(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "gan_cli", "--cfg", "job", "--package", "optim"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
+    def said(*arguments):
+        started = [sys.executable, "-m", "gan_cli", *arguments]
+        return subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, env=environment())
+
+    assert said("--version").stdout == f"gan-train (gan_cli) {gan_cli.__version__}\n"
+    done = said("--cfg", "job", "--package", "optim")
     assert yaml.safe_load(done.stdout)["_target_"] == "gan_cli.optim.adam", done.stderr
 
 

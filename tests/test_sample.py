@@ -244,3 +244,20 @@ def test_conditional_needs_labels():
     plain = [option for option in TINY if not option.startswith("model")]
     with pytest.raises(UserError, match="needs labels"):
         experiment([*plain, "model=dirac", "dataset=point", "model.conditional=acgan"])
+
+
+def test_a_folder_holds_the_samples_of_one_command_only(runs, tmp_path, capsys, monkeypatch):
+    """Otherwise, an FID of the folder would be of a mixture."""
+    monkeypatch.chdir(tmp_path)
+    assert sample(runs["plain"], "--num=20", "--out=d") == 0
+    assert len(list(Path("d").iterdir())) == 20
+    assert sample(runs["plain"], "--num=5", "--out=d") == 2
+    assert "20 files" in capsys.readouterr().err and len(list(Path("d").iterdir())) == 20
+    assert sample(runs["plain"], "--num=5", "--out=d", "--overwrite") == 0
+    assert sorted(path.name for path in Path("d").iterdir()) == [f"{i:05}.png" for i in range(5)]
+    Image.new("L", (28, 28)).save("d/00007.png")  # a picture of another program
+    before = {path: path.read_bytes() for path in Path("d").iterdir()}
+    assert sample(runs["plain"], "--num=5", "--out=d", "--overwrite") == 2
+    assert "00007.png" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path("d").iterdir()} == before
+    assert sample(runs["plain"], "--out=d.png", "--overwrite") == 2

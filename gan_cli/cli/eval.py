@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
+from gan_cli.config.quoting import quoted
 from gan_cli.errors import UserError
 from gan_cli.storage import files, run_directory
 
@@ -26,8 +27,7 @@ _ACROSS = 4  # the largest number of runs for which the table has a column for e
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``gan-eval`` with the arguments of a command line, and return the exit status."""
-    options = _parser().parse_args(arguments)
-    return exit_code("gan-eval", lambda: _main(options))
+    return exit_code("gan-eval", lambda: _main(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -187,7 +187,7 @@ def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
         )
     overrides = [f"metric=[{metrics_option}]", f"features={options.features}"]
     if options.weights:
-        overrides.append(f"features.weights='{options.weights}'")
+        overrides.append(f"features.weights={quoted(options.weights)}")
     config = _composed(overrides)
     prepare_jax()
     from gan_cli.config.build import evaluation_of

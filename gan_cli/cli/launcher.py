@@ -6,6 +6,7 @@ launcher instead runs all jobs in the process of the sweep, so that the end of t
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -19,9 +20,10 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from gan_cli.cli.sweep import Job, Sweep
+from gan_cli.config.quoting import of_job, quoted
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
@@ -78,9 +80,10 @@ class ProcessLauncher(Launcher):
             ProcessLauncher.sweep = Sweep(Path(self._config.hydra.sweep.dir))
         sweep = ProcessLauncher.sweep
         batch = []
-        for i, overrides in enumerate(job_overrides):
-            config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
-            batch.append(sweep.job(initial_job_idx + i, list(overrides), Path(config.hydra.sweep.dir)))
+        for i, texts in enumerate(job_overrides):
+            overrides = [of_job(text) for text in texts]
+            config = self._context.config_loader.load_sweep_config(self._config, overrides)
+            batch.append(sweep.job(initial_job_idx + i, overrides, functools.partial(_directory, config)))
         sweep.begin(batch)
         self._run(sweep, [job for job in batch if job.exit_status is None])
         # The table and the exit status of the sweep report failed jobs. An exception here would make the sweeper
@@ -141,9 +144,13 @@ class ProcessLauncher(Launcher):
 
     def _start(self, job: Job, slot: int, pipe: int, sweep: Path) -> subprocess.Popen[bytes]:
         hydra = [o for o in self._config.hydra.overrides.hydra if not o.lstrip("+~").startswith(_SWEEP_ONLY)]
-        command = [sys.executable, "-m", "gan_cli.cli.job", str(pipe), str(sweep.resolve()), *job.overrides, *hydra]
-        command += [f"hydra.run.dir='{job.directory}'", f"hydra.job.num={job.number}"]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-P", "-m", "gan_cli.cli.job", str(pipe), str(sweep.resolve())]
+        command += [*job.overrides, *hydra]
+        command += [f"hydra.run.dir={quoted(str(job.directory))}", f"hydra.job.num={job.number}"]
+        # The working folder comes last, so that no file in it replaces a module of the standard library.
+        folder = str(Path.cwd())
+        paths = sorted((path for path in sys.path if path), key=lambda path: path == folder)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         job.directory.mkdir(parents=True, exist_ok=True)
         job.started = True
         with job.output.open("ab") as output:
@@ -159,6 +166,19 @@ class ProcessLauncher(Launcher):
             )
         _give_cores(process.pid, slot, self._slots)
         return process
+
+
+def _directory(config: DictConfig, number: int) -> Path:
+    """The directory of a job: ``hydra.sweep.subdir`` in ``hydra.sweep.dir``.
+
+    Args:
+        config: the configuration of the job.
+        number: the number of the job.
+    """
+    with read_write(config), open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = str(number)
+    return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
 
 
 class SweepStopped(BaseException):

@@ -16,8 +16,7 @@ from gan_cli.views import report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``gan-report`` with the arguments of a command line, and return the exit status."""
-    options = _parser().parse_args(arguments)
-    return exit_code("gan-report", lambda: _main(options))
+    return exit_code("gan-report", lambda: _main(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gan_cli.trained.sampling import Sampler
     from gan_cli.views.drawings import LatentRequest
 
+_SOFTWARE = "gan-sample"  # the entry `Software` of the PNG files in a folder, by which --overwrite recognises them
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``gan-sample`` with the arguments of a command line, and return the exit status."""
-    options = _parser().parse_args(arguments)
-    return exit_code("gan-sample", lambda: _main(options))
+    return exit_code("gan-sample", lambda: _main(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with the array `samples`, a .gif file "
         "with a walk through latent space, or a folder of PNG files (default: samples.png)",
+    )
+    add(
+        "--overwrite",
+        action="store_true",
+        help="first remove the samples that gan-sample wrote to the folder earlier (default: refuse the folder)",
     )
     add(
         "--draw",
@@ -173,6 +179,47 @@ def _check(options: argparse.Namespace) -> None:
             f"--out {options.out}: is a file without an extension. Name a folder, or a .png, .npz or .gif file."
         )
     check_target(options.out if suffix else options.out / "0.png")
+    if options.overwrite and suffix:
+        raise UserError(f"--overwrite: applies to a folder. A file such as --out {options.out} is always replaced.")
+    if not suffix:
+        _check_folder(options.out, options.overwrite)
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Check that the folder of the samples will hold no other files, which would enter an FID of the folder.
+
+    Args:
+        folder: the folder, which need not exist.
+        overwrite: whether samples that gan-sample wrote to the folder earlier are allowed.
+
+    Raises:
+        UserError: the folder contains another file or folder.
+    """
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    if entries and not overwrite:
+        raise UserError(
+            f"--out {folder}: holds {len(entries):,} files already, and the samples would mix with them. Choose "
+            "another folder, or add --overwrite, which removes the samples that gan-sample wrote there earlier."
+        )
+    for entry in entries:
+        if not _is_sample(entry):
+            raise UserError(
+                f"--out {folder}: holds {entry.name}, which gan-sample did not write, so --overwrite does not "
+                "remove it. Choose another folder."
+            )
+
+
+def _is_sample(path: Path) -> bool:
+    """Whether gan-sample wrote this picture as a sample in a folder."""
+    from PIL import Image
+
+    if path.suffix != ".png" or not path.is_file():
+        return False
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _SOFTWARE
+    except OSError:
+        return False
 
 
 def _request(options: argparse.Namespace, sampler: Sampler, class_names: Sequence[str]) -> LatentRequest:
@@ -265,12 +312,17 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, req
             "pictures. Use --out FILE.npz for an array, or --out FILE.png for a scatter plot."
         )
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    for earlier in options.out.iterdir() if options.out.is_dir() else ():  # `_check_folder` has checked each file
+        earlier.unlink()
+    mark = PngInfo()
+    mark.add_text("Software", _SOFTWARE)
     number, digits = 0, max(len(str(n - 1)), 5)
     for part in sampler.stored(run.state, latents, labels):
         for image in np.asarray(part):
             picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            pictures.write(options.out / f"{number:0{digits}}.png", picture)
+            pictures.write(options.out / f"{number:0{digits}}.png", picture, mark)
             number += 1
     return f"{n:,} pictures"
 

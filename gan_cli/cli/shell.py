@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -13,6 +14,17 @@ from gan_cli import __version__
 from gan_cli.errors import RunFailed, UserError
 
 log = logging.getLogger(__name__)
+# Settings of JAX whose default the program needs, because another value stops the steps from compiling, or changes
+# the random numbers of a run, which must depend on its seed and its step only.
+_JAX_DEFAULTS = {
+    "jax_enable_x64": False,
+    "jax_disable_jit": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_transfer_guard": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
 
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
@@ -25,6 +37,9 @@ def exit_code(program: str, act: Callable[[], int]) -> int:
         act: a function that returns the exit status.
     """
     _open_standard_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number instead
+            stream.reconfigure(errors="backslashreplace")
     try:
         return act()
     except UserError as error:
@@ -111,23 +126,81 @@ def one_of_several() -> bool:
 
     This is the case if ``srun`` has started several processes, or if JAX_COORDINATOR_ADDRESS is set.
     """
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or "JAX_COORDINATOR_ADDRESS" in os.environ
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    return (tasks.isdecimal() and int(tasks) > 1) or bool(os.environ.get("JAX_COORDINATOR_ADDRESS"))
 
 
-def prepare_jax() -> None:
-    """Enable JAX's persistent compilation cache, so that a second start of the same run need not compile its steps.
+def prepare_jax(join: bool = False) -> None:
+    """Import JAX, find its devices, and enable its persistent compilation cache.
 
-    If the environment variable JAX_COMPILATION_CACHE_DIR is set, its value is the directory of the cache. Without a
-    cache folder that can be written, there is no compilation cache.
+    With the cache, a second start of the same run need not compile its steps. If the environment variable
+    JAX_COMPILATION_CACHE_DIR is set, its value is the directory of the cache. Without a folder that can be written,
+    there is no cache.
+
+    Args:
+        join: whether to connect to the other processes of the run, which must happen before JAX finds its devices.
+
+    Raises:
+        UserError: an environment variable has a value that JAX does not accept or that this program cannot use, or
+            JAX finds no device.
     """
-    import jax
-
+    try:
+        import jax
+    except ValueError as error:  # JAX reads its environment variables during the import
+        name = next(
+            (name for name in os.environ if name.startswith("JAX_") and name.lower() in str(error).lower()), "JAX_*"
+        )
+        raise UserError(
+            f"{name}={os.environ.get(name, '')}: JAX does not accept this value ({error}). Correct or unset the "
+            "environment variable."
+        ) from error
     from gan_cli.storage import cache
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        folder = cache.root()
-        if folder is not None and os.access(folder, os.W_OK | os.X_OK):
-            jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
-        elif folder is not None:
-            log.warning("%s: cannot be written, so each run compiles its steps again.", folder)
+    for setting, default in _JAX_DEFAULTS.items():
+        value = getattr(jax.config, setting)
+        if value != default and value is not None:
+            raise UserError(
+                f"{setting.upper()}={value}: gan_cli needs JAX's default, {default}. Unset the environment "
+                "variable or the setting of JAX."
+            )
+    jax.config.update("jax_compilation_cache_dir", _compilation_cache(cache.root()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if join:
+        from gan_cli.engine import processes
+
+        processes.join()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        names = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES")
+        chosen = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ) or "JAX"
+        reason = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
+        raise UserError(
+            f"{chosen}: JAX finds no such device{reason}. Unset JAX_PLATFORMS and JAX_PLATFORM_NAME to use the "
+            "devices of this machine, or install JAX for the device, e.g. pip install 'gan_cli[cuda]'."
+        ) from error
+
+
+def _compilation_cache(root: Path | None) -> str | None:
+    """The directory of JAX's compilation cache, which this function creates. None if it cannot be written.
+
+    Args:
+        root: the cache folder of the program. None if it cannot be written; a warning has then been logged.
+    """
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR") or (root and str(root / "xla"))
+    if not chosen:
+        return None
+    try:
+        Path(chosen).mkdir(parents=True, exist_ok=True)
+        if os.access(chosen, os.W_OK | os.X_OK):
+            return chosen
+        reason = "no permission to write"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    log.warning(
+        "%s: cannot hold compiled programs (%s), so every start compiles them again. Set the environment variable "
+        "JAX_COMPILATION_CACHE_DIR to a writable folder.",
+        chosen,
+        reason,
+    )
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ class Sweep:
             sweep.jobs.append(job)
         return sweep
 
-    def job(self, number: int, overrides: list[str], folder: Path) -> Job:
+    def job(self, number: int, overrides: list[str], directory: Callable[[int], Path]) -> Job:
         """Add a job to the sweep, and return the job.
 
         The job gets the smallest number from ``number`` upwards that belongs to no other job. After the sweep is
@@ -133,14 +133,22 @@ class Sweep:
         Args:
             number: the number that the sweeper suggests for the job.
             overrides: the overrides of ``gan-train`` for the job.
-            folder: the folder that contains the directories of the jobs.
+            directory: a function that returns the directory of the job with a number.
+
+        Raises:
+            UserError: another job of the sweep has the same directory.
         """
         taken = {job.number for job in self.jobs}
         while number in taken or _past(self._before.get(number, {}).get("overrides", overrides)) != _past(
             overrides
         ):
             number += 1
-        job = Job(number, overrides, folder / str(number))
+        job = Job(number, overrides, directory(number))
+        if any(other.directory == job.directory for other in self.jobs):
+            raise UserError(
+                f"hydra.sweep.subdir: several jobs would train in {job.directory}. Let the name depend on the job, "
+                "e.g. 'hydra.sweep.subdir=${hydra.job.num}'."
+            )
         self.jobs.append(job)
         return job
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_cli.cli.shell import exit_code, one_of_several, prepare_jax, version_text
+from gan_cli.cli import hydra_settings
+from gan_cli.cli.shell import check_target, exit_code, one_of_several, prepare_jax, version_text
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage.run_directory import holds_run
 
@@ -39,9 +40,9 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None, quiet
         UserError: the input is wrong. The message names the option and a remedy.
         RunFailed: an error ended the run after training had started.
     """
-    from gan_cli.config import compose
+    from gan_cli.config import compose, quoting
 
-    run = _single([*overrides, *compose.search_path(config_dir)], quiet=quiet, log=False)
+    run = _single([*quoting.as_typed(overrides), *compose.search_path(config_dir)], quiet=quiet, log=False)
     if run is None:
         raise UserError(
             "dry_run=true: trains nothing, so there is no run to return. Use the command line: "
@@ -68,6 +69,7 @@ def _main(arguments: list[str]) -> int:
         print(version_text("gan-train"))
         return 0
     flags = get_args_parser().parse_intermixed_args(arguments)  # accepts flags before and after overrides
+    hydra_settings.check_flags(flags)
     if flags.help:
         from gan_cli.cli.help import print_help
 
@@ -76,14 +78,10 @@ def _main(arguments: list[str]) -> int:
     if flags.hydra_help or flags.info is not None or flags.shell_completion:
         hydra_flags = [argument for argument in arguments if argument not in flags.overrides]
         return _ask_hydra([*hydra_flags, *flags.overrides])
-    if flags.config_path or flags.config_name:
-        raise UserError(
-            "--config-path and --config-name: are not supported. Use --config-dir DIR to add your "
-            "configuration files."
-        )
-    from gan_cli.config import compose
+    from gan_cli.config import compose, quoting
 
-    overrides = [*flags.overrides, *compose.search_path(flags.config_dir)]
+    overrides = quoting.as_typed(flags.overrides, sweep=flags.multirun)
+    overrides += compose.search_path(flags.config_dir)
     if flags.cfg:
         _print_configuration(overrides, flags.cfg, flags.package, flags.resolve, flags.multirun)
         return 0
@@ -98,18 +96,18 @@ def _main(arguments: list[str]) -> int:
 
 def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run | None:
     """Train the run that ``overrides`` describe, and return the result of the run; None after a dry run."""
-    from hydra._internal.callbacks import Callbacks
-    from hydra.core.utils import run_job
-    from hydra.types import HydraContext
+    from hydra.core.utils import env_override
     from omegaconf import open_dict
 
-    from gan_cli.config import check, compose, identity
+    from gan_cli.config import check, compose
 
     with compose.session() as hydra:
         parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides)
+        hydra_settings.check_settings(parsed, composed, sweep=False)
         modules = compose.modules(parsed, composed)
-        directory, continues = _directory(composed, parsed)
+        with compose.translated(hydra):
+            directory, continues = _directory(composed, parsed)
         if continues:
             checked = check.check(_merged(hydra, composed, parsed, directory, modules), modules)
             # .hydra/ keeps the files that the first start of the run wrote.
@@ -117,68 +115,128 @@ def _single(overrides: list[str], quiet: bool = False, log: bool = True) -> Run 
                 composed.hydra.output_subdir = None
         else:
             checked = check.check(compose.ours(composed), modules)
+            _check_new(directory, checked, parsed)
+        with env_override(dict(composed.hydra.job.env_set)):  # JAX reads its variables when it is imported
+            return _prepared(hydra, composed, parsed, checked, (directory, continues), quiet, log)
 
-        prepare_jax()
-        from gan_cli.config.build import build
-        from gan_cli.engine import processes
 
-        if checked["train"]["devices"] != 1 and one_of_several():
-            processes.join()
-        # All processes use the directory of the first process, because their clocks may differ.
-        named, continues, checked = processes.broadcast_from_primary(lambda: (str(directory), continues, checked))
-        directory = Path(named)
-        experiment = processes.run_on_all(lambda: build(checked))
-        from gan_cli.training.progress import Reporter
+def _prepared(
+    hydra: Any,
+    composed: Any,
+    parsed: list[Any],
+    checked: dict[str, Any],
+    place: tuple[Path, bool],
+    quiet: bool,
+    log: bool,
+) -> Run | None:
+    """Build the run of a checked configuration and train it, or describe it if the run is a dry run.
 
-        reporter = Reporter(quiet or not processes.is_primary())
-        if checked["dry_run"]:
-            _dry_run(experiment, directory, reporter)
-            return None
-        if not continues:
-            from gan_cli.training import init_from
+    Args:
+        hydra: Hydra in the session that composed the configuration.
+        composed: the composed configuration, including the ``hydra`` node.
+        parsed: the parsed overrides on the command line.
+        checked: the checked configuration.
+        place: a pair: the directory of the run, and whether the command continues a run in this directory.
+        quiet: whether to print warnings only.
+        log: whether to configure Python's logging, which writes the log file of the run.
+    """
+    prepare_jax(join=checked["train"]["devices"] != 1 and one_of_several())
+    from gan_cli.engine import processes
+    from gan_cli.training.progress import Reporter
 
-            processes.broadcast_from_primary(lambda: init_from.transfer(experiment) is not None)
-            directory = Path(processes.broadcast_from_primary(lambda: str(_new(directory, checked, parsed))))
-        if not processes.is_primary():
-            from gan_cli.training.run import follow
+    # All processes use the directory of the first process, because their clocks may differ.
+    named, continues, checked = processes.broadcast_from_primary(lambda: (str(place[0]), place[1], checked))
+    directory = Path(named)
+    experiment = processes.run_on_all(lambda: _built(checked))
+    reporter = Reporter(quiet or not processes.is_primary())
+    if checked["dry_run"]:
+        _dry_run(experiment, directory, reporter)
+        return None
+    if not continues:
+        from gan_cli.training import init_from
 
-            return follow(experiment, directory)
-        with open_dict(composed):
-            composed.hydra.run.dir = str(directory)
+        processes.broadcast_from_primary(lambda: init_from.transfer(experiment) is not None)
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    ours = not continues and (directory in missing or not _is_fixed(checked["name"], parsed))
+    if not continues:
+        directory = Path(processes.broadcast_from_primary(lambda: str(_new(directory, checked, parsed))))
+    if not processes.is_primary():
+        from gan_cli.training.run import follow
 
-        from gan_cli.training.run import train as run
+        return follow(experiment, directory)
+    try:
+        return _job(hydra, composed, parsed, experiment, directory, reporter, log)
+    except UserError:
+        if ours and not holds_run(directory):  # refused before the run has begun
+            _unmake(directory, missing)
+        raise
 
-        default = check.check(compose.ours(compose.compose(hydra, [])))
-        origin = {
-            "command": ["gan-train", *overrides],
-            "differences": identity.differences(default, checked),
-        }
-        raised: list[Exception] = []
 
-        def task(_: Any) -> Run:
-            try:
-                return run(experiment, directory, origin, reporter)
-            except Exception as error:
-                raised.append(error)
-                raise
+def _built(checked: dict[str, Any]) -> Experiment:
+    """The experiment of a checked configuration. The first process, which evaluates it, also checks its metrics."""
+    from gan_cli.config.build import build
+    from gan_cli.engine import processes
 
+    experiment = build(checked)
+    if processes.is_primary():
+        experiment.check_evaluation()
+    return experiment
+
+
+def _job(
+    hydra: Any,
+    composed: Any,
+    parsed: list[Any],
+    experiment: Experiment,
+    directory: Path,
+    reporter: Any,
+    log: bool,
+) -> Run:
+    """Train the run as a job of Hydra, which writes ``.hydra/``, configures the log and calls the callbacks."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.utils import run_job
+    from hydra.types import HydraContext
+    from omegaconf import open_dict
+
+    from gan_cli.config import check, compose, identity
+    from gan_cli.training.run import train as run
+
+    with open_dict(composed):
+        composed.hydra.run.dir = str(directory)
+    default = check.check(compose.ours(compose.compose(hydra, [])))
+    origin = {
+        "command": ["gan-train", *(override.input_line for override in parsed)],
+        "differences": identity.differences(default, experiment.config),
+    }
+    raised: list[Exception] = []
+
+    def task(_: Any) -> Run:
         try:
-            job = run_job(
-                task_function=task,
-                config=composed,
-                job_dir_key="hydra.run.dir",
-                job_subdir_key=None,
-                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(composed)),
-                configure_logging=log,
-            )
-        except ValueError as error:
-            if isinstance(error.__cause__, OSError):  # the log file cannot be written
-                raise error.__cause__ from None
+            return run(experiment, directory, origin, reporter)
+        except Exception as error:
+            raised.append(error)
             raise
-        if raised:  # Hydra would print advice about its internals before it raises the error
-            raise raised[0]
-        run_of_job: Run = job.return_value
-        return run_of_job
+
+    callbacks = Callbacks(composed)
+    callbacks.on_run_start(config=composed, config_name=compose.CONFIG_NAME)
+    try:
+        job = run_job(
+            task_function=task,
+            config=composed,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+            configure_logging=log,
+        )
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError):  # the log file cannot be written
+            raise error.__cause__ from None
+        raise
+    callbacks.on_run_end(config=composed, config_name=compose.CONFIG_NAME, job_return=job)
+    if raised:  # Hydra would print advice about its internals before it raises the error
+        raise raised[0]
+    run_of_job: Run = job.return_value
+    return run_of_job
 
 
 def _merged(
@@ -252,6 +310,8 @@ def _directory(composed: Any, parsed: Sequence[Any]) -> tuple[Path, bool]:
     if asked not in (None, "auto"):
         if name is not None:
             raise UserError(f"resume={asked}: already selects the run. Leave out name={name}.")
+        if any(override.key_or_group == "hydra.run.dir" for override in parsed):
+            raise UserError(f"resume={asked}: already selects the run. Leave out hydra.run.dir.")
         return Path(asked), True
     directory = Path(str(composed.hydra.run.dir))
     if asked == "auto":
@@ -269,22 +329,25 @@ def _is_fixed(name: str | None, parsed: Sequence[Any]) -> bool:
     return name is not None or any(override.key_or_group == "hydra.run.dir" for override in parsed)
 
 
+def _check_new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> None:
+    """Raise a UserError if the directory of a new run cannot be made, or contains a run that the user chose."""
+    hydra_settings.check_directory(directory)
+    if _is_fixed(checked["name"], parsed) and holds_run(directory):
+        raise UserError(
+            f"{directory}: holds a run already. Continue the run with resume=auto, or choose another name."
+        )
+    check_target(directory / "run.json")
+
+
 def _new(directory: Path, checked: dict[str, Any], parsed: Sequence[Any]) -> Path:
     """Make the directory of a new run, and return its path.
 
     If the user did not choose the directory, two runs that start in the same second get different directories.
-
-    Raises:
-        UserError: the directory that the user chose contains a run.
     """
     from gan_cli.config import compose
 
     if not _is_fixed(checked["name"], parsed):
         return compose.claim(directory)
-    if holds_run(directory):
-        raise UserError(
-            f"{directory}: holds a run already. Continue the run with resume=auto, or choose another name."
-        )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -310,14 +373,16 @@ def _sweep(overrides: list[str]) -> int:
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
     from gan_cli.cli.sweep import Sweep, alone, followed, settle
     from gan_cli.config import compose
+    from gan_cli.config.quoting import quoted
 
     if one_of_several():
         raise UserError("--multirun: start a sweep in one process, because each process would run the whole sweep.")
     launcher.register()
     with compose.session() as hydra, contextlib.ExitStack() as stack:
-        overrides = [*overrides, "hydra.mode=MULTIRUN"]
+        parsed = compose.parse(hydra, overrides)
         composed = compose.compose(hydra, overrides, RunMode.MULTIRUN)
-        named = {override.key_or_group: override for override in compose.parse(hydra, overrides)}
+        hydra_settings.check_settings(parsed, composed, sweep=True)
+        named = {override.key_or_group: override for override in parsed}
         if "resume" in named and named["resume"].value() != "auto":
             raise UserError("resume=DIR: continues one run. To continue a sweep, use name=NAME resume=auto.")
         fixed = "name" in named or "hydra.sweep.dir" in named
@@ -328,6 +393,10 @@ def _sweep(overrides: list[str]) -> int:
             )
         searches = _searches(composed)
         directory = Path(str(composed.hydra.sweep.dir))
+        hydra_settings.check_directory(directory)
+        ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
+        if "hydra.sweep.subdir" in named and not ours_launches:
+            raise UserError("hydra.sweep.subdir: applies to hydra/launcher=process only. Leave it out.")
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
         if not fixed:
             directory = compose.claim(directory)
@@ -339,18 +408,18 @@ def _sweep(overrides: list[str]) -> int:
         directory.mkdir(parents=True, exist_ok=True)  # a sweeper may store its records there
         ProcessLauncher.sweep = None
         stopped: int | None = None
-        ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)
         follows = contextlib.nullcontext() if ours_launches else followed(directory)
         settle(directory)
         stack.enter_context(alone(directory))
+        settings = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(directory))}"]
         try:
             with compose.translated(hydra), follows:
-                hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, f"hydra.sweep.dir='{directory}'"])
+                hydra.multirun(compose.CONFIG_NAME, _task, [*overrides, *settings])
         except SweepStopped as stop:
             stopped = stop.args[0]
         except UserError:
-            if not ProcessLauncher.sweep:
-                # This sweep has no jobs, so the records of an earlier start stay.
+            if not (ProcessLauncher.sweep and any(job.started for job in ProcessLauncher.sweep.jobs)):
+                # This sweep has started no job, so the records of an earlier start stay.
                 ProcessLauncher.sweep = Sweep(directory)
                 if ours:
                     _unmake(directory, missing)
@@ -399,16 +468,16 @@ def _searches(composed: Any) -> bool:
 
 
 def _unmake(directory: Path, missing: list[Path]) -> None:
-    """Remove the directory of a sweep that has started no job.
+    """Remove the directory of a run or a sweep that was refused before it began.
 
     Args:
-        directory: the directory of the sweep.
-        missing: a list of the directories that the sweep created: ``directory`` and its new parents. A parent is
+        directory: the directory of the run or the sweep.
+        missing: a list of the directories that the command created: ``directory`` and its new parents. A parent is
             removed only if it is empty.
     """
     shutil.rmtree(directory, ignore_errors=True)
     for parent in missing:
-        with contextlib.suppress(OSError):  # the parent holds another sweep by now
+        with contextlib.suppress(OSError):  # the parent holds another run by now
             parent.rmdir()
 
 
@@ -422,11 +491,14 @@ def _task(config: Any) -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from gan_cli.config import quoting
+
     settings = HydraConfig.get()
     more = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath")]
     if not any(override.startswith("resume=") for override in settings.overrides.task):
         more.append("resume=auto")  # a job that the launcher starts a second time then continues
-    run = train([*settings.overrides.task, *more, f"hydra.run.dir='{settings.runtime.output_dir}'"])
+    task = [quoting.of_job(override) for override in settings.overrides.task]
+    run = train([*task, *more, f"hydra.run.dir={quoting.quoted(settings.runtime.output_dir)}"])
     if run.exit_status:
         raise RunFailed(f"{run.directory}: the run ended with the status {run.status}.")
     return run.objective
@@ -439,13 +511,12 @@ def _ask_hydra(arguments: list[str]) -> int:
     from gan_cli.cli import launcher
     from gan_cli.config import compose
 
-    compose.register()
     launcher.register()
     sys.argv = ["gan-train", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of ending the process
     with compose.session() as own:
         pass
-    with compose.translated(own):
+    with compose.isolated(), compose.translated(own):
         hydra.main(
             version_base="1.3", config_path=f"pkg://{compose.CONFIG_MODULE}", config_name=compose.CONFIG_NAME
         )(_task)()

@@ -24,10 +24,10 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
-from gan_cli.loggers import Logger, Record
+from gan_cli.loggers import Logger, Record, check_packages
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
-from gan_cli.metrics.evaluator import check_metrics, objective_of
+from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
 from gan_cli.types import Game, Spec, Strategy
@@ -89,6 +89,22 @@ class Experiment:
         """The devices on which the run computes."""
         return Devices(self.train.devices)
 
+    @functools.cached_property
+    def extractor(self) -> Extractor:
+        """The feature extractor for the metrics, whose reference is the data set of the run."""
+        assert self.dataset is not None
+        return self.features(self.dataset)
+
+    def check_evaluation(self) -> None:
+        """Check that the metrics and the loggers of the run can be used, before anything is written.
+
+        Raises:
+            UserError: the data or the features lack an input of a metric, or the package of a logger is missing.
+        """
+        if self.metrics and self.dataset is not None:
+            check_inputs(self.metrics, self.extractor, self.dataset)
+        check_packages(self.loggers)
+
     def compile(self) -> CompiledSteps:
         """The object that compiles and executes the training steps of the run or of the ensemble."""
         options, many = self.train, self.ensemble
@@ -109,11 +125,12 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: an override is not valid.
     """
-    from gan_cli.config import compose
+    from gan_cli.config import compose, quoting
 
+    overrides = quoting.as_typed(overrides)
     with compose.session() as hydra:
-        parsed = compose.parse(hydra, list(overrides))
-        composed = compose.compose(hydra, list(overrides))
+        parsed = compose.parse(hydra, overrides)
+        composed = compose.compose(hydra, overrides)
         return build(check.check(compose.ours(composed), compose.modules(parsed, composed)))
 
 
@@ -129,7 +146,8 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         UserError: options contradict each other or the data, or the data set is not available.
     """
     filled = check.from_environment(config)
-    data = dataset(config) if spec is None else None
+    trains = spec is None
+    data = dataset(config) if trains else None
     spec = data.spec if data else spec
     others = _make(filled["logger"]) or {}, *evaluation_of(config)
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
@@ -144,7 +162,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
         )
-    if data and whole.train.batch_size % (number := len(whole.devices)):
+    if trains and whole.train.batch_size % (number := len(whole.devices)):
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of the number of devices, {number}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / number) * number}."

@@ -8,6 +8,7 @@ also creates a separate directory for each run.
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -15,22 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_module
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gan_cli.config.options import import_user_modules
+from gan_cli.config.quoting import advice, grammatical, quoted
 from gan_cli.config.schema import GROUPS, Schema
 from gan_cli.errors import UserError, nearest
 
 CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
+_SEARCHPATH = "hydra.searchpath="
 
 
 def register() -> None:
@@ -51,23 +58,30 @@ def register() -> None:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[Any]:
-    """A context manager that yields Hydra, initialised with the shipped configurations.
+def isolated() -> Iterator[None]:
+    """A context manager in which Hydra and OmegaConf have the settings of this program.
 
-    If Hydra was already initialised, its earlier state is restored when the context ends.
+    When the context ends, the calling program, which may use Hydra itself, finds Hydra and the resolvers of
+    OmegaConf as they were.
     """
-    register()
-    state = GlobalHydra.instance()
-    outer = state.hydra
-    state.clear()
+    instances, resolvers = Singleton._instances, dict(BaseContainer._resolvers)
+    Plugins.instance()  # registers the sources of configuration files
+    own: Any = {kind: instances[kind] for kind in (Plugins, SourcesRegistry)}
+    Singleton._instances = own | {ConfigStore: copy.deepcopy(ConfigStore.instance())}
     try:
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
-            assert state.hydra is not None
-            yield state.hydra
+        register()
+        yield
     finally:
-        if outer is not None:
-            state.clear()
-            state.initialize(outer)
+        Singleton._instances = instances
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(resolvers)
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any]:
+    """A context manager that yields Hydra, initialised with the shipped configurations, inside ``isolated``."""
+    with isolated(), initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="gan-train"):
+        yield GlobalHydra.instance().hydra
 
 
 def search_path(config_dir: str | None) -> list[str]:
@@ -82,7 +96,7 @@ def search_path(config_dir: str | None) -> list[str]:
         return []
     if not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: the folder does not exist. Check the path.")
-    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
+    return [f"{_SEARCHPATH}[{quoted(f'file://{Path(config_dir).resolve()}')}]"]
 
 
 def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
@@ -97,9 +111,15 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
     """
 
     def composed(overrides: Sequence[str]) -> DictConfig:
-        config: DictConfig = hydra.compose_config(
-            config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
-        )
+        try:
+            config: DictConfig = hydra.compose_config(
+                config_name=CONFIG_NAME, overrides=list(overrides), run_mode=mode, with_log_configuration=False
+            )
+        except (AssertionError, AttributeError) as error:  # OmegaConf cannot merge a group of keys into null
+            raise UserError(
+                "an override sets a group of keys where the configuration has null, e.g. hydra.sweeper.params. Set "
+                "the group in a YAML file, or list the values of a sweep on the command line: seed=1,2."
+            ) from error
         return config
 
     with translated(hydra, _config_dirs(overrides)):
@@ -152,9 +172,7 @@ def parse(hydra: Any, overrides: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([override])
         except (HydraException, ValueError) as error:
-            raise UserError(
-                f"{override}: cannot be parsed. Write KEY=VALUE, and quote characters that the shell interprets."
-            ) from error
+            raise UserError(f"{override}: cannot be parsed. {advice(override)}") from error
     return parsed
 
 
@@ -213,6 +231,9 @@ def _explain(message: str, hydra: Any, config_dirs: Sequence[Path]) -> str:
         key = match.group(1)
         choices = list(Schema.__dataclass_fields__)
         return f"{key}: no such option.{nearest(key.split('.')[0], choices)}\nOptions: {', '.join(choices)}."
+    if match := re.search(r"Error merging override (.*)|Interpolation key '.*' not found", message):
+        what = match.group(1) or lines[0]
+        return f"{what}: the interpolation cannot be resolved. Correct it, or choose a text without ${{."
     if "Config group override must be" in message:
         return "an override sets a group to null. Choose a file of the group instead, e.g. penalty=none."
     if match := re.search(
@@ -220,7 +241,7 @@ def _explain(message: str, hydra: Any, config_dirs: Sequence[Path]) -> str:
     ):
         quoted = re.search(r"override '([^']*)'", message)
         what = quoted.group(1) if quoted else lines[0]
-        return f"{what}: cannot be parsed. Write KEY=VALUE, and quote characters that the shell interprets."
+        return f"{what}: cannot be parsed. {advice(what)}"
     return "\n".join(line for line in lines if not line.startswith(("provider=", "Config search path")))[:400]
 
 
@@ -235,8 +256,9 @@ def _choices(hydra: Any, group: str, config_dirs: Sequence[Path]) -> list[str]:
 
 def _config_dirs(overrides: Sequence[str]) -> list[Path]:
     """The user's configuration folders among the overrides, as ``search_path`` writes them."""
-    matches = (re.fullmatch(r"hydra\.searchpath=\['file://(.*)'\]", override) for override in overrides)
-    return [Path(match.group(1)) for match in matches if match]
+    parsed = [grammatical(override) for override in overrides if override.startswith(_SEARCHPATH)]
+    lists = [override.value() for override in parsed if override is not None]
+    return [Path(str(path).removeprefix("file://")) for paths in lists if isinstance(paths, list) for path in paths]
 
 
 def _explain_yaml(error: YAMLError) -> str:

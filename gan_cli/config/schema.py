@@ -62,6 +62,19 @@ FREE = frozenset(
 # value of the environment variable, because the value may be a secret.
 ENVIRONMENT = ("logger", "dataset.path", "dataset.data_dir", "features.weights")
 
+# Options that take a name or a path, which the command line accepts as it is typed, without Hydra's quotes.
+TEXTS = (
+    "name",
+    "resume",
+    "init_from",
+    "dataset.path",
+    "dataset.data_dir",
+    "features.weights",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+)
+
 
 @dataclass(frozen=True)
 class Train:

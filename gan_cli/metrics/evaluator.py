@@ -72,9 +72,7 @@ class Evaluator:
         check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
-        for name, metric in metrics.items():
-            if lack := lacking(metric, extractor, data):
-                raise UserError(f"metric={name}: needs {lack}.")
+        check_inputs(metrics, extractor, data)
         self.objective = objective_of(metrics, objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
@@ -201,6 +199,13 @@ def _too_few(metric: Metric, examples: int, samples: int) -> str | None:
     """The minimum that the metric requires, if there are fewer reference examples or samples. Otherwise, None."""
     noun = "reference examples" if examples < metric.minimum else "samples"
     return f"at least {metric.minimum} {noun}" if min(examples, samples) < metric.minimum else None
+
+
+def check_inputs(metrics: Mapping[str, Metric], extractor: Extractor, data: Dataset) -> None:
+    """Raise a UserError if the data or the features lack an input of a metric. No features are computed."""
+    for name, metric in metrics.items():
+        if lack := lacking(metric, extractor, data):
+            raise UserError(f"metric={name}: needs {lack}.")
 
 
 def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:

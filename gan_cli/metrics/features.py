@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -70,6 +70,26 @@ class Extractor:
     @functools.cached_property
     def _compiled(self) -> Callable[..., Any]:
         return jax.jit(self.apply)
+
+
+class _Trained(Extractor):
+    """An extractor whose network is trained when the features are first needed, not when the data are checked.
+
+    Args:
+        train: returns the extractor with the trained network.
+    """
+
+    def __init__(self, train: Callable[[], Extractor]):
+        self.__dict__.update(_train=train, gives_logits=True, of_classes=True)
+
+    @functools.cached_property
+    def _trained(self) -> Extractor:
+        return cast(Extractor, self.__dict__["_train"]())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("name", "digest", "params", "apply"):
+            return getattr(self._trained, name)
+        raise AttributeError(name)
 
 
 def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
@@ -135,13 +155,17 @@ def classifier(data: Dataset) -> Extractor:
             f"features=classifier: needs at least 2 labelled images, but {data.name} has only {data.size}. Use "
             "features=pixels, or a larger data set."
         )
-    network = Classifier(data)
 
-    def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.apply(params, normalise(x))
+    def train() -> Extractor:
+        network = Classifier(data)
 
-    name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
-    return Extractor(name, network.digest, network.params, apply, gives_logits=True, of_classes=True)
+        def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return network.apply(params, normalise(x))
+
+        name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
+        return Extractor(name, network.digest, network.params, apply)
+
+    return _Trained(train)
 
 
 def inception(data: Dataset, *, weights: str | None = None) -> Extractor:

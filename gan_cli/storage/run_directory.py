@@ -132,11 +132,19 @@ def runs(directory: Path) -> list[Path]:
     Raises:
         UserError: ``directory`` does not contain a run, an ensemble or a sweep.
     """
-    found = numbered(directory / "members") or numbered(directory)
+    found = numbered(directory / "members") or numbered(directory) or _named(directory)
     if not found:
         facts(directory)
         return [directory]
     return [run for job in found for run in numbered(job / "members") or [job]]
+
+
+def _named(sweep: Path) -> list[Path]:
+    """The directories of the jobs of a sweep in which ``hydra.sweep.subdir`` names them, sorted by name."""
+    if not (sweep / "sweep.json").is_file():
+        return []
+    places = (path.parent for path in sweep.rglob(_NAME))
+    return sorted(place for place in places if "members" not in place.relative_to(sweep).parts)
 
 
 def numbered(folder: Path) -> list[Path]:

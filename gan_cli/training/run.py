@@ -497,8 +497,7 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     if not experiment.metrics:
         return None
     assert data is not None
-    extractor = experiment.features(data)
-    evaluator = Evaluator(experiment.metrics, extractor, data, options.eval_samples, options.objective)
+    evaluator = Evaluator(experiment.metrics, experiment.extractor, data, options.eval_samples, options.objective)
     metrics = ", ".join(experiment.metrics)
     reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
     return evaluator

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from gan_cli.data.images import over_white
 from gan_cli.data.scaling import denormalise
@@ -142,9 +143,9 @@ def trajectory(points: np.ndarray) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def write(path: Path, image: Image.Image) -> None:
-    """Write ``image`` to ``path`` as PNG. An interrupted write leaves no partial file."""
-    files.write(path, lambda file: image.save(file, format="PNG"))
+def write(path: Path, image: Image.Image, text: PngInfo | None = None) -> None:
+    """Write ``image`` as PNG, with the metadata ``text``. An interrupted write leaves no partial file."""
+    files.write(path, lambda file: image.save(file, format="PNG", pnginfo=text))
 
 
 def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
