@@ -339,6 +339,11 @@ class RunRecorder:
             reporter.say(
                 f"last finite state: {kept}. Try a smaller optim.lr, optim.clip_norm=1, or penalty=[{penalties}]."
             )
+            if newest is not None:
+                reporter.say(
+                    "To continue from it in a new run with other options, add "
+                    f"init_from={self.directory} init_parts=all."
+                )
         for line in self.collapse.advice(final, self.experiment.config):
             reporter.warn(line)
         if "modes" in final:

@@ -358,7 +358,7 @@ def _train(
         for member in members:
             member.finish()
         processes.barrier()
-    except BaseException:
+    except Exception:  # a second Ctrl-C (KeyboardInterrupt) ends the process without saving
         rescue()
         raise
     finally:
