@@ -426,7 +426,7 @@ def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):
 def test_unwritable_target(tmp_path, gan_train):
     (tmp_path / "outputs").write_text("a file where the directory should be")
     done = gan_train(*TINY)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "outputs" in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "outputs" in done.stderr
 
 
 def test_two_processes_in_one_directory(tmp_path, gan_train):
