@@ -67,7 +67,7 @@ def test_classes_have_natural_order_in_memory_and_streamed():
 
 
 def test_everything_left_out_is_said(caplog):
-    make("a/0.bmp", "a/1.HEIC", "a/2.xcf", "b/0.bmp", "b/notes", "b/.DS_Store", "../elsewhere/x.bmp")
+    make("a/0.bmp", "a/1.XCF", "a/2.xcf", "b/0.bmp", "b/notes", "b/.DS_Store", "../elsewhere/x.bmp")
     Path("data/c").symlink_to("../elsewhere")  # a class that is a symbolic link
     Path("data/a/loop").symlink_to("..")
     Path("data/b/gone.bmp").symlink_to("nowhere")

@@ -208,7 +208,7 @@ def test_free_keys_may_change_on_resume(changes, finished, tmp_path):
 
 
 def test_every_free_key_is_tested():
-    elsewhere = {"name", "resume", "dry_run", "modules", "dataset.data_dir"}
+    elsewhere = {"name", "resume", "dry_run", "modules", "dataset.data_dir", "dataset.layout"}
     assert set().union(*OTHER) == FREE - elsewhere
 
 
@@ -663,7 +663,7 @@ def test_full_disk_fails_and_earlier_checkpoints_stay_whole(tmp_path):
 def test_unwritable_target(tmp_path, gan_train):
     (tmp_path / "outputs").write_text("a file where the directory should be")
     done = gan_train(*TINY)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "outputs" in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "outputs" in done.stderr
 
 
 def test_two_processes_in_one_directory(tmp_path, gan_train):

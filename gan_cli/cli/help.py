@@ -50,7 +50,8 @@ def print_help(arguments: Sequence[str], config_dir: str | None) -> None:
     with compose.session() as hydra:
         reference = Reference(hydra, config_dir, modules)
         parts = [_subject(reference, subject) for subject in subjects] or [_overview(reference)]
-    print("\n\n".join("\n".join(lines).rstrip() for lines in parts))
+        text = "\n\n".join("\n".join(lines).rstrip() for lines in parts)
+    print(text)
 
 
 def _overview(reference: Reference) -> Iterator[str]:

@@ -147,7 +147,7 @@ def _prepared(
     # All processes use the directory of the first process, because their clocks may differ.
     named, continues, checked = processes.broadcast_from_primary(lambda: (str(place[0]), place[1], checked))
     directory = Path(named)
-    experiment = processes.run_on_all(lambda: _built(checked))
+    experiment = processes.run_on_all(lambda: _built(checked, continues))
     reporter = Reporter(quiet or not processes.is_primary())
     if checked["dry_run"]:
         _dry_run(experiment, directory, reporter)
@@ -172,14 +172,21 @@ def _prepared(
         raise
 
 
-def _built(checked: dict[str, Any]) -> Experiment:
-    """The experiment of a checked configuration. The first process, which evaluates it, also checks its metrics."""
+def _built(checked: dict[str, Any], continues: bool) -> Experiment:
+    """The experiment of a checked configuration.
+
+    The first process, which evaluates and logs, also checks the metrics and, for a new run, the loggers. A resumed run
+    trains on without a logger that no longer works.
+    """
     from gan_cli.config.build import build
     from gan_cli.engine import processes
+    from gan_cli.loggers import check_packages
 
     experiment = build(checked)
     if processes.is_primary():
         experiment.check_evaluation()
+        if not continues:
+            check_packages(experiment.loggers)
     return experiment
 
 

@@ -24,7 +24,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
-from gan_cli.loggers import Logger, Record, check_packages
+from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of
@@ -96,14 +96,9 @@ class Experiment:
         return self.features(self.dataset)
 
     def check_evaluation(self) -> None:
-        """Check that the metrics and the loggers of the run can be used, before anything is written.
-
-        Raises:
-            UserError: the data or the features lack an input of a metric, or the package of a logger is missing.
-        """
+        """Raise a UserError if the data or the features lack an input of a metric. Nothing is computed."""
         if self.metrics and self.dataset is not None:
             check_inputs(self.metrics, self.extractor, self.dataset)
-        check_packages(self.loggers)
 
     def compile(self) -> CompiledSteps:
         """The object that compiles and executes the training steps of the run or of the ensemble."""

@@ -79,7 +79,8 @@ def optional_output() -> Iterator[None]:
         sys.stdout, sys.stderr, logging.raiseExceptions = before
         for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
-                stream.flush()
+                with contextlib.suppress(ValueError):  # the stream is closed
+                    stream.flush()
             except OSError:  # Python would write the pending text at its end, and exit with status 120
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
