@@ -205,6 +205,8 @@ def test_a_run_below_a_folder_with_an_apostrophe(monkeypatch, tmp_path):
     (place / "own/loss").mkdir(parents=True)
     (place / "own/loss/mine.yaml").write_text("_target_: gan_cli.losses.hinge\n")
     monkeypatch.chdir(place)
+    # Hydra's set-up of logging makes absl close the streams that pytest captures.
+    monkeypatch.setattr("hydra.core.utils.configure_log", lambda *arguments, **options: None)
     assert main(["dry_run=true", "--config-dir", "own", "loss=mine"]) == 0
     Path("outputs/dry_run.png").unlink()
     assert main([*TOY, "name=a'c"]) == 0

@@ -175,8 +175,8 @@ def _prepared(
 def _built(checked: dict[str, Any], continues: bool) -> Experiment:
     """The experiment of a checked configuration.
 
-    The first process, which evaluates and logs, also checks the metrics and, for a new run, the loggers. A resumed run
-    trains on without a logger that no longer works.
+    The first process, which evaluates and logs, also checks the metrics and, for a new run, the loggers. A resumed
+    run trains on without a logger that no longer works.
     """
     from gan_cli.config.build import build
     from gan_cli.engine import processes

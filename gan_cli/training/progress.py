@@ -46,6 +46,9 @@ class _OptionalStream:
         with _unwritable(self._stream):
             self._stream.flush()
 
+    def close(self) -> None:
+        """Does nothing, because absl, which JAX's libraries log with, closes each stream that it has logged to."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
