@@ -27,8 +27,8 @@ class RunRecord:
         self._path = directory / "run.json"
         self.before = facts_or_empty(directory)
         started = {"status": "running", "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        # If this process fails before it trains, the file still states what earlier processes have reached.
-        reached = {name: value for name, value in self.before.items() if name in ("step", "checkpoint")}
+        # If this process fails before it trains, the file still states what earlier processes wrote.
+        reached = {name: value for name, value in self.before.items() if name in ("step", "checkpoint", "init")}
         self._facts: dict[str, Any] = {"format": FORMAT, **started, **reached, **facts, "history": self._history()}
         self.written = False
         self._start = time.monotonic()

@@ -22,13 +22,9 @@ from gan_cli.storage import checkpoints
 from gan_cli.storage.run_directory import facts, holds_run
 from gan_cli.types import Tree
 
-# For each value of init_parts, the fields of TrainState whose arrays are transferred one by one.
+# The fields of TrainState whose arrays are transferred one by one, without and with the moving averages.
 _WEIGHTS = ("params", "net_state")
-_FIELDS = {
-    "weights": _WEIGHTS,
-    "averages": (*_WEIGHTS, "average", "average_state"),
-    "all": (*_WEIGHTS, "average", "average_state"),
-}
+_AVERAGES = ("average", "average_state")
 _SHOWN = 4  # number of array names in a line
 
 
@@ -89,7 +85,7 @@ def transfer(experiment: Experiment) -> Transfer | None:
         raise UserError(f"init_from={option}: {error}") from error
     state: TrainState = jax.eval_shape(functools.partial(init_state, experiment.setup))
     expected = checkpoints.by_name(state)
-    fields = _FIELDS[parts]
+    fields = _WEIGHTS if parts == "weights" else (*_WEIGHTS, *_AVERAGES)
     wanted = [name for name in expected if name.startswith(tuple(f"{field}." for field in fields))]
     problems = {name: _problem(arrays, expected, name) for name in wanted}
     taken = {name: arrays[name] for name, problem in problems.items() if not problem}

@@ -86,9 +86,7 @@ class RunRecorder:
         remove_later_pictures(self.directory, step)
         self._terms = self._evaluation_terms(step)
         newest = step if restored else None
-        if (
-            restored and not self.training
-        ):  # a diverged member of an ensemble, which may have no checkpoint of the step
+        if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step
             newest = max(checkpoints.steps(checkpoints.newest_folder(self.directory)), default=None)
         self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
         self.sample_writer = SampleWriter(self.experiment, self.directory, sampler)

@@ -211,8 +211,6 @@ def _record(
     earlier = stored.earlier_fingerprints(record.before, experiment.config)
     earlier = tuple(one for one in dict.fromkeys(earlier) if one != experiment.fingerprint)
     record.note(earlier_fingerprints=earlier)
-    if "init" in record.before:  # a resumed run started with the parameters of another run
-        record.note(init=record.before["init"])
     before, hint = (dataset.earlier, dataset.hint) if dataset else ((), "")
     return record, Identity(experiment.fingerprint, data, earlier, before, hint)
 
