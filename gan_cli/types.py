@@ -7,12 +7,15 @@ place: the signature of the function that uses the option. This module does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
     from gan_cli.engine.state import TrainState
     from gan_cli.optim import Optimiser
@@ -65,6 +68,58 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 
+class Feature:
+    """One named part of an example, e.g. an image or a label: how it is stored, and how networks see it.
+
+    ``gan_cli.data.features`` defines the kinds of features as frozen dataclasses. This base class declares their
+    attributes and methods. Its defaults describe a feature that is stored as networks see it.
+
+    Attributes:
+        shape: shape of one example as networks see it, without the batch axis.
+        stored_shape: shape of one example in files and in memory.
+        dtype: NumPy dtype of the stored examples. Networks see float32, or int32 for labels and tokens.
+        bounds: smallest and largest value that networks see, or None if the values are unbounded.
+        noun: the plural of the kind in messages, e.g. "images".
+        extractor: the choice of the group ``features`` with which metrics compare such examples by default.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any = "float32"
+    bounds: tuple[float, float] | None = None
+    noun: str = "examples"
+    extractor: str = "pixels"
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of one example in files and in memory."""
+        return self.shape
+
+    @property
+    def size(self) -> int:
+        """Number of values in one example, as networks see it."""
+        return math.prod(self.shape)
+
+    def encode(self, stored: jax.Array) -> jax.Array:
+        """Stored examples ``[..., *stored_shape]`` as networks see them, ``[..., *shape]``."""
+        return stored
+
+    def decode(self, x: jax.Array) -> jax.Array:
+        """The inverse of ``encode``, with rounding: ``[..., *shape]`` as they are stored, ``[..., *stored_shape]``."""
+        return x
+
+    def head(self, x: jax.Array) -> jax.Array:
+        """The output activation of a network that makes this feature, applied to ``[batch, *shape]``."""
+        return x
+
+    def values(self, x: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+        """Samples as ``Run.sample`` returns them: an array ``[n, *shape]``, or a mapping from columns to arrays."""
+        return x
+
+    def widened(self, channels: int) -> Feature:
+        """The same kind of feature with another last axis of ``shape``, as a network's input."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Spec:
     """Specification of the examples of a data set: shape, value range and classes.
@@ -108,6 +163,54 @@ class Batch(NamedTuple):
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
 Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
+
+
+class Term(NamedTuple):
+    """One term of a loss: ``weight`` times the mean of ``values``.
+
+    Attributes:
+        values: ``[batch]``, one value for each example. A scalar is a shared term, which reads no example.
+        weight: factor of the term.
+    """
+
+    values: jax.Array
+    weight: float | jax.Array = 1.0
+
+
+class LossTerms(NamedTuple):
+    """A player's loss on a batch, the sum of its terms, before any mean over the batch is taken.
+
+    Attributes:
+        terms: mapping from the name of each term to the term, in the order in which they are added.
+        net_state: network state by player after the evaluation of the loss.
+        metrics: mapping from names of metrics to scalars.
+    """
+
+    terms: Mapping[str, Term]
+    net_state: ByPlayer
+    metrics: Metrics
+
+
+class Task(NamedTuple):
+    """An ability of a trained game, e.g. ``generate`` or ``reconstruct``, with named inputs and outputs.
+
+    Attributes:
+        inputs: features of the inputs by name.
+        outputs: features of the outputs by name. Files contain arrays of these names.
+        apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
+            ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
+            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends on row i of the arguments only.
+        prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
+            input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
+            limits the absolute value of Gaussian inputs, or is None.
+        pictured: names of an input and an output that are shown one above the other, or None.
+    """
+
+    inputs: Spec
+    outputs: Spec
+    apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
+    prior: Callable[[jax.Array, float | None], Batch] | None = None
+    pictured: tuple[str, str] | None = None
 
 
 class Game:
