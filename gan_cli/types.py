@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -206,10 +205,10 @@ class Task(NamedTuple):
         pictured: names of an input and an output that are shown one above the other, or None.
     """
 
-    inputs: Spec
-    outputs: Spec
-    apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
-    prior: Callable[[jax.Array, float | None], Batch] | None = None
+    inputs: Mapping[str, Feature]
+    outputs: Mapping[str, Feature]
+    apply: Callable[[ByPlayer, ByPlayer, dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
+    prior: Callable[[jax.Array, float | None], dict[str, jax.Array]] | None = None
     pictured: tuple[str, str] | None = None
 
 
