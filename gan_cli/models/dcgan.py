@@ -11,11 +11,10 @@ import math
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.models.layers import Block, Finish, Linear, Minibatch, dense, down, each_block, stages, up
-from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
+from gan_cli.types import Activation, Decay, Feature, MinibatchKind, Norm, PositiveInt
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -39,7 +38,7 @@ class Generator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
@@ -49,7 +48,7 @@ class Generator(nnx.Module):
         dropout: Decay = 0.0,
         activation: Activation = "relu",
     ):
-        self.sides, doublings = stages("dcgan", spec, depth)
+        self.sides, doublings = stages("dcgan", feature, depth)
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = dense(
             latent_dim,
@@ -64,7 +63,8 @@ class Generator(nnx.Module):
             Block(up, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
             for a, b in pairwise(channels)
         )
-        self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
+        self.out = up(channels[-1], feature.shape[-1], rngs, init=_INIT)
+        self.feature = feature
 
     @property
     def entry(self) -> Linear:
@@ -78,10 +78,56 @@ class Generator(nnx.Module):
         first_key, key = jax.random.split(key)
         x = self.early(z, train=train, key=first_key)
         x = each_block(self.blocks, x, train=train, key=key)[-1]
-        return jnp.tanh(self.out(x, train=train))
+        return self.feature.head(self.out(x, train=train))
 
 
-class Discriminator(nnx.Module):
+class _Body(nnx.Module):
+    """Convolutions that halve the resolution, then a dense layer of ``outputs`` units."""
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: int,
+        depth: int | None,
+        norm: Norm,
+        dropout: float,
+        activation: Activation,
+        minibatch: MinibatchKind,
+    ):
+        sides, halvings = stages("dcgan", feature, depth)
+        channels = [feature.shape[-1]] + [width * 2**i for i in range(halvings)]
+        first = norm if norm == "spectral" else "none"
+        self.blocks = nnx.List(
+            Block(
+                down,
+                a,
+                b,
+                rngs,
+                norm=norm if i else first,
+                activation=activation,
+                dropout=dropout,
+                init=_INIT,
+            )
+            for i, (a, b) in enumerate(pairwise(channels))
+        )
+        self.minibatch = Minibatch(minibatch, math.prod(sides) * channels[-1], rngs)
+        self.out = dense(self.minibatch.features, outputs, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch" or minibatch != "none"
+
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        return each_block(self.blocks, x, train=train, key=key)[1:]
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+
+    def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)
+
+
+class Discriminator(_Body):
     """DCGAN discriminator: ``depth`` convolutions that halve the resolution, then a dense layer.
 
     Maps images ``[batch, height, width, channels]`` to logits ``[batch]``.
@@ -105,7 +151,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 64,
@@ -115,31 +161,48 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        sides, halvings = stages("dcgan", spec, depth)
-        channels = [spec.shape[-1]] + [width * 2**i for i in range(halvings)]
-        first = norm if norm == "spectral" else "none"
-        self.blocks = nnx.List(
-            Block(
-                down,
-                a,
-                b,
-                rngs,
-                norm=norm if i else first,
-                activation=activation,
-                dropout=dropout,
-                init=_INIT,
-            )
-            for i, (a, b) in enumerate(pairwise(channels))
-        )
-        self.minibatch = Minibatch(minibatch, math.prod(sides) * channels[-1], rngs)
-        self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
-        self.couples_batch = norm == "batch" or minibatch != "none"
-
-    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        return each_block(self.blocks, x, train=train, key=key)[1:]
-
-    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+        super().__init__(
+            feature, 1, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch=minibatch,
+        )  # fmt: skip
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
+        return self.outputs(x, train=train, key=key)[:, 0]
+
+
+class Encoder(_Body):
+    """DCGAN encoder: ``depth`` convolutions that halve the resolution, then a dense layer.
+
+    Maps images ``[batch, height, width, channels]`` to ``[batch, outputs]``.
+
+    Args:
+        width: number of channels of the first hidden layer. Each later layer has twice as many channels as the
+            layer before it.
+        depth: number of convolutions, each of which halves the resolution. If null, the depth is as large as
+            possible. The shorter side of the last convolution's output then has between 4 and 7 pixels.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The first layer and the output layer have no batch or layer normalisation.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
+    """
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        depth: PositiveInt | None = None,
+        norm: Norm = "batch",
+        dropout: Decay = 0.0,
+        activation: Activation = "leaky_relu",
+    ):
+        super().__init__(
+            feature, outputs, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch="none",
+        )  # fmt: skip
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.outputs(x, train=train, key=key)
