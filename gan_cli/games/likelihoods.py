@@ -2,8 +2,8 @@
 
 A Bernoulli likelihood models binary images. A Gaussian likelihood models points, and images of 8 bits per value
 with uniform dequantisation: noise u is added that is uniform within the width w of one level. The probability P of
-the levels and the density p of the D values satisfy log P(x) >= E log p(x + u) + D log w (Theis et al. 2016, section
-3.1).
+the levels and the density p of the D values satisfy log P(x) >= E log p(x + u) + D log w (Theis et al. 2016,
+section 3.1).
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ class VAE(Game):
         variance: variance of the Gaussian likelihood, a number, or ``learnt`` for one parameter that all values
             share (Rybkin et al. 2021). The unit is the scale of the networks, on which images lie in [-1, 1].
         binarisation: how ``likelihood=bernoulli`` makes binary images. With ``threshold``, values of at least
-            128 (of 255) become 1. With ``fixed``, each value is drawn once with a probability equal to its intensity.
-            The random numbers depend on the image only, so all runs see the same binary images. With ``dynamic``,
-            the values are drawn again each time that an image is used for training (Burda et al. 2016). Tasks and
-            metrics then use the images of ``fixed``.
+            128 (of 255) become 1. With ``fixed``, each value is drawn once, with a probability equal to its
+            intensity. The random numbers depend on the image only, so all runs see the same binary images. With
+            ``dynamic``, the values are drawn again each time that an image is used for training (Burda et al. 2016).
+            Tasks and metrics then use the images of ``fixed``.
         importance_samples: number k of posterior samples per example. With more than one, the loss is the negative
             k-sample bound of the importance weighted autoencoder (IWAE, Burda et al. 2016, eq. 8), and ``beta`` and
             ``kl_warmup`` multiply log q(z|x) - log p(z).
