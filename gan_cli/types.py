@@ -73,6 +73,9 @@ Variance = PositiveFloat | Literal["learnt"]
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
 
 
+ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
+
+
 class Feature:
     """One named part of an example, e.g. an image or a label: how it is stored, and how networks see it.
 
@@ -111,7 +114,7 @@ class Feature:
         return stored
 
     def decode(self, x: jax.Array) -> jax.Array:
-        """The inverse of ``encode``, with rounding: ``[..., *shape]`` as they are stored, ``[..., *stored_shape]``."""
+        """The inverse of ``encode``, with rounding: ``[..., *shape]`` to ``[..., *stored_shape]``."""
         return x
 
     def head(self, x: jax.Array) -> jax.Array:
@@ -168,7 +171,7 @@ class Task(NamedTuple):
         outputs: features of the outputs by name. Files contain arrays of these names.
         apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
             ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
-            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends on row i of the arguments only.
+            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
         prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
             input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
             limits the absolute value of Gaussian inputs, or is None.

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -137,14 +137,14 @@ def classes_of(spec: Spec) -> int | None:
 def described(spec: Spec) -> dict[str, Any]:
     """The features of a Spec as a dictionary for ``run.json``: for each, its kind and its fields.
 
-    The kind of a feature of this module is the name of its class. The kind of a user's feature also names the module.
+    For the features of this module, the kind is the name of the class. For all others, it also names the module.
     """
 
     def kind(feature: Feature) -> str:
         module, name = type(feature).__module__, type(feature).__qualname__
         return name if module == __name__ else f"{module}.{name}"
 
-    return {name: {"kind": kind(one), **dataclasses.asdict(one)} for name, one in spec.items()}
+    return {name: {"kind": kind(one), **dataclasses.asdict(cast(Any, one))} for name, one in spec.items()}
 
 
 def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:

@@ -62,7 +62,7 @@ class VAE(Game):
         binarisation: how ``likelihood=bernoulli`` makes binary images. With ``threshold``, values of at least
             128 (of 255) become 1. With ``fixed``, each value is drawn once, with a probability equal to its
             intensity. The random numbers depend on the image only, so all runs see the same binary images. With
-            ``dynamic``, the values are drawn again each time that an image is used for training (Burda et al. 2016).
+            ``dynamic``, the values are drawn again each time that an image is used in training (Burda et al. 2016).
             Tasks and metrics then use the images of ``fixed``.
         importance_samples: number k of posterior samples per example. With more than one, the loss is the negative
             k-sample bound of the importance weighted autoencoder (IWAE, Burda et al. 2016, eq. 8), and ``beta`` and

@@ -16,8 +16,8 @@ _INIT = nnx.initializers.lecun_normal()
 class Generator(nnx.Module):
     """Fully connected generator with ``depth`` hidden layers of ``width`` units.
 
-    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``. The feature determines the output
-    activation, e.g. tanh for images.
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``. The feature
+    determines the output activation: tanh for images, none for points.
 
     Args:
         width: number of units in each hidden layer.
@@ -58,7 +58,7 @@ class Generator(nnx.Module):
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.out(each_block(self.blocks, z, train=train, key=key)[-1], train=train)
-        return self.feature.head(x).reshape(z.shape[0], *self.feature.shape)
+        return self.feature.head(x.reshape(z.shape[0], *self.feature.shape))
 
 
 class _Body(nnx.Module):
