@@ -20,8 +20,8 @@ LOG_TWO_PI = float(np.log(2 * np.pi))
 
 
 def bernoulli(logits: jax.Array, binary: jax.Array) -> jax.Array:
-    """log p of binary values 0 and 1, for each element: b l - log(1 + exp(l)) with the logit l."""
-    return binary * logits - jax.nn.softplus(logits)
+    """log p of binary values, for each element: log sigma(l) for 1 and log sigma(-l) for 0, with the logit l."""
+    return -jax.nn.softplus((1 - 2 * binary) * logits)
 
 
 def gaussian(mean: jax.Array, log_variance: jax.Array, x: jax.Array) -> jax.Array:

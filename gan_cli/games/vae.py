@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -37,8 +36,6 @@ from gan_cli.types import (
 VAE_PLAYER = "vae"
 # Number of images that one call of the decoder makes while a likelihood is estimated. It bounds the memory.
 _DECODED = 2048
-# Number of importance samples of the task ``score``.
-SCORE_SAMPLES = 200
 
 
 class VAE(Game):
@@ -105,9 +102,9 @@ class VAE(Game):
         self.classes = label_classes(model, spec)
         encoder = build_encoder("vae", model, self._x, 2 * model.latent_dim, self.classes)
         decoder = build_generator(model, Raw(self._x), self.classes)
-        self._networks = {"encoder": Network(encoder, precision), "decoder": Network(decoder, precision)}
+        self.networks = {"encoder": Network(encoder, precision), "decoder": Network(decoder, precision)}
         self._check_shapes()
-        coupled = free_bits is not None or any(one.couples_batch for one in self._networks.values())
+        coupled = free_bits is not None or any(one.couples_batch for one in self.networks.values())
         self.coupled = frozenset({VAE_PLAYER} if coupled else ())
         self.tasks = self._tasks()
 
@@ -150,7 +147,7 @@ class VAE(Game):
         """
         params: dict[str, Tree] = {}
         state: dict[str, Tree] = {}
-        for i, (name, network) in enumerate(self._networks.items()):
+        for i, (name, network) in enumerate(self.networks.items()):
             params[name], state[name] = network.init(jax.random.fold_in(key, i))
         if self._learns_variance:
             params["log_variance"] = jnp.log(jnp.float32(1.0 if self._x.bounds is None else 0.1))
@@ -190,7 +187,7 @@ class VAE(Game):
         on them.
         """
         own, state = params[player], net_state[player]
-        label = batch["label"] if self.classes is not None else None
+        label = self._label(batch)
         seen, target = self._targets(batch["x"], batch.get("pixel_noise"), train=True)
         encoder_key, decoder_key = jax.random.split(key)
         mean, log_variance, encoder_state = self._posterior(own, state, seen, label, True, encoder_key)
@@ -225,6 +222,9 @@ class VAE(Game):
         above = jax.vmap(lambda values: _mean(values, mask), 1)(divergence) > self._free_bits
         return jnp.where(above, divergence, self._free_bits)
 
+    def _label(self, batch: Batch) -> jax.Array | None:
+        return None if self.classes is None else batch["label"]
+
     def _targets(self, x: jax.Array, noise: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
         """A pair: the input of the encoder, and the values of which the likelihood is computed."""
         if self._likelihood == "gaussian":
@@ -249,7 +249,7 @@ class VAE(Game):
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, Tree]:
         key = jax.random.key(0) if key is None else key
-        return self._networks[name](params[name], state[name], x, label, train=train, key=key)
+        return self.networks[name](params[name], state[name], x, label, train=train, key=key)
 
     def _posterior(
         self,
@@ -308,7 +308,7 @@ class VAE(Game):
         def of(function: Callable[..., Batch]) -> Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]:
             """The function with the parameters and the state of the only player, and the labels, as arguments."""
             return lambda params, net_state, inputs, keys: function(
-                params[VAE_PLAYER], net_state[VAE_PLAYER], inputs, inputs.get("label"), keys
+                params[VAE_PLAYER], net_state[VAE_PLAYER], inputs, self._label(inputs), keys
             )
 
         def generate(params: Tree, state: Tree, inputs: Batch, label: jax.Array | None, keys: jax.Array) -> Batch:
@@ -324,12 +324,11 @@ class VAE(Game):
             latents = encode(params, state, inputs, label, keys)["codes"]
             return {"samples": self._decode(params, state, latents, label)}
 
-        score = functools.partial(self._score, k=SCORE_SAMPLES)
         return {
             "generate": Task({"latents": codes, **labels}, {"samples": self._x}, of(generate), self._prior),
             "reconstruct": Task(x | labels, {"samples": self._x}, of(reconstruct), pictured=("x", "samples")),
             "encode": Task(x | labels, {"codes": codes}, of(encode)),
-            "score": Task(x | labels, {"elbo": Number(), "nll": Number()}, of(score)),
+            "score": Task(x | labels, {"elbo": Number(), "nll": Number()}, self.score),
         }
 
     def _prior(self, key: jax.Array, truncation: float | None) -> Batch:
@@ -338,8 +337,8 @@ class VAE(Game):
             return {"latents": jax.random.normal(key, shape)}
         return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
 
-    def _score(
-        self, params: Tree, state: Tree, inputs: Batch, label: jax.Array | None, keys: jax.Array, *, k: int
+    def score(
+        self, params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array, *, k: int = 200
     ) -> Batch:
         """The ELBO and the negative log-likelihood (nll) of examples, in nats, from ``k`` importance samples.
 
@@ -348,13 +347,14 @@ class VAE(Game):
         -elbo, and in expectation at least -log p(x). It decreases with ``k``. A dequantised image has one sample of
         the dequantisation noise.
         """
-        x = inputs["x"]
+        own, state = params[VAE_PLAYER], net_state[VAE_PLAYER]
+        x, label = inputs["x"], self._label(inputs)
         pixel_keys, sample_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         noise = None
         if self._uses_pixel_noise and self._likelihood == "gaussian":
             noise = jax.vmap(lambda key: jax.random.uniform(key, self._x.shape))(pixel_keys)
         seen, target = self._targets(x, noise, train=False)
-        mean, log_variance, _ = self._posterior(params, state, seen, label)
+        mean, log_variance, _ = self._posterior(own, state, seen, label)
         chunk = max(1, min(k, _DECODED // len(x)))
 
         def draw(key: jax.Array, number: jax.Array) -> jax.Array:
@@ -365,7 +365,7 @@ class VAE(Game):
             numbers = first + jnp.arange(chunk)
             noise = jax.vmap(lambda key: jax.vmap(lambda number: draw(key, number))(numbers))(sample_keys)
             latents = mean[:, None] + jnp.exp(log_variance / 2)[:, None] * noise
-            weights, _ = self._log_likelihood(params, state, latents, target, label)
+            weights, _ = self._log_likelihood(own, state, latents, target, label)
             weights += _log_ratio(latents, noise, log_variance[:, None])
             used = numbers < k
             total += jnp.where(used, weights, 0.0).sum(1)
