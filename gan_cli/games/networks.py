@@ -1,4 +1,4 @@
-"""Networks as pure functions, and the choice between networks with and without class labels."""
+"""Networks as pure functions, with and without class labels, and the tasks of autoencoders."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.data.features import classes_of
+from gan_cli.data.features import Label, Vector, classes_of
 from gan_cli.errors import UserError
 from gan_cli.models import Model, conditional
-from gan_cli.types import Feature, Spec, Tree
+from gan_cli.types import Batch, ByPlayer, Feature, Spec, Task, Tree
 
 
 class Network:
@@ -95,3 +95,46 @@ def build_generator(model: Model, x: Feature, classes: int | None) -> Callable[.
     if classes is None:
         return lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key))
     return lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key))
+
+
+_Apply = Callable[[ByPlayer, ByPlayer, jax.Array, "jax.Array | None"], jax.Array]
+
+
+def autoencoder_tasks(
+    x: Feature, latent_dim: int, classes: int | None, encode: _Apply, decode: _Apply
+) -> dict[str, Task]:
+    """The tasks ``generate``, ``reconstruct`` and ``encode`` of a game with an encoder and a decoder.
+
+    Args:
+        x: the feature of an example.
+        latent_dim: number of values in a latent vector, whose prior is N(0, I).
+        classes: number of classes of the labels that the networks receive, or None.
+        encode: ``(params, net_state, x, label) -> codes``, the means of the posterior ``[n, latent_dim]``.
+        decode: ``(params, net_state, latents, label) -> samples``, ``[n, *shape]``.
+    """
+    labels: dict[str, Feature] = {} if classes is None else {"label": Label(classes)}
+    codes = Vector(latent_dim)
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        if truncation is None:
+            return {"latents": jax.random.normal(key, (latent_dim,))}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, (latent_dim,))}
+
+    def label(inputs: Batch) -> jax.Array | None:
+        return inputs["label"] if labels else None
+
+    def generate(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        return {"samples": decode(params, net_state, inputs["latents"], label(inputs))}
+
+    def encoded(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        return {"codes": encode(params, net_state, inputs["x"], label(inputs))}
+
+    def reconstruct(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        latents = encode(params, net_state, inputs["x"], label(inputs))
+        return {"samples": decode(params, net_state, latents, label(inputs))}
+
+    return {
+        "generate": Task({"latents": codes, **labels}, {"samples": x}, generate, prior),
+        "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
+        "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),
+    }

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.data.features import Label, Number, Raw, Vector
+from gan_cli.data.features import Number, Raw
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
-from gan_cli.games.networks import Network, build_encoder, build_generator, label_classes
+from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, build_generator, label_classes
 from gan_cli.models import Model
 from gan_cli.types import (
     Batch,
     Binarisation,
     ByPlayer,
-    Feature,
     Game,
     Likelihood,
     LossTerms,
@@ -92,16 +89,16 @@ class VAE(Game):
         kl_warmup: NonNegativeInt = 0,
     ):
         self.spec: Spec = spec
-        self.latent_dim, self._x = model.latent_dim, spec["x"]
+        self._latent_dim, self._x = model.latent_dim, spec["x"]
         self._beta, self._warmup, self._free_bits = beta, kl_warmup, free_bits
         self._likelihood, self._variance, self._binarisation = likelihood, variance, binarisation
         self._samples = importance_samples
         self._check_options()
         self._learns_variance = likelihood == "gaussian" and variance == "learnt"
         self._levels = np.dtype(self._x.dtype) == np.uint8
-        self.classes = label_classes(model, spec)
-        encoder = build_encoder("vae", model, self._x, 2 * model.latent_dim, self.classes)
-        decoder = build_generator(model, Raw(self._x), self.classes)
+        self._classes = label_classes(model, spec)
+        encoder = build_encoder("vae", model, self._x, 2 * model.latent_dim, self._classes)
+        decoder = build_generator(model, Raw(self._x), self._classes)
         self.networks = {"encoder": Network(encoder, precision), "decoder": Network(decoder, precision)}
         self._check_shapes()
         coupled = free_bits is not None or any(one.couples_batch for one in self.networks.values())
@@ -123,15 +120,15 @@ class VAE(Game):
     def _check_shapes(self) -> None:
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
-            label = None if self.classes is None else jnp.zeros(2, jnp.int32)
+            label = None if self._classes is None else jnp.zeros(2, jnp.int32)
             arguments = params[VAE_PLAYER], net_state[VAE_PLAYER]
             code, _ = self._apply("encoder", *arguments, jnp.zeros((2, *self._x.shape)), label)
-            raw, _ = self._apply("decoder", *arguments, jnp.zeros((2, self.latent_dim)), label)
+            raw, _ = self._apply("decoder", *arguments, jnp.zeros((2, self._latent_dim)), label)
             return code, raw
 
         code, raw = jax.eval_shape(shapes)
         for name, found, wanted in (
-            ("encoder", code.shape[1:], (2 * self.latent_dim,)),
+            ("encoder", code.shape[1:], (2 * self._latent_dim,)),
             ("generator", raw.shape[1:], self._x.shape),
         ):
             if found != wanted:
@@ -161,7 +158,7 @@ class VAE(Game):
         """
         posterior_key, pixel_key = jax.random.split(key)
         x = batch["x"]
-        shape = (len(x), self._samples, self.latent_dim)
+        shape = (len(x), self._samples, self._latent_dim)
         batch = batch | {"posterior_noise": devices.split(jax.random.normal(posterior_key, shape))}
         if self._uses_pixel_noise:
             batch["pixel_noise"] = devices.split(jax.random.uniform(pixel_key, x.shape))
@@ -223,7 +220,7 @@ class VAE(Game):
         return jnp.where(above, divergence, self._free_bits)
 
     def _label(self, batch: Batch) -> jax.Array | None:
-        return None if self.classes is None else batch["label"]
+        return None if self._classes is None else batch["label"]
 
     def _targets(self, x: jax.Array, noise: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
         """A pair: the input of the encoder, and the values of which the likelihood is computed."""
@@ -295,47 +292,22 @@ class VAE(Game):
             return learnt
         return jnp.log(jnp.float32(self._variance))
 
-    def _decode(self, params: Tree, state: Tree, latents: jax.Array, label: jax.Array | None) -> jax.Array:
-        """The mean of p(x|z), on the scale of the networks, for latents ``[n, latent_dim]``."""
-        raw, _ = self._apply("decoder", params, state, latents, label)
+    def _encode(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, label: jax.Array | None) -> jax.Array:
+        """The means of q(z|x), ``[n, latent_dim]``."""
+        seen, _ = self._targets(x, None, train=False)
+        return self._posterior(params[VAE_PLAYER], net_state[VAE_PLAYER], seen, label)[0]
+
+    def _decode(
+        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, label: jax.Array | None
+    ) -> jax.Array:
+        """The means of p(x|z), on the scale of the networks, for latents ``[n, latent_dim]``."""
+        raw, _ = self._apply("decoder", params[VAE_PLAYER], net_state[VAE_PLAYER], latents, label)
         return 2 * jax.nn.sigmoid(raw) - 1 if self._likelihood == "bernoulli" else self._x.head(raw)
 
     def _tasks(self) -> dict[str, Task]:
-        x: dict[str, Feature] = {"x": self._x}
-        codes = Vector(self.latent_dim)
-        labels: dict[str, Feature] = {} if self.classes is None else {"label": Label(self.classes)}
-
-        def of(function: Callable[..., Batch]) -> Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]:
-            """The function with the parameters and the state of the only player, and the labels, as arguments."""
-            return lambda params, net_state, inputs, keys: function(
-                params[VAE_PLAYER], net_state[VAE_PLAYER], inputs, self._label(inputs), keys
-            )
-
-        def generate(params: Tree, state: Tree, inputs: Batch, label: jax.Array | None, keys: jax.Array) -> Batch:
-            return {"samples": self._decode(params, state, inputs["latents"], label)}
-
-        def encode(params: Tree, state: Tree, inputs: Batch, label: jax.Array | None, keys: jax.Array) -> Batch:
-            seen, _ = self._targets(inputs["x"], None, train=False)
-            return {"codes": self._posterior(params, state, seen, label)[0]}
-
-        def reconstruct(
-            params: Tree, state: Tree, inputs: Batch, label: jax.Array | None, keys: jax.Array
-        ) -> Batch:
-            latents = encode(params, state, inputs, label, keys)["codes"]
-            return {"samples": self._decode(params, state, latents, label)}
-
-        return {
-            "generate": Task({"latents": codes, **labels}, {"samples": self._x}, of(generate), self._prior),
-            "reconstruct": Task(x | labels, {"samples": self._x}, of(reconstruct), pictured=("x", "samples")),
-            "encode": Task(x | labels, {"codes": codes}, of(encode)),
-            "score": Task(x | labels, {"elbo": Number(), "nll": Number()}, self.score),
-        }
-
-    def _prior(self, key: jax.Array, truncation: float | None) -> Batch:
-        shape = (self.latent_dim,)
-        if truncation is None:
-            return {"latents": jax.random.normal(key, shape)}
-        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
+        tasks = autoencoder_tasks(self._x, self._latent_dim, self._classes, self._encode, self._decode)
+        inputs = tasks["encode"].inputs
+        return tasks | {"score": Task(inputs, {"elbo": Number(), "nll": Number()}, self.score)}
 
     def score(
         self, params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array, *, k: int = 200
@@ -358,7 +330,7 @@ class VAE(Game):
         chunk = max(1, min(k, _DECODED // len(x)))
 
         def draw(key: jax.Array, number: jax.Array) -> jax.Array:
-            return jax.random.normal(jax.random.fold_in(key, number), (self.latent_dim,))
+            return jax.random.normal(jax.random.fold_in(key, number), (self._latent_dim,))
 
         def add(carried: tuple[jax.Array, jax.Array], first: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
             total, largest = carried
