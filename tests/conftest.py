@@ -152,7 +152,7 @@ class Program:
         e = self.experiment = experiment
         data = e.dataset
         self.chunk = steps.compile_chunk(e.setup, data.feed if data else None, e.train.batch_size, e.train.ema)
-        self.arrays = jax.device_put(data.arrays) if data else None
+        self.arrays = jax.device_put(data.examples) if data else None
         self.state = jax.jit(lambda: init_state(e.setup))()
 
     def run(self, length: int) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def test_jacobian_products_of_a_convolutional_game():
     ]
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
     state = init_state(e.setup)
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
+    batch = e.dataset.feed.batch(jax.device_put(e.dataset.examples), jnp.arange(4), jax.random.key(1))
     evaluate, params = field(e.game, state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
     v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
@@ -241,7 +241,7 @@ def test_one_discriminator_pass_equals_two():
     e = experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]"])
     game = e.game
     params, net_state = game.init(jax.random.key(0))
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    batch = e.dataset.feed.batch(jax.device_put(e.dataset.examples), jnp.arange(8), jax.random.key(1))
 
     def gradient():
         return jax.grad(
@@ -280,7 +280,7 @@ def test_lazy_penalty_is_due_every_interval_with_its_weight():
         )
         for k in (1, 4)
     )
-    batch = eager.dataset.feed.batch(jax.device_put(eager.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    batch = eager.dataset.feed.batch(jax.device_put(eager.dataset.examples), jnp.arange(8), jax.random.key(1))
     params, net_state = eager.game.init(jax.random.key(0))
 
     def losses(game):

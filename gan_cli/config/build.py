@@ -186,7 +186,13 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 
 def dataset(config: dict[str, Any]) -> Dataset | None:
     """The data set of a checked configuration, or None for ``dataset=none``."""
-    return _make(check.from_environment(config)["dataset"]) or None
+    made = _make(check.from_environment(config)["dataset"]) or None
+    if made is not None and not isinstance(made, Dataset):
+        raise UserError(
+            f"dataset: the function in _target_ must return a gan_cli.data.Dataset, but it returned "
+            f"{type(made).__name__}. Correct the function."
+        )
+    return made
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:

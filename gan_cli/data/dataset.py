@@ -80,6 +80,26 @@ class Dataset:
     earlier: tuple[str, ...] = ()
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
+        if not isinstance(self.spec, Mapping) or not all(isinstance(one, Feature) for one in self.spec.values()):
+            raise ValueError(
+                f"the Spec of the data set {self.name} must map names to features of gan_cli.data.features, e.g. "
+                '{"x": Image(28, 28, 1), "label": Label(10)}'
+            )
+        for part in (self.examples, self.held_out):
+            for name, array in part.items() if isinstance(part, Mapping) else ():
+                if name not in self.spec:
+                    raise ValueError(
+                        f"the data set {self.name} has the array {name}, but its Spec has no such feature"
+                    )
+                dtype, shape = np.dtype(self.spec[name].dtype), self.spec[name].stored_shape
+                if array.dtype != dtype or array.shape[1:] != shape:
+                    raise ValueError(
+                        f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but its "
+                        f"feature stores {dtype} {shape}"
+                    )
+
     @property
     def main(self) -> str:
         """Name of the main feature, with which samples are compared."""
