@@ -33,6 +33,8 @@ from gan_cli.types import (
 VAE_PLAYER = "vae"
 # Number of images that one call of the decoder makes while a likelihood is estimated. It bounds the memory.
 _DECODED = 2048
+# Number of importance samples of the task ``score``, unless its inputs state another number.
+SCORE_SAMPLES = 200
 
 
 class VAE(Game):
@@ -306,46 +308,54 @@ class VAE(Game):
 
     def _tasks(self) -> dict[str, Task]:
         tasks = autoencoder_tasks(self._x, self._latent_dim, self._classes, self._encode, self._decode)
-        inputs = tasks["encode"].inputs
-        return tasks | {"score": Task(inputs, {"elbo": Number(), "nll": Number()}, self.score)}
+        inputs = {**tasks["encode"].inputs, "importance_samples": Number()}
+        score = Task(
+            inputs,
+            {"elbo": Number(), "nll": Number()},
+            self._score,
+            lambda key, truncation: {"importance_samples": jnp.float32(SCORE_SAMPLES)},
+        )
+        return tasks | {"score": score}
 
-    def score(
-        self, params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array, *, k: int = 200
-    ) -> Batch:
-        """The ELBO and the negative log-likelihood (nll) of examples, in nats, from ``k`` importance samples.
+    def _score(self, params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        """The ELBO and the negative log-likelihood (nll) of examples, in nats, by importance sampling.
 
-        Both are computed from the same log-weights w = log p(x|z) + log p(z) - log q(z|x) with z from q(z|x). The
-        ELBO is the mean of w, and the nll is -log mean exp w (Burda et al. 2016, section 5). The nll is at most
-        -elbo, and in expectation at least -log p(x). It decreases with ``k``. A dequantised image has one sample of
-        the dequantisation noise.
+        Both are computed from the same k log-weights w = log p(x|z) + log p(z) - log q(z|x) with z from q(z|x),
+        where k is the input ``importance_samples`` of each example. The ELBO is the mean of w, and the nll is -log
+        mean exp w (Burda et al. 2016, section 5). The nll is at most -elbo, and in expectation at least -log p(x).
+        A dequantised image has one sample of the dequantisation noise.
         """
         own, state = params[VAE_PLAYER], net_state[VAE_PLAYER]
-        x, label = inputs["x"], self._label(inputs)
+        x, label, n = inputs["x"], self._label(inputs), len(inputs["x"])
+        number = jnp.maximum(inputs["importance_samples"].astype(jnp.int32), 1)
         pixel_keys, sample_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         noise = None
         if self._uses_pixel_noise and self._likelihood == "gaussian":
             noise = jax.vmap(lambda key: jax.random.uniform(key, self._x.shape))(pixel_keys)
         seen, target = self._targets(x, noise, train=False)
         mean, log_variance, _ = self._posterior(own, state, seen, label)
-        chunk = max(1, min(k, _DECODED // len(x)))
+        chunk = max(1, _DECODED // n)
 
-        def draw(key: jax.Array, number: jax.Array) -> jax.Array:
-            return jax.random.normal(jax.random.fold_in(key, number), (self._latent_dim,))
+        def draw(key: jax.Array, numbers: jax.Array) -> jax.Array:
+            keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+            return jax.vmap(lambda key: jax.random.normal(key, (self._latent_dim,)))(keys)
 
-        def add(carried: tuple[jax.Array, jax.Array], first: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-            total, largest = carried
+        def add(carried: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            first, total, log_sum = carried
             numbers = first + jnp.arange(chunk)
-            noise = jax.vmap(lambda key: jax.vmap(lambda number: draw(key, number))(numbers))(sample_keys)
+            noise = jax.vmap(draw, (0, None))(sample_keys, numbers)
             latents = mean[:, None] + jnp.exp(log_variance / 2)[:, None] * noise
             weights, _ = self._log_likelihood(own, state, latents, target, label)
             weights += _log_ratio(latents, noise, log_variance[:, None])
-            used = numbers < k
+            used = numbers < number[:, None]
             total += jnp.where(used, weights, 0.0).sum(1)
-            return (total, jnp.logaddexp(largest, _log_sum_exp(jnp.where(used, weights, -jnp.inf)))), None
+            log_sum = jnp.logaddexp(log_sum, _log_sum_exp(jnp.where(used, weights, -jnp.inf)))
+            return first + chunk, total, log_sum
 
-        start = jnp.zeros(len(x)), jnp.full(len(x), -jnp.inf)
-        (total, log_sum), _ = jax.lax.scan(add, start, jnp.arange(0, k, chunk))
-        return {"elbo": total / k, "nll": jnp.log(float(k)) - log_sum}
+        # The memory of a chunk does not depend on the number of importance samples.
+        start = jnp.int32(0), jnp.zeros(n), jnp.full(n, -jnp.inf)
+        _, total, log_sum = jax.lax.while_loop(lambda carried: carried[0] < number.max(), add, start)
+        return {"elbo": total / number, "nll": jnp.log(number.astype(jnp.float32)) - log_sum}
 
 
 def _log_ratio(latents: jax.Array, noise: jax.Array, log_variance: jax.Array) -> jax.Array:

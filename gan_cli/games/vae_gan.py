@@ -197,7 +197,7 @@ class VAEGAN(Game):
 
 
 def _of_gan(by_player: ByPlayer) -> ByPlayer:
-    """The parameters or the network state of the discriminator and the decoder, by the names of the GAN's players."""
+    """The parameters or the states of the discriminator and the decoder, by the names of a GAN's players."""
     return {DISCRIMINATOR: by_player[DISCRIMINATOR], GENERATOR: by_player[DECODER]}
 
 
