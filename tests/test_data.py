@@ -61,7 +61,7 @@ def test_epochs_are_without_replacement_and_differ():
 def test_flip_mirrors_about_half():
     picture = np.zeros((1, 4, 4, 1), np.uint8)
     picture[..., 0, :] = 255
-    seen = Feed(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY).examples
+    seen = Feed(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY)["x"]
     mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
     np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)
     assert 150 < mirrored.sum() < 250

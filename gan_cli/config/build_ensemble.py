@@ -120,10 +120,11 @@ def _check_variable(
     Python code needs the value of the option, for example as a number of layers.
     """
     data, size = whole.dataset, whole.train.batch_size
-    batch: Batch | None = None
+    batch: Batch = {}
     if data is not None:
-        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
-        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
+        batch["x"] = jnp.zeros((size, *data.spec.shape))
+        if data.spec.num_classes is not None:
+            batch["label"] = jnp.zeros(size, jnp.int32)
     for key, values in varied.items():
 
         def one_step(value: jax.Array, key: str = key) -> Tree:

@@ -63,7 +63,7 @@ class Feed:
         if self.flip:
             mirrored = jax.random.bernoulli(key, 0.5, (len(examples), 1, 1, 1))
             examples = jnp.where(mirrored, examples[:, :, ::-1], examples)
-        return Batch(examples, taken.get("labels"))
+        return {"x": examples} | ({"label": taken["labels"]} if "labels" in taken else {})
 
 
 def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:

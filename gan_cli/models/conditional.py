@@ -28,6 +28,7 @@ class Generator(nnx.Module):
         assert spec.num_classes is not None
         self.classes = spec.num_classes
         self.network: GeneratorNetwork = model.generator(spec, model.latent_dim + self.classes, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     @property
     def entry(self) -> Linear:
@@ -59,7 +60,7 @@ class Concat(nnx.Module):
         shape = (self.classes, *sides, 1)
         self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if spec.is_image else None
         self.network: DiscriminatorNetwork = model.discriminator(Spec((*sides, channels + more)), rngs)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(self._beside(x, labels), train=train, key=key)
@@ -84,7 +85,7 @@ class _Headed(nnx.Module):
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, spec.num_classes, rngs, init=_INIT, spectral=spectral, bias=False)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(x, train=train, key=key)

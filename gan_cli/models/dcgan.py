@@ -65,6 +65,7 @@ class Generator(nnx.Module):
             for a, b in pairwise(channels)
         )
         self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

@@ -49,6 +49,7 @@ class Generator(nnx.Module):
         )
         self.out = dense(width, spec.size, rngs, init=_INIT)
         self.spec = spec
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

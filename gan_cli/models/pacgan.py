@@ -38,6 +38,7 @@ class Generator(nnx.Module):
         )
         self.out = dense(width, spec.size, rngs, init=_INIT)
         self.spec = spec
+        self.couples_batch = True
 
     @property
     def entry(self) -> Linear:

@@ -52,6 +52,7 @@ class Generator(nnx.Module):
         self.blocks = nnx.List(UpBlock(width, rngs, norm=norm, activation=activation) for _ in range(doublings))
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
         self.out = _conv3(width, spec.shape[-1], rngs, spectral=spectral, init=_GLOROT)
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

@@ -47,6 +47,6 @@ def draw(experiment: Experiment, path: Path) -> Path:
     data = experiment.dataset
     assert data is not None
     count = SIDE**2 if data.spec.is_image else POINTS
-    examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
+    examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)["x"]
     sample_writer.draw_samples(data, np.asarray(jnp.asarray(examples)), path)
     return path

@@ -46,7 +46,6 @@ from rich.table import Table
 from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness, steps
 from gan_cli.engine.state import init_state
-from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
 _GPU_STEPS = (
@@ -140,7 +139,7 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
     state = init_state(e.setup)._replace(step=jax.numpy.int32(step))
     examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.setup.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
+        e.setup.step(state, [{"x": examples}], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 
