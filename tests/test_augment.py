@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, loss_value
 
 from gan_cli import augment, transforms
 from gan_cli.config.build import experiment
@@ -135,7 +135,7 @@ def test_augmentation_changes_both_kinds_of_logits_and_the_penalty():
     found = []
     for e in (plain, noisy):
         params, net_state = e.game.init(KEY)
-        found.append(e.game.loss("discriminator", params, net_state, batch, KEY, jnp.int32(0))[1][1])
+        found.append(loss_value(e.game, "discriminator", params, net_state, batch, KEY, jnp.int32(0))[1])
     for name in ("real_logits", "fake_logits", "r1"):
         assert found[0][f"discriminator/{name}"] != found[1][f"discriminator/{name}"]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.options import options_of
@@ -24,6 +25,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
+from gan_cli.estimators import Estimator
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
@@ -157,10 +159,22 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
         )
-    if trains and whole.train.batch_size % (number := len(whole.devices)):
+    number = len(whole.devices) if trains else 1
+    if whole.train.batch_size % number:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of the number of devices, {number}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / number) * number}."
+        )
+    size = _make(filled["estimator"]).multiple
+    if size is not None and whole.train.batch_size % size:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of estimator.size={size}, "
+            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / size) * size}."
+        )
+    if size is not None and size % number:
+        raise UserError(
+            f"estimator.size={size}: must be a multiple of the number of devices, {number}, because each slice is "
+            f"split over the devices. Set e.g. estimator.size={math.ceil(size / number) * number}."
         )
     if whole.metrics and not whole.game.samples:
         raise UserError(
@@ -224,7 +238,9 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
             raise UserError(
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
-    strategy = _make(filled["strategy"])(game)
+    estimator: Estimator = _make(filled["estimator"])
+    estimators.check(filled["estimator"]["_target_"].rpartition(".")[2], estimator, game, pads=False)
+    strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():

@@ -120,7 +120,7 @@ def _check_variable(
     Python code needs the value of the option, for example as a number of layers.
     """
     data, size = whole.dataset, whole.train.batch_size
-    batch: Batch | None = None
+    batch: Batch = {}
     if data is not None:
         batch = {
             name: one.encode(jnp.zeros((size, *one.stored_shape), one.dtype)) for name, one in data.spec.items()

@@ -96,8 +96,8 @@ class Dataset:
                 dtype, shape = np.dtype(self.spec[name].dtype), self.spec[name].stored_shape
                 if array.dtype != dtype or array.shape[1:] != shape:
                     raise ValueError(
-                        f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but its "
-                        f"feature stores {dtype} {shape}"
+                        f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but "
+                        f"its feature stores {dtype} {shape}"
                     )
 
     @property

@@ -31,7 +31,7 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
 
 
 def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> Batch:
-    """The first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
+    """A batch of the first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
 
     The run is assumed to use one batch per step.
     """

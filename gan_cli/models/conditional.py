@@ -27,6 +27,7 @@ class Generator(nnx.Module):
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
         self.classes = classes
         self.network: GeneratorNetwork = model.generator(feature, model.latent_dim + self.classes, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     @property
     def entry(self) -> Linear:
@@ -57,7 +58,7 @@ class Concat(nnx.Module):
         self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if sides else None
         widened = feature.widened(channels + (1 if sides else classes))
         self.network: DiscriminatorNetwork = model.discriminator(widened, rngs)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(self._beside(x, labels), train=train, key=key)
@@ -81,7 +82,7 @@ class _Headed(nnx.Module):
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, classes, rngs, init=_INIT, spectral=spectral, bias=False)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(x, train=train, key=key)
