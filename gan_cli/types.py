@@ -152,13 +152,9 @@ class Spec:
         return size
 
 
-class Batch(NamedTuple):
-    """The data of one update: examples ``[batch, *spec.shape]``, and labels ``[batch]`` or None."""
-
-    examples: jax.Array
-    labels: jax.Array | None = None
-
-
+# The data of one update: arrays ``[batch, ...]`` by the names of the features, e.g. ``x`` and ``label``. ``mask``
+# ``[batch]`` is 0 for rows that are no part of the batch, if the sampler pads.
+Batch: TypeAlias = "dict[str, jax.Array]"
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
 Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
@@ -226,6 +222,8 @@ class Game:
         samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent vector.
         classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
+        coupled: names of the players for which the terms of one example depend on other examples of the batch, e.g.
+            through batch normalisation.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
@@ -238,6 +236,7 @@ class Game:
     samples: bool = False
     latent_dim: int = 0
     classes: int | None = None
+    coupled: frozenset[str] = frozenset()
     pack: int = 1
     shares_fakes: bool = False
     has_equilibrium: bool = False

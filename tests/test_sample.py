@@ -22,7 +22,6 @@ from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
 from gan_cli.trained import inspection, restore
 from gan_cli.trained.sampling import Sampler, averaged
-from gan_cli.types import Batch
 from gan_cli.views import drawings
 
 DCGAN = [*TINY, "model=dcgan", "model.conditional=projection", "train.steps=4"]
@@ -216,7 +215,7 @@ def test_both_players_use_the_label(kind, choice):
     labels = jnp.asarray(taken["labels"])
     for player in game.players:
         values = [
-            float(game.loss(player, params, net_state, Batch(x, y), jax.random.key(1), jnp.int32(0))[0])
+            float(game.loss(player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[0])
             for y in (labels, (labels + 1) % data.spec.num_classes)
         ]
         assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player

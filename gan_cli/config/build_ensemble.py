@@ -122,8 +122,10 @@ def _check_variable(
     data, size = whole.dataset, whole.train.batch_size
     batch: Batch | None = None
     if data is not None:
-        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
-        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
+        sampler, *_ = data.feed.samplers(size).values()
+        batch = {"x": jnp.zeros((sampler.rows, *data.spec.shape))}
+        batch |= {} if data.spec.num_classes is None else {"label": jnp.zeros(sampler.rows, jnp.int32)}
+        batch |= {"mask": jnp.ones(sampler.rows)} if sampler.pads else {}
     for key, values in varied.items():
 
         def one_step(value: jax.Array, key: str = key) -> Tree:

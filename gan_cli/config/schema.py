@@ -8,7 +8,10 @@ from typing import Any, Literal
 from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Seed
 
 # The groups whose YAML files hold a `_target_` and its keyword arguments.
-GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
+GROUPS = (
+    *("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "sampler", "metric"),
+    "features",
+)
 # For each group, the module that defines the group's targets. Targets in other modules of this package are refused.
 GROUP_MODULES = {
     "game": "gan_cli.games",
@@ -19,6 +22,7 @@ GROUP_MODULES = {
     "optim": "gan_cli.optim",
     "strategy": "gan_cli.strategies",
     "dataset": "gan_cli.data",
+    "sampler": "gan_cli.data.samplers",
     "metric": "gan_cli.metrics",
     "features": "gan_cli.metrics.features",
     "logger": "gan_cli.loggers",
@@ -153,6 +157,7 @@ class Schema:
         optim: optimiser of the players.
         strategy: rule that combines the updates of the players into a training step.
         dataset: the training data.
+        sampler: rule that selects the examples of each batch. Null without data; with data, null means shuffled.
         metric: metrics that evaluate samples during training and at the end.
         features: feature space in which metrics such as FID compare samples with data.
         train: length of a run, batch size, cadences, moving average, precision and devices.
@@ -191,6 +196,7 @@ class Schema:
     resume: str | None
     dry_run: bool
     modules: list[str]
+    sampler: dict[str, Any] | None = None
     init_from: str | None = None
     init_parts: Literal["weights", "averages", "all"] = "averages"
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gan_cli.data import samplers
 from gan_cli.data.feed import Feed
+from gan_cli.data.samplers import Domain, Sampler
 from gan_cli.data.scaling import normalise
 from gan_cli.types import Spec
 
@@ -43,6 +45,11 @@ class Source(Protocol):
         """Whether the examples have labels."""
         ...
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int32 labels ``[n]``. None if the examples have no labels, or if only reading the examples tells them."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
@@ -71,11 +78,11 @@ class Dataset:
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
         class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
-        class_counts: numbers of streamed examples of each class. Empty if they are not known without reading.
         passed_over: mapping from the kinds of files and examples that were left out to their numbers.
         notes: sentences about the files that were read, e.g. the sizes of the images.
         earlier: fingerprints that earlier versions of the program computed for the same examples and labels.
         hint: advice for a run that was started with another reading of the same files, or an empty text.
+        sampler: function ``(domain, batch_size) -> Sampler``, selects the examples of each training batch.
     """
 
     name: str
@@ -87,11 +94,11 @@ class Dataset:
     flip: bool = False
     modes: Modes | None = None
     class_names: tuple[str, ...] = ()
-    class_counts: tuple[int, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
     hint: str = ""
+    sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
 
     @property
     def size(self) -> int:
@@ -107,16 +114,30 @@ class Dataset:
     @property
     def feed(self) -> Feed:
         """The ``Feed`` that selects the batches of this data set inside a compiled program."""
-        return Feed(self.size, self.flip, streams=not isinstance(self.examples, np.ndarray))
+        return Feed(self.domains, self.sampler, flip=self.flip, streams=not isinstance(self.examples, np.ndarray))
 
-    def take(self, indices: np.ndarray, pool: Executor | None = None) -> dict[str, np.ndarray]:
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """Mapping from the names of the domains to the domains. All features of this data set are paired."""
+        return {"": Domain(self.size, self.spec.num_classes, self._labels)}
+
+    @property
+    def _labels(self) -> np.ndarray | None:
+        return self.labels if isinstance(self.examples, np.ndarray) else self.examples.labels
+
+    def take(
+        self, indices: np.ndarray | Mapping[str, np.ndarray], pool: Executor | None = None
+    ) -> dict[str, np.ndarray]:
         """Mapping with the ``examples`` and, for labelled data, the ``labels`` at the given indices.
 
         Args:
-            indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
+            indices: integers of any shape, or a mapping from the names of the domains to such arrays. This shape
+                becomes the leading axes of the returned arrays.
             pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
                 one.
         """
+        if isinstance(indices, Mapping):
+            (indices,) = indices.values()
         if isinstance(self.examples, np.ndarray):
             return {name: array[indices] for name, array in self.arrays.items()}
         source, flat = self.examples, np.ravel(indices)
@@ -163,9 +184,9 @@ class Dataset:
         return found
 
     def _counts(self) -> list[int]:
-        if self.labels is None:
-            return list(self.class_counts)
-        counts: list[int] = np.bincount(self.labels, minlength=self.spec.num_classes or 0).tolist()
+        if self._labels is None:
+            return []
+        counts: list[int] = np.bincount(self._labels, minlength=self.spec.num_classes or 0).tolist()
         return counts
 
     def spread(self, n: int) -> np.ndarray:

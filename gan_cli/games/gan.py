@@ -174,12 +174,12 @@ class GAN(Game):
             # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
-        real, fake = self._input_pair(batch.examples, fake, net_state, own_key, step)
+        real, fake = self._input_pair(batch["x"], fake, net_state, own_key, step)
         # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
-        of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
-        of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
+        of_real, _ = self._discriminate(params, net_state, real, batch.get("label"), real_key)
+        of_fake, _ = self._discriminate(params, net_state, fake, batch.get("label"), fake_key)
         loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
-        return loss + _class_loss(of_fake, batch.labels), (net_state, {})
+        return loss + _class_loss(of_fake, batch.get("label")), (net_state, {})
 
     def _discriminator_loss(
         self,
@@ -190,9 +190,9 @@ class GAN(Game):
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        labels = batch.labels
+        labels = batch.get("label")
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
-        real, fake = self._input_pair(batch.examples, fake, net_state, key, step)
+        real, fake = self._input_pair(batch["x"], fake, net_state, key, step)
         if self._couples_batch:
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
@@ -256,8 +256,8 @@ class GAN(Game):
         If the game is conditional, the method generates one example for each label of the batch.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
-        latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
-        fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
+        latents = devices.split(jax.random.normal(latent_key, (len(batch["x"]), self.latent_dim)))
+        fake, state = self._generate(params, net_state, latents, batch.get("label"), True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:

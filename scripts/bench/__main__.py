@@ -46,7 +46,6 @@ from rich.table import Table
 from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness, steps
 from gan_cli.engine.state import init_state
-from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
 _GPU_STEPS = (
@@ -100,7 +99,7 @@ def check(case: Case, e: Experiment) -> float:
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
 
-    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
+    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch).indices[""])[:, 0]
     theirs = []
     for step in range(CHECKED_STEPS):
         z, mix = _draws(e, batch, step)
@@ -140,7 +139,7 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
     state = init_state(e.setup)._replace(step=jax.numpy.int32(step))
     examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.setup.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
+        e.setup.step(state, [{"x": examples}], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 
