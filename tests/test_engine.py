@@ -151,8 +151,8 @@ def test_the_order_is_a_function_of_seed_and_step():
 
     e = experiment([*TINY, "strategy.n_critic=2"])
     data = e.dataset
-    order = np.asarray(randomness.order(data.feed, e.seed, 5, 3, 2, 8))
-    whole = np.asarray(randomness.order(data.feed, e.seed, 0, 8, 2, 8))
+    order = np.asarray(randomness.order(data.feed, e.seed, 5, 3, 2, 8).indices[""])
+    whole = np.asarray(randomness.order(data.feed, e.seed, 0, 8, 2, 8).indices[""])
     np.testing.assert_array_equal(order, whole[5:])
     assert order.shape == (3, 2, 8) and len(np.unique(order)) == 48
 

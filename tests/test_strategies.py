@@ -14,6 +14,7 @@ from conftest import TINY, Program, loss_value
 
 from gan_cli import estimators, optim
 from gan_cli.config.build import experiment
+from gan_cli.data.feed import Selection
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError
 from gan_cli.games.gan import GAN
@@ -185,7 +186,9 @@ def test_jacobian_products_of_a_convolutional_game():
     ]
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
     state = init_state(e.setup)
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.examples), jnp.arange(4), jax.random.key(1))
+    batch = e.dataset.feed.batch(
+        jax.device_put(e.dataset.examples), Selection({"": jnp.arange(4)}), jax.random.key(1)
+    )
     evaluate, params = field(e.game, estimators.mean(), state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
     v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
@@ -241,7 +244,9 @@ def test_one_discriminator_pass_equals_two():
     e = experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]"])
     game = e.game
     state = init_state(e.setup)
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.examples), jnp.arange(8), jax.random.key(1))
+    batch = e.dataset.feed.batch(
+        jax.device_put(e.dataset.examples), Selection({"": jnp.arange(8)}), jax.random.key(1)
+    )
     batch = game.noise(batch, jax.random.key(2))
 
     def of_discriminator():
@@ -260,7 +265,7 @@ def test_each_update_stores_the_network_state_of_its_player_only():
     """An update of the discriminator leaves the batch statistics of the generator unchanged."""
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
-    batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
+    batch = p.experiment.dataset.feed.batch(p.arrays, Selection({"": jnp.arange(8)}), jax.random.key(1))
     batch = game.noise(batch, jax.random.key(0))
     net_state = gradient(game, estimators.mean(), "discriminator", state, batch, jax.random.key(0)).net_state
     moved, _ = update_player(
@@ -279,7 +284,9 @@ def test_lazy_penalty_is_due_every_interval_with_its_weight():
         )
         for k in (1, 4)
     )
-    batch = eager.dataset.feed.batch(jax.device_put(eager.dataset.examples), jnp.arange(8), jax.random.key(1))
+    batch = eager.dataset.feed.batch(
+        jax.device_put(eager.dataset.examples), Selection({"": jnp.arange(8)}), jax.random.key(1)
+    )
     params, net_state = eager.game.init(jax.random.key(0))
 
     def losses(game):

@@ -35,7 +35,7 @@ def of_game(
         A dictionary with two entries: ``eigenvalues`` is a list of pairs [real part, imaginary part], and
         ``verdict`` is the local behaviour of the players: ``flat``, ``diverging``, ``rotating`` or ``converging``.
     """
-    batch = randomness.first_examples(data, seed, batch_size, batch_size) if data else {}
+    batch = randomness.batch_of(data, seed, batch_size) if data else {}
     key = randomness.step_key(seed, state.step)
     evaluate = field(game.with_eager_penalties(), estimators.mean(), state, batch, key)
     flat, unflatten = ravel_pytree(state.params)
