@@ -131,7 +131,9 @@ class Feature:
 
 
 Spec: TypeAlias = Mapping[str, Feature]  # the features of an example by name, e.g. "x" and "label"
-Batch: TypeAlias = "dict[str, jax.Array]"  # arrays [batch, ...] by the names of the Spec, as networks see them
+# The data of one update, a mapping from names to arrays ``[batch, ...]`` as networks see them: the features of the
+# Spec, ``mask`` if the sampler pads, and the random inputs that ``Game.noise`` adds.
+Batch: TypeAlias = "dict[str, jax.Array]"
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
 Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
@@ -199,6 +201,8 @@ class Game:
         samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent vector.
         classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
+        coupled: names of the players for which the terms of one example, or the new network state, depend on other
+            examples of the batch, e.g. through batch normalisation.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
@@ -211,6 +215,7 @@ class Game:
     samples: bool = False
     latent_dim: int = 0
     classes: int | None = None
+    coupled: frozenset[str] = frozenset()
     pack: int = 1
     shares_fakes: bool = False
     has_equilibrium: bool = False
@@ -223,20 +228,33 @@ class Game:
         """
         raise NotImplementedError
 
+    def noise(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with the random inputs of the losses, e.g. latents, one row for each example.
+
+        Strategies draw them once for the whole batch. A gradient estimator may then divide the batch into examples.
+        """
+        return batch
+
     def loss(
-        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """A player's loss, as ``(loss, (net_state, metrics))``.
+        self,
+        player: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        fake: jax.Array | None = None,
+    ) -> LossTerms:
+        """The terms of a player's loss on a batch that ``noise`` has returned.
 
-        ``loss`` is a scalar, ``net_state`` is the network state after the evaluation of the loss, and ``metrics``
-        is a mapping from names of metrics to scalars.
-
-        If ``shares_fakes`` is true, the method also accepts the keyword argument ``fake``, the batch that
-        ``self.fake`` generates from the same arguments.
+        ``fake`` is the batch that ``self.fake`` generates from the same arguments, or None. Games without
+        ``shares_fakes`` ignore it.
         """
         raise NotImplementedError
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, ByPlayer]:
         """A pair: a generated batch, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.

@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 
 from gan_cli.data import features, images
-from gan_cli.data.feed import Feed, shuffled
+from gan_cli.data.feed import Feed, Selection
 from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
+from gan_cli.data.permutation import permuted
+from gan_cli.data.samplers import Domain
 from gan_cli.data.tfds import Records, tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage
@@ -31,38 +33,38 @@ KEY = jax.random.key(3)
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1000, 4500, 70001])
 def test_shuffle_is_a_permutation(size):
     key = jax.random.bits(KEY, (2,))
-    order = np.asarray(shuffled(jnp.arange(size), size, key))
+    order = np.asarray(permuted(jnp.arange(size), size, key))
     np.testing.assert_array_equal(np.sort(order), np.arange(size))
 
 
 def test_shuffle_is_uniform():
     """Over many keys, all 4! orders of four examples are equally likely, and so is each of 100 as the first."""
     keys = jax.random.bits(KEY, (24_000, 2))
-    orders = np.asarray(shuffled(jnp.arange(4), 4, keys[:, None]))
+    orders = np.asarray(permuted(jnp.arange(4), 4, keys[:, None]))
     _, counts = np.unique(orders @ 4 ** np.arange(4), return_counts=True)
     assert len(counts) == 24
     assert ((counts - 1000) ** 2 / 1000).sum() < 49.7  # chi-square, 23 degrees of freedom, p = 0.001
-    firsts = np.asarray(shuffled(jnp.zeros(1, jnp.int32), 100, keys[:, None]))[:, 0]
+    firsts = np.asarray(permuted(jnp.zeros(1, jnp.int32), 100, keys[:, None]))[:, 0]
     counts = np.bincount(firsts, minlength=100)
     assert ((counts - 240) ** 2 / 240).sum() < 148.2  # 99 degrees of freedom, p = 0.001
 
 
 def test_epochs_are_without_replacement_and_differ():
-    data, batch = Feed(50, ()), 8
-    indices = np.asarray(data.indices(KEY, jnp.arange(18)[:, None], batch))[:, 0]
+    data, batch = Feed({}, {"": Domain(50)}), 8
+    indices = np.asarray(data.select(KEY, jnp.arange(18)[:, None], batch).indices[""])[:, 0]
     epochs = indices.reshape(3, 6 * batch)
     for epoch in epochs:
         assert len(set(epoch)) == 48
     assert not np.array_equal(epochs[0], epochs[1])
-    again = np.asarray(data.indices(KEY, jnp.array([[7]]), batch))[0, 0]
+    again = np.asarray(data.select(KEY, jnp.array([[7]]), batch).indices[""])[0, 0]
     np.testing.assert_array_equal(again, indices[7])
 
 
 def test_flip_mirrors_about_half():
     picture = np.zeros((1, 4, 4, 1), np.uint8)
     picture[..., 0, :] = 255
-    feed = Feed(1, (("x", features.Image(*picture.shape[1:])),), flip=True)
-    seen = feed.batch({"x": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY)["x"]
+    feed = Feed({"x": features.Image(*picture.shape[1:])}, {"": Domain(1)}, flip=True)
+    seen = feed.batch({"x": jnp.array(picture)}, Selection({"": jnp.zeros(400, jnp.int32)}), KEY)["x"]
     mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
     np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)
     assert 150 < mirrored.sum() < 250

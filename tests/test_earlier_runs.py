@@ -49,8 +49,8 @@ def test_an_earlier_run_restores_the_recorded_state(run):
         assert arrays == noted["arrays"]
         key = jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))
         assert np.asarray(key).tolist() == noted["key"]
-        indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
-        assert np.asarray(indices)[0].tolist() == noted["indices"]
+        order = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
+        assert np.asarray(order.indices[""])[0].tolist() == noted["indices"]
         samples = np.concatenate([np.asarray(s) for s in Sampler(e.game).numbered(loaded.state, 0, 4)])
         atol = 1.0 if samples.dtype == np.uint8 else 1e-4  # rounding may change a pixel by one level
         np.testing.assert_allclose(samples.reshape(4, -1)[:, ::25].astype(float), noted["samples"], atol=atol)

@@ -150,7 +150,9 @@ def test_heic_files_are_read_or_passed_over_with_the_remedy():
     Image.new("RGB", (60, 40), "red").save("phone/a.png")
     if ".heic" in images.SUFFIXES:
         Image.new("RGB", (60, 40), "blue").save("phone/b.heic", "HEIF")
-        assert folder(path="phone", resolution=8).examples["x"][:, 0, 0, 2].tolist() == pytest.approx([0, 255], abs=5)
+        assert folder(path="phone", resolution=8).examples["x"][:, 0, 0, 2].tolist() == pytest.approx(
+            [0, 255], abs=5
+        )
         return
     for name in ("b.heic", "c.HEIC"):
         Path("phone", name).write_bytes(b"\0\0\0\x18ftypheic")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, loss_value
 from PIL import Image
 
 import gan_cli
@@ -215,7 +215,11 @@ def test_both_players_use_the_label(kind, choice):
     labels = jnp.asarray(taken["label"])
     for player in game.players:
         values = [
-            float(game.loss(player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[0])
+            float(
+                loss_value(game, player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[
+                    0
+                ]
+            )
             for y in (labels, (labels + 1) % data.classes)
         ]
         assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player

@@ -17,6 +17,7 @@ from gan_cli.data import features
 from gan_cli.data import loader as loader_module
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import spec_of
+from gan_cli.data.feed import Selection
 from gan_cli.data.folder import folder
 from gan_cli.data.loader import Loader
 from gan_cli.errors import UserError
@@ -91,7 +92,7 @@ def test_an_image_that_becomes_unreadable_ends_the_run():
 class Endless:
     """A million examples, each of which is made when it is read."""
 
-    shape, labelled = (8, 8, 3), False
+    shape, labels = (8, 8, 3), None
 
     def __len__(self):
         return 10**6
@@ -111,7 +112,7 @@ def test_memory_is_bounded(monkeypatch):
 
     def order(step, length):
         asked.append((step, length))
-        return [np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)]
+        return [Selection({"": np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)})]
 
     loader = Loader(data, order, stack=False, place=jax.device_put)
     assert loader.longest(100) == 10 and loader.longest(7) == 7 and loader.longest(13) == 1

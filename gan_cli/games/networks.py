@@ -35,7 +35,8 @@ class Network:
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         """A pair: the initial parameters and the initial state, e.g. running statistics."""
-        _, params, state = nnx.split(self._build(key), nnx.Param, ...)
+        _, *states = nnx.split(self._build(key), nnx.Param, ...)
+        params, state = states
         return params, state
 
     def module(self, params: Tree, state: Tree) -> Any:

@@ -11,6 +11,7 @@ from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
 from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, build_generator, label_classes
+from gan_cli.losses import masked_mean
 from gan_cli.models import Model
 from gan_cli.types import (
     Batch,
@@ -203,8 +204,8 @@ class VAE(Game):
         else:
             ratio = _log_ratio(latents, noise, log_variance[:, None])
             terms = {"bound": Term(-_log_mean_exp(likelihood + weight * ratio))}
-        reconstruction = _mean(likelihood.mean(1), batch.get("mask"))
-        kl = _mean(divergence.sum(-1), batch.get("mask"))
+        reconstruction = masked_mean(likelihood.mean(1), batch.get("mask"))
+        kl = masked_mean(divergence.sum(-1), batch.get("mask"))
         metrics = {"elbo": reconstruction - kl, "kl": kl, "reconstruction": reconstruction}
         if self._learns_variance:
             metrics["variance"] = jnp.exp(own["log_variance"])
@@ -218,7 +219,7 @@ class VAE(Game):
         """KL divergences ``[batch, latent_dim]``, replaced by ``free_bits`` in dimensions whose mean is smaller."""
         if self._free_bits is None:
             return divergence
-        above = jax.vmap(lambda values: _mean(values, mask), 1)(divergence) > self._free_bits
+        above = jax.vmap(lambda values: masked_mean(values, mask), 1)(divergence) > self._free_bits
         return jnp.where(above, divergence, self._free_bits)
 
     def _label(self, batch: Batch) -> jax.Array | None:
@@ -370,8 +371,3 @@ def _log_sum_exp(values: jax.Array) -> jax.Array:
 
 def _log_mean_exp(values: jax.Array) -> jax.Array:
     return _log_sum_exp(values) - jnp.log(float(values.shape[1]))
-
-
-def _mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The mean of ``values`` ``[batch]`` over the examples of the mask, or over all examples."""
-    return values.mean() if mask is None else (values * mask).sum() / jnp.maximum(mask.sum(), 1)

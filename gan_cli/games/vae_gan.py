@@ -13,7 +13,7 @@ from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
 from gan_cli.games.gan import DISCRIMINATOR, GAN, GENERATOR
-from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder
+from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, label_classes
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model
 from gan_cli.penalties import Penalty
@@ -73,9 +73,8 @@ class VAEGAN(Game):
             )
         self._gamma, self._beta, self._latent_dim = gamma, beta, model.latent_dim
         self._gan = GAN(spec, model, loss, penalties, augments, precision)
-        self._labelled = model.conditional != "none"
-        label = spec.get("label") if self._labelled else None
-        classes = None if label is None else label.classes
+        classes = label_classes(model, spec)
+        self._labelled = classes is not None
         build = build_encoder("vae_gan", model, spec["x"], 2 * model.latent_dim, classes)
         self._encoder = Network(build, precision)
         couples = self._encoder.couples_batch or GENERATOR in self._gan.coupled
@@ -166,7 +165,7 @@ class VAEGAN(Game):
     ) -> jax.Array:
         """-log N(features of x; features of the reconstruction, I) without its constant, ``[batch]``."""
         of_x, of_reconstruction = (
-            self._gan.features(gan_params, gan_state, images, label, key) for images in (x, reconstructions)
+            self._gan.features(gan_params, gan_state, examples, label, key) for examples in (x, reconstructions)
         )
         return 0.5 * jnp.square(of_x - of_reconstruction).sum(-1)
 

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 class GeneratorNetwork(Protocol):
     """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``.
 
-    Training and sampling use only ``__call__``. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
+    Training and sampling use only ``__call__`` and ``couples_batch``. ``gan_cli.trained.inspection`` also uses
+    ``entry`` and ``early``.
+
+    Attributes:
+        couples_batch: whether an example depends on the other latents of its batch during training. A network
+            without this attribute counts as coupled.
     """
+
+    couples_batch: bool
 
     @property
     def entry(self) -> Linear:
@@ -40,7 +47,8 @@ class DiscriminatorNetwork(Protocol):
     """A discriminator: maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
     Attributes:
-        couples_batch: whether the logit of an example depends on the other examples of its batch.
+        couples_batch: whether the logit of an example depends on the other examples of its batch. A network without
+            this attribute counts as coupled.
         out: the output layer. With ``model.conditional=projection`` or ``model.conditional=acgan``, the program
             adds a second output layer with the same number of inputs.
     """

@@ -28,6 +28,7 @@ class Generator(nnx.Module):
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
         self.classes = classes
         self.network: GeneratorNetwork = model.generator(feature, model.latent_dim + self.classes, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     @property
     def entry(self) -> Linear:
@@ -80,10 +81,13 @@ class Concat(_Labelled):
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
         super().__init__(feature, classes, rngs)
         self.network: DiscriminatorNetwork = model.discriminator(self.widened, rngs)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(self.beside(x, labels), train=train, key=key)
+
+    def features(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.network.features(self.beside(x, labels), train=train, key=key)
 
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.network(self.beside(x, labels), train=train, key=key)
@@ -99,7 +103,7 @@ class Encoder(_Labelled):
         super().__init__(feature, classes, rngs)
         assert model.encoder is not None
         self.network: EncoderNetwork = model.encoder(self.widened, outputs, rngs)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.network(self.beside(x, labels), train=train, key=key)
@@ -113,10 +117,13 @@ class _Headed(nnx.Module):
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, classes, rngs, init=_INIT, spectral=spectral, bias=False)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(x, train=train, key=key)
+
+    def features(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.network.features(x, train=train, key=key)
 
     def both(self, x: jax.Array, *, train: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A pair: the logits ``[batch]`` and the output ``[batch, classes]`` of the head."""

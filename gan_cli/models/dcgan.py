@@ -65,6 +65,7 @@ class Generator(nnx.Module):
         )
         self.out = up(channels[-1], feature.shape[-1], rngs, init=_INIT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

@@ -48,6 +48,7 @@ class Generator(nnx.Module):
         )
         self.out = dense(width, feature.size, rngs, init=_INIT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

@@ -53,6 +53,7 @@ class Generator(nnx.Module):
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
         self.out = _conv3(width, feature.shape[-1], rngs, spectral=spectral, init=_GLOROT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:

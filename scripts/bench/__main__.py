@@ -99,7 +99,7 @@ def check(case: Case, e: Experiment) -> float:
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
 
-    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
+    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch).indices[""])[:, 0]
     theirs = []
     for step in range(CHECKED_STEPS):
         z, mix = _draws(e, batch, step)

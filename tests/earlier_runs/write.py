@@ -79,7 +79,7 @@ def _expected(run: Path) -> dict[str, Any]:
         name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         for name, array in checkpoints.by_name(loaded.state).items()
     }
-    indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
+    indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size).indices[""]
     sampler = Sampler(e.game)
     samples = np.concatenate([np.asarray(part) for part in sampler.numbered(loaded.state, 0, 4)])
     return {
