@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.scaling import denormalise, normalise
-from gan_cli.types import Feature
+from gan_cli.types import Feature, Spec
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,14 @@ class Number(Feature):
 
     shape = ()
     noun = "numbers"
+
+
+def features_of(spec: Spec) -> dict[str, Feature]:
+    """The features that a ``Spec`` describes: ``x`` and, for labelled data, ``label``."""
+    kind = Image if spec.is_image else Vector
+    return {"x": kind(*spec.shape)} | ({} if spec.num_classes is None else {"label": Label(spec.num_classes)})
+
+
+def by_feature(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The result of ``Dataset.take`` with the names of the features in place of ``examples`` and ``labels``."""
+    return {{"examples": "x", "labels": "label"}.get(name, name): array for name, array in arrays.items()}

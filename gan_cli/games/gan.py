@@ -12,12 +12,13 @@ import optax
 from flax import nnx
 
 from gan_cli.augment import Augment
+from gan_cli.data.features import Vector, features_of
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
 from gan_cli.models import Model, conditional
 from gan_cli.penalties import Critic, Penalty
-from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Tree
+from gan_cli.types import Batch, ByPlayer, Feature, Game, Metrics, Spec, Task, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -49,7 +50,6 @@ class GAN(Game):
 
     players = (DISCRIMINATOR, GENERATOR)
     averaged: tuple[str, ...] = (GENERATOR,)
-    samples = True
     shares_fakes = True
 
     def __init__(
@@ -62,16 +62,17 @@ class GAN(Game):
         precision: str,
     ):
         self.spec: Spec = spec
-        self.latent_dim, self.adversarial, self.penalties = model.latent_dim, loss, penalties
+        self.adversarial, self.penalties = loss, penalties
+        self._latent_dim = model.latent_dim
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
         if model.conditional != "none":
             self._check_labels(model.conditional)
-        self.classes = None if model.conditional == "none" else spec.num_classes
+        self._conditional = model.conditional != "none"
         self._dtype = jnp.dtype(precision)
         packed = dataclasses.replace(spec, shape=(*spec.shape[:-1], spec.shape[-1] * self.pack))
-        if self.classes is None:
+        if not self._conditional:
             self._build = {
                 DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
                 GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
@@ -85,7 +86,15 @@ class GAN(Game):
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
         self._couples_batch = bool(getattr(abstract[DISCRIMINATOR], "couples_batch"))  # noqa: B009
+        self.tasks = self._tasks()
         self._check()
+
+    def _tasks(self) -> dict[str, Task]:
+        features = features_of(self.spec)
+        inputs: dict[str, Feature] = {"latents": Vector(self._latent_dim)}
+        if self._conditional:
+            inputs["label"] = features["label"]
+        return {"generate": Task(inputs, {"samples": features["x"]}, self._samples, self._latents)}
 
     def _check(self) -> None:
         """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
@@ -99,8 +108,8 @@ class GAN(Game):
 
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
-            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
-            labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
+            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self._latent_dim))
+            labels = jnp.zeros(2, jnp.int32) if self._conditional else None
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
             output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
             return fake, output.logits
@@ -256,7 +265,7 @@ class GAN(Game):
         If the game is conditional, the method generates one example for each label of the batch.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
-        latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
+        latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self._latent_dim)))
         fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
@@ -278,15 +287,19 @@ class GAN(Game):
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
-    def decode(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
-    ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``.
+    def _latents(self, key: jax.Array, truncation: float | None) -> dict[str, jax.Array]:
+        """The prior of the task ``generate``: one latent from N(0, I), or from a truncated normal distribution."""
+        shape = (self._latent_dim,)
+        if truncation is None:
+            return {"latents": jax.random.normal(key, shape)}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
 
-        If the game is conditional, labels ``[n]`` are required. Normalisation layers use running statistics, and
-        dropout is off.
-        """
-        return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
+    def _samples(
+        self, params: ByPlayer, net_state: ByPlayer, inputs: dict[str, jax.Array], keys: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The task ``generate``. Normalisation layers use running statistics, and dropout is off."""
+        latents, labels = inputs["latents"], inputs.get("label")
+        return {"samples": self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]}
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
         """A player's network with the given parameters and network state, as a callable Flax module.
@@ -324,7 +337,7 @@ class GAN(Game):
     ) -> tuple[Any, Tree]:
         # ``network`` makes a copy, because the module's variables must belong to the innermost JAX trace.
         module = self.network(name, params, net_state)
-        inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
         y = module(*inputs, train=train, key=key)
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
