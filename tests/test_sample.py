@@ -102,10 +102,8 @@ def test_classes(runs):
     np.testing.assert_array_equal(found["latents"], three["latents"])
     run = restore.restore_run(runs["conditional"])
     draw = TaskRunner(run.experiment.game)
-    each, threes = (
-        np.asarray(draw(run.state, {"latents": a["latents"], "label": a["labels"]})["samples"])
-        for a in (found, three)
-    )
+    inputs = ({"latents": a["latents"], "label": a["labels"]} for a in (found, three))
+    each, threes = (np.asarray(draw(run.state, one)["samples"]) for one in inputs)
     np.testing.assert_array_equal(np.abs(each - threes).max((1, 2, 3)) < 1e-7, found["labels"] == 3)
 
 

@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("samples.png"),
         metavar="FILE|DIR",
-        help="where to write: a .png file with one picture, an .npz file with the arrays `samples` or other outputs, a "
-        ".gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        help="where to write: a .png file with one picture, an .npz file with the array `samples` or other outputs, "
+        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
     )
     add(
         "--overwrite",
@@ -395,10 +395,10 @@ def _folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, r
 
     if not drawings.makes_images(runner):
         noun = runner.task.outputs[runner.main].noun
-        picture = ", or --out FILE.png for a scatter plot" if drawings.makes_points(runner) else ""
+        plot = ", or --out FILE.png for a scatter plot" if drawings.makes_points(runner) else ""
         raise UserError(
             f"--out {options.out}: the {runner.main} of this run are {noun}, which cannot be written as a folder "
-            f"of pictures. Use --out FILE.npz for an array{picture}."
+            f"of pictures. Use --out FILE.npz for an array{plot}."
         )
     n = request.number(SIDE**2)
     inputs = request.draw(runner, n)

@@ -96,7 +96,7 @@ class Experiment:
         return self.features(self.dataset)
 
     def check_evaluation(self) -> None:
-        """Raise a UserError if the data, the features or the game lack an input of a metric, without computing it."""
+        """Raise a UserError if the data, the features or the game lack an input of a metric. Computes nothing."""
         if self.metrics and self.dataset is not None:
             check_inputs(self.metrics, self.extractor, self.dataset, self.game.tasks)
 
