@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -165,6 +166,11 @@ class LossTerms(NamedTuple):
     metrics: Metrics
 
 
+# A prior ``(key, truncation) -> inputs of one row``: draws inputs of a task. ``truncation`` limits the absolute
+# value of Gaussian inputs, or is None.
+Prior: TypeAlias = "Callable[[jax.Array, float | None], Batch]"
+
+
 class Task(NamedTuple):
     """An ability of a trained game, e.g. ``generate`` or ``reconstruct``, with named inputs and outputs.
 
@@ -174,17 +180,20 @@ class Task(NamedTuple):
         apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
             ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
             ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
-        prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
-            input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
-            limits the absolute value of Gaussian inputs, or is None.
-        pictured: names of an input and an output that are shown one above the other, or None.
+        prior: draws the inputs that users do not provide, or None. It is the default: the program may draw the
+            same inputs from another prior, e.g. one that is fitted to codes of the data. An input of kind ``Label``
+            is not drawn: row i has the class i modulo the number of classes. Users provide all other inputs.
+        pictured: names of an input and an output of the same kind and shape. Training and ``gan-sample`` draw each
+            input above its output. None if the task has no such pair.
+        distribution: the distribution of the inputs that ``prior`` draws, as text for people.
     """
 
     inputs: Spec
     outputs: Spec
     apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
-    prior: Callable[[jax.Array, float | None], Batch] | None = None
+    prior: Prior | None = None
     pictured: tuple[str, str] | None = None
+    distribution: str = "N(0, I)"
 
 
 class Game:
@@ -198,9 +207,7 @@ class Game:
         players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
         averaged: names of the players for which an exponential moving average of the parameters is maintained.
         spec: the features of an example by name. None for a game without data.
-        samples: whether the game implements ``decode``, which maps latents to examples.
-        latent_dim: number of values in a latent vector.
-        classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
+        tasks: mapping from names to the tasks of the trained game. ``generate`` draws samples.
         coupled: names of the players for which the terms of one example, or the new network state, depend on other
             examples of the batch, e.g. through batch normalisation.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
@@ -212,9 +219,7 @@ class Game:
     players: tuple[str, ...]
     averaged: tuple[str, ...] = ()
     spec: Spec | None = None
-    samples: bool = False
-    latent_dim: int = 0
-    classes: int | None = None
+    tasks: Mapping[str, Task] = MappingProxyType({})
     coupled: frozenset[str] = frozenset()
     pack: int = 1
     shares_fakes: bool = False
@@ -258,15 +263,6 @@ class Game:
         """A pair: a generated batch, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.
-        """
-        raise NotImplementedError
-
-    def decode(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
-    ) -> jax.Array:
-        """Examples ``[n, *shape]`` that the generator computes from latents ``[n, latent_dim]``.
-
-        If ``classes`` is not None, labels ``[n]`` are required. Only games with ``samples`` implement this method.
         """
         raise NotImplementedError
 

@@ -98,9 +98,9 @@ class Experiment:
         return self.features(self.dataset)
 
     def check_evaluation(self) -> None:
-        """Raise a UserError if the data or the features lack an input of a metric. Nothing is computed."""
+        """Raise a UserError if the data, the features or the game lack an input of a metric. Computes nothing."""
         if self.metrics and self.dataset is not None:
-            check_inputs(self.metrics, self.extractor, self.dataset)
+            check_inputs(self.metrics, self.extractor, self.dataset, self.game.tasks)
 
     def compile(self) -> CompiledSteps:
         """The object that compiles and executes the training steps of the run or of the ensemble."""
@@ -169,7 +169,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
             f"estimator.size={size}: must be a multiple of the number of devices, {number}, because each slice is "
             f"split over the devices. Set e.g. estimator.size={math.ceil(size / number) * number}."
         )
-    if whole.metrics and not whole.game.samples:
+    if whole.metrics and "generate" not in whole.game.tasks:
         raise UserError(
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
             "generate samples. Set metric=none."

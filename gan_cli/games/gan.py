@@ -11,13 +11,13 @@ import optax
 from flax import nnx
 
 from gan_cli.augment import Augment
-from gan_cli.data.features import classes_of
+from gan_cli.data.features import Vector, classes_of
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model, conditional
 from gan_cli.penalties import Critic, Penalty
-from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Spec, Term, Tree
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Spec, Task, Term, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -49,7 +49,6 @@ class GAN(Game):
 
     players = (DISCRIMINATOR, GENERATOR)
     averaged: tuple[str, ...] = (GENERATOR,)
-    samples = True
     shares_fakes = True
 
     def __init__(
@@ -62,23 +61,25 @@ class GAN(Game):
         precision: str,
     ):
         self.spec: Spec = spec
-        self.latent_dim, self.adversarial, self.penalties = model.latent_dim, loss, penalties
+        self.adversarial, self.penalties = loss, penalties
+        self._latent_dim = model.latent_dim
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
         if model.conditional != "none":
             self._check_labels(model.conditional)
-        self.classes = None if model.conditional == "none" else classes_of(spec)
+        self._conditional = model.conditional != "none"
         self._dtype = jnp.dtype(precision)
         self._x = x = spec["x"]
-        if self.classes is None:
+        classes = classes_of(spec)
+        if not self._conditional or classes is None:
             packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
             self._build = {
                 DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
                 GENERATOR: lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key)),
             }
         else:
-            classes, discriminator = self.classes, conditional.DISCRIMINATORS[model.conditional]
+            discriminator = conditional.DISCRIMINATORS[model.conditional]
             self._build = {
                 DISCRIMINATOR: lambda key: discriminator(model, x, classes, nnx.Rngs(key)),
                 GENERATOR: lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key)),
@@ -95,7 +96,14 @@ class GAN(Game):
             for augment in augments.values()  # adapts to statistics of the batch
         ):
             self.coupled = frozenset({DISCRIMINATOR})
+        self.tasks = self._tasks()
         self._check()
+
+    def _tasks(self) -> dict[str, Task]:
+        inputs: Spec = {"latents": Vector(self._latent_dim)}
+        if self._conditional:
+            inputs = {**inputs, "label": self.spec["label"]}
+        return {"generate": Task(inputs, {"samples": self._x}, self._samples, self._latents)}
 
     def _check(self) -> None:
         """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
@@ -109,8 +117,8 @@ class GAN(Game):
 
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
-            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
-            labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
+            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self._latent_dim))
+            labels = jnp.zeros(2, jnp.int32) if self._conditional else None
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
             output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
             return fake, output.logits
@@ -164,7 +172,7 @@ class GAN(Game):
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with latents ``[batch, latent_dim]``."""
         key, _ = self._fake_keys(key)
-        latents = devices.split(jax.random.normal(key, (len(batch["x"]), self.latent_dim)))
+        latents = devices.split(jax.random.normal(key, (len(batch["x"]), self._latent_dim)))
         return batch | {"latents": latents}
 
     def _fake_keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -303,15 +311,19 @@ class GAN(Game):
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
-    def decode(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
-    ) -> jax.Array:
-        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``.
+    def _latents(self, key: jax.Array, truncation: float | None) -> dict[str, jax.Array]:
+        """The prior of the task ``generate``: one latent from N(0, I), or from a truncated normal distribution."""
+        shape = (self._latent_dim,)
+        if truncation is None:
+            return {"latents": jax.random.normal(key, shape)}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
 
-        If the game is conditional, labels ``[n]`` are required. Normalisation layers use running statistics, and
-        dropout is off.
-        """
-        return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
+    def _samples(
+        self, params: ByPlayer, net_state: ByPlayer, inputs: dict[str, jax.Array], keys: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The task ``generate``. Normalisation layers use running statistics, and dropout is off."""
+        latents, labels = inputs["latents"], inputs.get("label")
+        return {"samples": self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]}
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
         """A player's network with the given parameters and network state, as a callable Flax module.
@@ -358,7 +370,7 @@ class GAN(Game):
     ) -> tuple[Any, Tree]:
         # ``network`` makes a copy, because the module's variables must belong to the innermost JAX trace.
         module = self.network(name, params, net_state)
-        inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
         y = module(*inputs, train=train, key=key)
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
