@@ -74,9 +74,6 @@ Variance = PositiveFloat | Literal["learnt"]
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
 
 
-ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
-
-
 class Feature:
     """One named part of an example, e.g. an image or a label: how it is stored, and how networks see it.
 

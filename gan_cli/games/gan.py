@@ -337,7 +337,7 @@ class GAN(Game):
     ) -> jax.Array:
         """The output ``[n, features]`` of the discriminator's last hidden layer, as in training."""
         module = self.network(DISCRIMINATOR, params, net_state)
-        inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
         found: jax.Array = module.features(*inputs, train=True, key=key)
         return found.astype(jnp.float32)
 
