@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import jax
@@ -67,6 +67,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 
+ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
+
+
 class Feature:
     """One named part of an example, e.g. an image or a label: how it is stored, and how networks see it.
 
@@ -79,6 +82,7 @@ class Feature:
         dtype: NumPy dtype of the stored examples. Networks see float32, or int32 for labels and tokens.
         bounds: smallest and largest value that networks see, or None if the values are unbounded.
         noun: the plural of the kind in messages, e.g. "images".
+        values_name: the plural of one value in messages, e.g. "pixels".
         extractor: the choice of the group ``features`` with which metrics compare such examples by default.
     """
 
@@ -86,6 +90,7 @@ class Feature:
     dtype: Any = "float32"
     bounds: tuple[float, float] | None = None
     noun: str = "examples"
+    values_name: str = "values"
     extractor: str = "pixels"
 
     @property
@@ -98,12 +103,12 @@ class Feature:
         """Number of values in one example, as networks see it."""
         return math.prod(self.shape)
 
-    def encode(self, stored: jax.Array) -> jax.Array:
+    def encode(self, stored: ArrayT) -> ArrayT:
         """Stored examples ``[..., *stored_shape]`` as networks see them, ``[..., *shape]``."""
         return stored
 
     def decode(self, x: jax.Array) -> jax.Array:
-        """The inverse of ``encode``, with rounding: ``[..., *shape]`` as they are stored, ``[..., *stored_shape]``."""
+        """The inverse of ``encode``, with rounding: ``[..., *shape]`` to ``[..., *stored_shape]``."""
         return x
 
     def head(self, x: jax.Array) -> jax.Array:
@@ -119,41 +124,9 @@ class Feature:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Specification of the examples of a data set: shape, value range and classes.
-
-    Models are built for the specification of a data set.
-
-    Attributes:
-        shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points. The
-            channels of an image are grey (1), RGB (3), or RGB with the opacity (4).
-        low: smallest value that an example can contain, or None if values are unbounded.
-        high: largest value that an example can contain, or None if values are unbounded.
-        num_classes: number of classes, or None if examples have no labels.
-    """
-
-    shape: tuple[int, ...]
-    low: float | None = None
-    high: float | None = None
-    num_classes: int | None = None
-
-    @property
-    def is_image(self) -> bool:
-        """Whether examples are images rather than points."""
-        return len(self.shape) == 3
-
-    @property
-    def size(self) -> int:
-        """Number of values in one example."""
-        size = 1
-        for side in self.shape:
-            size *= side
-        return size
-
-
-# The data of one update: arrays ``[batch, ...]`` by the names of the features, e.g. ``x`` and ``label``. ``mask``
-# ``[batch]`` is 0 for rows that are no part of the batch, if the sampler pads.
+Spec: TypeAlias = Mapping[str, Feature]  # the features of an example by name, e.g. "x" and "label"
+# The data of one update, a mapping from names to arrays ``[batch, ...]`` as networks see them: the features of the
+# Spec, ``mask`` if the sampler pads, and the random inputs that ``Game.noise`` adds.
 Batch: TypeAlias = "dict[str, jax.Array]"
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
@@ -194,17 +167,17 @@ class Task(NamedTuple):
         outputs: features of the outputs by name. Files contain arrays of these names.
         apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
             ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
-            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends on row i of the arguments only.
+            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
         prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
             input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
             limits the absolute value of Gaussian inputs, or is None.
         pictured: names of an input and an output that are shown one above the other, or None.
     """
 
-    inputs: Mapping[str, Feature]
-    outputs: Mapping[str, Feature]
-    apply: Callable[[ByPlayer, ByPlayer, dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
-    prior: Callable[[jax.Array, float | None], dict[str, jax.Array]] | None = None
+    inputs: Spec
+    outputs: Spec
+    apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
+    prior: Callable[[jax.Array, float | None], Batch] | None = None
     pictured: tuple[str, str] | None = None
 
 
@@ -218,12 +191,12 @@ class Game:
     Attributes:
         players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
         averaged: names of the players for which an exponential moving average of the parameters is maintained.
-        spec: shape, value range and classes of the examples. None for a game without data.
+        spec: the features of an example by name. None for a game without data.
         samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent vector.
         classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
-        coupled: names of the players for which the terms of one example depend on other examples of the batch, e.g.
-            through batch normalisation.
+        coupled: names of the players for which the terms of one example, or the new network state, depend on other
+            examples of the batch, e.g. through batch normalisation.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
@@ -249,20 +222,33 @@ class Game:
         """
         raise NotImplementedError
 
+    def noise(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with the random inputs of the losses, e.g. latents, one row for each example.
+
+        Strategies draw them once for the whole batch. A gradient estimator may then divide the batch into examples.
+        """
+        return batch
+
     def loss(
-        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """A player's loss, as ``(loss, (net_state, metrics))``.
+        self,
+        player: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        fake: jax.Array | None = None,
+    ) -> LossTerms:
+        """The terms of a player's loss on a batch that ``noise`` has returned.
 
-        ``loss`` is a scalar, ``net_state`` is the network state after the evaluation of the loss, and ``metrics``
-        is a mapping from names of metrics to scalars.
-
-        If ``shares_fakes`` is true, the method also accepts the keyword argument ``fake``, the batch that
-        ``self.fake`` generates from the same arguments.
+        ``fake`` is the batch that ``self.fake`` generates from the same arguments, or None. Games without
+        ``shares_fakes`` ignore it.
         """
         raise NotImplementedError
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, ByPlayer]:
         """A pair: a generated batch, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.
@@ -272,14 +258,14 @@ class Game:
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` that the generator computes from latents ``[n, latent_dim]``.
+        """Examples ``[n, *shape]`` that the generator computes from latents ``[n, latent_dim]``.
 
         If ``classes`` is not None, labels ``[n]`` are required. Only games with ``samples`` implement this method.
         """
         raise NotImplementedError
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
-        """Examples ``x`` ``[n, *spec.shape]`` after the augmentations of the discriminator's input."""
+        """Examples ``x`` ``[n, *shape]`` after the augmentations of the discriminator's input."""
         return x
 
     def distance(self, params: ByPlayer) -> Metrics:

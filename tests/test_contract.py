@@ -145,7 +145,7 @@ def test_every_option_of_a_player_has_an_effect():
     for change in ["seed=0", "strategy=alternating", *changes]:  # the defaults: one step, two
         e = experiment([*base, *change.split()])
         state = init_state(e.setup)
-        batch = {"x": normalise(jax.numpy.asarray(e.dataset.examples[:8]))}
+        batch = {"x": normalise(jax.numpy.asarray(e.dataset.examples["x"][:8]))}
         for i in range(1 if change.startswith(("model", "seed")) else 2):
             state, _ = e.setup.step(state, [batch], jax.random.key(i))
         flat[change] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)])

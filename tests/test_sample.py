@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, loss_value
 from PIL import Image
 
 import gan_cli
@@ -211,12 +211,16 @@ def test_both_players_use_the_label(kind, choice):
     game, data = e.game, e.dataset
     params, net_state = game.init(jax.random.key(0))
     taken = data.take(np.arange(0, data.size, data.size // 8)[:8])
-    x = jnp.asarray(taken["examples"], jnp.float32) / (127.5 if data.spec.is_image else 1)
-    labels = jnp.asarray(taken["labels"])
+    x = jnp.asarray(taken["x"], jnp.float32) / (127.5 if data.feature.noun == "images" else 1)
+    labels = jnp.asarray(taken["label"])
     for player in game.players:
         values = [
-            float(game.loss(player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[0])
-            for y in (labels, (labels + 1) % data.spec.num_classes)
+            float(
+                loss_value(game, player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[
+                    0
+                ]
+            )
+            for y in (labels, (labels + 1) % data.classes)
         ]
         assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player
     latents = jax.random.normal(jax.random.key(0), (2, game.latent_dim))

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.options import options_of
@@ -24,6 +25,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
+from gan_cli.estimators import Estimator
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
@@ -134,7 +136,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
 
     Args:
         config: the checked configuration.
-        spec: the shape, value range and classes of the examples. If ``spec`` is given, the function does not load
+        spec: the features of an example by name. If ``spec`` is given, the function does not load
             the data set. With None, the function loads the data set, which provides the Spec.
 
     Raises:
@@ -155,6 +157,17 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
+        )
+    size = _make(filled["estimator"]).multiple
+    if size is not None and whole.train.batch_size % size:
+        raise UserError(
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of estimator.size={size}, "
+            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / size) * size}."
+        )
+    if size is not None and trains and size % (number := len(whole.devices)):
+        raise UserError(
+            f"estimator.size={size}: must be a multiple of the number of devices, {number}, because each slice is "
+            f"split over the devices. Set e.g. estimator.size={math.ceil(size / number) * number}."
         )
     if whole.metrics and not whole.game.samples:
         raise UserError(
@@ -221,6 +234,11 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
     """The data set of a checked configuration, or None for ``dataset=none``."""
     filled = check.from_environment(config)
     data = _make(filled["dataset"])
+    if data is not None and not isinstance(data, Dataset):
+        raise UserError(
+            f"dataset: the function in _target_ must return a gan_cli.data.Dataset, but it returned "
+            f"{type(data).__name__}. Correct the function."
+        )
     return dataclasses.replace(data, sampler=_make(filled["sampler"])) if data else None
 
 
@@ -229,7 +247,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
 
     Args:
         filled: a checked configuration with environment variables filled in. Its numbers may be traced.
-        spec: the shape, value range and classes of the examples, or None for a run without data.
+        spec: the features of an example by name, or None for a run without data.
 
     Raises:
         UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.
@@ -253,7 +271,9 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
             raise UserError(
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
-    strategy = _make(filled["strategy"])(game)
+    estimator: Estimator = _make(filled["estimator"])
+    estimators.check(filled["estimator"]["_target_"].rpartition(".")[2], estimator, game, pads=False)
+    strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():

@@ -56,7 +56,7 @@ def build_ensemble(
     Args:
         whole: the experiment whose options the members share.
         filled: the configuration of ``whole``, with environment variables filled in.
-        spec: the shape, value range and classes of the examples, or None for a run without data.
+        spec: the features of an example by name, or None for a run without data.
         build_setup: a function that builds a setup from a configuration and ``spec``. The numbers in the
             configuration may be traced.
 
@@ -120,11 +120,11 @@ def _check_variable(
     Python code needs the value of the option, for example as a number of layers.
     """
     data, size = whole.dataset, whole.train.batch_size
-    batch: Batch | None = None
+    batch: Batch = {}
     if data is not None:
         sampler, *_ = data.feed.samplers(size).values()
-        batch = {"x": jnp.zeros((sampler.rows, *data.spec.shape))}
-        batch |= {} if data.spec.num_classes is None else {"label": jnp.zeros(sampler.rows, jnp.int32)}
+        for name, one in data.spec.items():
+            batch[name] = one.encode(jnp.zeros((sampler.rows, *one.stored_shape), one.dtype))
         batch |= {"mask": jnp.ones(sampler.rows)} if sampler.pads else {}
     for key, values in varied.items():
 

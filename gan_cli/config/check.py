@@ -45,7 +45,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
             allowed; or options contradict each other.
     """
     config = _section(resolve(tree), Schema, "", modules)
-    for group, example in (("game", "gan"), ("optim", "adam"), ("strategy", "alternating"), ("features", "auto")):
+    examples = {"game": "gan", "optim": "adam", "strategy": "alternating", "estimator": "mean", "features": "auto"}
+    for group, example in examples.items():
         if not config[group]:
             raise UserError(f"{group}: every run needs a choice of this group. Set one, e.g. {group}={example}.")
     config["train"] = _section(config["train"], Train, "train", modules)
@@ -146,12 +147,11 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
 
 def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequence[str]) -> dict[str, Any]:
     hints = typing.get_type_hints(schema, include_extras=True)
-    options = {
-        field.name: Parameter(hints[field.name], True)
-        if field.default is MISSING
-        else Parameter(hints[field.name], False, field.default)
-        for field in fields(schema)
-    }
+    options = {}
+    for field in fields(schema):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        own = () if default is MISSING else (default,)
+        options[field.name] = Parameter(hints[field.name], not own, *own)
     return _options(tree, options, prefix)
 
 

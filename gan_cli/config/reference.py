@@ -32,7 +32,19 @@ OVERLAYS = {
     "hparams_search": "searches over options with Optuna, for --multirun.",
 }
 GROUPS = (
-    *("model", "loss", "penalty", "augment", "optim", "strategy", "game", "dataset", "sampler", "metric"),
+    *(
+        "model",
+        "loss",
+        "penalty",
+        "augment",
+        "optim",
+        "strategy",
+        "estimator",
+        "game",
+        "dataset",
+        "sampler",
+        "metric",
+    ),
     *("features", "train", "logger", *OVERLAYS),
 )
 ROOT = ("seed", "name", "init_from", "init_parts", "resume", "dry_run", "modules")

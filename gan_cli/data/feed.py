@@ -10,12 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from gan_cli.data import samplers
+from gan_cli.data.features import Image
 from gan_cli.data.samplers import Domain, Sampler
-from gan_cli.data.scaling import normalise
-from gan_cli.types import Batch, Tree
-
-# Names of the features in a batch. Other features keep the names of their arrays.
-_NAMES = {"examples": "x", "labels": "label"}
+from gan_cli.types import Batch, Spec, Tree
 
 
 class Selection(NamedTuple):
@@ -38,13 +35,15 @@ class Feed:
     a function of the seed and the step.
 
     Attributes:
+        spec: the features of an example by name.
         domains: mapping from names to domains, the sets of examples that are drawn independently.
         sampler: function ``(domain, batch_size) -> Sampler``, a choice of the group ``sampler``.
-        domain_of: mapping from names of arrays to names of domains. Other arrays belong to the first domain.
+        domain_of: mapping from names of features to names of domains. Other features belong to the first domain.
         flip: whether each image is mirrored left to right with probability 1/2, independently in every batch.
         streams: whether the host streams batches to the device.
     """
 
+    spec: Spec
     domains: Mapping[str, Domain]
     sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
     domain_of: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +81,7 @@ class Feed:
         return Selection(indices, masks[0] if masks else None)
 
     def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
-        """One batch, with images scaled from 0..255 to [-1, 1].
+        """One batch: the features of its examples by name, as networks see them.
 
         Args:
             arrays: the data set on the device. This argument is not used if the host streams batches.
@@ -90,11 +89,12 @@ class Feed:
             key: random key that selects the mirrored images.
         """
         taken = drawn if self.streams else self._take(arrays, drawn)
-        batch = {_NAMES.get(name, name): normalise(jnp.asarray(array)) for name, array in taken.items()}
-        if self.flip:
-            mirrored = jax.random.bernoulli(key, 0.5, (len(batch["x"]), 1, 1, 1))
-            batch["x"] = jnp.where(mirrored, batch["x"][:, :, ::-1], batch["x"])
-        return batch
+        batch = {name: feature.encode(jnp.asarray(taken[name])) for name, feature in self.spec.items()}
+        for name, feature in self.spec.items():
+            if self.flip and isinstance(feature, Image):  # all images of an example are mirrored alike
+                mirrored = jax.random.bernoulli(key, 0.5, (len(batch[name]), 1, 1, 1))
+                batch[name] = jnp.where(mirrored, batch[name][:, :, ::-1], batch[name])
+        return batch | ({"mask": taken["mask"]} if "mask" in taken else {})
 
     def _take(self, arrays: Tree, drawn: Selection) -> dict[str, jax.Array]:
         first = next(iter(self.domains))

@@ -28,15 +28,15 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
     return feed.select(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
 
 
-def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
-    """The first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
+def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> Batch:
+    """A batch of the first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
 
     The run is assumed to use one batch per step.
     """
     number = min(-(-n // batch_size), max(data.size // batch_size, 1))
     batches = [batch_of(data, seed, batch_size, i) for i in range(number)]
-    examples = [batch["x"][batch["mask"] > 0] if "mask" in batch else batch["x"] for batch in batches]
-    return jnp.concatenate(examples)[:n]
+    real = [{n: x[batch["mask"] > 0] if "mask" in batch else x for n, x in batch.items()} for batch in batches]
+    return {name: jnp.concatenate([batch[name] for batch in real])[:n] for name in data.spec}
 
 
 def batch_of(data: Dataset, seed: int, batch_size: int, number: int = 0) -> Batch:

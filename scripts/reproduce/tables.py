@@ -93,7 +93,7 @@ def _digits() -> Evaluation:
     """An evaluation by a digit classifier: number and evenness of classes, and Frechet distance to real data."""
     data = mnist5k()
     classifier = Classifier(data)
-    real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["examples"])))[0])
+    real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["x"])))[0])
 
     def figures(samples: np.ndarray) -> dict[str, float]:
         features, probabilities = classifier(samples)
@@ -116,7 +116,7 @@ def _digit_references(n: int) -> dict[str, np.ndarray]:
     data = mnist5k()
     assert data.held_out is not None
     noise = np.random.default_rng(1).uniform(-1, 1, (n, 28, 28, 1)).astype(np.float32)
-    return {"500 held-out digits": np.asarray(normalise(data.held_out)), "uniform noise": noise}
+    return {"500 held-out digits": np.asarray(normalise(data.held_out["x"])), "uniform noise": noise}
 
 
 # The setup of experiment=seed_mlp, whose optimiser is Adam. The evaluation uses the generator's moving average.
@@ -156,7 +156,7 @@ def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.nda
     The references are a function that returns real data and noise by name, from a number of samples.
     """
     assert data.modes is not None
-    known, points = data.modes, np.asarray(data.examples)
+    known, points = data.modes, np.asarray(data.examples["x"])
 
     def figures(samples: np.ndarray) -> dict[str, float]:
         return modes.coverage(samples, known)
@@ -234,7 +234,7 @@ def _stacked() -> Evaluation:
 def _stacked_references(n: int) -> dict[str, np.ndarray]:
     noise = np.random.default_rng(1).uniform(-1, 1, (n, 28, 28, 3)).astype(np.float32)
     real = stacked_mnist(size=n)
-    return {"real data": np.asarray(normalise(real.take(np.arange(n))["examples"])), "uniform noise": noise}
+    return {"real data": np.asarray(normalise(real.take(np.arange(n))["x"])), "uniform noise": noise}
 
 
 _PACKED = ("experiment=stacked_mnist", "augment=[packing]")
