@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 
 import jax
@@ -19,19 +18,18 @@ from gan_cli.config import check
 from gan_cli.config.build import experiment
 from gan_cli.data import samplers
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.feed import Feed, Selection
+from gan_cli.data.features import Image, Label, Vector
+from gan_cli.data.feed import Feed
 from gan_cli.data.loader import Loader
 from gan_cli.data.samplers import Domain
 from gan_cli.engine import randomness
-from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.errors import UserError
-from gan_cli.types import Spec
 
 KEY = jax.random.key(4)
 
 
 def order(domain, seed, step, length, batches, batch_size, sampler=samplers.shuffled):
-    selected = randomness.order(Feed({"": domain}, sampler), seed, step, length, batches, batch_size)
+    selected = randomness.order(Feed({}, {"": domain}, sampler), seed, step, length, batches, batch_size)
     return np.asarray(selected.indices[""])
 
 
@@ -61,7 +59,6 @@ def test_balanced_takes_the_classes_in_turn(batch_size):
         for label, size in enumerate(sizes):
             drawn = indices[:batches][labels[indices[:batches]] == label]
             each = np.bincount(drawn, minlength=64)[labels == label]
-            # Rows of a batch are in random order, so a class may begin a new epoch anywhere within a batch.
             assert each.sum() == counts[label] and np.ptp(each) <= 1, (label, size)
     if batch_size == 4:  # without the random order, row i would always have class i
         assert 15 < (labels[indices[:, 0]] == 0).sum() < 32
@@ -139,42 +136,82 @@ def test_the_capacity_of_poisson_batches(size, mean):
         assert sampler.mask(KEY, numbers).sum(1).tolist() == [8, 8, 8]
 
 
+class Pictures:
+    """A ``Source`` of grey images, each of one value, under the name ``name``."""
+
+    def __init__(self, name, values, labels=None):
+        self.name, self.values, self.labels = name, values, labels
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, i):
+        return {self.name: np.full((2, 2, 1), self.values[i], np.uint8), "label": self.labels and self.labels[i]}
+
+    def fingerprint(self):
+        return f"{self.name} {self.values}"
+
+
+def unpaired(streams, sampler=samplers.shuffled):
+    """Two domains: 60 images with labels, and 90 other images."""
+    spec = {"a": Image(2, 2, 1), "label": Label(2), "b": Image(2, 2, 1)}
+    labels = (np.arange(60) % 2).astype(np.int32)
+    sources = {"": Pictures("a", range(60), labels.tolist()), "b": Pictures("b", range(100, 190))}
+    flat = {
+        name: np.stack([source[i][name] for i in range(len(source))])
+        for name, source in zip("ab", sources.values())
+    }
+    examples = sources if streams else flat | {"label": labels}
+    return Dataset("unpaired", spec, examples, domain_of={"b": "b"}, sampler=sampler)
+
+
 def test_domains_have_independent_streams():
     """The first domain keeps the stream of a data set with one domain; features of a domain stay paired."""
-    feed = Feed({"a": Domain(60), "b": Domain(90)}, domain_of={"b": "b", "tag": "b"})
+    data = unpaired(streams=False)
+    assert data.size == 60 and {name: domain.size for name, domain in data.domains.items()} == {"": 60, "b": 90}
     numbers = jnp.arange(40)[:, None]
-    selected = feed.select(KEY, numbers, 6)
-    a, b = (np.asarray(selected.indices[name])[:, 0] for name in "ab")
-    np.testing.assert_array_equal(a, Feed({"": Domain(60)}).select(KEY, numbers, 6).indices[""][:, 0])
+    selected = data.feed.select(KEY, numbers, 6)
+    a, b = (np.asarray(selected.indices[name])[:, 0] for name in ("", "b"))
+    np.testing.assert_array_equal(a, Feed({}, {"": Domain(60)}).select(KEY, numbers, 6).indices[""][:, 0])
     for indices, size in ((a, 60), (b, 90)):  # epochs of 10 and of 15 batches
         epochs = indices[: 40 // (size // 6) * (size // 6)].reshape(-1, size)
         assert (np.sort(epochs) == np.arange(size)).all()
-    same = Feed({"a": Domain(60), "b": Domain(60)}).select(KEY, numbers, 6).indices
+    same = Feed({}, {"": Domain(60), "b": Domain(60)}).select(KEY, numbers, 6).indices
     # Two independent permutations agree in one place on average, here in 4 epochs.
-    assert (np.asarray(same["a"]) == np.asarray(same["b"])).sum() < 15
-    arrays = {"a": jnp.arange(60.0), "b": jnp.arange(90.0), "tag": jnp.arange(90)}
-    batch = feed.batch(arrays, jax.tree.map(lambda leaf: leaf[3, 0], selected), KEY)
-    assert batch["a"].tolist() == a[3].tolist() and batch["b"].tolist() == batch["tag"].tolist() == b[3].tolist()
+    assert (np.asarray(same[""]) == np.asarray(same["b"])).sum() < 15
+    batch = data.feed.batch(data.arrays, jax.tree.map(lambda leaf: leaf[3, 0], selected), KEY)
+    seen = {name: np.rint((batch[name][:, 0, 0, 0] + 1) * 127.5).astype(int).tolist() for name in "ab"}
+    assert seen == {"a": a[3].tolist(), "b": (b[3] + 100).tolist()}
+    assert batch["label"].tolist() == (a[3] % 2).tolist()
 
 
-def test_the_loader_asks_by_domain_and_adds_the_mask():
-    asked = []
-
-    class Pair(Dataset):
-        def take(self, indices, pool=None):
-            asked.append({name: array.shape for name, array in indices.items()})
-            return {"a": indices["a"] + 100, "b": indices["b"] + 200}
-
-    def select(step, length):
-        rows = np.arange(step * 2, (step + length) * 2).reshape(length, 1, 2)
-        return [Selection({"a": rows, "b": -rows}, np.ones(rows.shape, np.float32))]
-
-    data = Pair("pair", Spec((1,)), np.zeros((5, 1), np.float32))
-    loader = Loader(data, select, stack=False, place=lambda tree: tree)
-    batches = loader.get(1, 3, 0)
+@pytest.mark.parametrize("sampler", [samplers.shuffled, samplers.poisson])
+def test_unpaired_streams_equal_unpaired_arrays(sampler):
+    resident, streamed = unpaired(False, sampler), unpaired(True, sampler)
+    assert {n: d.size for n, d in streamed.domains.items()} == {n: d.size for n, d in resident.domains.items()}
+    assert streamed.streams and streamed.fingerprint() != resident.fingerprint()
+    loader = Loader(
+        streamed,
+        lambda step, length: [jax.tree.map(np.asarray, randomness.order(streamed.feed, 5, step, length, 2, 6))],
+        stack=False,
+        place=lambda tree: tree,
+    )
+    batches = loader.get(3, 2, 0)
     loader.close()
-    assert asked == [{"a": (3, 1, 2), "b": (3, 1, 2)}] and batches["mask"].shape == (3, 1, 2)
-    assert batches["a"].ravel().tolist() == [102, 103, 104, 105, 106, 107]
+    selected = randomness.order(resident.feed, 5, 3, 2, 2, 6)
+    assert batches.keys() == {"a", "b", "label"} | ({"mask"} if sampler is samplers.poisson else set())
+    for at in np.ndindex(2, 2):
+        x = resident.feed.batch(resident.arrays, jax.tree.map(lambda leaf, at=at: leaf[at], selected), KEY)
+        y = streamed.feed.batch(None, {name: array[at] for name, array in batches.items()}, KEY)
+        assert x.keys() == y.keys()
+        for name in x:
+            np.testing.assert_array_equal(x[name], y[name])
+
+
+def test_arrays_of_a_domain_have_one_length():
+    with pytest.raises(ValueError, match="label of the data set wrong holds 4 examples, not 5"):
+        arrays = {"x": np.zeros((5, 1), np.float32), "label": np.zeros(4, np.int32)}
+        Dataset("wrong", {"x": Vector(1), "label": Label(2)}, arrays)
 
 
 @pytest.fixture
@@ -216,7 +253,7 @@ def test_an_ensemble_draws_the_batches_of_single_runs(sampler):
 @pytest.mark.parametrize("sampler", ["balanced", "poisson"])
 def test_the_host_and_the_program_draw_the_same_batches(sampler):
     e = experiment([*RUN, f"sampler={sampler}", "dataset.stream=true"])
-    steps = CompiledSteps(e.setup, e.dataset, e.devices, e.compile()._length)
+    steps = e.compile()
     streamed = steps.loader.get(3, 2, 0)
     steps.close()
     resident = experiment([*RUN, f"sampler={sampler}", "dataset.stream=false"]).dataset
@@ -224,7 +261,7 @@ def test_the_host_and_the_program_draw_the_same_batches(sampler):
     selected = feed.draw(None, randomness.stream(e.seed, "order"), numbers, 8)
     for i in range(2):
         drawn = jax.tree.map(lambda leaf, i=i: leaf[i, 0], selected)
-        a = feed.batch(resident.arrays | {}, drawn, KEY)
+        a = feed.batch(resident.arrays, drawn, KEY)
         b = e.dataset.feed.batch(None, jax.tree.map(lambda leaf, i=i: leaf[i, 0], streamed), KEY)
         assert a.keys() == b.keys() == {"x", "label"} | ({"mask"} if sampler == "poisson" else set())
         for name in a:
@@ -234,7 +271,7 @@ def test_the_host_and_the_program_draw_the_same_batches(sampler):
 
 REFUSED = [
     (["sampler=balanced", "dataset=point", "model=dirac"], "sampler=balanced: needs labels"),
-    (["sampler=poisson", "augment=[packing]", "augment.packing.size=2"], "cannot be divided into packs"),
+    (["sampler=poisson", "augment=[packing]", "augment.packing.size=2"], "sampler: pads the batch"),
     (["sampler=poisson", "sampler.capacity=9"], "sampler.capacity=9: is too small"),
     (["sampler=poisson", "train.batch_size=4501"], "is larger than the data set"),
     (["sampler=balanced", "experiment=bilinear"], "sampler=balanced: a sampler selects examples"),
@@ -258,14 +295,14 @@ def test_balanced_needs_examples_and_labels_of_every_class():
 
 
 def test_padding_is_refused_for_coupled_games_and_several_domains(monkeypatch):
-    from gan_cli.games.gan import GAN
-
-    monkeypatch.setattr(GAN, "coupled", frozenset({"discriminator"}), raising=False)
-    with pytest.raises(UserError, match="padding would change the losses of the discriminator"):
-        experiment([*TINY, "sampler=poisson"])
-    monkeypatch.setattr(GAN, "coupled", frozenset())
-    monkeypatch.setattr(Dataset, "domains", {"a": Domain(4500), "b": Domain(90)})
-    with pytest.raises(UserError, match="domains a, b cannot form pairs"):
+    with pytest.raises(UserError, match="pads the batch with rows that do not count.*sampler=shuffled"):
+        experiment([*TINY, "sampler=poisson", "model.discriminator.norm=batch"])
+    with pytest.raises(
+        UserError, match=r"sampler.capacity=40: must be a multiple of estimator.size=16, e.g. .*=48"
+    ):
+        experiment([*TINY, "sampler=poisson", "estimator=microbatched", "sampler.capacity=40"])
+    monkeypatch.setattr(Dataset, "domains", {"": Domain(4500), "b": Domain(90)})
+    with pytest.raises(UserError, match="domains , b cannot form pairs"):
         experiment([*TINY, "sampler=poisson"])
     experiment([*TINY, "sampler=shuffled"])
 
@@ -288,8 +325,9 @@ def test_a_run_without_the_key_is_shuffled_and_a_game_without_data_has_no_sample
 
 def test_the_first_examples_are_those_of_the_first_batches():
     e = experiment([*TINY, "sampler=poisson"])
-    examples = np.asarray(randomness.first_examples(e.dataset, e.seed, 8, 20))
+    examples = randomness.first_examples(e.dataset, e.seed, 8, 20)
     selected = randomness.order(e.dataset.feed, e.seed, 0, 3, 1, 8)
-    rows = np.asarray(selected.indices[""])[np.asarray(selected.mask) > 0]
-    plain = dataclasses.replace(e.dataset, flip=False).take(rows[:20])["examples"]
-    np.testing.assert_allclose(examples, plain.astype(np.float32) / 127.5 - 1, atol=1e-6)
+    rows = np.asarray(selected.indices[""])[np.asarray(selected.mask) > 0][:20]
+    stored = e.dataset.take(rows)
+    np.testing.assert_allclose(examples["x"], stored["x"].astype(np.float32) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(examples["label"], stored["label"])
