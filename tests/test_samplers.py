@@ -157,10 +157,7 @@ def unpaired(streams, sampler=samplers.shuffled):
     spec = {"a": Image(2, 2, 1), "label": Label(2), "b": Image(2, 2, 1)}
     labels = (np.arange(60) % 2).astype(np.int32)
     sources = {"": Pictures("a", range(60), labels.tolist()), "b": Pictures("b", range(100, 190))}
-    flat = {
-        name: np.stack([source[i][name] for i in range(len(source))])
-        for name, source in zip("ab", sources.values())
-    }
+    flat = {one.name: np.stack([one[i][one.name] for i in range(len(one))]) for one in sources.values()}
     examples = sources if streams else flat | {"label": labels}
     return Dataset("unpaired", spec, examples, domain_of={"b": "b"}, sampler=sampler)
 
@@ -295,7 +292,7 @@ def test_balanced_needs_examples_and_labels_of_every_class():
 
 
 def test_padding_is_refused_for_coupled_games_and_several_domains(monkeypatch):
-    with pytest.raises(UserError, match="pads the batch with rows that do not count.*sampler=shuffled"):
+    with pytest.raises(UserError, match=r"pads the batch with rows that do not count.*sampler=shuffled"):
         experiment([*TINY, "sampler=poisson", "model.discriminator.norm=batch"])
     with pytest.raises(
         UserError, match=r"sampler.capacity=40: must be a multiple of estimator.size=16, e.g. .*=48"

@@ -114,9 +114,7 @@ class Dataset:
                     )
         for name in () if self.streams else self.spec:
             if name not in self.arrays:
-                raise ValueError(
-                    f"the Spec of the data set {self.name} has the feature {name}, but there is no array"
-                )
+                raise ValueError(f"the data set {self.name} has no array of the feature {name} of its Spec")
             array = self.arrays[name]
             if len(array) != (size := self.domains[self._domain(name)].size):
                 raise ValueError(
