@@ -148,27 +148,8 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     spec = data.spec if data else spec
     others = _make(filled["logger"]) or {}, *evaluation_of(config)
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
-    if data:
+    if trains:
         _check_batches(data, whole)
-    elif trains:
-        _check_devices("train.batch_size", whole.train.batch_size, whole)
-    pack = whole.game.pack
-    if whole.train.batch_size % pack:
-        raise UserError(
-            f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
-            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
-        )
-    size = _make(filled["estimator"]).multiple
-    if size is not None and whole.train.batch_size % size:
-        raise UserError(
-            f"train.batch_size={whole.train.batch_size}: must be a multiple of estimator.size={size}, "
-            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / size) * size}."
-        )
-    if size is not None and trains and size % (number := len(whole.devices)):
-        raise UserError(
-            f"estimator.size={size}: must be a multiple of the number of devices, {number}, because each slice is "
-            f"split over the devices. Set e.g. estimator.size={math.ceil(size / number) * number}."
-        )
     if whole.metrics and "generate" not in whole.game.tasks:
         raise UserError(
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
@@ -182,43 +163,48 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
-def _check_batches(data: Dataset, whole: Experiment) -> None:
-    """Raise a UserError if the sampler cannot draw the batches, or the game or the devices cannot use them."""
-    size, game, domains = whole.train.batch_size, whole.game, data.domains
-    smallest = min(domain.size for domain in domains.values())
-    if smallest < size:
+def _check_batches(data: Dataset | None, whole: Experiment) -> None:
+    """Raise a UserError if the sampler cannot draw the batches, or the run cannot divide them."""
+    key, rows, game = "train.batch_size", whole.train.batch_size, whole.game
+    estimator: Estimator = _make(whole.config["estimator"])
+    if data:
+        domains = data.domains
+        smallest = min(domain.size for domain in domains.values())
+        if smallest < rows:
+            raise UserError(
+                f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
+                f"train.batch_size to at most {smallest}."
+            )
+        sampler, *_ = data.feed.samplers(rows).values()
+        if sampler.pads:
+            estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
+            if len(domains) > 1:
+                raise UserError(
+                    f"sampler={_name(whole.config['sampler'])}: batches differ in size, so the examples of the "
+                    f"domains {', '.join(domains)} cannot form pairs. Set sampler=shuffled."
+                )
+            key, rows = "sampler.capacity", sampler.rows
+    slice_, devices = estimator.multiple or 1, len(whole.devices)
+    for number, unit in (
+        (game.pack, f"augment.packing.size={game.pack}"),
+        (slice_, f"estimator.size={slice_}"),
+        (devices, f"the number of devices, {devices}"),
+    ):
+        if rows % number:
+            raise UserError(
+                f"{key}={rows}: must be a multiple of {unit}, e.g. {key}={math.ceil(rows / number) * number}."
+            )
+    if slice_ > 1 and slice_ % devices:
         raise UserError(
-            f"train.batch_size={size}: is larger than the data set, which has {smallest} examples. Set "
-            f"train.batch_size to at most {smallest}."
+            f"estimator.size={slice_}: must be a multiple of the number of devices, {devices}, because each slice "
+            f"is split over the devices. Set e.g. estimator.size={math.ceil(slice_ / devices) * devices}."
         )
-    sampler, *_ = data.feed.samplers(size).values()
-    if sampler.pads:
-        chosen = f"sampler={check.sampler_name(whole.config)}: batches differ in size, "
-        if game.pack > 1:
-            raise UserError(
-                f"{chosen}and cannot be divided into packs. Remove packing from augment=[...], or set "
-                "sampler=shuffled."
-            )
-        if game.coupled:
-            raise UserError(
-                f"{chosen}and the padding would change the losses of the {', '.join(sorted(game.coupled))}, which "
-                "depend on the whole batch, e.g. through batch normalisation. Set sampler=shuffled."
-            )
-        if len(domains) > 1:
-            raise UserError(
-                f"{chosen}so the examples of the domains {', '.join(domains)} cannot form pairs. Set "
-                "sampler=shuffled."
-            )
-    _check_devices("sampler.capacity" if sampler.pads else "train.batch_size", sampler.rows, whole)
 
 
-def _check_devices(key: str, rows: int, whole: Experiment) -> None:
-    """Raise a UserError unless the rows of a batch, set by the option ``key``, can be split over the devices."""
-    if rows % (number := len(whole.devices)):
-        raise UserError(
-            f"{key}={rows}: must be a multiple of the number of devices, {number}, "
-            f"e.g. {key}={math.ceil(rows / number) * number}."
-        )
+def _name(node: dict[str, Any]) -> str:
+    """The name of the target of a checked node, for messages."""
+    name: str = node["_target_"].rpartition(".")[2]
+    return name
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
@@ -272,7 +258,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
     estimator: Estimator = _make(filled["estimator"])
-    estimators.check(filled["estimator"]["_target_"].rpartition(".")[2], estimator, game, pads=False)
+    estimators.check(_name(filled["estimator"]), estimator, game, pads=False)
     strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():

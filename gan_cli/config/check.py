@@ -364,18 +364,13 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
 def _check_sampler(config: dict[str, Any]) -> None:
     """Raise a UserError if a run without data has a sampler, and set the default sampler of such a run to None."""
     if not config["dataset"]:
-        if config["sampler"] and config["sampler"]["_target_"] != _SAMPLER["_target_"]:
+        target = str((config["sampler"] or _SAMPLER)["_target_"])
+        if target != _SAMPLER["_target_"]:
             raise UserError(
-                f"sampler={sampler_name(config)}: a sampler selects examples of the data, and this run has no "
+                f"sampler={target.rpartition('.')[2]}: a sampler selects examples of the data, and this run has no "
                 "data. Leave out the sampler."
             )
         config["sampler"] = None
-
-
-def sampler_name(config: Mapping[str, Any]) -> str:
-    """The name of the function that draws the batches of a checked configuration, for messages."""
-    name: str = config["sampler"]["_target_"].rpartition(".")[2]
-    return name
 
 
 def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:

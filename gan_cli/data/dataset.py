@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from gan_cli.data import samplers
@@ -18,6 +19,7 @@ from gan_cli.data.samplers import Domain, Sampler
 from gan_cli.types import Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
+_ARRAYS = (np.ndarray, jax.Array)
 _SHOWN = 12  # largest number of classes that a description names
 
 
@@ -61,7 +63,8 @@ class Dataset:
         spec: the features of an example by name. Samples are compared with the main feature,
             which is the first.
         examples: the training examples. Examples in memory are a mapping from the names of the Spec to arrays
-            ``[n, *stored_shape]``. Streamed examples are a ``Source``.
+            ``[n, *stored_shape]``. Streamed examples are a ``Source``, or a mapping from the names of domains to a
+            ``Source`` for each.
         held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training.
             Labels may be missing. None if no examples are held out.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
@@ -72,13 +75,13 @@ class Dataset:
         earlier: fingerprints that earlier versions of the program computed for the same examples and labels.
         hint: advice for a run that was started with another reading of the same files, or an empty text.
         sampler: function ``(domain, batch_size) -> Sampler``, selects the examples of each training batch.
-        domain_of: mapping from names of features to names of domains, for examples in memory whose features are not
-            paired, e.g. photographs ``a`` and paintings ``b``. The other features belong to the first domain.
+        domain_of: mapping from names of features to names of domains, for features that are not paired, e.g.
+            photographs ``a`` and paintings ``b``. The other features belong to the domain of the main feature.
     """
 
     name: str
     spec: Spec
-    examples: Mapping[str, np.ndarray] | Source
+    examples: Mapping[str, np.ndarray] | Mapping[str, Source] | Source
     held_out: Mapping[str, np.ndarray] | None = None
     flip: bool = False
     modes: Modes | None = None
@@ -97,8 +100,8 @@ class Dataset:
                 f"the Spec of the data set {self.name} must map names to features of gan_cli.data.features, e.g. "
                 '{"x": Image(28, 28, 1), "label": Label(10)}'
             )
-        for part in (self.examples, self.held_out):
-            for name, array in part.items() if isinstance(part, Mapping) else ():
+        for part in (self.arrays, self.held_out or {}):
+            for name, array in part.items():
                 if name not in self.spec:
                     raise ValueError(
                         f"the data set {self.name} has the array {name}, but its Spec has no such feature"
@@ -109,6 +112,14 @@ class Dataset:
                         f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but "
                         f"its feature stores {dtype} {shape}"
                     )
+        for name in () if self.streams else self.spec:
+            if name not in self.arrays:
+                raise ValueError(f"the data set {self.name} has no array of the feature {name} of its Spec")
+            array = self.arrays[name]
+            if len(array) != (size := self.domains[self._domain(name)].size):
+                raise ValueError(
+                    f"the array {name} of the data set {self.name} holds {len(array)} examples, not {size}"
+                )
 
     @property
     def main(self) -> str:
@@ -128,7 +139,7 @@ class Dataset:
     @property
     def size(self) -> int:
         """Number of training examples."""
-        return len(self.examples[self.main] if isinstance(self.examples, Mapping) else self.examples)
+        return self.domains[self._domain(self.main)].size
 
     @property
     def held_out_size(self) -> int:
@@ -138,7 +149,20 @@ class Dataset:
     @property
     def streams(self) -> bool:
         """Whether the examples are read from disk during training."""
-        return not isinstance(self.examples, Mapping)
+        return bool(self.sources)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Mapping from names of features to arrays of the examples in memory. Empty for streamed examples."""
+        found = self.examples.items() if isinstance(self.examples, Mapping) else ()
+        return {name: array for name, array in found if isinstance(array, _ARRAYS)}
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Mapping from the names of the domains to streamed examples. Empty for examples in memory."""
+        if not isinstance(self.examples, Mapping):
+            return {self._domain(self.main): self.examples}
+        return {name: one for name, one in self.examples.items() if not isinstance(one, _ARRAYS)}
 
     @property
     def feed(self) -> Feed:
@@ -153,15 +177,19 @@ class Dataset:
     @property
     def domains(self) -> dict[str, Domain]:
         """Mapping from the names of the domains to the domains, the first of which contains the main feature."""
-        found = {self.domain_of.get(self.main, ""): Domain(self.size, self.classes, self._labels)}
-        for name, domain in self.domain_of.items():
-            if domain not in found and isinstance(self.examples, Mapping):
-                found[domain] = Domain(len(self.examples[name]))
+        found: dict[str, Domain] = {}
+        for name in self.spec:
+            domain = self._domain(name)
+            part = self.sources[domain] if self.streams else self.arrays[name]
+            if domain not in found:
+                labelled = "label" in self.spec and self._domain("label") == domain
+                labels = self.arrays.get("label") if isinstance(part, _ARRAYS) else part.labels
+                found[domain] = Domain(len(part), *((self.classes, labels) if labelled else ()))
         return found
 
-    @property
-    def _labels(self) -> np.ndarray | None:
-        return self.examples.get("label") if isinstance(self.examples, Mapping) else self.examples.labels
+    def _domain(self, name: str) -> str:
+        """The name of the domain of a feature."""
+        return self.domain_of.get(name, self.domain_of.get(self.main, ""))
 
     def take(
         self, indices: np.ndarray | Mapping[str, np.ndarray], pool: Executor | None = None
@@ -169,20 +197,24 @@ class Dataset:
         """The stored features, by name, of the examples at the given indices.
 
         Args:
-            indices: integers of any shape, or a mapping from the names of the domains to such arrays. This shape
-                becomes the leading axes of the returned arrays.
+            indices: a mapping from the names of the domains to integers of any shape, or only those of the domain
+                of the main feature. This shape becomes the leading axes of the returned arrays.
             pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
                 one.
         """
-        if isinstance(self.examples, Mapping):
-            if not isinstance(indices, Mapping):
-                return {name: array[indices] for name, array in self.examples.items()}
-            first = next(iter(self.domains))
-            return {name: array[indices[self.domain_of.get(name, first)]] for name, array in self.examples.items()}
-        if isinstance(indices, Mapping):
-            (indices,) = indices.values()
-        source, flat = self.examples, np.ravel(indices)
-        taken = {name: np.empty((len(flat), *one.stored_shape), one.dtype) for name, one in self.spec.items()}
+        asked = indices if isinstance(indices, Mapping) else {self._domain(self.main): indices}
+        taken: dict[str, np.ndarray] = {}
+        for domain, at in asked.items():
+            names = [name for name in self.spec if self._domain(name) == domain]
+            taken |= self._read(domain, names, at, pool) if self.streams else {n: self.arrays[n][at] for n in names}
+        return taken
+
+    def _read(
+        self, domain: str, names: list[str], indices: np.ndarray, pool: Executor | None
+    ) -> dict[str, np.ndarray]:
+        """The stored features of the streamed examples at ``indices`` of a domain."""
+        source, flat, spec = self.sources[domain], np.ravel(indices), self.spec
+        taken = {name: np.empty((len(flat), *spec[name].stored_shape), spec[name].dtype) for name in names}
 
         def read(part: range) -> None:
             for i in part:
@@ -231,10 +263,8 @@ class Dataset:
         return found
 
     def _counts(self) -> list[int]:
-        if self._labels is None:
-            return []
-        counts: list[int] = np.bincount(self._labels, minlength=self.classes or 0).tolist()
-        return counts
+        labels = next((domain.labels for domain in self.domains.values() if domain.labels is not None), None)
+        return [] if labels is None else np.bincount(labels, minlength=self.classes or 0).tolist()
 
     def spread(self, n: int) -> np.ndarray:
         """At most ``n`` training examples at evenly spaced indices: their main feature as networks see it."""
@@ -245,12 +275,13 @@ class Dataset:
         """A digest that identifies the training examples.
 
         The digest of arrays is the SHA-256 of their shapes, dtypes and contents. The digest of streamed examples is
-        the fingerprint of the ``Source``.
+        the fingerprint of the ``Source``, or a digest of the fingerprints of several.
         """
-        if not isinstance(self.examples, Mapping):
-            return self.examples.fingerprint()
-        digest = hashlib.sha256()
-        for array in self.examples.values():
+        found = [source.fingerprint() for source in self.sources.values()]
+        if len(found) == 1:
+            return found[0]
+        digest = hashlib.sha256("".join(found).encode())
+        for array in self.arrays.values():
             digest.update(str((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

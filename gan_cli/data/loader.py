@@ -47,8 +47,8 @@ class Loader:
 
         The result is 1 if the batches of a single step exceed the limit.
         """
-        examples = sum(array.size for selected in self._order(0, 1) for array in selected.indices.values())
-        size = examples * self._dataset.bytes_per_example
+        rows = sum(next(iter(selected.indices.values())).size for selected in self._order(0, 1))
+        size = rows * self._dataset.bytes_per_example
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:

@@ -129,10 +129,10 @@ def balanced(domain: Domain, batch_size: int) -> Sampler:
 def poisson(domain: Domain, batch_size: int, *, capacity: PositiveInt | None = None) -> Sampler:
     """Poisson sampling: each batch contains each example independently, with probability batch_size/size.
 
-    Privacy accounting assumes such batches (Abadi et al. 2016, section 3.1). ``train.batch_size`` is the mean
-    number of examples in a batch: a batch contains the first N examples of a new random permutation, with N drawn
-    from Binomial(size, batch_size/size). All batches have the same number of rows, the capacity, and a mask that is
-    0 for the rows after the first N. If N exceeds the capacity, which has a probability of at most 1e-12 for each
+    Privacy accounting assumes such batches (Abadi et al. 2016, section 3.1). ``train.batch_size`` is their mean
+    size: a batch contains the first N examples of a new random permutation, with N drawn from
+    Binomial(size, batch_size/size). All batches have the same number of rows, the capacity, and a mask that is 0
+    for the rows after the first N. If N exceeds the capacity, which has a probability of at most 1e-12 for each
     batch, the batch contains as many of the N examples as it has rows.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,8 +26,7 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
         size: number of examples in the data set.
     """
     data = mnist5k() if digits == "mnist5k" else tfds(name="mnist", version="3.0.1")
-    assert isinstance(data.examples, Mapping)  # the digits are always in memory
-    images, labels = data.examples["x"], data.examples["label"]
+    images, labels = data.arrays["x"], data.arrays["label"]
     chosen = np.random.Generator(np.random.PCG64(0)).integers(0, data.size, (size, 3))
     return dataclasses.replace(
         data,

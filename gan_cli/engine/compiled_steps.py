@@ -75,7 +75,7 @@ class CompiledSteps:
             self.loader = Loader(data, self._order, stack=self.stacked, place=place)
             self.steps_per_call = self.loader.longest(length.per_call)
         elif data is not None:
-            self._arrays = devices.place(data.examples)
+            self._arrays = devices.place(data.arrays)
 
     def _compile(self) -> Chunk:
         return compile_chunk(self._setup, self._feed, self._length.batch_size, self._length.ema)
