@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("samples.png"),
         metavar="FILE|DIR",
-        help="where to write: a .png file with one picture, an .npz file with the array `samples` or other "
-        "outputs, a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
+        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
     )
     add(
         "--overwrite",
