@@ -84,9 +84,10 @@ def makes_points(runner: TaskRunner) -> bool:
 
 
 def scatter(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
-    """A scatter plot of the vectors that the task makes."""
-    points = images(run, runner, asked.draw(runner, asked.number(POINTS)), asked.seed)
-    return pictures.scatter(points, points)
+    """A scatter plot of the vectors that the task makes, over the inputs that they are pictured with if any."""
+    inputs = asked.draw(runner, asked.number(POINTS))
+    points = images(run, runner, inputs, asked.seed)
+    return pictures.scatter(points, inputs[runner.task.pictured[0]] if runner.task.pictured else points)
 
 
 def pairs(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
