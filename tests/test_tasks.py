@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -158,7 +159,7 @@ WRONG = [
     (["--task=encode", "--input=broken.npz"], "cannot be read"),
     (["--task=encode", "--input=empty"], "no images that can be decoded"),
     (["--task=encode", "--input=x.npz", "--num=9"], "has 2 rows, and 9 are needed. Choose a smaller --num"),
-    (["--task=encode", "--input=x.npz", "--class=1"], "is not conditional"),
+    (["--task=encode", "--input=x.npz", "--class=1"], "the task encode takes no class"),
     (["--task=encode", "--input=x.npz", "--truncation=1"], "draws no latents"),
     (["--task=encode", "--input=x.npz", "--latents=x.npz"], "has no input `latents`. Its inputs are: x"),
     (["--task=encode", "--input=x.npz", "--out=folder"], "the codes of this run are points"),
@@ -224,6 +225,11 @@ def test_metrics_run_tasks_on_held_out_data(run, digits):
         evaluator.examples(Path("x.npz"))
     some = CheckpointEvaluator(metrics, pixels, every=False, reference=lambda spec: mnist5k(), **common)
     assert set(some.examples(Path("x.npz"))["metrics"]) == {"fid"}
+    labelled = toy.toy_score()._replace(tasks=("noisy",))
+    tasks, data = restored.experiment.game.tasks, mnist5k()
+    unlabelled = dataclasses.replace(data, held_out={"x": data.held_out["x"]})
+    assert lacking(labelled, pixels(mnist5k()), mnist5k(), tasks) is None
+    assert "held-out examples" in lacking(labelled, pixels(unlabelled), unlabelled, tasks)
     assert lacking(toy.toy_score(), pixels(mnist5k()), mnist5k()) == "a game with the task score, e.g. game=vae"
 
 

@@ -279,9 +279,14 @@ def lacking(
             return (
                 f"reference data with the same classes as the run, but {data.name} has others. Use another metric"
             )
-    if metric.held_out_tasks and data.held_out is None:
-        return _LACKING["held_out"].format(name=data.name)
+        if metric.held_out_tasks and not has_held_out(tasks[task], data):
+            return _LACKING["held_out"].format(name=data.name)
     return None
+
+
+def has_held_out(task: Task, data: Dataset) -> bool:
+    """Whether the data set has held-out examples, with labels if the task needs labels."""
+    return data.held_out is not None and ("label" not in task.inputs or "label" in data.held_out)
 
 
 def _rows(data: Dataset) -> np.ndarray:

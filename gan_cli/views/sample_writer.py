@@ -13,6 +13,7 @@ from gan_cli.config.build import Experiment
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
+from gan_cli.metrics.evaluator import has_held_out
 from gan_cli.storage import files, metrics_log
 from gan_cli.trained.sampling import TaskRunner, examples
 from gan_cli.types import Feature
@@ -60,7 +61,7 @@ class SampleWriter:
         for name, runner in tasks.items():
             if runner.task.pictured is not None and self._data is not None:
                 shown = max(view(runner.task.inputs[runner.task.pictured[0]]).count // 2, 1)
-                split = "training" if self._data.held_out is None else "held_out"
+                split = "held_out" if has_held_out(runner.task, self._data) else "training"
                 inputs = examples(runner, self._data, split, shown)
                 n = len(next(iter(inputs.values())))
                 self._pictured[name] = runner, runner.encoded(runner.inputs(self._seed, 0, n) | inputs)
