@@ -66,6 +66,9 @@ Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a squa
 Channels = Literal[1, 3, 4]  # grey, RGB, and RGB with transparency (RGBA)
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
+Likelihood = Literal["bernoulli", "gaussian"]
+Binarisation = Literal["threshold", "fixed", "dynamic"]
+Variance = PositiveFloat | Literal["learnt"]
 
 
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")

@@ -332,6 +332,15 @@ class GAN(Game):
         """
         return nnx.merge(self._graphs[player], params[player], net_state[player]["network"], copy=True)
 
+    def features(
+        self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> jax.Array:
+        """The output ``[n, features]`` of the discriminator's last hidden layer, as in training."""
+        module = self.network(DISCRIMINATOR, params, net_state)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
+        found: jax.Array = module.features(*inputs, train=True, key=key)
+        return found.astype(jnp.float32)
+
     def _generate(
         self,
         params: ByPlayer,

@@ -38,7 +38,7 @@ Split = Literal["held_out", "training"]
 class RunTask(Protocol):
     """Runs a task of a trained game on examples of the reference data."""
 
-    def __call__(self, task: str, split: Split, n: int | None) -> dict[str, np.ndarray]:
+    def __call__(self, task: str, split: Split, n: int | None, **numbers: float) -> dict[str, np.ndarray]:
         """The inputs and outputs of a task for ``n`` examples in random order, by name, ``[n, *shape]``.
 
         All arrays have the format that networks see: images are float32 in [-1, 1].
@@ -47,6 +47,8 @@ class RunTask(Protocol):
             task: name of the task, one of the names in ``Metric.tasks``.
             split: ``held_out`` for examples that are excluded from training, or ``training``.
             n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+            numbers: inputs of kind ``Number`` by name, the same for all examples, in place of those that the prior
+                of the task draws.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Networks: the module of each network family defines a ``Generator`` and a ``Discriminator``.
+"""Networks: the module of each family defines a ``Generator``, a ``Discriminator`` and often an ``Encoder``.
 
 The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` defines wrappers that add class
 labels to the networks of any family.
@@ -70,9 +70,24 @@ class DiscriminatorNetwork(Protocol):
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
 
 
+class EncoderNetwork(Protocol):
+    """An encoder: maps examples ``[batch, *shape]`` to ``[batch, outputs]``.
+
+    Attributes:
+        couples_batch: whether the output of an example depends on the other examples of its batch.
+    """
+
+    couples_batch: bool
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
 @dataclass(frozen=True)
 class Model:
-    """The networks of a GAN: a generator and a discriminator.
+    """The networks of a game: a generator, a discriminator and, for autoencoders, an encoder.
+
+    A GAN uses the generator and the discriminator. A variational autoencoder uses the encoder, and the generator as
+    its decoder.
 
     Args:
         latent_dim: number of values in a latent vector, the input of the generator.
@@ -80,15 +95,18 @@ class Model:
             with ``(feature, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the
             class with ``(feature, rngs)`` to build a ``DiscriminatorNetwork``.
+        encoder: class (``_target_``) and options of the encoder. The program calls the class with
+            ``(feature, outputs, rngs)`` to build an ``EncoderNetwork``. With null, the model has no encoder.
         conditional: how the networks use class labels. With ``none``, the networks ignore labels. With all other
-            values, the generator receives the latents concatenated with a one-hot vector of the class. With
-            ``concat``, the discriminator receives the class as an additional input (Mirza and Osindero 2014). With
-            ``projection``, the discriminator adds the inner product of its features and a class embedding to the
-            logit (Miyato and Koyama 2018). With ``acgan``, the discriminator also predicts the class (Odena et al.
-            2017).
+            values, the generator receives the latents concatenated with a one-hot vector of the class, and the
+            encoder receives the class as an additional input. With ``concat``, the discriminator receives the class
+            as an additional input (Mirza and Osindero 2014). With ``projection``, the discriminator adds the inner
+            product of its features and a class embedding to the logit (Miyato and Koyama 2018). With ``acgan``, the
+            discriminator also predicts the class (Odena et al. 2017).
     """
 
     latent_dim: PositiveInt
     generator: Callable[..., Any]
     discriminator: Callable[..., Any]
     conditional: Conditional = "none"
+    encoder: Callable[..., Any] | None = None

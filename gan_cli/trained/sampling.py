@@ -175,11 +175,13 @@ def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset,
         seed: seed of the random numbers of the tasks.
     """
 
-    def run_task(task: str, split: str, n: int | None) -> Arrays:
+    def run_task(task: str, split: str, n: int | None, **numbers: float) -> Arrays:
         runner = runners[task]
         inputs = examples(runner, data, split, n)
+        count = len(next(iter(inputs.values())))
         if runner.drawn:
-            inputs = runner.inputs(seed, 0, len(next(iter(inputs.values())))) | inputs
+            inputs = runner.inputs(seed, 0, count) | inputs
+        inputs |= {name: np.full(count, number, np.float32) for name, number in numbers.items()}
         inputs = runner.encoded(inputs)
         # Only one batch is on the device at a time.
         parts = [jax.device_get(part) for part in runner.batches(state, inputs, seed)]
