@@ -130,10 +130,11 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         found, parsed = composed(overrides), parse(hydra, overrides)
         keys = dict(zip(overrides, (override.key_or_group for override in parsed), strict=True))
         choices = found.hydra.runtime.choices
-        if idle := unused(found, parsed) - _requested(hydra, overrides, parsed, mode):
+        if idle := unused(found, parsed):
+            requested = _requested(hydra, overrides, parsed, mode)
             default = composed([text for text, key in keys.items() if key == "hydra.searchpath"])
             for group in idle:
-                if found[group] == default[group]:
+                if group not in requested and found[group] == default[group]:
                     found[group], choices[group] = {}, "none"
         if not choices.experiment:
             return found
@@ -153,13 +154,18 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         return found
 
 
-def unused(composed: DictConfig, parsed: Sequence[Override]) -> set[str]:
-    """The groups with a file or with options that the game of the composed configuration does not use."""
+def unused(composed: DictConfig, parsed: Sequence[Override]) -> list[str]:
+    """The groups with a file or with options that the game of the composed configuration does not use.
+
+    Args:
+        composed: the composed configuration.
+        parsed: the parsed command-line overrides, which may name the module of the game.
+    """
     target = OmegaConf.select(composed, "game._target_")
     if not isinstance(target, str):  # gan_cli.config.check refuses this configuration
-        return set()
+        return []
     uses = options_of(target, modules(parsed, composed)).positional
-    return {group for group, part in GAME_PARTS.items() if part not in uses and composed[group]}
+    return [group for group, part in GAME_PARTS.items() if part not in uses and composed[group]]
 
 
 def _requested(hydra: Any, overrides: Sequence[str], parsed: Sequence[Override], mode: RunMode) -> set[str]:
