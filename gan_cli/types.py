@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import jax
@@ -67,6 +67,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 
+ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
+
+
 class Feature:
     """One named part of an example, e.g. an image or a label: how it is stored, and how networks see it.
 
@@ -79,6 +82,7 @@ class Feature:
         dtype: NumPy dtype of the stored examples. Networks see float32, or int32 for labels and tokens.
         bounds: smallest and largest value that networks see, or None if the values are unbounded.
         noun: the plural of the kind in messages, e.g. "images".
+        values_name: the plural of one value in messages, e.g. "pixels".
         extractor: the choice of the group ``features`` with which metrics compare such examples by default.
     """
 
@@ -86,6 +90,7 @@ class Feature:
     dtype: Any = "float32"
     bounds: tuple[float, float] | None = None
     noun: str = "examples"
+    values_name: str = "values"
     extractor: str = "pixels"
 
     @property
@@ -98,12 +103,12 @@ class Feature:
         """Number of values in one example, as networks see it."""
         return math.prod(self.shape)
 
-    def encode(self, stored: jax.Array) -> jax.Array:
+    def encode(self, stored: ArrayT) -> ArrayT:
         """Stored examples ``[..., *stored_shape]`` as networks see them, ``[..., *shape]``."""
         return stored
 
     def decode(self, x: jax.Array) -> jax.Array:
-        """The inverse of ``encode``, with rounding: ``[..., *shape]`` as they are stored, ``[..., *stored_shape]``."""
+        """The inverse of ``encode``, with rounding: ``[..., *shape]`` to ``[..., *stored_shape]``."""
         return x
 
     def head(self, x: jax.Array) -> jax.Array:
@@ -119,46 +124,8 @@ class Feature:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Specification of the examples of a data set: shape, value range and classes.
-
-    Models are built for the specification of a data set.
-
-    Attributes:
-        shape: shape of one example, ``(height, width, channels)`` for images or ``(features,)`` for points. The
-            channels of an image are grey (1), RGB (3), or RGB with the opacity (4).
-        low: smallest value that an example can contain, or None if values are unbounded.
-        high: largest value that an example can contain, or None if values are unbounded.
-        num_classes: number of classes, or None if examples have no labels.
-    """
-
-    shape: tuple[int, ...]
-    low: float | None = None
-    high: float | None = None
-    num_classes: int | None = None
-
-    @property
-    def is_image(self) -> bool:
-        """Whether examples are images rather than points."""
-        return len(self.shape) == 3
-
-    @property
-    def size(self) -> int:
-        """Number of values in one example."""
-        size = 1
-        for side in self.shape:
-            size *= side
-        return size
-
-
-class Batch(NamedTuple):
-    """The data of one update: examples ``[batch, *spec.shape]``, and labels ``[batch]`` or None."""
-
-    examples: jax.Array
-    labels: jax.Array | None = None
-
-
+Spec: TypeAlias = Mapping[str, Feature]  # the features of an example by name, e.g. "x" and "label"
+Batch: TypeAlias = "dict[str, jax.Array]"  # arrays [batch, ...] by the names of the Spec, as networks see them
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
 Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
@@ -198,17 +165,17 @@ class Task(NamedTuple):
         outputs: features of the outputs by name. Files contain arrays of these names.
         apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
             ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
-            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends on row i of the arguments only.
+            ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
         prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
             input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
             limits the absolute value of Gaussian inputs, or is None.
         pictured: names of an input and an output that are shown one above the other, or None.
     """
 
-    inputs: Mapping[str, Feature]
-    outputs: Mapping[str, Feature]
-    apply: Callable[[ByPlayer, ByPlayer, dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
-    prior: Callable[[jax.Array, float | None], dict[str, jax.Array]] | None = None
+    inputs: Spec
+    outputs: Spec
+    apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
+    prior: Callable[[jax.Array, float | None], Batch] | None = None
     pictured: tuple[str, str] | None = None
 
 
@@ -222,7 +189,7 @@ class Game:
     Attributes:
         players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
         averaged: names of the players for which an exponential moving average of the parameters is maintained.
-        spec: shape, value range and classes of the examples. None for a game without data.
+        spec: the features of an example by name. None for a game without data.
         samples: whether the game implements ``decode``, which maps latents to examples.
         latent_dim: number of values in a latent vector.
         classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
@@ -273,14 +240,14 @@ class Game:
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` that the generator computes from latents ``[n, latent_dim]``.
+        """Examples ``[n, *shape]`` that the generator computes from latents ``[n, latent_dim]``.
 
         If ``classes`` is not None, labels ``[n]`` are required. Only games with ``samples`` implement this method.
         """
         raise NotImplementedError
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
-        """Examples ``x`` ``[n, *spec.shape]`` after the augmentations of the discriminator's input."""
+        """Examples ``x`` ``[n, *shape]`` after the augmentations of the discriminator's input."""
         return x
 
     def distance(self, params: ByPlayer) -> Metrics:

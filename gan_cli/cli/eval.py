@@ -19,7 +19,7 @@ from gan_cli.storage import files, run_directory
 if TYPE_CHECKING:
     from gan_cli.data.dataset import Dataset
     from gan_cli.trained.evaluation import CheckpointEvaluator
-    from gan_cli.types import Spec
+    from gan_cli.types import Feature
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
 _ACROSS = 4  # the largest number of runs for which the table has a column for each run, instead of a row
@@ -192,7 +192,7 @@ def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
     prepare_jax()
     from gan_cli.config.build import evaluation_of
     from gan_cli.trained.evaluation import CheckpointEvaluator
-    from gan_cli.views.pictures import write_neighbours
+    from gan_cli.views.kinds import write_neighbours
 
     metrics, features = evaluation_of(config)
     return CheckpointEvaluator(
@@ -215,10 +215,10 @@ def _every_metric() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and name != "none.yaml")
 
 
-def _reference(name: str) -> Callable[[Spec | None], Dataset]:
-    """The reference data of ``--reference``, as a function of the Spec of the samples.
+def _reference(name: str) -> Callable[[Feature | None], Dataset]:
+    """The reference data of ``--reference``, as a function of the feature of the samples.
 
-    Only images in a folder or zip file depend on the Spec: they are resized to the shape of the samples.
+    Only images in a folder or zip file depend on the feature: they are resized to the shape of the samples.
 
     Args:
         name: the path of a folder or file with data, or the name of a file in ``configs/dataset``.
@@ -238,7 +238,7 @@ def _reference(name: str) -> Callable[[Spec | None], Dataset]:
             f"--reference {name}: has no data. Choose a data set, e.g. --reference mnist5k, or the path of data."
         )
     found = data
-    return lambda spec: found
+    return lambda feature: found
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:

@@ -298,6 +298,7 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, req
     import numpy as np
 
     from gan_cli.views import pictures
+    from gan_cli.views.kinds import view
 
     n = request.number(SIDE**2)
     latents, labels = request.draw(sampler, n)
@@ -306,12 +307,12 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, req
         arrays = {"samples": samples, "latents": latents} | ({} if labels is None else {"labels": labels})
         files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
         return f"{n:,} samples {samples.shape[1:]} {samples.dtype}"
-    if not sampler.spec.is_image:
+    chosen = view(sampler.feature)
+    if chosen.one is None:
         raise UserError(
-            f"--out {options.out}: the samples of this run are points, which cannot be written as a folder of "
-            "pictures. Use --out FILE.npz for an array, or --out FILE.png for a scatter plot."
+            f"--out {options.out}: the samples of this run are {chosen.noun}, which cannot be written as a folder "
+            "of pictures. Use --out FILE.npz for an array, or --out FILE.png for one picture of all samples."
         )
-    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     for earlier in options.out.iterdir() if options.out.is_dir() else ():  # `_check_folder` has checked each file
@@ -320,9 +321,8 @@ def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, req
     mark.add_text("Software", _SOFTWARE)
     number, digits = 0, max(len(str(n - 1)), 5)
     for part in sampler.stored(run.state, latents, labels):
-        for image in np.asarray(part):
-            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            pictures.write(options.out / f"{number:0{digits}}.png", picture, mark)
+        for sample in np.asarray(part):
+            pictures.write(options.out / f"{number:0{digits}}.png", chosen.one(sample), mark)
             number += 1
     return f"{n:,} pictures"
 
@@ -334,25 +334,27 @@ def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, re
         The name of the drawing, or "points" for a scatter plot.
     """
     from gan_cli.views import drawings, pictures
+    from gan_cli.views.kinds import view
 
     name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
-    if not sampler.spec.is_image:
+    chosen = view(sampler.feature)
+    if chosen.one is None:
         if options.draw is None and name != "grid":
             raise UserError(
-                f"--out {options.out}: a .gif file shows a walk of images, and the samples of this run are points. "
-                "Use --out FILE.png for a scatter plot."
+                f"--out {options.out}: a .gif file shows a walk of images, and the samples of this run are "
+                f"{chosen.noun}. Use --out FILE.png for one picture of all samples."
             )
         if name != "grid":
             raise UserError(
-                f"--draw {name}: needs images, and the samples of this run are points. "
+                f"--draw {name}: needs images, and the samples of this run are {chosen.noun}. "
                 "Leave out --draw and use --out FILE.png."
             )
         import numpy as np
 
-        latents, labels = request.draw(sampler, request.number(POINTS))
-        points = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
-        pictures.write(options.out, pictures.scatter(points, points))
-        return "points"
+        latents, labels = request.draw(sampler, request.number(chosen.count))
+        samples = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
+        pictures.write(options.out, chosen.picture(np.asarray(sampler.feature.encode(samples)), None))
+        return chosen.noun
     drawing = drawings.draw(name, run, sampler, request)
     if isinstance(drawing, list):
         files.write_bytes(options.out, pictures.animate(drawing))

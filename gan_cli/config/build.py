@@ -134,7 +134,7 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
 
     Args:
         config: the checked configuration.
-        spec: the shape, value range and classes of the examples. If ``spec`` is given, the function does not load
+        spec: the features of an example by name. If ``spec`` is given, the function does not load
             the data set. With None, the function loads the data set, which provides the Spec.
 
     Raises:
@@ -194,7 +194,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
 
     Args:
         filled: a checked configuration with environment variables filled in. Its numbers may be traced.
-        spec: the shape, value range and classes of the examples, or None for a run without data.
+        spec: the features of an example by name, or None for a run without data.
 
     Raises:
         UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.

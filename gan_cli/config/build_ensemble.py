@@ -56,7 +56,7 @@ def build_ensemble(
     Args:
         whole: the experiment whose options the members share.
         filled: the configuration of ``whole``, with environment variables filled in.
-        spec: the shape, value range and classes of the examples, or None for a run without data.
+        spec: the features of an example by name, or None for a run without data.
         build_setup: a function that builds a setup from a configuration and ``spec``. The numbers in the
             configuration may be traced.
 
@@ -122,8 +122,9 @@ def _check_variable(
     data, size = whole.dataset, whole.train.batch_size
     batch: Batch | None = None
     if data is not None:
-        labels = None if data.spec.num_classes is None else jnp.zeros(size, jnp.int32)
-        batch = Batch(jnp.zeros((size, *data.spec.shape)), labels)
+        batch = {
+            name: one.encode(jnp.zeros((size, *one.stored_shape), one.dtype)) for name, one in data.spec.items()
+        }
     for key, values in varied.items():
 
         def one_step(value: jax.Array, key: str = key) -> Tree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gan_cli.data.features import classes_of
 from gan_cli.data.feed import Feed
-from gan_cli.data.scaling import normalise
-from gan_cli.types import Spec
+from gan_cli.types import Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
 _SHOWN = 12  # largest number of classes that a description names
@@ -33,20 +34,10 @@ class Modes(NamedTuple):
 class Source(Protocol):
     """Examples that are read from disk at each access. A source supports simultaneous reads by several threads."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        ...
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the examples have labels."""
-        ...
-
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Example ``i`` as uint8, and the label of the example (-1 if the examples have no labels)."""
+    def __getitem__(self, i: int) -> Mapping[str, Any]:
+        """Example ``i``: its stored features by name."""
         ...
 
     def fingerprint(self) -> str:
@@ -60,14 +51,12 @@ class Dataset:
 
     Attributes:
         name: name of the data set in messages and reports.
-        spec: shape, range and classes of the examples as the networks receive them.
-        examples: the training examples. Examples in memory are an array ``[n, *spec.shape]``, uint8 in 0..255 for
-            images and float32 for points. Streamed examples are a ``Source``.
-        labels: int32 labels ``[n]``. None for unlabelled examples, and for streamed examples, because a ``Source``
-            returns each label together with the example.
-        held_out: array ``[m, *spec.shape]`` of examples that are excluded from training. The dtype is uint8 for
-            images and float32 for points. None if no examples are held out.
-        held_out_labels: int32 labels ``[m]`` of the held-out examples, or None.
+        spec: the features of an example by name. Samples are compared with the main feature,
+            which is the first.
+        examples: the training examples. Examples in memory are a mapping from the names of the Spec to arrays
+            ``[n, *stored_shape]``. Streamed examples are a ``Source``.
+        held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training.
+            Labels may be missing. None if no examples are held out.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
         class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
@@ -80,10 +69,8 @@ class Dataset:
 
     name: str
     spec: Spec
-    examples: np.ndarray | Source
-    labels: np.ndarray | None = None
-    held_out: np.ndarray | None = None
-    held_out_labels: np.ndarray | None = None
+    examples: Mapping[str, np.ndarray] | Source
+    held_out: Mapping[str, np.ndarray] | None = None
     flip: bool = False
     modes: Modes | None = None
     class_names: tuple[str, ...] = ()
@@ -94,49 +81,79 @@ class Dataset:
     hint: str = ""
 
     @property
-    def size(self) -> int:
-        """Number of training examples."""
-        return len(self.examples)
+    def main(self) -> str:
+        """Name of the main feature, with which samples are compared."""
+        return next(iter(self.spec))
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Mapping with the arrays ``examples`` and, for labelled data, ``labels``. The data must be in memory."""
-        assert isinstance(self.examples, np.ndarray)
-        return {"examples": self.examples} | ({} if self.labels is None else {"labels": self.labels})
+    def feature(self) -> Feature:
+        """The main feature."""
+        return self.spec[self.main]
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, or None if the examples have no labels."""
+        return classes_of(self.spec)
+
+    @property
+    def size(self) -> int:
+        """Number of training examples."""
+        return len(self.examples[self.main] if isinstance(self.examples, Mapping) else self.examples)
+
+    @property
+    def held_out_size(self) -> int:
+        """Number of held-out examples."""
+        return 0 if self.held_out is None else len(self.held_out[self.main])
+
+    @property
+    def streams(self) -> bool:
+        """Whether the examples are read from disk during training."""
+        return not isinstance(self.examples, Mapping)
 
     @property
     def feed(self) -> Feed:
         """The ``Feed`` that selects the batches of this data set inside a compiled program."""
-        return Feed(self.size, self.flip, streams=not isinstance(self.examples, np.ndarray))
+        return Feed(self.size, tuple(self.spec.items()), self.flip, self.streams)
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Number of bytes of one stored example."""
+        return sum(math.prod(one.stored_shape) * np.dtype(one.dtype).itemsize for one in self.spec.values())
 
     def take(self, indices: np.ndarray, pool: Executor | None = None) -> dict[str, np.ndarray]:
-        """Mapping with the ``examples`` and, for labelled data, the ``labels`` at the given indices.
+        """The stored features, by name, of the examples at the given indices.
 
         Args:
             indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
             pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
                 one.
         """
-        if isinstance(self.examples, np.ndarray):
-            return {name: array[indices] for name, array in self.arrays.items()}
+        if isinstance(self.examples, Mapping):
+            return {name: array[indices] for name, array in self.examples.items()}
         source, flat = self.examples, np.ravel(indices)
-        examples, labels = np.empty((len(flat), *source.shape), np.uint8), np.empty(len(flat), np.int32)
+        taken = {name: np.empty((len(flat), *one.stored_shape), one.dtype) for name, one in self.spec.items()}
 
         def read(part: range) -> None:
             for i in part:
-                examples[i], labels[i] = source[int(flat[i])]
+                example = source[int(flat[i])]
+                for name, array in taken.items():
+                    array[i] = example[name]
 
         parts = [range(start, min(start + 16, len(flat))) for start in range(0, len(flat), 16)]
         list((pool.map if pool else map)(read, parts))
-        taken = {"examples": examples.reshape(*indices.shape, *source.shape)}
-        return taken | ({"labels": labels.reshape(indices.shape)} if source.labelled else {})
+        return {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in taken.items()}
+
+    def only_held_out(self) -> Dataset:
+        """A data set whose training examples are the held-out examples of this data set."""
+        assert self.held_out is not None
+        return Dataset(self.name, {name: self.spec[name] for name in self.held_out}, self.held_out)
 
     def contents(self) -> dict[str, Any]:
         """A description of the data as a dictionary for ``run.json``."""
         return {
             "name": self.name,
             "examples": self.size,
-            "held_out": 0 if self.held_out is None else len(self.held_out),
+            "held_out": self.held_out_size,
             "classes": list(self.class_names),
             "examples_per_class": self._counts(),
             "left_out": dict(self.passed_over),
@@ -147,7 +164,7 @@ class Dataset:
         """A list of lines that describe the classes and the files, and name everything that was left out."""
         found = [f"files     {note}" for note in self.notes]
         if self.held_out is not None:
-            found.append(f"held out  {len(self.held_out):,} examples")
+            found.append(f"held out  {self.held_out_size:,} examples")
         if self.class_names:
             counts = self._counts()
             sizes = [f" ({counts[i]:,})" if counts else "" for i in range(len(self.class_names))]
@@ -163,30 +180,26 @@ class Dataset:
         return found
 
     def _counts(self) -> list[int]:
-        if self.labels is None:
+        if not isinstance(self.examples, Mapping) or "label" not in self.examples:
             return list(self.class_counts)
-        counts: list[int] = np.bincount(self.labels, minlength=self.spec.num_classes or 0).tolist()
+        counts: list[int] = np.bincount(self.examples["label"], minlength=self.classes or 0).tolist()
         return counts
 
     def spread(self, n: int) -> np.ndarray:
-        """At most ``n`` training examples at evenly spaced indices.
-
-        Images are scaled to [-1, 1], the input range of the networks; points are unchanged.
-        """
+        """At most ``n`` training examples at evenly spaced indices: their main feature as networks see it."""
         chosen = np.linspace(0, self.size - 1, min(n, self.size)).astype(int)
-        return normalise(self.take(chosen)["examples"])
+        return np.asarray(self.feature.encode(self.take(chosen)[self.main]))
 
     def fingerprint(self) -> str:
-        """A digest that identifies the training examples and labels.
+        """A digest that identifies the training examples.
 
         The digest of arrays is the SHA-256 of their shapes, dtypes and contents. The digest of streamed examples is
         the fingerprint of the ``Source``.
         """
-        if not isinstance(self.examples, np.ndarray):
+        if not isinstance(self.examples, Mapping):
             return self.examples.fingerprint()
         digest = hashlib.sha256()
-        for array in (self.examples, self.labels):
-            if array is not None:
-                digest.update(str((array.shape, array.dtype.str)).encode())
-                digest.update(np.ascontiguousarray(array).data)
+        for array in self.examples.values():
+            digest.update(str((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

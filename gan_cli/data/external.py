@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_cli.data import folder
+from gan_cli.data import features, folder
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import feature_of, spec_of
 from gan_cli.data.images import FORMATS
 from gan_cli.data.layout import list_files
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Channels, Layout, Spec
+from gan_cli.types import Channels, Feature, Layout
 
 
-def external_samples(path: Path, spec: Spec) -> Dataset:
+def external_samples(path: Path, feature: Feature) -> Dataset:
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or points ``[n, features]``.
@@ -26,54 +27,54 @@ def external_samples(path: Path, spec: Spec) -> Dataset:
 
     Args:
         path: the folder or file.
-        spec: the Spec of the reference with which the examples are compared. Images in a folder or zip file are
-            resized, cropped and converted to the shape of the reference.
+        feature: the main feature of the reference with which the examples are compared. Images in a folder or zip
+            file are resized, cropped and converted to the shape of the reference.
 
     Raises:
         UserError: ``path`` does not exist or contains no examples that can be read, or the examples do not have the
-            shape of ``spec``.
+            shape of ``feature``.
     """
-    found = _read(path, spec, "flat")  # only a reference needs labels, so samples may have any layout
-    if found.spec.shape != spec.shape:
+    found = _read(path, feature, "flat")  # only a reference needs labels, so samples may have any layout
+    if found.feature.shape != feature.shape:
         raise UserError(
-            f"{path}: the examples have the shape {found.spec.shape}, but the examples of the reference have the "
-            f"shape {spec.shape}. Choose a --reference of the same shape."
+            f"{path}: the examples have the shape {found.feature.shape}, but the examples of the reference have "
+            f"the shape {feature.shape}. Choose a --reference of the same shape."
         )
     return found
 
 
-def external_reference(path: Path, spec: Spec | None = None) -> Dataset:
+def external_reference(path: Path, feature: Feature | None = None) -> Dataset:
     """Data set with which samples are compared, read from the same files as in ``external_samples``.
 
     Args:
         path: the folder or file.
-        spec: the Spec of the samples. Images in a folder or zip file are resized, cropped and converted to its
-            shape. With None, their shape is that of the first image.
+        feature: the main feature of the samples. Images in a folder or zip file are resized, cropped and converted
+            to its shape. With None, their shape is that of the first image.
 
     Raises:
         UserError: ``path`` does not exist or contains no examples that can be read.
     """
-    return _read(path, spec, None)
+    return _read(path, feature, None)
 
 
-def _read(path: Path, spec: Spec | None, layout: Layout | None) -> Dataset:
+def _read(path: Path, feature: Feature | None, layout: Layout | None) -> Dataset:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder. Check the path.")
-    return _archive(path) if path.suffix == ".npz" else _images(path, spec, layout)
+    return _archive(path) if path.suffix == ".npz" else _images(path, feature, layout)
 
 
-def _images(path: Path, spec: Spec | None, layout: Layout | None) -> Dataset:
+def _images(path: Path, feature: Feature | None, layout: Layout | None) -> Dataset:
     if not path.is_dir() and not zipfile.is_zipfile(path):
         raise UserError(
             f"{path}: the file is not a zip file. Choose a folder or zip file of images, or an .npz file with the "
             "array `samples`."
         )
-    if spec is not None and not spec.is_image:
+    if feature is not None and not isinstance(feature, features.Image):
         raise UserError(
-            f"{path}: images cannot be compared with a reference of points. Choose a --reference of images, for "
-            "example --reference=mnist5k."
+            f"{path}: images cannot be compared with a reference of {feature.noun}. Choose a --reference of "
+            "images, for example --reference=mnist5k."
         )
-    height, width, channels = _first(path) if spec is None else spec.shape
+    height, width, channels = _first(path) if feature is None else feature.shape
     try:
         kept: Channels = 1 if channels == 1 else 4 if channels == 4 else 3
         return folder.folder(path=str(path), resolution=(height, width), channels=kept, layout=layout)
@@ -149,9 +150,10 @@ def _archive(path: Path) -> Dataset:
     if labels is not None:
         _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1
-    bounds = (-1.0, 1.0) if samples.ndim == 4 else (None, None)
-    spec = Spec(samples.shape[1:], bounds[0], bounds[1], classes)
-    return Dataset(path.name, spec, samples, None if labels is None else labels.astype(np.int32))
+    feature = feature_of(samples.shape[1:])
+    assert feature is not None
+    examples = {"x": samples} | ({} if labels is None else {"label": labels.astype(np.int32)})
+    return Dataset(path.name, spec_of(feature, classes), examples)
 
 
 def _check_labels(path: Path, labels: np.ndarray, n: int) -> None:

@@ -7,14 +7,17 @@ run can be built again without the data. The protocol of a feature is the base c
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.scaling import denormalise, normalise
-from gan_cli.types import Feature
+from gan_cli.types import ArrayT, Feature, Spec
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,14 @@ class Image(Feature):
     dtype = np.uint8
     bounds = (-1.0, 1.0)
     noun = "images"
+    values_name = "pixels"
     extractor = "classifier"
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
         return self.height, self.width, self.channels
 
-    def encode(self, stored: jax.Array) -> jax.Array:
+    def encode(self, stored: ArrayT) -> ArrayT:
         return normalise(stored)
 
     def decode(self, x: jax.Array) -> jax.Array:
@@ -62,6 +66,7 @@ class Vector(Feature):
 
     features: int
     noun = "points"
+    values_name = "coordinates"
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
@@ -87,3 +92,75 @@ class Number(Feature):
 
     shape = ()
     noun = "numbers"
+
+
+def spec_of(x: Feature, classes: int | None = None) -> Spec:
+    """The Spec of examples ``x`` and, if ``classes`` is not None, of their labels."""
+    return {"x": x} | ({} if classes is None else {"label": Label(classes)})
+
+
+def feature_of(shape: Sequence[int]) -> Feature | None:
+    """The kind of feature that arrays ``[n, *shape]`` hold: images or vectors. None for all other shapes."""
+    if len(shape) == 3:
+        return Image(*shape)
+    return Vector(*shape) if len(shape) == 1 else None
+
+
+def classes_of(spec: Spec) -> int | None:
+    """The number of classes, or None if the examples have no labels."""
+    label = spec.get("label")
+    return label.classes if isinstance(label, Label) else None
+
+
+def described(spec: Spec) -> dict[str, Any]:
+    """The features of a Spec as a dictionary for ``run.json``: for each, its kind and its fields.
+
+    For the features of this module, the kind is the name of the class. For all others, it also names the module.
+    """
+
+    def kind(feature: Feature) -> str:
+        module, name = type(feature).__module__, type(feature).__qualname__
+        return name if module == __name__ else f"{module}.{name}"
+
+    return {name: {"kind": kind(one), **dataclasses.asdict(cast(Any, one))} for name, one in spec.items()}
+
+
+def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:
+    """The Spec that ``described`` has written, or that an earlier version of the program has written.
+
+    Earlier versions wrote the entries ``shape``, ``low``, ``high`` and ``num_classes`` of images and points.
+
+    Args:
+        stated: the contents of the entry ``spec`` of ``run.json``.
+        modules: the user's Python modules, which may define kinds of features.
+
+    Raises:
+        ValueError: the description is damaged, or names a class that is not a feature of this module or of
+            ``modules``.
+    """
+    try:
+        if "shape" in stated:
+            x = feature_of([int(side) for side in stated["shape"]])
+            if x is None or min(x.shape) < 1:
+                raise ValueError("the shape is not that of images or points")
+            classes = stated["num_classes"]
+            return spec_of(x, None if classes is None else int(classes))
+        return {str(name): _feature(dict(one), modules) for name, one in stated.items()}
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(f"the description of the examples is damaged: {error}") from error
+
+
+def _feature(fields: dict[str, Any], modules: Sequence[str]) -> Feature:
+    module, _, name = str(fields.pop("kind")).rpartition(".")
+    if module and module not in modules:
+        raise ValueError(f"the module {module} of the feature {name} is not among the modules of the user")
+    made = getattr(importlib.import_module(module or __name__), name)
+    if not (isinstance(made, type) and issubclass(made, Feature)):
+        raise ValueError(f"{name} is not a kind of feature")
+    for key, value in fields.items():
+        if isinstance(value, list):  # JSON has no tuples
+            fields[key] = tuple(value)
+    feature = made(**fields)
+    if min(feature.shape, default=1) < 1:
+        raise ValueError(f"the shape {feature.shape} is empty")
+    return feature

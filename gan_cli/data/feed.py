@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from gan_cli.data.scaling import normalise
-from gan_cli.types import Batch, Tree
+from gan_cli.data.features import Image
+from gan_cli.types import Batch, Feature, Tree
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class Feed:
 
     Attributes:
         size: number of training examples.
+        features: the features of an example, as pairs (name, feature).
         flip: whether each image is mirrored left to right with probability 1/2, independently in every batch.
         streams: whether the host streams batches to the device.
     """
 
     size: int
+    features: tuple[tuple[str, Feature], ...]
     flip: bool = False
     streams: bool = False
 
@@ -51,7 +53,7 @@ class Feed:
         return shuffled(places, self.size, keys)
 
     def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
-        """One batch, with images scaled from 0..255 to [-1, 1].
+        """One batch: the features of its examples by name, as networks see them.
 
         Args:
             arrays: the data set on the device. This argument is not used if the host streams batches.
@@ -59,11 +61,12 @@ class Feed:
             key: random key that selects the mirrored images.
         """
         taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
-        examples = normalise(jnp.asarray(taken["examples"]))
-        if self.flip:
-            mirrored = jax.random.bernoulli(key, 0.5, (len(examples), 1, 1, 1))
-            examples = jnp.where(mirrored, examples[:, :, ::-1], examples)
-        return Batch(examples, taken.get("labels"))
+        batch = {name: feature.encode(jnp.asarray(taken[name])) for name, feature in self.features}
+        for name, feature in self.features:
+            if self.flip and isinstance(feature, Image):  # all images of an example are mirrored alike
+                mirrored = jax.random.bernoulli(key, 0.5, (len(batch[name]), 1, 1, 1))
+                batch[name] = jnp.where(mirrored, batch[name][:, :, ::-1], batch[name])
+        return batch
 
 
 def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import io
@@ -15,12 +14,15 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from gan_cli.data import features
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import spec_of
 from gan_cli.data.images import (
     FORMATS,
     SKIPPED,
@@ -35,7 +37,7 @@ from gan_cli.data.images import (
 from gan_cli.data.layout import File, Listing, Reading, list_files, printable, read
 from gan_cli.errors import UserError
 from gan_cli.storage import files as storage
-from gan_cli.types import Channels, Layout, OnError, Resolution, Spec
+from gan_cli.types import Channels, Layout, OnError, Resolution
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,6 @@ def folder(
         )
     shape = (*sides(resolution), channels)
     images, held_out = reading.training, reading.held_out
-    spec = Spec(shape, -1.0, 1.0, len(reading.classes) or None)
     classes = tuple(reading.classes)
     notes = tuple(filter(None, (reading.note, _headers(root, images))))
     alike = _read_alike(listing, reading, path)
@@ -120,7 +121,7 @@ def folder(
             passed_over["held-out images, because the data are streamed"] = len(held_out)
         return Dataset(
             name=f"{root.name} ({len(images)} images, streamed)",
-            spec=spec,
+            spec=spec_of(features.Image(*shape), len(classes) or None),
             examples=files,
             flip=flip,
             class_names=classes,
@@ -135,17 +136,15 @@ def folder(
     if not decoded:
         raise UserError(_none_decoded(path, len(images)))
     if layout == "earlier":
-        labels, classes, spec = _without_empty_classes(labels, classes, spec)
+        labels, classes = _without_empty_classes(labels, classes)
     tests, test_labels = _decoded(root, held_out, reading.held_out_labels, shape, on_error, skipped)
     if skipped.count:
         passed_over["images that cannot be decoded"] = skipped.count
     return Dataset(
         name=f"{root.name} ({len(decoded)} images{f', {skipped.count} skipped' if skipped.count else ''})",
-        spec=spec,
-        examples=np.stack(decoded),
-        labels=np.array(labels, np.int32) if classes else None,
-        held_out=np.stack(tests) if tests else None,
-        held_out_labels=np.array(test_labels, np.int32) if tests and test_labels is not None else None,
+        spec=spec_of(features.Image(*shape), len(classes) or None),
+        examples=_arrays(decoded, labels if classes else None),
+        held_out=_arrays(tests, test_labels) if tests else None,
         flip=flip,
         class_names=classes,
         passed_over=passed_over,
@@ -159,6 +158,10 @@ def _read_alike(listing: Listing, reading: Reading, path: str) -> bool:
     earlier = read(listing, "earlier", path)
     members, before = ([file.member for file in one.training] for one in (reading, earlier))
     return (members, reading.labels, reading.classes) == (before, earlier.labels, earlier.classes)
+
+
+def _arrays(images: list[np.ndarray], labels: list[int] | None) -> dict[str, np.ndarray]:
+    return {"x": np.stack(images)} | ({} if labels is None else {"label": np.array(labels, np.int32)})
 
 
 def _decoded(
@@ -175,15 +178,13 @@ def _decoded(
     return [image for _, image in pairs], None if labels is None else [of[name] for name, _ in pairs]
 
 
-def _without_empty_classes(
-    labels: list[int] | None, classes: tuple[str, ...], spec: Spec
-) -> tuple[list[int], tuple[str, ...], Spec]:
-    """Labels, classes and Spec as in versions without ``dataset.layout``, which counted decoded images only."""
+def _without_empty_classes(labels: list[int] | None, classes: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
+    """Labels and classes as in versions without ``dataset.layout``, which counted decoded images only."""
     used = sorted(set(labels or ()))
     if len(used) < 2:
-        return [-1] * len(labels or ()), (), dataclasses.replace(spec, num_classes=None)
+        return [-1] * len(labels or ()), ()
     kept = tuple(classes[i] for i in used)
-    return [used.index(label) for label in labels or ()], kept, dataclasses.replace(spec, num_classes=len(kept))
+    return [used.index(label) for label in labels or ()], kept
 
 
 def _headers(root: Path, files: list[File]) -> str:
@@ -209,7 +210,6 @@ class Files:
     def __init__(self, root: Path, reading: Reading, shape: tuple[int, int, int], on_error: str):
         self._root, self._files, self._labels, self._on_error = root, reading.training, reading.labels, on_error
         self.shape, self._classes = shape, reading.classes
-        self.labelled = bool(reading.classes)
         self._warned: set[int] = set()
         # Each thread opens the zip file separately, because an open file has only one read position.
         self._local = threading.local()
@@ -217,8 +217,8 @@ class Files:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """A pair: image ``i`` as uint8, and the label of the image (-1 if the images have no labels).
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Image ``i`` as uint8, and its label.
 
         With ``on_error="skip"``, the next image that can be decoded, with its label, replaces an image that cannot
         be decoded.
@@ -229,7 +229,8 @@ class Files:
         for j in range(i, i + len(self._files)):
             j %= len(self._files)
             try:
-                return decode(self._content(self._files[j]), self.shape[:2], self.shape[2]), self._labels[j]
+                image = decode(self._content(self._files[j]), self.shape[:2], self.shape[2])
+                return {"x": image, "label": self._labels[j]}
             except BadImage as error:
                 name = printable(self._files[j].name)
                 if self._on_error == "refuse":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gan_cli.data.dataset import Dataset, Modes
-from gan_cli.types import PositiveFloat, PositiveInt, Spec
+from gan_cli.data.features import Vector, spec_of
+from gan_cli.types import PositiveFloat, PositiveInt
 
 
 def ring(*, modes: PositiveInt = 8, std: PositiveFloat = 0.01, size: PositiveInt = 100_000) -> Dataset:
@@ -43,7 +44,8 @@ def _mixture(name: str, centres: np.ndarray, std: float, size: int) -> Dataset:
     labels = (np.arange(size) % len(centres)).astype(np.int32)
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal((size, 2))
     points = (centres[labels] + std * noise).astype(np.float32)
-    return Dataset(name, Spec((2,), num_classes=len(centres)), points, labels, modes=Modes(centres, std))
+    examples = {"x": points, "label": labels}
+    return Dataset(name, spec_of(Vector(2), len(centres)), examples, modes=Modes(centres, std))
 
 
 def point(*, size: PositiveInt = 1000) -> Dataset:
@@ -54,4 +56,4 @@ def point(*, size: PositiveInt = 1000) -> Dataset:
     Args:
         size: number of examples in the data set. Every example is 0.
     """
-    return Dataset("point", Spec((1,)), np.zeros((size, 1), np.float32))
+    return Dataset("point", spec_of(Vector(1)), {"x": np.zeros((size, 1), np.float32)})

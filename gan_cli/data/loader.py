@@ -46,7 +46,7 @@ class Loader:
 
         The result is 1 if the batches of a single step exceed the limit.
         """
-        size = sum(array.size for array in self._order(0, 1)) * self._dataset.spec.size
+        size = sum(array.size for array in self._order(0, 1)) * self._dataset.bytes_per_example
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:

@@ -11,8 +11,8 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import Image, spec_of
 from gan_cli.storage.files import read_arrays
-from gan_cli.types import Spec
 
 HELD_OUT_PER_CLASS = 50
 
@@ -34,11 +34,9 @@ def mnist5k(*, flip: bool = False) -> Dataset:
         held_out[np.flatnonzero(labels == label)[-HELD_OUT_PER_CLASS:]] = True
     return Dataset(
         name="mnist5k",
-        spec=Spec((28, 28, 1), -1.0, 1.0, 10),
-        examples=images[~held_out],
-        labels=labels[~held_out],
-        held_out=images[held_out],
-        held_out_labels=labels[held_out],
+        spec=spec_of(Image(28, 28, 1), 10),
+        examples={"x": images[~held_out], "label": labels[~held_out]},
+        held_out={"x": images[held_out], "label": labels[held_out]},
         flip=flip,
         class_names=tuple(map(str, range(10))),
     )

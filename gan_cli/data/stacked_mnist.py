@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import Image, spec_of
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.tfds import tfds
-from gan_cli.types import Digits, PositiveInt, Spec
+from gan_cli.types import Digits, PositiveInt
 
 
 def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) -> Dataset:
@@ -25,16 +27,18 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
         size: number of examples in the data set.
     """
     data = mnist5k() if digits == "mnist5k" else tfds(name="mnist", version="3.0.1")
-    assert isinstance(data.examples, np.ndarray) and data.labels is not None
+    assert isinstance(data.examples, Mapping)  # the digits are always in memory
+    images, labels = data.examples["x"], data.examples["label"]
     chosen = np.random.Generator(np.random.PCG64(0)).integers(0, data.size, (size, 3))
     return dataclasses.replace(
         data,
         name=f"stacked_mnist of {digits}",
-        spec=Spec((28, 28, 3), -1.0, 1.0, 1000),
-        examples=np.moveaxis(data.examples[chosen, :, :, 0], 1, -1),
-        labels=(data.labels[chosen] @ (100, 10, 1)).astype(np.int32),
+        spec=spec_of(Image(28, 28, 3), 1000),
+        examples={
+            "x": np.moveaxis(images[chosen, :, :, 0], 1, -1),
+            "label": (labels[chosen] @ (100, 10, 1)).astype(np.int32),
+        },
         held_out=None,
-        held_out_labels=None,
         class_names=(),
         passed_over={},
         notes=(),

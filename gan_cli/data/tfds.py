@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from gan_cli.data import features
 from gan_cli.data.capacity import must_stream
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import spec_of
 from gan_cli.data.images import SKIPPED, BadImage, fitted, sides
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import OnError, Resolution, Spec
+from gan_cli.types import OnError, Resolution
 
 log = logging.getLogger(__name__)
 _OWN = "tensorflow_datasets."
@@ -205,18 +207,19 @@ def _dataset(
     names = tuple(map(str, getattr(label, "names", None) or ()))
     identity = (full, split, str(getattr(info, "version", "")))
     notes = (f"{len(source):,} examples, version {identity[2]}",)
-    records = Records(source, full, image_key, (height, width, channels), classes is not None, on_error, identity)
-    spec = Spec(records.shape, -1.0, 1.0, classes)
+    records = Records(source, full, image_key, (height, width, channels), on_error, identity)
+    spec = spec_of(features.Image(*records.shape), classes)
     if must_stream(len(source) * height * width * channels, stream):
         return Dataset(f"{full} {split} (streamed)", spec, records, flip=flip, class_names=names, notes=notes)
     images, labels = np.empty((len(source), height, width, channels), np.uint8), np.empty(len(source), np.int32)
     n = 0
     for i in range(len(source)):
         try:
-            images[n], labels[n] = records.read(i)
+            example = records.read(i)
         except BadImage as error:
             log.warning(SKIPPED, f"example {i} of {full}", error)
             continue
+        images[n], labels[n] = example["x"], example["label"]
         n += 1
     if n == 0:
         raise UserError(_none_decoded(full))
@@ -224,8 +227,7 @@ def _dataset(
     return Dataset(
         f"{full} {split}",
         spec,
-        images[:n],
-        labels[:n] if records.labelled else None,
+        {"x": images[:n]} | ({"label": labels[:n]} if classes is not None else {}),
         flip=flip,
         class_names=names,
         notes=notes,
@@ -246,19 +248,18 @@ class Records:
         name: str,
         image_key: str,
         shape: tuple[int, int, int],
-        labelled: bool,
         on_error: str,
         identity: tuple[str, ...],
     ):
         self._source, self._name, self._image_key, self._on_error = source, name, image_key, on_error
-        self.shape, self.labelled, self._identity = shape, labelled, identity
+        self.shape, self._identity = shape, identity
         self._warned: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, i: int) -> tuple[np.ndarray, int]:
-        """A pair: the image of example ``i`` as uint8, and the label (-1 if the examples have no labels).
+    def read(self, i: int) -> dict[str, Any]:
+        """The image of example ``i`` as uint8, and its label (-1 if the examples have no labels).
 
         Raises:
             UserError: the image cannot be decoded and ``on_error`` is ``refuse``.
@@ -278,10 +279,11 @@ class Records:
             raise BadImage(str(error)) from error
         if image.shape != self.shape or self.shape[2] == 4:
             image = fitted(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), self.shape)
-        return image, int(record.get("label", -1)) if self.labelled else -1
+        label = record.get("label", -1)
+        return {"x": image, "label": int(label) if np.ndim(label) == 0 else -1}
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """A pair: the image and the label of example ``i``.
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """The image and the label of example ``i``.
 
         With ``on_error="skip"``, the next image that can be decoded, with its label, replaces an image that cannot
         be decoded.

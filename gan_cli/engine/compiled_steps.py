@@ -67,12 +67,12 @@ class CompiledSteps:
         self.loader: Loader | None = None
         self.steps_per_call = length.per_call
         self._arrays: Tree = None
-        if data is not None and data.feed.streams:
+        if data is not None and data.streams:
             place = functools.partial(devices.place_rows, axis=2)
             self.loader = Loader(data, self._order, stack=self.stacked, place=place)
             self.steps_per_call = self.loader.longest(length.per_call)
         elif data is not None:
-            self._arrays = devices.place(data.arrays)
+            self._arrays = devices.place(data.examples)
 
     def _compile(self) -> Chunk:
         feed = self._data.feed if self._data else None

@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.feed import Feed
+from gan_cli.types import Batch
 
 
 def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:
@@ -29,7 +30,7 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
     return feed.indices(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
 
 
-def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Array:
+def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> Batch:
     """The first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
 
     The run is assumed to use one batch per step.
@@ -39,7 +40,7 @@ def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> jax.Arr
     keys = [batch_keys(seed, i, 1)[0] for i in range(number)]
     streamed = dataclasses.replace(data.feed, streams=True)
     batches = [streamed.batch(None, data.take(row), key) for row, key in zip(indices, keys, strict=True)]
-    return jnp.concatenate([batch.examples for batch in batches])[:n]
+    return {name: jnp.concatenate([batch[name] for batch in batches])[:n] for name in data.spec}
 
 
 def batch_numbers(step: jax.Array, length: int, batches: int) -> jax.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import optax
 from flax import nnx
 
 from gan_cli.augment import Augment
+from gan_cli.data.features import classes_of
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import Loss
@@ -35,7 +35,7 @@ class GAN(Game):
     Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
 
     Args:
-        spec: shape, value range and classes of the examples.
+        spec: the features of an example: ``x`` and, for a conditional model, ``label``.
         model: the two networks.
         loss: the adversarial loss of each player.
         penalties: mapping from the name of each penalty to the penalty, a term of the discriminator's loss.
@@ -68,19 +68,20 @@ class GAN(Game):
         self.pack = self._packing.pack if self._packing else 1
         if model.conditional != "none":
             self._check_labels(model.conditional)
-        self.classes = None if model.conditional == "none" else spec.num_classes
+        self.classes = None if model.conditional == "none" else classes_of(spec)
         self._dtype = jnp.dtype(precision)
-        packed = dataclasses.replace(spec, shape=(*spec.shape[:-1], spec.shape[-1] * self.pack))
+        self._x = x = spec["x"]
         if self.classes is None:
+            packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
             self._build = {
                 DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
-                GENERATOR: lambda key: model.generator(spec, model.latent_dim, nnx.Rngs(key)),
+                GENERATOR: lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key)),
             }
         else:
-            discriminator = conditional.DISCRIMINATORS[model.conditional]
+            classes, discriminator = self.classes, conditional.DISCRIMINATORS[model.conditional]
             self._build = {
-                DISCRIMINATOR: lambda key: discriminator(model, spec, nnx.Rngs(key)),
-                GENERATOR: lambda key: conditional.Generator(model, spec, nnx.Rngs(key)),
+                DISCRIMINATOR: lambda key: discriminator(model, x, classes, nnx.Rngs(key)),
+                GENERATOR: lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key)),
             }
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
@@ -106,10 +107,10 @@ class GAN(Game):
             return fake, output.logits
 
         fake, logits = jax.eval_shape(shapes)
-        if fake.shape[1:] != self.spec.shape:
+        if fake.shape[1:] != self._x.shape:
             raise UserError(
                 f"model.generator: returns examples of shape {fake.shape[1:]}, but the examples of the data set "
-                f"have the shape {self.spec.shape}. Correct the __call__ method of the generator, or choose "
+                f"have the shape {self._x.shape}. Correct the __call__ method of the generator, or choose "
                 "another model."
             )
         if logits.shape != (2,):
@@ -120,7 +121,7 @@ class GAN(Game):
             )
 
     def _check_labels(self, kind: str) -> None:
-        if self.spec.num_classes is None:
+        if classes_of(self.spec) is None:
             raise UserError(
                 f"model.conditional={kind}: needs labels, but the data set has none. Set model.conditional=none, "
                 "or choose a data set with labels, e.g. dataset=mnist5k."
@@ -174,12 +175,12 @@ class GAN(Game):
             # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         real_key, fake_key = jax.random.split(own_key)
-        real, fake = self._input_pair(batch.examples, fake, net_state, own_key, step)
+        real, fake = self._input_pair(batch["x"], fake, net_state, own_key, step)
         # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
-        of_real, _ = self._discriminate(params, net_state, real, batch.labels, real_key)
-        of_fake, _ = self._discriminate(params, net_state, fake, batch.labels, fake_key)
+        of_real, _ = self._discriminate(params, net_state, real, batch.get("label"), real_key)
+        of_fake, _ = self._discriminate(params, net_state, fake, batch.get("label"), fake_key)
         loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
-        return loss + _class_loss(of_fake, batch.labels), (net_state, {})
+        return loss + _class_loss(of_fake, batch.get("label")), (net_state, {})
 
     def _discriminator_loss(
         self,
@@ -190,9 +191,9 @@ class GAN(Game):
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        labels = batch.labels
+        labels = batch.get("label")
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
-        real, fake = self._input_pair(batch.examples, fake, net_state, key, step)
+        real, fake = self._input_pair(batch["x"], fake, net_state, key, step)
         if self._couples_batch:
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
@@ -256,12 +257,12 @@ class GAN(Game):
         If the game is conditional, the method generates one example for each label of the batch.
         """
         latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
-        latents = devices.split(jax.random.normal(latent_key, (len(batch.examples), self.latent_dim)))
-        fake, state = self._generate(params, net_state, latents, batch.labels, True, key)
+        latents = devices.split(jax.random.normal(latent_key, (len(batch["x"]), self.latent_dim)))
+        fake, state = self._generate(params, net_state, latents, batch.get("label"), True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
-        """Examples ``x`` ``[n, *spec.shape]`` after all augmentations except packing."""
+        """Examples ``x`` ``[n, *shape]`` after all augmentations except packing."""
         for i, (name, augment) in enumerate(self._changes.items()):
             own = net_state[DISCRIMINATOR]["augment"][name]
             x = augment.apply(x, jax.random.fold_in(key, i), step, own)
@@ -281,7 +282,7 @@ class GAN(Game):
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """Examples ``[n, *spec.shape]`` from latents ``[n, latent_dim]``.
+        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``.
 
         If the game is conditional, labels ``[n]`` are required. Normalisation layers use running statistics, and
         dropout is off.

@@ -9,7 +9,7 @@ inputs by name:
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
     fake_classes                predicted classes ``[n]``, if the feature network is a classifier of the data
     real_classes                labels ``[n]`` of the reference data, if it has labels
-    fake_points                 samples ``[n, features]``, if the data are points
+    fake_examples               samples ``[n, *stored_shape]`` as they are stored
     known_modes                 ``Modes`` of the data, if the modes are known
     seed                        seed of the random numbers that the metric draws
 

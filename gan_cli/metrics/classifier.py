@@ -13,7 +13,6 @@ from flax import nnx
 
 from gan_cli import transforms
 from gan_cli.data.dataset import BATCH, Dataset
-from gan_cli.data.scaling import normalise
 from gan_cli.models.layers import dense, down
 from gan_cli.storage import cache
 
@@ -60,27 +59,25 @@ class Classifier:
     """
 
     def __init__(self, data: Dataset):
-        if not data.spec.is_image or data.spec.num_classes is None:
+        if len(data.feature.shape) != 3 or data.classes is None:
             raise ValueError("a classifier needs images with labels")
         # A random order, because a data set may be sorted by class.
         chosen = np.random.default_rng(0).permutation(data.size)[:_MOST]
-        held_out = data.held_out_labels is not None
+        held_out = data.held_out is not None and "label" in data.held_out
         tested = np.arange(0) if held_out else chosen[::10]
         self._rows = chosen if held_out else np.delete(chosen, np.s_[::10])
-        self._data = data
-        network = _Network(data.spec.shape, data.spec.num_classes, nnx.Rngs(0))
+        self._data, self._encode = data, data.feature.encode
+        network = _Network(data.feature.shape, data.classes, nnx.Rngs(0))
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
-        test_data = None
-        if data.held_out is not None and data.held_out_labels is not None:
-            test_data = Dataset(data.name, data.spec, data.held_out, data.held_out_labels).fingerprint()
-        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.spec.num_classes)
+        test_data = data.only_held_out().fingerprint() if held_out else None
+        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.classes)
 
         def make() -> dict[str, np.ndarray]:
             params = self._train(start)
             self.params = params
-            tests = {"examples": data.held_out, "labels": data.held_out_labels} if held_out else data.take(tested)
-            right = self(normalise(jnp.asarray(tests["examples"])))[1].argmax(1) == tests["labels"]
+            tests = data.held_out if held_out and data.held_out else data.take(tested)
+            right = self(self._encode(jnp.asarray(tests[data.main])))[1].argmax(1) == tests["label"]
             stored = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
             return stored | {"accuracy": np.array(right.mean()), "tested_on": np.array(len(right))}
 
@@ -90,7 +87,7 @@ class Classifier:
 
     def _train(self, params: Params) -> Params:
         taken = self._data.take(self._rows)
-        examples, labels = jnp.asarray(taken["examples"]), jnp.asarray(taken["labels"])
+        examples, labels = jnp.asarray(taken[self._data.main]), jnp.asarray(taken["label"])
         size = min(_BATCH, len(examples))
         per_epoch = len(examples) // size
         optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, _EPOCHS * per_epoch))
@@ -99,7 +96,7 @@ class Classifier:
             carry: tuple[Params, optax.OptState], batch: tuple[jax.Array, jax.Array]
         ) -> tuple[tuple[Params, optax.OptState], None]:
             (params, state), (rows, key) = carry, batch
-            images = transforms.shift(normalise(examples[rows]), key, 1 / 14, "edge")
+            images = transforms.shift(self._encode(examples[rows]), key, 1 / 14, "edge")
 
             def loss(params: Params) -> jax.Array:
                 _, logits = self.apply(params, images)

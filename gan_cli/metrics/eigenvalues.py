@@ -14,7 +14,7 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.engine import randomness
 from gan_cli.engine.state import TrainState
 from gan_cli.strategies.updates import field, jacobian_product
-from gan_cli.types import Batch, Game
+from gan_cli.types import Game
 
 _ROTATES = 3.0
 
@@ -34,7 +34,7 @@ def of_game(
         A dictionary with two entries: ``eigenvalues`` is a list of pairs [real part, imaginary part], and
         ``verdict`` is the local behaviour of the players: ``flat``, ``diverging``, ``rotating`` or ``converging``.
     """
-    batch = Batch(randomness.first_examples(data, seed, batch_size, batch_size)) if data else None
+    batch = randomness.first_examples(data, seed, batch_size, batch_size) if data else None
     # A game without data has the batch None, which the annotation of `field` does not include.
     evaluate = field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
     flat, unflatten = ravel_pytree(state.params)

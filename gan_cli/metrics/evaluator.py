@@ -22,7 +22,6 @@ _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
     "known_modes": "known modes, but {name} has none. Use dataset=ring or dataset=grid. For labelled images, use "
     "metric=classes",
-    "fake_points": "points, but {name} consists of images. Use another metric, e.g. metric=fid",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
     "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
     "real_classes": "labels, but {name} has none. Use another metric, e.g. metric=fid",
@@ -71,15 +70,14 @@ class Evaluator:
         self._metrics = metrics
         check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
+        self._keeps = "fake_examples" in wanted
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         check_inputs(metrics, extractor, data)
         self.objective = objective_of(metrics, objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
-            assert data.held_out is not None
-            held_out = Dataset(data.name, data.spec, data.held_out, data.held_out_labels)
-            self._inputs["held_out"] = self._of_data(held_out)["features"]
+            self._inputs["held_out"] = self._of_data(data.only_held_out())["features"]
         self.features = self.extractor.name
         self.reference = f"{data.name}, {len(found['features']):,} examples"
 
@@ -108,37 +106,37 @@ class Evaluator:
 
         def make() -> dict[str, np.ndarray]:
             features, _ = self.extractor(_taken(data, rows))
-            taken = data.take(rows) if data.spec.num_classes is not None else {}
-            return {"features": features} | ({"labels": taken["labels"]} if "labels" in taken else {})
+            taken = data.take(rows) if data.classes is not None else {}
+            return {"features": features} | ({"labels": taken["label"]} if "label" in taken else {})
 
         return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
 
     def nearest(self, examples: np.ndarray) -> np.ndarray:
-        """For each example (uint8 image or point), the nearest reference example in feature space."""
+        """For each stored example, the nearest reference example in feature space."""
         features, _ = self.extractor([examples])
         rows, _ = neighbours(features, self._inputs["real"])
-        found: np.ndarray = self.data.take(_rows(self.data)[rows])["examples"]
+        found: np.ndarray = self.data.take(_rows(self.data)[rows])[self.data.main]
         return found
 
     def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
         """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
-            batches: the samples (uint8 images or points) in batches of any size.
+            batches: the samples, as they are stored, in batches of any size.
             seed: seed of the random numbers that metrics draw.
 
         Raises:
             UserError: a metric needs more samples.
         """
-        points: list[np.ndarray] = []
+        kept: list[np.ndarray] = []
 
-        def kept() -> Iterator[Examples]:
+        def seen() -> Iterator[Examples]:
             for batch in batches:
-                if not self.data.spec.is_image:
-                    points.append(np.asarray(batch))
+                if self._keeps:
+                    kept.append(np.asarray(batch))
                 yield batch
 
-        features, logits = self.extractor(kept())
+        features, logits = self.extractor(seen())
         if not np.isfinite(features).all():
             log.warning(
                 "the features of the samples contain NaN or infinite values, so no metric is computed. Evaluate an "
@@ -149,7 +147,7 @@ class Evaluator:
             "fake": features,
             "fake_logits": logits,
             "fake_classes": None if logits is None else logits.argmax(1),
-            "fake_points": np.concatenate(points) if points else None,
+            "fake_examples": np.concatenate(kept) if kept else None,
             "seed": seed,
         }
         return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
@@ -243,10 +241,9 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,
-        "fake_points": not data.spec.is_image,
         "fake_logits": extractor.gives_logits,
         "fake_classes": extractor.of_classes,
-        "real_classes": data.spec.num_classes is not None,
+        "real_classes": data.classes is not None,
     }
     for need in _LACKING:
         if need in metric.needs and not has[need]:
@@ -261,4 +258,4 @@ def _rows(data: Dataset) -> np.ndarray:
 
 def _taken(data: Dataset, rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), BATCH):
-        yield data.take(rows[start : start + BATCH])["examples"]
+        yield data.take(rows[start : start + BATCH])[data.main]

@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
-from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.storage import cache, files
@@ -108,12 +107,14 @@ def _of_size(batches: Iterable[Examples], size: int) -> Iterator[Examples]:
 
 
 def pixels(data: Dataset) -> Extractor:
-    """The pixel values of images, scaled to [-1, 1], or the coordinates of points."""
+    """The values of examples as networks see them: pixels in [-1, 1], or the coordinates of points."""
+
+    feature = data.feature
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
-        return normalise(x).reshape(len(x), -1), None
+        return feature.encode(x).reshape(len(x), -1), None
 
-    return Extractor("pixels" if data.spec.is_image else "coordinates", "pixels", (), apply)
+    return Extractor(feature.values_name, "pixels", (), apply)
 
 
 def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
@@ -123,13 +124,14 @@ def random(data: Dataset, *, width: int = 64, seed: int = 0) -> Extractor:
         width: number of features.
         seed: seed of the random weights.
     """
-    kernel = np.random.default_rng(seed).standard_normal((data.spec.size, width)) / np.sqrt(data.spec.size)
+    feature = data.feature
+    kernel = np.random.default_rng(seed).standard_normal((feature.size, width)) / np.sqrt(feature.size)
 
     def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
-        return jax.nn.relu(normalise(x).reshape(len(x), -1) @ params), None
+        return jax.nn.relu(feature.encode(x).reshape(len(x), -1) @ params), None
 
     params = kernel.astype(np.float32)
-    return Extractor(f"random ({width})", cache.digest("random", width, seed, data.spec.size), params, apply)
+    return Extractor(f"random ({width})", cache.digest("random", width, seed, feature.size), params, apply)
 
 
 def classifier(data: Dataset) -> Extractor:
@@ -140,12 +142,12 @@ def classifier(data: Dataset) -> Extractor:
     Raises:
         UserError: the data are not images, or have no labels.
     """
-    if not data.spec.is_image:
+    if len(data.feature.shape) != 3:
         raise UserError(
-            f"features=classifier: needs labelled images, but {data.name} consists of points. Use features=auto, "
-            "which uses the coordinates of points."
+            f"features=classifier: needs labelled images, but {data.name} consists of {data.feature.noun}. Use "
+            "features=auto, which chooses features for them."
         )
-    if data.spec.num_classes is None:
+    if data.classes is None:
         raise UserError(
             f"features=classifier: needs labelled images to train the classifier, but {data.name} has no labels. "
             "Use features=pixels, or features=inception with features.weights=FILE."
@@ -160,7 +162,7 @@ def classifier(data: Dataset) -> Extractor:
         network = Classifier(data)
 
         def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return network.apply(params, normalise(x))
+            return network.apply(params, data.feature.encode(x))
 
         name = f"classifier ({network.accuracy:.1%} of {network.tested_on:,} held-out {data.name} examples right)"
         return Extractor(name, network.digest, network.params, apply)
@@ -181,15 +183,15 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     """
     from gan_cli.metrics import inception as network
 
-    if not data.spec.is_image:
+    if len(data.feature.shape) != 3:
         raise UserError(
-            f"features=inception: needs images, but {data.name} consists of points. Use features=auto, which "
-            "uses the coordinates of points."
+            f"features=inception: needs images, but {data.name} consists of {data.feature.noun}. Use "
+            "features=auto, which chooses features for them."
         )
-    if data.spec.shape[-1] not in (1, 3, 4):
+    if data.feature.shape[-1] not in (1, 3, 4):
         raise UserError(
             f"features=inception: needs images with 1, 3 or 4 channels, but the images of {data.name} "
-            f"have {data.spec.shape[-1]}. Use features=pixels."
+            f"have {data.feature.shape[-1]}. Use features=pixels."
         )
     if weights is None:
         raise UserError(
@@ -200,11 +202,10 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
 
 
 def auto(data: Dataset) -> Extractor:
-    """Features that need no download: ``classifier`` for labelled images, or the coordinates of points.
+    """Features that need no download: ``classifier`` for labelled images, or the values of other examples.
 
     Raises:
         UserError: the data are images without labels.
     """
-    if not data.spec.is_image:
-        return pixels(data)
-    return classifier(data)
+    made: Extractor = globals()[data.feature.extractor](data)
+    return made

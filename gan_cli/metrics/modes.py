@@ -48,8 +48,8 @@ def known_modes() -> Metric:
       quality, and 1 otherwise.
     """
 
-    def figures(fake_points: np.ndarray, known_modes: Modes) -> dict[str, float]:
-        return coverage(fake_points, known_modes)
+    def figures(fake_examples: np.ndarray, known_modes: Modes) -> dict[str, float]:
+        return coverage(fake_examples, known_modes)
 
     directions: dict[str, Direction] = {
         "modes": HIGHER,

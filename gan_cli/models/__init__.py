@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class GeneratorNetwork(Protocol):
-    """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
+    """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``.
 
     Training and sampling use only ``__call__``. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
     """
@@ -37,7 +37,7 @@ class GeneratorNetwork(Protocol):
 
 
 class DiscriminatorNetwork(Protocol):
-    """A discriminator: maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+    """A discriminator: maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
     Attributes:
         couples_batch: whether the logit of an example depends on the other examples of its batch.
@@ -69,9 +69,9 @@ class Model:
     Args:
         latent_dim: number of values in a latent vector, the input of the generator.
         generator: class (``_target_``) and options of the generator. The program calls the class
-            with ``(spec, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
+            with ``(feature, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the
-            class with ``(spec, rngs)`` to build a ``DiscriminatorNetwork``.
+            class with ``(feature, rngs)`` to build a ``DiscriminatorNetwork``.
         conditional: how the networks use class labels. With ``none``, the networks ignore labels. With all other
             values, the generator receives the latents concatenated with a one-hot vector of the class. With
             ``concat``, the discriminator receives the class as an additional input (Mirza and Osindero 2014). With

@@ -12,7 +12,7 @@ from flax import nnx
 
 from gan_cli.models import DiscriminatorNetwork, GeneratorNetwork, Model
 from gan_cli.models.layers import Linear, dense
-from gan_cli.types import Spec
+from gan_cli.types import Feature
 
 _INIT = nnx.initializers.glorot_uniform()
 
@@ -20,14 +20,13 @@ _INIT = nnx.initializers.glorot_uniform()
 class Generator(nnx.Module):
     """Conditional generator: receives the latents concatenated with a one-hot vector of the class.
 
-    Maps latents ``[batch, latent_dim]`` and labels ``[batch]`` to examples ``[batch, *spec.shape]`` (Mirza and
+    Maps latents ``[batch, latent_dim]`` and labels ``[batch]`` to examples ``[batch, *shape]`` (Mirza and
     Osindero 2014, section 3.2). ``entry`` and ``early`` are documented in ``GeneratorNetwork``.
     """
 
-    def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
-        assert spec.num_classes is not None
-        self.classes = spec.num_classes
-        self.network: GeneratorNetwork = model.generator(spec, model.latent_dim + self.classes, rngs)
+    def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
+        self.classes = classes
+        self.network: GeneratorNetwork = model.generator(feature, model.latent_dim + self.classes, rngs)
 
     @property
     def entry(self) -> Linear:
@@ -46,19 +45,18 @@ class Generator(nnx.Module):
 class Concat(nnx.Module):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
-    Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. For images, the additional
-    input is one channel, whose values are learnt separately for each class. For points, the additional input is a
-    one-hot vector of the class.
+    Maps examples ``[batch, *shape]`` and labels ``[batch]`` to logits ``[batch]``. For examples with
+    spatial axes, the additional input is one channel, whose values are learnt separately for each class. For
+    vectors, the additional input is a one-hot vector of the class.
     """
 
-    def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
-        assert spec.num_classes is not None
-        self.classes = spec.num_classes
-        *sides, channels = spec.shape
-        more = 1 if spec.is_image else self.classes
-        shape = (self.classes, *sides, 1)
-        self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if spec.is_image else None
-        self.network: DiscriminatorNetwork = model.discriminator(Spec((*sides, channels + more)), rngs)
+    def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
+        self.classes = classes
+        *sides, channels = feature.shape
+        shape = (classes, *sides, 1)
+        self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if sides else None
+        widened = feature.widened(channels + (1 if sides else classes))
+        self.network: DiscriminatorNetwork = model.discriminator(widened, rngs)
         self.couples_batch = self.network.couples_batch
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
@@ -78,12 +76,11 @@ class Concat(nnx.Module):
 class _Headed(nnx.Module):
     """A discriminator with a second output layer, called the head, which computes one value per class."""
 
-    def __init__(self, model: Model, spec: Spec, rngs: nnx.Rngs):
-        assert spec.num_classes is not None
-        self.network: DiscriminatorNetwork = model.discriminator(spec, rngs)
+    def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
+        self.network: DiscriminatorNetwork = model.discriminator(feature, rngs)
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
-        self.head = dense(features, spec.num_classes, rngs, init=_INIT, spectral=spectral, bias=False)
+        self.head = dense(features, classes, rngs, init=_INIT, spectral=spectral, bias=False)
         self.couples_batch = self.network.couples_batch
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
@@ -98,7 +95,7 @@ class _Headed(nnx.Module):
 class Projection(_Headed):
     """Projection discriminator (Miyato and Koyama 2018, eq. 8).
 
-    Maps examples ``[batch, *spec.shape]`` and labels ``[batch]`` to logits ``[batch]``. The logit is the sum of the
+    Maps examples ``[batch, *shape]`` and labels ``[batch]`` to logits ``[batch]``. The logit is the sum of the
     unconditional logit and the inner product of the features with the embedding of the class.
     """
 
@@ -110,7 +107,7 @@ class Projection(_Headed):
 class Classifying(_Headed):
     """Discriminator with an auxiliary classifier (AC-GAN, Odena et al. 2017).
 
-    Maps examples ``[batch, *spec.shape]`` to a pair: logits ``[batch]`` and class logits ``[batch, classes]``. The
+    Maps examples ``[batch, *shape]`` to a pair: logits ``[batch]`` and class logits ``[batch, classes]``. The
     loss of each player includes the cross-entropy of the class logits. ``__call__`` ignores the argument
     ``labels``, which exists because the program calls all conditional discriminators with the same arguments.
     """

@@ -11,11 +11,10 @@ import math
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.models.layers import Block, Finish, Linear, Minibatch, dense, down, each_block, stages, up
-from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
+from gan_cli.types import Activation, Decay, Feature, MinibatchKind, Norm, PositiveInt
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -39,7 +38,7 @@ class Generator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
@@ -49,7 +48,7 @@ class Generator(nnx.Module):
         dropout: Decay = 0.0,
         activation: Activation = "relu",
     ):
-        self.sides, doublings = stages("dcgan", spec, depth)
+        self.sides, doublings = stages("dcgan", feature, depth)
         channels = [width * 2**i for i in reversed(range(doublings))]
         self.first = dense(
             latent_dim,
@@ -64,7 +63,8 @@ class Generator(nnx.Module):
             Block(up, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
             for a, b in pairwise(channels)
         )
-        self.out = up(channels[-1], spec.shape[-1], rngs, init=_INIT)
+        self.out = up(channels[-1], feature.shape[-1], rngs, init=_INIT)
+        self.feature = feature
 
     @property
     def entry(self) -> Linear:
@@ -78,7 +78,7 @@ class Generator(nnx.Module):
         first_key, key = jax.random.split(key)
         x = self.early(z, train=train, key=first_key)
         x = each_block(self.blocks, x, train=train, key=key)[-1]
-        return jnp.tanh(self.out(x, train=train))
+        return self.feature.head(self.out(x, train=train))
 
 
 class Discriminator(nnx.Module):
@@ -105,7 +105,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 64,
@@ -115,8 +115,8 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        sides, halvings = stages("dcgan", spec, depth)
-        channels = [spec.shape[-1]] + [width * 2**i for i in range(halvings)]
+        sides, halvings = stages("dcgan", feature, depth)
+        channels = [feature.shape[-1]] + [width * 2**i for i in range(halvings)]
         first = norm if norm == "spectral" else "none"
         self.blocks = nnx.List(
             Block(

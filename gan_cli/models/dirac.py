@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.errors import UserError
-from gan_cli.types import Spec
+from gan_cli.types import Feature
 
 
 class Generator(nnx.Module):
@@ -22,11 +22,11 @@ class Generator(nnx.Module):
         UserError: the examples of the data set are not single numbers.
     """
 
-    def __init__(self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, start: float = 1.0):
-        if spec.shape != (1,):
+    def __init__(self, feature: Feature, latent_dim: int, rngs: nnx.Rngs, *, start: float = 1.0):
+        if feature.shape != (1,):
             raise UserError(
                 "model=dirac: generates single numbers, but the examples of the data set have the shape "
-                f"{spec.shape}. Use dataset=point, or another model, e.g. model=mlp."
+                f"{feature.shape}. Use dataset=point, or another model, e.g. model=mlp."
             )
         self.value = nnx.Param(jnp.float32(start))
 
@@ -43,7 +43,7 @@ class Discriminator(nnx.Module):
         start: initial value of the parameter.
     """
 
-    def __init__(self, spec: Spec, rngs: nnx.Rngs, *, start: float = 1.0):
+    def __init__(self, feature: Feature, rngs: nnx.Rngs, *, start: float = 1.0):
         self.value = nnx.Param(jnp.float32(start))
         self.couples_batch = False
 

@@ -20,7 +20,7 @@ from jax.nn.initializers import Initializer
 
 from gan_cli.errors import UserError
 from gan_cli.models import conv
-from gan_cli.types import Spec
+from gan_cli.types import Feature
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -278,7 +278,7 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
     return outputs
 
 
-def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[tuple[int, int], int]:
+def stages(model: str, feature: Feature, depth: int | None = None) -> tuple[tuple[int, int], int]:
     """A pair: the lowest height and width in a network, and the number of doublings to the size of the images.
 
     Args:
@@ -289,11 +289,11 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[tuple[int,
     Raises:
         UserError: the data are not images, or their height and width cannot be halved as often as required.
     """
-    if not spec.is_image:
+    if len(feature.shape) != 3:
         raise UserError(
-            f"model={model}: generates images, but the examples of the data set are points. Use model=mlp."
+            f"model={model}: generates images, but the examples of the data set are {feature.noun}. Use model=mlp."
         )
-    height, width, count = *spec.shape[:2], 0
+    height, width, count = *feature.shape[:2], 0
     while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8 and count != depth:
         height, width, count = height // 2, width // 2, count + 1
     if count == 0 or (depth is not None and count != depth) or (depth is None and min(height, width) > 7):
@@ -305,16 +305,16 @@ def stages(model: str, spec: Spec, depth: int | None = None) -> tuple[tuple[int,
             " To choose the depth automatically, set model.generator.depth=null model.discriminator.depth=null."
         )
         raise UserError(
-            f"model={model}: cannot generate images of {' x '.join(map(str, spec.shape))}. {requirement} If the "
+            f"model={model}: cannot generate images of {' x '.join(map(str, feature.shape))}. {requirement} If the "
             f"data set has the option dataset.resolution, set it, e.g. dataset.resolution="
-            f"{_nearest_size(spec, depth)}. Otherwise, use model=mlp."
+            f"{_nearest_size(feature, depth)}. Otherwise, use model=mlp."
         )
     return (height, width), count
 
 
-def _nearest_size(spec: Spec, depth: int | None) -> str:
+def _nearest_size(feature: Feature, depth: int | None) -> str:
     """A height and width near the size of the images for which ``stages`` succeeds, as a value of an option."""
-    height, width, _ = spec.shape
+    height, width, _ = feature.shape
     if depth is None:
         doublings = max((min(height, width) // 4).bit_length() - 1, 1)
         most = 7

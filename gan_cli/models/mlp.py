@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.models.layers import Block, Linear, Minibatch, dense, each_block
-from gan_cli.types import Activation, Decay, MinibatchKind, Norm, PositiveInt, Spec
+from gan_cli.types import Activation, Decay, Feature, MinibatchKind, Norm, PositiveInt
 
 _INIT = nnx.initializers.lecun_normal()
 
@@ -17,8 +16,8 @@ _INIT = nnx.initializers.lecun_normal()
 class Generator(nnx.Module):
     """Fully connected generator with ``depth`` hidden layers of ``width`` units.
 
-    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``. If the values of the data
-    are bounded, the output activation is tanh. Otherwise, the output layer has no activation.
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``. The feature
+    determines the output activation: tanh for images, none for points.
 
     Args:
         width: number of units in each hidden layer.
@@ -32,7 +31,7 @@ class Generator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
@@ -47,8 +46,8 @@ class Generator(nnx.Module):
             Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
             for a, b in pairwise(sizes)
         )
-        self.out = dense(width, spec.size, rngs, init=_INIT)
-        self.spec = spec
+        self.out = dense(width, feature.size, rngs, init=_INIT)
+        self.feature = feature
 
     @property
     def entry(self) -> Linear:
@@ -59,14 +58,13 @@ class Generator(nnx.Module):
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.out(each_block(self.blocks, z, train=train, key=key)[-1], train=train)
-        x = x if self.spec.low is None else jnp.tanh(x)
-        return x.reshape(z.shape[0], *self.spec.shape)
+        return self.feature.head(x.reshape(z.shape[0], *self.feature.shape))
 
 
 class Discriminator(nnx.Module):
     """Fully connected discriminator with ``depth`` hidden layers of ``width`` units.
 
-    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+    Maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
     Args:
         width: number of units in each hidden layer.
@@ -84,7 +82,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 128,
@@ -94,7 +92,7 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        sizes = [spec.size] + [width] * depth
+        sizes = [feature.size] + [width] * depth
         self.blocks = nnx.List(
             Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
             for a, b in pairwise(sizes)

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from gan_cli.models.layers import Block, Linear, dense, each_block
-from gan_cli.types import PositiveInt, Spec
+from gan_cli.types import Feature, PositiveInt
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -21,7 +21,7 @@ _INIT = nnx.initializers.normal(0.02)
 class Generator(nnx.Module):
     """PacGAN generator: ``depth`` fully connected hidden layers with batch normalisation and ReLU.
 
-    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *spec.shape]``.
+    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``.
 
     Args:
         width: number of units in each hidden layer.
@@ -29,15 +29,15 @@ class Generator(nnx.Module):
     """
 
     def __init__(
-        self, spec: Spec, latent_dim: int, rngs: nnx.Rngs, *, width: PositiveInt = 400, depth: PositiveInt = 4
+        self, feature: Feature, latent_dim: int, rngs: nnx.Rngs, *, width: PositiveInt = 400, depth: PositiveInt = 4
     ):
         sizes = [latent_dim] + [width] * depth
         self.blocks = nnx.List(
             Block(dense, a, b, rngs, norm="batch", activation="relu", dropout=0.0, init=_INIT)
             for a, b in pairwise(sizes)
         )
-        self.out = dense(width, spec.size, rngs, init=_INIT)
-        self.spec = spec
+        self.out = dense(width, feature.size, rngs, init=_INIT)
+        self.feature = feature
 
     @property
     def entry(self) -> Linear:
@@ -48,13 +48,13 @@ class Generator(nnx.Module):
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.out(each_block(self.blocks, z, train=train, key=key)[-1], train=train)
-        return x.reshape(z.shape[0], *self.spec.shape)
+        return x.reshape(z.shape[0], *self.feature.shape)
 
 
 class Discriminator(nnx.Module):
     """PacGAN discriminator: ``depth`` fully connected hidden layers of maxout units.
 
-    Maps examples ``[batch, *spec.shape]`` to logits ``[batch]``.
+    Maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
     Args:
         width: number of units in each hidden layer.
@@ -64,7 +64,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 200,
@@ -72,7 +72,7 @@ class Discriminator(nnx.Module):
         pieces: PositiveInt = 5,
     ):
         self.pieces = pieces
-        sizes = [spec.size] + [width] * depth
+        sizes = [feature.size] + [width] * depth
         self.layers = nnx.List(dense(a, b * pieces, rngs, init=_INIT) for a, b in pairwise(sizes))
         self.out = dense(width, 1, rngs, init=_INIT)
         self.couples_batch = False

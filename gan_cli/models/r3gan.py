@@ -21,7 +21,7 @@ from jax.nn.initializers import Initializer
 from gan_cli.errors import UserError
 from gan_cli.models import conv
 from gan_cli.models.layers import ACTIVATIONS, Linear, dense, stages
-from gan_cli.types import PositiveInt, Spec
+from gan_cli.types import Feature, PositiveInt
 
 _ZERO = nnx.initializers.zeros
 _RECTIFIED = (2 / (1 + 0.2**2)) ** 0.5  # preserves the variance through leaky_relu of slope 0.2 (He et al. 2015)
@@ -44,7 +44,7 @@ class Generator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
@@ -53,12 +53,12 @@ class Generator(nnx.Module):
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
-        sides, doublings = stages("r3gan", spec)
+        sides, doublings = stages("r3gan", feature)
         total = blocks * (doublings + 1)
         self.basis = nnx.Param(jax.random.normal(rngs.params(), (*sides, width)))
         self.first = dense(latent_dim, width, rngs, init=_FAN_IN, bias=False)
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(doublings + 1))
-        self.out = _pointwise(width, spec.shape[-1], rngs, bias=False, gain=1.0)
+        self.out = _pointwise(width, feature.shape[-1], rngs, bias=False, gain=1.0)
 
     @property
     def entry(self) -> Linear:
@@ -90,7 +90,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 32,
@@ -98,9 +98,9 @@ class Discriminator(nnx.Module):
         expansion: PositiveInt = 2,
         groups: PositiveInt = 4,
     ):
-        sides, halvings = stages("r3gan", spec)
+        sides, halvings = stages("r3gan", feature)
         total = blocks * (halvings + 1)
-        self.first = _pointwise(spec.shape[-1], width, rngs, bias=False, gain=1.0)
+        self.first = _pointwise(feature.shape[-1], width, rngs, bias=False, gain=1.0)
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(halvings + 1))
         self.basis = nnx.Param(_FAN_IN(rngs.params(), (math.prod(sides), width)).reshape(*sides, width))
         self.out = dense(width, 1, rngs, init=_FAN_IN, bias=False)

@@ -17,7 +17,7 @@ from jax.nn.initializers import Initializer
 
 from gan_cli.models import conv
 from gan_cli.models.layers import ACTIVATIONS, Finish, Linear, Minibatch, dense, stages
-from gan_cli.types import Activation, MinibatchKind, Norm, PositiveInt, Spec
+from gan_cli.types import Activation, Feature, MinibatchKind, Norm, PositiveInt
 
 _GAIN_SQRT2 = nnx.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 _GLOROT = nnx.initializers.glorot_uniform()
@@ -38,7 +38,7 @@ class Generator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         latent_dim: int,
         rngs: nnx.Rngs,
         *,
@@ -46,12 +46,13 @@ class Generator(nnx.Module):
         norm: Norm = "batch",
         activation: Activation = "relu",
     ):
-        self.sides, doublings = stages("resnet", spec)
+        self.sides, doublings = stages("resnet", feature)
         spectral = norm == "spectral"
         self.first = dense(latent_dim, math.prod(self.sides) * width, rngs, init=_GLOROT, spectral=spectral)
         self.blocks = nnx.List(UpBlock(width, rngs, norm=norm, activation=activation) for _ in range(doublings))
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
-        self.out = _conv3(width, spec.shape[-1], rngs, spectral=spectral, init=_GLOROT)
+        self.out = _conv3(width, feature.shape[-1], rngs, spectral=spectral, init=_GLOROT)
+        self.feature = feature
 
     @property
     def entry(self) -> Linear:
@@ -65,7 +66,7 @@ class Generator(nnx.Module):
         x = self.early(z, train=train, key=key)
         for block in self.blocks[1:]:
             x = block(x, train=train, key=key)
-        return jnp.tanh(self.out(self.finish(x, train=train, key=key), train=train))
+        return self.feature.head(self.out(self.finish(x, train=train, key=key), train=train))
 
 
 class Discriminator(nnx.Module):
@@ -89,7 +90,7 @@ class Discriminator(nnx.Module):
 
     def __init__(
         self,
-        spec: Spec,
+        feature: Feature,
         rngs: nnx.Rngs,
         *,
         width: PositiveInt = 128,
@@ -99,9 +100,9 @@ class Discriminator(nnx.Module):
     ):
         # The final resolution is twice the initial resolution of the generator, e.g. 8x8 for 32x32 images. If the
         # generator doubles the resolution only once, the two resolutions are equal.
-        halvings = max(stages("resnet", spec)[1] - 1, 1)
+        halvings = max(stages("resnet", feature)[1] - 1, 1)
         spectral = norm == "spectral"
-        self.first = FirstBlock(spec.shape[-1], width, rngs, spectral=spectral, activation=activation)
+        self.first = FirstBlock(feature.shape[-1], width, rngs, spectral=spectral, activation=activation)
         self.blocks = nnx.List(
             DownBlock(width, rngs, halve=i < halvings - 1, norm=norm, activation=activation)
             for i in range(halvings + 1)

@@ -21,7 +21,7 @@ from gan_cli.storage import checkpoints, files, run_directory
 from gan_cli.trained import restore
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import Sampler
-from gan_cli.types import Spec
+from gan_cli.types import Feature
 
 log = logging.getLogger(__name__)
 _NEIGHBOURS = 32  # number of samples in the picture of nearest training examples
@@ -38,11 +38,11 @@ class CheckpointEvaluator:
         num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
         seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
-        reference: function that returns the data set with which samples of a Spec are compared; the Spec is None if
+        reference: function that returns the data set with which samples of a feature are compared; None if
             no run is evaluated. With None, samples of a run are compared with the training data of the run.
         modules: the user's Python modules. The configuration of a run may use their functions and classes.
-        draw_neighbours: function ``(folder, samples, neighbours)`` that writes an image into ``folder``. The image
-            shows each sample above its nearest training example.
+        draw_neighbours: function ``(folder, feature, samples, neighbours)`` that writes a picture into ``folder``.
+            It shows each sample above its nearest training example.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class CheckpointEvaluator:
         num: int,
         seed: int,
         raw: bool,
-        reference: Callable[[Spec | None], Dataset] | None,
+        reference: Callable[[Feature | None], Dataset] | None,
         modules: Sequence[str],
-        draw_neighbours: Callable[[Path, np.ndarray, np.ndarray], None],
+        draw_neighbours: Callable[[Path, Feature, np.ndarray, np.ndarray], None],
     ):
         self._metrics, self._features, self._every = metrics, features, every
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
@@ -106,9 +106,9 @@ class CheckpointEvaluator:
                 f"{path}: examples that are not samples of a run need a reference. "
                 "Add a reference, for example --reference=mnist5k."
             )
-        data = external_samples(path, reference.spec)
+        data = external_samples(path, reference.feature)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
-        parts = (data.take(rows[i : i + BATCH])["examples"] for i in range(0, len(rows), BATCH))
+        parts = (data.take(rows[i : i + BATCH])[data.main] for i in range(0, len(rows), BATCH))
         return self._figures(str(path), self._evaluator(reference), parts, len(rows))
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
@@ -159,14 +159,15 @@ class CheckpointEvaluator:
         run = restore.restore_run(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
         spec = run.experiment.game.spec
         assert spec is not None
-        reference = self._reference(spec) if self._reference else self._references.get(path, run.experiment.dataset)
+        feature = spec["x"]
+        own = self._references.get(path, run.experiment.dataset)
+        reference = self._reference(feature) if self._reference else own
         assert reference is not None
         self._last = self._references[path] = reference
-        made = spec.shape
-        if made != reference.spec.shape:
+        if feature.shape != reference.feature.shape:
             raise UserError(
-                f"{path}: the samples have the shape {made}, but the examples of the reference have the shape "
-                f"{reference.spec.shape}. Choose a --reference of the same shape."
+                f"{path}: the samples have the shape {feature.shape}, but the examples of the reference have the "
+                f"shape {reference.feature.shape}. Choose a --reference of the same shape."
             )
         return run, self._evaluator(reference)
 
@@ -206,9 +207,9 @@ class CheckpointEvaluator:
             )
             return
         try:
-            if evaluator.data.spec.is_image and self._reference is None:
+            if self._reference is None:
                 samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, _NEIGHBOURS)))
-                self._draw_neighbours(folder, samples, evaluator.nearest(samples))
+                self._draw_neighbours(folder, evaluator.data.feature, samples, evaluator.nearest(samples))
         except OSError as error:
             log.warning(
                 "%s: the picture of the nearest training examples cannot be written (%s). "

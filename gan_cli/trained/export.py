@@ -52,6 +52,8 @@ def write(run: RestoredRun, folder: Path) -> list[Path]:
     """
     game = run.experiment.game
     assert game.spec is not None
+    x = game.spec["x"]
+    low, high = x.bounds or (None, None)
     params, net_state = averaged(run.state)
     generator = {"params": params["generator"], "state": net_state["generator"]}
     leaves, structure = jax.tree_util.tree_flatten_with_path(generator)
@@ -73,7 +75,7 @@ def write(run: RestoredRun, folder: Path) -> list[Path]:
     facts = {
         "latents": {"shape": ["n", game.latent_dim], "dtype": "float32", "distribution": "N(0, I)"},
         "labels": None if game.classes is None else {"shape": ["n"], "dtype": "int32", "classes": game.classes},
-        "samples": {"shape": ["n", *game.spec.shape], "low": game.spec.low, "high": game.spec.high},
+        "samples": {"shape": ["n", *x.shape], "low": low, "high": high},
         "step": run.step,
         "jax": jax.__version__,
         "platforms": PLATFORMS,

@@ -13,6 +13,7 @@ import jax
 from gan_cli.config import stored
 from gan_cli.config.build import Experiment, build
 from gan_cli.data.capacity import available_memory
+from gan_cli.data.features import from_description
 from gan_cli.engine.state import TrainState, init_state
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoints
@@ -78,7 +79,7 @@ def restore_run(
             f"{directory}: run.json has no entry `spec`, which describes the examples. Restore the file from a "
             "copy."
         )
-    experiment = build(config, None if data else _spec(directory, record["spec"]))
+    experiment = build(config, None if data else _spec(directory, record["spec"], modules))
     if not experiment.game.samples:
         raise UserError(f"{directory}: the game of this run cannot draw samples. Choose another run.")
     folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
@@ -101,21 +102,16 @@ def _class_names(described: Any, classes: int | None) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) and len(names) == classes else ()
 
 
-def _spec(directory: Path, stated: Any) -> Spec:
+def _spec(directory: Path, stated: Any, modules: Sequence[str]) -> Spec:
     """The Spec that the entry ``spec`` of ``run.json`` describes.
 
     Raises:
         UserError: the entry is damaged.
     """
     try:
-        shape = tuple(int(side) for side in stated["shape"])
-        low, high = (None if stated[end] is None else float(stated[end]) for end in ("low", "high"))
-        classes = None if stated["num_classes"] is None else int(stated["num_classes"])
-    except (TypeError, KeyError, ValueError, OverflowError):
-        shape, low, high, classes = (), None, None, None
-    if len(shape) not in (1, 3) or min(shape) < 1 or (classes is not None and classes < 1):
+        return from_description(stated, modules)
+    except ValueError as error:
         raise UserError(
-            f"{directory}: the entry `spec` of run.json, which describes the examples, is damaged. "
+            f"{directory}: the entry `spec` of run.json, which describes the examples, is damaged ({error}). "
             "Restore the file from a copy."
-        )
-    return Spec(shape, low, high, classes)
+        ) from error

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.dataset import BATCH
-from gan_cli.data.scaling import denormalise
 from gan_cli.engine.state import TrainState
 from gan_cli.types import ByPlayer, Game
 
@@ -28,14 +27,13 @@ class Sampler:
 
     def __init__(self, game: Game):
         assert game.spec is not None
-        self.game, self.spec = game, game.spec
+        self.game, self.feature = game, game.spec["x"]
 
         def decode(state: TrainState, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
             return game.decode(*averaged(state), latents, labels)
 
         self._decode = jax.jit(decode)
-        stored = jax.jit(lambda *arguments: denormalise(decode(*arguments)))
-        self._stored = stored if self.spec.is_image else self._decode
+        self._stored = jax.jit(lambda *arguments: self.feature.decode(decode(*arguments)))
 
     def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
         """The latents ``first`` to ``first + n - 1`` of a seed, ``[n, latent_dim]``, from N(0, I).
@@ -58,7 +56,7 @@ class Sampler:
         return None if classes is None else np.arange(first, first + n, dtype=np.int32) % classes
 
     def __call__(self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None) -> jax.Array:
-        """Samples ``[n, *spec.shape]`` for ``n`` latents. The values of images are in [-1, 1].
+        """Samples ``[n, *shape]`` for ``n`` latents. The values of images are in [-1, 1].
 
         JAX computes the samples asynchronously, so the method may return before they are computed.
         """

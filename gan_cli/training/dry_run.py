@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.config.build import Experiment
@@ -14,7 +13,8 @@ from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
 from gan_cli.training import init_from
-from gan_cli.views import POINTS, SIDE, sample_writer
+from gan_cli.views import sample_writer
+from gan_cli.views.kinds import view
 
 
 def describe(experiment: Experiment) -> list[str]:
@@ -25,7 +25,7 @@ def describe(experiment: Experiment) -> list[str]:
     lines = [f"device    {provenance.summary(experiment.devices.used)}"]
     if data is not None:
         epochs = options.steps * experiment.strategy.batches / max(data.size // options.batch_size, 1)
-        lines.append(f"data      {data.name}: {data.size:,} examples of {data.spec.shape}, {epochs:,.1f} epochs")
+        lines.append(f"data      {data.name}: {data.size:,} examples of {data.feature.shape}, {epochs:,.1f} epochs")
         lines += data.lines()
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
@@ -46,7 +46,7 @@ def draw(experiment: Experiment, path: Path) -> Path:
     """Write a picture of the first examples that the discriminator would receive, and return its path."""
     data = experiment.dataset
     assert data is not None
-    count = SIDE**2 if data.spec.is_image else POINTS
+    count = view(data.feature).count
     examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
-    sample_writer.draw_samples(data, np.asarray(jnp.asarray(examples)), path)
+    sample_writer.draw_samples(data, np.asarray(examples[data.main]), path)
     return path

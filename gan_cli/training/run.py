@@ -7,7 +7,6 @@ directory of the run contains everything that a resumed run needs. ``storage/REA
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import traceback
@@ -21,6 +20,7 @@ import numpy as np
 
 from gan_cli.config import names, stored
 from gan_cli.config.build import Experiment
+from gan_cli.data.features import described
 from gan_cli.engine import processes
 from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.engine.state import TrainState
@@ -203,8 +203,8 @@ def _record(
             **provenance.facts(experiment.devices.used),
             "fingerprint": experiment.fingerprint,
             "config": names.encode(experiment.config),
-            # The shape and the classes of the data, so that gan-sample can build the networks without the data.
-            "spec": dataclasses.asdict(dataset.spec) if dataset else None,
+            # The features of the examples, so that gan-sample can build the networks without the data.
+            "spec": described(dataset.spec) if dataset else None,
             "data": dataset.contents() if dataset else None,
         },
     )
@@ -241,7 +241,7 @@ def _train(
 ) -> Run:
     options, data = experiment.train, experiment.dataset
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
-    reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.spec.shape}' if data else 'none'}")
+    reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.feature.shape}' if data else 'none'}")
     for line in data.lines() if data and (data.notes or data.passed_over) else ():  # data from the user's files
         reporter.say(line)
 

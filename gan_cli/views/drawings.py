@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from gan_cli.data.scaling import normalise
 from gan_cli.errors import UserError
 from gan_cli.trained import inspection
 from gan_cli.trained.restore import RestoredRun
@@ -148,9 +147,9 @@ def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Ima
     latents, labels = asked.draw(sampler, n)
     rows = np.linspace(0, data.size - 1, n).astype(int)
     taken = data.take(rows)
-    both = np.concatenate([taken["examples"], images(run, sampler, latents, labels)])
-    all_labels = None if labels is None else np.concatenate([taken["labels"], labels])
-    maps = inspection.activations(sampler.game, run.state, np.asarray(normalise(both)), all_labels)
+    both = np.concatenate([taken[data.main], images(run, sampler, latents, labels)])
+    all_labels = None if labels is None else np.concatenate([taken["label"], labels])
+    maps = inspection.activations(sampler.game, run.state, np.asarray(data.feature.encode(both)), all_labels)
     return pictures.maps(both, maps)
 
 

@@ -40,6 +40,11 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
 
 
+def single(image: np.ndarray) -> Image.Image:
+    """The picture of one image ``[h, w, c]`` in uint8, without magnification."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
 def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
     """A picture that shows each image of ``above`` directly over the image of ``below`` with the same index.
 
@@ -77,6 +82,15 @@ def _heat(shares: np.ndarray) -> np.ndarray:
     """RGB colours in uint8 for values in [0, 1]. Rising values go from black to red, yellow and white."""
     ramps = np.clip(3 * shares[..., None] - np.arange(3), 0, 1)
     return np.rint(ramps * 255).astype(np.uint8)
+
+
+def matrix(values: np.ndarray) -> Image.Image:
+    """A picture of a matrix ``[rows, columns]``: each value is a pixel, and brighter pixels are larger values."""
+    finite = np.nan_to_num(values)
+    low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
+    zoom = max(1, 512 // max(values.shape))
+    heat = _heat((finite - low) / max(high - low, 1e-12))
+    return Image.fromarray(heat.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
 def animate(frames: list[Image.Image]) -> bytes:
@@ -146,17 +160,6 @@ def trajectory(points: np.ndarray) -> Image.Image:
 def write(path: Path, image: Image.Image, text: PngInfo | None = None) -> None:
     """Write ``image`` as PNG, with the metadata ``text``. An interrupted write leaves no partial file."""
     files.write(path, lambda file: image.save(file, format="PNG", pnginfo=text))
-
-
-def write_neighbours(folder: Path, samples: np.ndarray, neighbours: np.ndarray) -> None:
-    """Write the picture ``neighbours.png``, which shows each sample over its nearest training example.
-
-    Args:
-        folder: the folder for the picture.
-        samples: images ``[n, h, w, c]``.
-        neighbours: the nearest training example of each sample, ``[n, h, w, c]``.
-    """
-    write(folder / "neighbours.png", pairs(samples, neighbours))
 
 
 def write_points(path: Path, points: np.ndarray) -> None:

@@ -14,7 +14,9 @@ from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
 from gan_cli.storage import files, metrics_log
 from gan_cli.trained.sampling import Sampler
-from gan_cli.views import POINTS, SIDE, pictures
+from gan_cli.types import Feature
+from gan_cli.views import pictures
+from gan_cli.views.kinds import view
 
 
 class SampleWriter:
@@ -49,7 +51,7 @@ class SampleWriter:
         self._augment = jax.jit(experiment.game.augmented) if experiment.config.get("augment") else None
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
-            n = max(SIDE**2, diversity.SAMPLES) if self._data.spec.is_image else POINTS
+            n = max(view(self._data.feature).count, diversity.SAMPLES)
             self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
 
     def samples(self, state: TrainState) -> jax.Array | None:
@@ -77,11 +79,12 @@ class SampleWriter:
             job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last)
         self._pending.append((self.last, job))
         if self._augment is not None and samples is not None and self._data is not None:
-            n = min(SIDE**2 // 2 if self._data.spec.is_image else POINTS, self._data.size)
+            n = min(max(view(self._data.feature).count // 2, 1), self._data.size)
             both = np.concatenate([self._data.spread(n), np.asarray(samples[:n])])
             key = jax.random.fold_in(jax.random.key(self._seed), step)
             seen = self._augment(both, state.net_state, key, step)
-            job = self._thread.submit(draw_seen, np.asarray(seen), self._folder / "seen" / self.last.name)
+            path = self._folder / "seen" / self.last.name
+            job = self._thread.submit(draw_seen, self._data.feature, np.asarray(seen), path)
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
@@ -111,28 +114,27 @@ class SampleWriter:
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     """Write a picture of samples to ``path``.
 
-    For images, the picture is a grid. For points, the picture is a scatter plot, and the function also writes the
-    points to an ``.npz`` file.
+    The view of the main feature chooses the kind of picture. It may also write the samples to a second file.
     """
-    if data.spec.is_image:
-        pictures.write(path, pictures.grid(samples[: SIDE**2]))
-    else:
-        real = data.take(np.arange(min(POINTS, data.size)))["examples"]
-        pictures.write(path, pictures.scatter(samples, real))
-        pictures.write_points(path.with_suffix(".npz"), samples)
+    chosen = view(data.feature)
+    first = data.take(np.arange(min(chosen.behind, data.size)))[data.main] if chosen.behind else None
+    real = None if first is None else np.asarray(data.feature.encode(first))
+    pictures.write(path, chosen.picture(samples[: chosen.count], real))
+    if chosen.write is not None:
+        chosen.write(path, samples[: chosen.count])
 
 
-def draw_seen(seen: np.ndarray, path: Path) -> None:
+def draw_seen(feature: Feature, seen: np.ndarray, path: Path) -> None:
     """Write a picture of augmented examples, which are the input of the discriminator.
 
     Args:
+        feature: the feature of the examples.
         seen: the augmented examples. The first half is real, and the second half is generated.
         path: the path of the picture.
     """
     path.parent.mkdir(exist_ok=True)
     half = len(seen) // 2
-    image = seen.ndim == 4
-    pictures.write(path, pictures.grid(seen) if image else pictures.scatter(seen[half:], seen[:half]))
+    pictures.write(path, view(feature).compared(seen[:half], seen[half:]))
 
 
 def draw_trajectory(run: Path, path: Path) -> None:
@@ -142,12 +144,10 @@ def draw_trajectory(run: Path, path: Path) -> None:
 
 
 def draw_real(data: Dataset, path: Path) -> None:
-    """Write a picture of evenly spaced examples of the data set: a grid of images or a scatter plot."""
-    examples = data.spread(SIDE**2 if data.spec.is_image else POINTS)
-    if data.spec.is_image:
-        pictures.write(path, pictures.grid(examples))
-    else:
-        pictures.write(path, pictures.scatter(examples, examples))
+    """Write a picture of evenly spaced examples of the data set."""
+    chosen = view(data.feature)
+    examples = data.spread(chosen.count)
+    pictures.write(path, chosen.picture(examples, examples))
 
 
 def remove_later_pictures(directory: Path, step: int) -> None:
