@@ -25,14 +25,17 @@ class VAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latents, width), nn.ReLU(), nn.Linear(width, pixels))
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
-                # A normal distribution that is truncated at two standard deviations has the standard deviation 0.8796.
+                # A normal distribution truncated at two standard deviations has the standard deviation 0.8796.
                 std = layer.in_features**-0.5 / 0.87962566103423978
                 nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
                 nn.init.zeros_(layer.bias)
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A pair: the means and the log-variances ``[n, latents]`` of the posteriors of ``x`` ``[n, pixels]``."""
-        hidden = F.relu(self.hidden(x))
+        """A pair: the means and the log-variances ``[n, latents]`` of the posteriors of ``x`` ``[n, pixels]``.
+
+        As in gan_cli, the encoder sees the pixels 0 and 1 as -1 and 1.
+        """
+        hidden = F.relu(self.hidden(2 * x - 1))
         return self.mean(hidden), self.log_variance(hidden)
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
@@ -45,7 +48,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def nll(self, x: torch.Tensor, draws: int) -> float:
-        """Mean of -log p(x) in nats, estimated with ``draws`` importance samples for each image (Burda et al. 2016)."""
+        """Mean of -log p(x) in nats, from ``draws`` importance samples for each image (Burda et al. 2016)."""
         mean, log_variance = self.posterior(x)
         weights = []
         for _ in range(draws):

@@ -179,10 +179,11 @@ class PosteriorCollapseMonitor(CollapseMonitor):
     def explain(self, figures: dict[str, float], config: dict[str, Any]) -> tuple[str, list[str]]:
         kl = _of_any_player(figures, "kl", 0.0)
         options = config["game"]
+        values = {"kl_warmup": (0, max(config["train"]["steps"] // 10, 1)), "free_bits": (None, 0.1)}
         untried = [
             f"game.{name}={value}"
-            for name, value in (("kl_warmup", max(config["train"]["steps"] // 10, 1)), ("free_bits", 0.1))
-            if options.get(name) == 0
+            for name, (off, value) in values.items()
+            if name in options and options[name] == off
         ]
         return (
             f"The KL term is {kl:.2g} nats per example: the codes contain almost no information on the examples.",
