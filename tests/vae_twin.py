@@ -1,6 +1,6 @@
 """A variational autoencoder in PyTorch, with the settings of pythae's reproduction on binarised MNIST.
 
-The encoder is 784-400-ReLU with two linear outputs, the mean and the log-variance of 40 latents. The decoder is
+The encoder is 784-400-ReLU, with the means and the log-variances of 40 latents as linear outputs. The decoder is
 40-400-ReLU-784 with Bernoulli logits (Kingma and Welling 2014, appendix C). Importing this module raises
 ModuleNotFoundError if PyTorch is not installed.
 """
@@ -8,6 +8,7 @@ ModuleNotFoundError if PyTorch is not installed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,27 +17,26 @@ from torch.nn import functional as F
 
 
 class VAE(nn.Module):
-    """The autoencoder. As in gan_cli's MLP, kernels are drawn by LeCun's rule, and biases are 0."""
+    """The autoencoder. ``load`` copies the initial weights of gan_cli, on which the final likelihood depends."""
 
     def __init__(self, pixels: int = 784, width: int = 400, latents: int = 40):
         super().__init__()
-        self.hidden, self.mean = nn.Linear(pixels, width), nn.Linear(width, latents)
-        self.log_variance = nn.Linear(width, latents)
+        self.hidden, self.code = nn.Linear(pixels, width), nn.Linear(width, 2 * latents)
         self.decoder = nn.Sequential(nn.Linear(latents, width), nn.ReLU(), nn.Linear(width, pixels))
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                # A normal distribution truncated at two standard deviations has the standard deviation 0.8796.
-                std = layer.in_features**-0.5 / 0.87962566103423978
-                nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-                nn.init.zeros_(layer.bias)
+
+    def load(self, weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Copy the kernels ``[inputs, outputs]`` and the biases of the four layers, in the order of their use."""
+        layers = (self.hidden, self.code, self.decoder[0], self.decoder[2])
+        for layer, (kernel, bias) in zip(layers, weights, strict=True):
+            layer.weight.data, layer.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A pair: the means and the log-variances ``[n, latents]`` of the posteriors of ``x`` ``[n, pixels]``.
 
         As in gan_cli, the encoder sees the pixels 0 and 1 as -1 and 1.
         """
-        hidden = F.relu(self.hidden(2 * x - 1))
-        return self.mean(hidden), self.log_variance(hidden)
+        mean, log_variance = self.code(F.relu(self.hidden(2 * x - 1))).chunk(2, 1)
+        return mean, log_variance
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
         """The negative ELBO in nats, averaged over the batch (Kingma and Welling 2014, equation 10)."""
@@ -60,15 +60,12 @@ class VAE(nn.Module):
         return float((math.log(draws) - torch.logsumexp(torch.stack(weights), 0)).mean())
 
 
-def trained(images: np.ndarray, epochs: int, batch: int = 100, lr: float = 1e-4, seed: int = 0) -> VAE:
-    """A VAE that has been trained with Adam on binary images ``[n, pixels]``, in a new order in each epoch."""
-    torch.manual_seed(seed)
-    data, vae = torch.from_numpy(images.astype(np.float32)), VAE(images.shape[1])
+def train(vae: VAE, images: torch.Tensor, epochs: int, batch: int = 100, lr: float = 1e-4) -> None:
+    """Train with Adam on binary images ``[n, pixels]``, in a new order in each epoch."""
     optimiser = torch.optim.Adam(vae.parameters(), lr=lr)
     for _ in range(epochs):
-        order = torch.randperm(len(data))
-        for rows in order[: len(data) // batch * batch].split(batch):
+        order = torch.randperm(len(images))
+        for rows in order[: len(images) // batch * batch].split(batch):
             optimiser.zero_grad(set_to_none=True)
-            vae.loss(data[rows]).backward()
+            vae.loss(images[rows]).backward()
             optimiser.step()
-    return vae

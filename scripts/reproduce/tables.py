@@ -292,10 +292,14 @@ def _generative(data: Callable[[], Dataset]) -> tuple[Callable[[], Evaluation], 
     """
     loaded = functools.cache(data)
 
+    def both() -> tuple[np.ndarray, np.ndarray]:
+        """The training images and the held-out images in random order, because data sets may be sorted by class."""
+        shuffle = np.random.default_rng(0).permutation
+        return shuffle(_images(loaded())), shuffle(_images(loaded().only_held_out()))
+
     def evaluation() -> Evaluation:
-        real = _images(loaded())
         classifier, diversity = Classifier(loaded()), Diversity(loaded().spread(128))
-        features, held_out = classifier(real)[0], classifier(_images(loaded().only_held_out()))[0]
+        features, held_out = (classifier(images)[0] for images in both())
         expected = moments(features)
 
         def figures(samples: np.ndarray) -> dict[str, float]:
@@ -310,11 +314,11 @@ def _generative(data: Callable[[], Dataset]) -> tuple[Callable[[], Evaluation], 
         return Evaluation(_accuracy(classifier), figures)
 
     def references(n: int) -> dict[str, np.ndarray]:
-        real, held_out = _images(loaded()), _images(loaded().only_held_out())
+        real, held_out = both()
         noise = np.random.default_rng(1).uniform(-1, 1, (n, *real.shape[1:])).astype(np.float32)
         return {
             f"{len(held_out):,} held-out digits": held_out,
-            "training digits": real[np.random.default_rng(0).permutation(len(real))[:n]],
+            "training digits": real[:n],
             "mean training digit": np.broadcast_to(real.mean(0), noise.shape),
             "uniform noise": noise,
         }
