@@ -19,7 +19,7 @@ SETTINGS = [
     "game=vae", "game.binarisation=threshold", "model=mlp", "model.latent_dim=40", *HIDDEN,
     "optim.lr=1e-4", "optim.b1=0.9", "optim.clip_norm=null", "train.ema=0", "train.batch_size=100",
     f"train.steps={45 * EPOCHS}", "train.steps_per_call=45", "train.log_every=45", "train.sample_every=0",
-    "train.checkpoint_every=0", "metric=[nll]", "logger=none",
+    "train.checkpoint_every=0", "train.eval_every=0", "metric=[nll]", "logger=none",
 ]  # fmt: skip
 
 
