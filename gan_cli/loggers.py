@@ -41,7 +41,7 @@ class Logger(Protocol):
         """Log one record of ``metrics.jsonl``."""
 
     def picture(self, step: int, path: Path) -> None:
-        """Log one sample grid, a PNG file."""
+        """Log one picture, a PNG file: ``samples/<step>.png``, or ``samples/<task>/<step>.png``."""
 
     def close(self) -> None:
         """Write pending data and close the logger."""
@@ -63,8 +63,9 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), flush_secs=30, filename_suffix=self._SUFFIX)
         for record in records:
             self.log(record)
-        for picture in sorted((directory / "samples").glob("*.png")):
-            if (step := files.number(picture.stem)) is not None:
+        samples = directory / "samples"
+        for picture in sorted([*samples.glob("*.png"), *samples.glob("*/*.png")]):
+            if picture.parent != samples / "seen" and (step := files.number(picture.stem)) is not None:
                 self.picture(step, picture)
 
     def log(self, record: Record) -> None:
@@ -78,7 +79,7 @@ class TensorBoard:
 
         with Image.open(path) as image:
             self._writer.add_image(
-                "samples",
+                _title(path),
                 np.asarray(image.convert("RGBA" if image.mode == "RGBA" else "RGB")),
                 step,
                 dataformats="HWC",
@@ -160,7 +161,7 @@ class WandB:
 
     def picture(self, step: int, path: Path) -> None:
         if self._known.lacks(step):
-            self._run.log({"step": step, "samples": self._image(str(path))})
+            self._run.log({"step": step, _title(path): self._image(str(path))})
 
     def close(self) -> None:
         self._run.finish()
@@ -221,7 +222,7 @@ class MLflow:
 
     def picture(self, step: int, path: Path) -> None:
         if self._known.lacks(step):
-            self._client.log_artifact(self._run, str(path), "samples")
+            self._client.log_artifact(self._run, str(path), _title(path))
 
     def close(self) -> None:
         self._client.set_terminated(self._run)
@@ -292,6 +293,11 @@ class GuardedLogger:
             self._name,
             reason.rstrip("."),
         )
+
+
+def _title(path: Path) -> str:
+    """The title of a picture at a tracking service: ``samples``, or ``samples/<task>`` for another task."""
+    return "samples" if path.parent.name == "samples" else f"samples/{path.parent.name}"
 
 
 def _figures(record: Record) -> dict[str, float]:

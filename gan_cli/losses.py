@@ -30,19 +30,36 @@ class Loss(NamedTuple):
         boundary: the optimal discriminator's logit at a point where the real and the generated density are equal.
             The discriminator classifies an example as real if the logit is above the boundary. None for a loss that
             depends only on differences between logits, because such a loss does not define a boundary.
+        couples_batch: whether the loss of one example depends on the logits of other examples.
     """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
     boundary: float | Array | None = 0.0
+    couples_batch: bool = False
 
-    def above_boundary(self, real: Array, fake: Array) -> tuple[Array, Array]:
+    def above_boundary(self, real: Array, fake: Array, mask: Array | None = None) -> tuple[Array, Array]:
         """Real and fake logits minus the boundary: an example is classified as real if the result is positive.
 
         If ``boundary`` is None, the boundary is the midpoint between the mean real logit and the mean fake logit.
+        The means leave out the rows that are zero in ``mask`` ``[batch]``.
         """
-        boundary = (real.mean() + fake.mean()) / 2 if self.boundary is None else self.boundary
+        boundary = self.boundary
+        if boundary is None:
+            boundary = (masked_mean(real, mask) + masked_mean(fake, mask)) / 2
         return real - boundary, fake - boundary
+
+
+def masked_mean(values: Array, mask: Array | None = None) -> Array:
+    """The mean of ``values`` ``[batch]`` over the rows in ``mask`` ``[batch]``, or over all rows without a mask.
+
+    The mean over no rows is 0. A scalar is returned unchanged.
+    """
+    if values.ndim == 0:
+        return values
+    if mask is None:
+        return values.mean()
+    return jnp.where(mask, values, 0).sum() / jnp.maximum(mask.sum(), 1)
 
 
 def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
@@ -141,6 +158,7 @@ def relativistic_average() -> Loss:
         lambda real, fake: softplus(fake.mean() - real) + softplus(fake - real.mean()),
         lambda real, fake: softplus(real.mean() - fake) + softplus(real - fake.mean()),
         None,
+        couples_batch=True,
     )
 
 

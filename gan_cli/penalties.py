@@ -1,7 +1,8 @@
 """Penalties: terms of the discriminator's loss, most of which bound the discriminator's gradient.
 
-A penalty is a function ``(critic, params, real, fake, key) -> scalar``, where ``critic(params, x)`` returns logits
-``[batch]`` for examples ``[batch, ...]``. A lazy penalty with interval k is evaluated at every k-th step and
+A penalty is a function ``(critic, params, real, fake, key) -> [batch]``, where ``critic(params, x)`` returns logits
+``[batch]`` for examples ``[batch, ...]``. The loss contains the mean of the penalty over the batch. A penalty that
+depends on the parameters only is a scalar. A lazy penalty with interval k is evaluated at every k-th step and
 multiplied by k (Karras et al. 2020, StyleGAN2, section 3.1). In this package, the penalty and the loss share one
 update. StyleGAN2 applies the penalty in a separate update.
 """
@@ -26,18 +27,20 @@ class Penalty(NamedTuple):
     """A term of the discriminator's loss: ``interval * weight * function`` at every interval-th step.
 
     Attributes:
-        function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> scalar``, returns the penalty
-            without the weight.
+        function: ``(critic, params, real [batch, ...], fake [batch, ...], key) -> [batch]``, returns the penalty of
+            each example without the weight, or a scalar that depends on no example.
         weight: factor of the penalty, a number or a function that maps the step to a number.
         interval: number of steps from one evaluation of the penalty to the next.
         per_example: whether the penalty requires a critic that computes the logit of an example independently of
             the other examples of the batch. Critics with batch normalisation or a minibatch layer are excluded.
+        couples_batch: whether the penalty of one example depends on the other examples of the batch.
     """
 
     function: Callable[[Critic, Tree, jax.Array, jax.Array, jax.Array], jax.Array]
     weight: float | optax.Schedule
     interval: int
     per_example: bool = False
+    couples_batch: bool = False
 
 
 def _squared_gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:
@@ -105,7 +108,7 @@ def _zero_centred(
     interval: int,
 ) -> Penalty:
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        return 0.5 * _squared_gradient_norm(critic, params, side(real, fake)).mean()
+        return 0.5 * _squared_gradient_norm(critic, params, side(real, fake))
 
     weight = gamma if gamma_end is None else cosine(gamma, gamma_end, decay_steps, "gamma_end")
     return Penalty(function, weight, interval)
@@ -124,7 +127,7 @@ def wgan_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pe
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.mean((_gradient_norm(critic, params, _between(real, fake, key)) - 1) ** 2)
+        return (_gradient_norm(critic, params, _between(real, fake, key)) - 1) ** 2
 
     return Penalty(function, weight, interval, per_example=True)
 
@@ -143,7 +146,7 @@ def one_sided_gp(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) 
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         norm = _gradient_norm(critic, params, _between(real, fake, key))
-        return jnp.mean(jax.nn.relu(norm - 1) ** 2)
+        return jax.nn.relu(norm - 1) ** 2
 
     return Penalty(function, weight, interval, per_example=True)
 
@@ -164,9 +167,9 @@ def dragan(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Pen
         noise_key, key = jax.random.split(key)
         noise = 0.5 * real.std() * jax.random.uniform(noise_key, real.shape)
         near = _between(real + noise, real, key)
-        return jnp.mean((_gradient_norm(critic, params, near) - 1) ** 2)
+        return (_gradient_norm(critic, params, near) - 1) ** 2
 
-    return Penalty(function, weight, interval, per_example=True)
+    return Penalty(function, weight, interval, per_example=True, couples_batch=True)
 
 
 def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) -> Penalty:
@@ -215,9 +218,10 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
             other = transforms.shift(transforms.flip(real, flip_key), shift_key, 1 / 8, "reflect")
         else:
             other = real + 0.05 * real.std() * jax.random.normal(key, real.shape)
-        return jnp.mean((critic(params, real) - critic(params, other)) ** 2)
+        return (critic(params, real) - critic(params, other)) ** 2
 
-    return Penalty(function, weight, interval)
+    # The noise of points is relative to the standard deviation of the batch.
+    return Penalty(function, weight, interval, couples_batch=True)
 
 
 def _between(a: jax.Array, b: jax.Array, key: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a squa
 Channels = Literal[1, 3, 4]  # grey, RGB, and RGB with transparency (RGBA)
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
+Likelihood = Literal["bernoulli", "gaussian"]
+Binarisation = Literal["threshold", "fixed", "dynamic"]
+Variance = PositiveFloat | Literal["learnt"]
 
 
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
@@ -125,7 +129,9 @@ class Feature:
 
 
 Spec: TypeAlias = Mapping[str, Feature]  # the features of an example by name, e.g. "x" and "label"
-Batch: TypeAlias = "dict[str, jax.Array]"  # arrays [batch, ...] by the names of the Spec, as networks see them
+# The data of one update, a mapping from names to arrays ``[batch, ...]`` as networks see them: the features of the
+# Spec, ``mask`` if the sampler pads, and the random inputs that ``Game.noise`` adds.
+Batch: TypeAlias = "dict[str, jax.Array]"
 Tree = Any  # a pytree of arrays; Any, because a pytree has no static type
 ByPlayer = dict[str, Tree]  # mapping from the name of each player to a pytree
 Metrics: TypeAlias = "dict[str, jax.Array]"  # mapping from names of metrics, e.g. "<player>/loss", to scalars
@@ -157,6 +163,11 @@ class LossTerms(NamedTuple):
     metrics: Metrics
 
 
+# A prior ``(key, truncation) -> inputs of one row``: draws inputs of a task. ``truncation`` limits the absolute
+# value of Gaussian inputs, or is None.
+Prior: TypeAlias = "Callable[[jax.Array, float | None], Batch]"
+
+
 class Task(NamedTuple):
     """An ability of a trained game, e.g. ``generate`` or ``reconstruct``, with named inputs and outputs.
 
@@ -166,17 +177,20 @@ class Task(NamedTuple):
         apply: ``(params, net_state, inputs, keys) -> outputs``. ``params`` and ``net_state`` are by player,
             ``inputs`` and ``outputs`` are mappings by name to arrays ``[n, *shape]`` as networks see them, and
             ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
-        prior: ``(key, truncation) -> inputs of one row``, draws the inputs that users do not provide, or None. An
-            input of kind ``Label`` is not drawn: row i has the class i modulo the number of classes. ``truncation``
-            limits the absolute value of Gaussian inputs, or is None.
-        pictured: names of an input and an output that are shown one above the other, or None.
+        prior: draws the inputs that users do not provide, or None. It is the default: the program may draw the
+            same inputs from another prior, e.g. one that is fitted to codes of the data. An input of kind ``Label``
+            is not drawn: row i has the class i modulo the number of classes. Users provide all other inputs.
+        pictured: names of an input and an output of the same kind and shape. Training and ``gan-sample`` draw each
+            input above its output. None if the task has no such pair.
+        distribution: the distribution of the inputs that ``prior`` draws, as text for people.
     """
 
     inputs: Spec
     outputs: Spec
     apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
-    prior: Callable[[jax.Array, float | None], Batch] | None = None
+    prior: Prior | None = None
     pictured: tuple[str, str] | None = None
+    distribution: str = "N(0, I)"
 
 
 class Game:
@@ -190,9 +204,9 @@ class Game:
         players: names of the players. A strategy that updates the players in turn follows the order of this tuple.
         averaged: names of the players for which an exponential moving average of the parameters is maintained.
         spec: the features of an example by name. None for a game without data.
-        samples: whether the game implements ``decode``, which maps latents to examples.
-        latent_dim: number of values in a latent vector.
-        classes: number of classes if ``decode`` requires labels. None if ``decode`` requires no labels.
+        tasks: mapping from names to the tasks of the trained game. ``generate`` draws samples.
+        coupled: names of the players for which the terms of one example, or the new network state, depend on other
+            examples of the batch, e.g. through batch normalisation.
         pack: number of examples that form one input of the discriminator. ``train.batch_size`` must be a multiple
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
@@ -202,9 +216,8 @@ class Game:
     players: tuple[str, ...]
     averaged: tuple[str, ...] = ()
     spec: Spec | None = None
-    samples: bool = False
-    latent_dim: int = 0
-    classes: int | None = None
+    tasks: Mapping[str, Task] = MappingProxyType({})
+    coupled: frozenset[str] = frozenset()
     pack: int = 1
     shares_fakes: bool = False
     has_equilibrium: bool = False
@@ -217,32 +230,36 @@ class Game:
         """
         raise NotImplementedError
 
+    def noise(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with the random inputs of the losses, e.g. latents, one row for each example.
+
+        Strategies draw them once for the whole batch. A gradient estimator may then divide the batch into examples.
+        """
+        return batch
+
     def loss(
-        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """A player's loss, as ``(loss, (net_state, metrics))``.
+        self,
+        player: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        fake: jax.Array | None = None,
+    ) -> LossTerms:
+        """The terms of a player's loss on a batch that ``noise`` has returned.
 
-        ``loss`` is a scalar, ``net_state`` is the network state after the evaluation of the loss, and ``metrics``
-        is a mapping from names of metrics to scalars.
-
-        If ``shares_fakes`` is true, the method also accepts the keyword argument ``fake``, the batch that
-        ``self.fake`` generates from the same arguments.
+        ``fake`` is the batch that ``self.fake`` generates from the same arguments, or None. Games without
+        ``shares_fakes`` ignore it.
         """
         raise NotImplementedError
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Any, key: jax.Array) -> tuple[jax.Array, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, ByPlayer]:
         """A pair: a generated batch, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.
-        """
-        raise NotImplementedError
-
-    def decode(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
-    ) -> jax.Array:
-        """Examples ``[n, *shape]`` that the generator computes from latents ``[n, latent_dim]``.
-
-        If ``classes`` is not None, labels ``[n]`` are required. Only games with ``samples`` implement this method.
         """
         raise NotImplementedError
 

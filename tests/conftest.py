@@ -23,6 +23,8 @@ import pytest
 from gan_cli.config.build import Experiment
 from gan_cli.engine import steps
 from gan_cli.engine.state import init_state
+from gan_cli.estimators import total
+from gan_cli.types import Game
 
 HERE = Path(__file__).parent
 # Options that select the game with two scalar parameters in toy.py and configs/.
@@ -57,6 +59,14 @@ def _cache_everything() -> None:
     This runs before each test because a test may have changed the limit.
     """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def loss_value(
+    game: Game, player: str, params: Any, net_state: Any, batch: Any, key: jax.Array, step: Any
+) -> tuple[jax.Array, Any]:
+    """A pair: a player's loss on a batch without noise, and the metrics of the loss."""
+    found = game.loss(player, params, net_state, game.noise(batch, key), key, step)
+    return total(found.terms), found.metrics
 
 
 def free_programs() -> None:
@@ -152,7 +162,7 @@ class Program:
         e = self.experiment = experiment
         data = e.dataset
         self.chunk = steps.compile_chunk(e.setup, data.feed if data else None, e.train.batch_size, e.train.ema)
-        self.arrays = jax.device_put(data.arrays) if data else None
+        self.arrays = jax.device_put(data.examples) if data else None
         self.state = jax.jit(lambda: init_state(e.setup))()
 
     def run(self, length: int) -> dict[str, Any]:

@@ -15,9 +15,9 @@ def classifier() -> MLPClassifier:
     """A fully connected network, trained on mnist5k, with an accuracy of at least 92 % on held-out digits."""
     data = mnist5k()
     network = MLPClassifier((256,), alpha=1e-3, max_iter=60, random_state=0, early_stopping=False, tol=1e-3)
-    network.fit(data.examples.reshape(data.size, -1) / 127.5 - 1, data.labels)
+    network.fit(data.examples["x"].reshape(data.size, -1) / 127.5 - 1, data.examples["label"])
     assert data.held_out is not None
-    accuracy = network.score(data.held_out.reshape(len(data.held_out), -1) / 127.5 - 1, data.held_out_labels)
+    accuracy = network.score(data.held_out["x"].reshape(data.held_out_size, -1) / 127.5 - 1, data.held_out["label"])
     assert accuracy >= 0.92, accuracy
     return network
 

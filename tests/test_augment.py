@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, loss_value
 
 from gan_cli import augment, transforms
 from gan_cli.config.build import experiment
+from gan_cli.data.feed import Selection
 from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
 
@@ -131,11 +132,11 @@ def test_augmentation_changes_both_kinds_of_logits_and_the_penalty():
         experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]", *more])
         for more in ([], ["augment=[noise]", "augment.noise.std=3"])
     )
-    batch = plain.dataset.feed.batch(jax.device_put(plain.dataset.arrays), jnp.arange(8), KEY)
+    batch = plain.dataset.feed.batch(jax.device_put(plain.dataset.examples), Selection({"": jnp.arange(8)}), KEY)
     found = []
     for e in (plain, noisy):
         params, net_state = e.game.init(KEY)
-        found.append(e.game.loss("discriminator", params, net_state, batch, KEY, jnp.int32(0))[1][1])
+        found.append(loss_value(e.game, "discriminator", params, net_state, batch, KEY, jnp.int32(0))[1])
     for name in ("real_logits", "fake_logits", "r1"):
         assert found[0][f"discriminator/{name}"] != found[1][f"discriminator/{name}"]
 

@@ -16,7 +16,6 @@ import gan_cli.data.tfds as tfds_module
 from gan_cli.config.build import experiment
 from gan_cli.data.scaling import normalise
 from gan_cli.engine.state import init_state
-from gan_cli.types import Batch
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -146,7 +145,7 @@ def test_every_option_of_a_player_has_an_effect():
     for change in ["seed=0", "strategy=alternating", *changes]:  # the defaults: one step, two
         e = experiment([*base, *change.split()])
         state = init_state(e.setup)
-        batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
+        batch = {"x": normalise(jax.numpy.asarray(e.dataset.examples["x"][:8]))}
         for i in range(1 if change.startswith(("model", "seed")) else 2):
             state, _ = e.setup.step(state, [batch], jax.random.key(i))
         flat[change] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)])

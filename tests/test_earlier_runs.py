@@ -22,7 +22,7 @@ from gan_cli.engine import randomness
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoints, run_directory
 from gan_cli.trained import restore
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner
 
 FIXTURES = sorted(path.parent for path in (HERE / "earlier_runs").glob("*/*/expected.json"))
 
@@ -49,9 +49,9 @@ def test_an_earlier_run_restores_the_recorded_state(run):
         assert arrays == noted["arrays"]
         key = jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))
         assert np.asarray(key).tolist() == noted["key"]
-        indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
-        assert np.asarray(indices)[0].tolist() == noted["indices"]
-        samples = np.concatenate([np.asarray(s) for s in Sampler(e.game).numbered(loaded.state, 0, 4)])
+        order = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
+        assert np.asarray(order.indices[""])[0].tolist() == noted["indices"]
+        samples = np.concatenate([np.asarray(s) for s in TaskRunner(e.game).numbered(loaded.state, 0, 4)])
         atol = 1.0 if samples.dtype == np.uint8 else 1e-4  # rounding may change a pixel by one level
         np.testing.assert_allclose(samples.reshape(4, -1)[:, ::25].astype(float), noted["samples"], atol=atol)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, loss_value
 
 from gan_cli.config.build import experiment
 from gan_cli.data.scaling import normalise
-from gan_cli.types import Batch
 
 # All stateful features together: batch and spectral normalisation, dropout, moving average, n_critic, momentum, a
 # schedule and a lazy penalty. With 4,500 digits and three batches of 900 per step, epochs end within steps.
@@ -117,9 +116,11 @@ def test_penalty_weight_follows_its_schedule():
     """Without decay_steps, the schedule spans the run, which has 8 steps in TINY."""
     e = experiment([*TINY, "penalty=[r1]", "penalty.r1.gamma=2.0", "penalty.r1.gamma_end=0.5"])
     params, net_state = e.game.init(jax.random.key(0))
-    batch = Batch(normalise(jax.numpy.asarray(e.dataset.examples[:8])))
-    loss = jax.jit(lambda step: e.game.loss("discriminator", params, net_state, batch, jax.random.key(1), step))
-    (first, (_, metrics)), (middle, _), (last, _), (after, _) = (loss(step) for step in (0, 4, 8, 100))
+    batch = {"x": normalise(jax.numpy.asarray(e.dataset.examples["x"][:8]))}
+    loss = jax.jit(
+        lambda step: loss_value(e.game, "discriminator", params, net_state, batch, jax.random.key(1), step)
+    )
+    (first, metrics), (middle, _), (last, _), (after, _) = (loss(step) for step in (0, 4, 8, 100))
     amount = metrics["discriminator/r1"]
     np.testing.assert_allclose([first - middle, first - last], [0.75 * amount, 1.5 * amount], rtol=1e-3)
     assert after == last
@@ -150,8 +151,8 @@ def test_the_order_is_a_function_of_seed_and_step():
 
     e = experiment([*TINY, "strategy.n_critic=2"])
     data = e.dataset
-    order = np.asarray(randomness.order(data.feed, e.seed, 5, 3, 2, 8))
-    whole = np.asarray(randomness.order(data.feed, e.seed, 0, 8, 2, 8))
+    order = np.asarray(randomness.order(data.feed, e.seed, 5, 3, 2, 8).indices[""])
+    whole = np.asarray(randomness.order(data.feed, e.seed, 0, 8, 2, 8).indices[""])
     np.testing.assert_array_equal(order, whole[5:])
     assert order.shape == (3, 2, 8) and len(np.unique(order)) == 48
 

@@ -43,7 +43,7 @@ class Together:
         feed = e.dataset.feed
         freeze = options.on_nan == "stop"
         self.chunk = compile_ensemble(make, varied, feed, options.batch_size, options.ema, freeze, vectorise)
-        self.arrays = jax.device_put(e.dataset.arrays)
+        self.arrays = jax.device_put(e.dataset.examples)
         self.state = jax.jit(lambda: init_ensemble(make, varied))()
 
     def run(self, length):

@@ -43,7 +43,7 @@ def few(data: Dataset, n: int = 400) -> Dataset:
     """A data set of ``n`` examples, spread evenly over ``data``."""
     rows = np.linspace(0, data.size - 1, n).astype(int)
     return Dataset(
-        data.name, data.spec, data.examples[rows], data.labels[rows], data.held_out, data.held_out_labels,
+        data.name, data.spec, data.take(rows), data.held_out,
         modes=data.modes,
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_every_metric_computes_figures_with_unique_names():
         for data, kind in ((images, features), (points, features), (images, evaluation_of(_composed([]))[1])):
             extractor = kind(data)
             if lacking(metric, extractor, data) is None:
-                figures = Evaluator({name: metric}, extractor, data, 200)([data.examples[::2]])
+                figures = Evaluator({name: metric}, extractor, data, 200)([data.examples["x"][::2]])
                 assert all(np.isfinite(value) for value in figures.values()), name
                 assert figures.keys() == metric.figures.keys(), name
                 assert any(direction != NEITHER for direction in metric.figures.values()), name
@@ -73,9 +73,9 @@ def test_features_differ_and_are_cached(monkeypatch):
     found = {}
     for name in ("pixels", "random", "classifier"):
         extractor = evaluation_of(_composed([f"features={name}"]))[1](data)
-        found[name] = extractor([data.examples[:7], data.examples[7:20]])[0]
+        found[name] = extractor([data.examples["x"][:7], data.examples["x"][7:20]])[0]
         assert found[name].shape[0] == 20
-        np.testing.assert_allclose(extractor([data.examples[:20]])[0], found[name], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(extractor([data.examples["x"][:20]])[0], found[name], rtol=1e-5, atol=1e-5)
     assert len({features.shape[1:] for features in found.values()}) == 2  # random and classifier: 64 features each
     assert not np.allclose(found["random"], found["classifier"])
     first = evaluation_of(_composed([]))[1](data)
@@ -189,9 +189,9 @@ def test_a_damaged_archive_is_reported(tmp_path):
             assert "\n" not in str(error), f"byte {i}: {error}"
             refused.append(i)
         else:
-            assert found.examples.dtype == np.uint8, f"byte {i}"
-            np.testing.assert_array_equal(found.examples, samples, err_msg=f"byte {i}")
-            assert found.labels is None, f"byte {i}"
+            assert found.examples["x"].dtype == np.uint8, f"byte {i}"
+            np.testing.assert_array_equal(found.examples["x"], samples, err_msg=f"byte {i}")
+            assert found.classes is None, f"byte {i}"
     # Most bytes matter, but some (a time, a version) do not affect the arrays.
     assert len(whole) / 2 < len(refused) < len(whole)
 
@@ -199,7 +199,7 @@ def test_a_damaged_archive_is_reported(tmp_path):
 def test_accuracy_is_measured_on_held_out_data():
     """Data sets that differ only in their held-out examples have different classifiers."""
     data = few(mnist5k())
-    alone = Dataset(data.name, data.spec, data.examples, data.labels)
+    alone = Dataset(data.name, data.spec, data.examples)
     one, other = Classifier(data), Classifier(alone)
     assert one.digest != other.digest and (one.tested_on, other.tested_on) == (500, 40)
 
@@ -222,10 +222,10 @@ def test_stops_early_and_watches(tmp_path):
 def test_samples_of_other_programs(tmp_path):
     """An archive and a folder of the same images have the same figures."""
     data = few(mnist5k())
-    np.savez("samples.npz", samples=data.examples[:100])
-    np.savez("reference.npz", samples=data.examples, labels=data.labels)
+    np.savez("samples.npz", samples=data.examples["x"][:100])
+    np.savez("reference.npz", samples=data.examples["x"], labels=data.examples["label"])
     (tmp_path / "folder").mkdir()
-    for i, image in enumerate(data.examples[:100]):
+    for i, image in enumerate(data.examples["x"][:100]):
         Image.fromarray(image[..., 0]).save(tmp_path / "folder" / f"{i:03}.png")
     options = ["--features=pixels", "--metrics=precision_recall,sliced_wasserstein", "--json=x.json"]
     assert gan_eval(["samples.npz", "folder", "--reference=reference.npz", *options]) == 0
@@ -291,7 +291,7 @@ def test_wrong_input(tmp_path, capsys):
 def test_too_few_samples_give_a_warning(caplog):
     data = few(mnist5k())
     metrics, features = evaluation_of(_composed(["metric=[fid]", "features=pixels"]))
-    Evaluator(metrics, features(data), data, 50)([data.examples[:50]])
+    Evaluator(metrics, features(data), data, 50)([data.examples["x"][:50]])
     assert "needs at least 785" in caplog.text
 
 

@@ -18,7 +18,7 @@ def distances(*overrides, steps=STEPS):
     """The distance to the equilibrium after each step; at the start, data and generator are 1 apart."""
     e = experiment(["experiment=dirac_gan", f"optim.lr={LR}", "train.ema=0", *overrides])
     program = compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
-    _, metrics, _ = program(init_state(e.setup), jax.device_put(e.dataset.arrays), steps)
+    _, metrics, _ = program(init_state(e.setup), jax.device_put(e.dataset.examples), steps)
     return np.asarray(metrics["distance"])
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import TINY
 from flax import nnx
-from PIL import Image, features
+from PIL import Image
+from PIL import features as pillow
 
 import gan_cli
 from gan_cli import augment, transforms
@@ -23,7 +24,7 @@ from gan_cli.cli.sample import main as gan_sample
 from gan_cli.config.build import experiment
 from gan_cli.config.check import convert
 from gan_cli.config.reference import type_text
-from gan_cli.data import images
+from gan_cli.data import features, images
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.folder import folder
 from gan_cli.data.tfds import Records
@@ -31,11 +32,11 @@ from gan_cli.errors import UserError
 from gan_cli.metrics import inception
 from gan_cli.models import conditional, dcgan, mlp, pacgan, r3gan, resnet
 from gan_cli.models.layers import stages
-from gan_cli.types import Resolution, Spec
+from gan_cli.types import Resolution
 from gan_cli.views import pictures
 
 KEY = jax.random.key(0)
-WIDE = Spec((24, 40, 4), -1.0, 1.0)
+WIDE = features.Image(24, 40, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -135,13 +136,13 @@ def test_a_turned_jpeg_is_decoded_at_full_detail():
     assert image.size == (2048, 64)
 
 
-@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow cannot read AVIF")
+@pytest.mark.skipif(not pillow.check("avif"), reason="this build of Pillow cannot read AVIF")
 def test_avif_files_are_read_with_their_transparency():
     Path("new").mkdir()
     Image.new("RGBA", (60, 40), (0, 0, 255, 128)).save("new/a.avif")
     data = folder(path="new", resolution=(24, 40), channels=4)
-    assert data.spec.shape == (24, 40, 4)
-    np.testing.assert_allclose(data.examples[0, 0, 0], (0, 0, 255, 128), atol=4)
+    assert data.feature.shape == (24, 40, 4)
+    np.testing.assert_allclose(data.examples["x"][0, 0, 0], (0, 0, 255, 128), atol=4)
 
 
 def test_heic_files_are_read_or_passed_over_with_the_remedy():
@@ -149,7 +150,9 @@ def test_heic_files_are_read_or_passed_over_with_the_remedy():
     Image.new("RGB", (60, 40), "red").save("phone/a.png")
     if ".heic" in images.SUFFIXES:
         Image.new("RGB", (60, 40), "blue").save("phone/b.heic", "HEIF")
-        assert folder(path="phone", resolution=8).examples[:, 0, 0, 2].tolist() == pytest.approx([0, 255], abs=5)
+        assert folder(path="phone", resolution=8).examples["x"][:, 0, 0, 2].tolist() == pytest.approx(
+            [0, 255], abs=5
+        )
         return
     for name in ("b.heic", "c.HEIC"):
         Path("phone", name).write_bytes(b"\0\0\0\x18ftypheic")
@@ -163,15 +166,14 @@ def test_tfds_images_keep_their_opacity():
 
     pixels = np.full((24, 40, 4), (255, 0, 0, 128), np.uint8)
     for shape, expected in (((24, 40, 4), (255, 0, 0, 128)), ((8, 8, 3), (255, 127, 127))):
-        records = Records(Source([{"image": pixels}]), "own", "image", shape, False, "refuse", ())
-        np.testing.assert_allclose(records.read(0)[0][0, 0], expected, atol=1)
-        assert records.read(0)[0].shape == shape
+        records = Records(Source([{"image": pixels}]), "own", "image", shape, "refuse", ())
+        np.testing.assert_allclose(records.read(0)["x"][0, 0], expected, atol=1)
+        assert records.read(0)["x"].shape == shape
 
 
 @pytest.mark.parametrize("family", [mlp, dcgan, resnet, r3gan, pacgan])
 @pytest.mark.parametrize("wrapper", [None, *conditional.DISCRIMINATORS.values()])
 def test_networks_generate_wide_images_of_four_channels(family, wrapper):
-    spec = Spec(WIDE.shape, -1.0, 1.0, 3)
     size = {"width": 4}
 
     def run():
@@ -183,7 +185,7 @@ def test_networks_generate_wide_images_of_four_channels(family, wrapper):
         model = gan_cli.models.Model(
             latent_dim=3, generator=None, discriminator=lambda s, r: family.Discriminator(s, r, **size)
         )
-        return x, wrapper(model, spec, rngs)(x, jnp.zeros(2, jnp.int32), train=True, key=KEY)
+        return x, wrapper(model, WIDE, 3, rngs)(x, jnp.zeros(2, jnp.int32), train=True, key=KEY)
 
     made, logits = jax.eval_shape(run)
     assert made.shape == (2, 24, 40, 4) and jax.tree.leaves(logits)[0].shape == (2,)
@@ -200,7 +202,7 @@ def test_networks_generate_wide_images_of_four_channels(family, wrapper):
     ],
 )
 def test_stages(shape, depth, lowest, doublings):
-    assert stages("dcgan", Spec((*shape, 3)), depth) == (lowest, doublings)
+    assert stages("dcgan", features.Image(*shape, 3), depth) == (lowest, doublings)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +218,10 @@ def test_stages(shape, depth, lowest, doublings):
 )
 def test_a_size_that_cannot_be_generated_is_refused_with_one_that_can(shape, depth, suggested):
     with pytest.raises(UserError, match="cannot generate images of") as refused:
-        stages("dcgan", Spec((*shape, 3)), depth)
+        stages("dcgan", features.Image(*shape, 3), depth)
     assert f"dataset.resolution={suggested}. " in str(refused.value) and "\n" not in str(refused.value)
     sides = json.loads(suggested)
-    stages("dcgan", Spec((*(sides if isinstance(sides, list) else [sides] * 2), 3)), depth)
+    stages("dcgan", features.Image(*(sides if isinstance(sides, list) else [sides] * 2), 3), depth)
 
 
 def test_changes_of_colour_leave_the_opacity_unchanged():
@@ -298,7 +300,8 @@ def test_a_run_of_wide_transparent_images_from_training_to_evaluation(capsys):
         with Image.open(run.directory / "samples" / f"{name}.png") as image:
             assert image.mode == "RGBA"
     facts = json.loads((run.directory / "run.json").read_text())
-    assert facts["config"]["dataset"]["resolution"] == [24, 40] and facts["spec"]["shape"] == [24, 40, 4]
+    assert facts["config"]["dataset"]["resolution"] == [24, 40]
+    assert facts["spec"] == {"x": {"kind": "Image", "height": 24, "width": 40, "channels": 4}}
     gan_cli.train(["resume=outputs/x", "train.steps=12"], quiet=True)
     for out in ("s.png", "s.gif", "s.npz", "s", "i.png --draw=interpolation", "a.png --draw=activations"):
         assert gan_sample(["outputs/x", "--num=4", f"--out={out.split()[0]}", *out.split()[1:]]) == 0

@@ -15,6 +15,7 @@ LAYERS = [
     {"storage"},
     {"data", "models", "losses", "penalties", "augment", "optim", "loggers"},
     {"engine"},
+    {"estimators"},
     {"games", "strategies"},
     {"metrics"},
     {"config"},

@@ -48,7 +48,7 @@ def load(path: str = "data", **options):
 
 
 def values(data) -> list[int]:
-    return [int(value) for value in data.take(np.arange(data.size))["examples"][:, 0, 0, 0]]
+    return [int(value) for value in data.take(np.arange(data.size))["x"][:, 0, 0, 0]]
 
 
 def test_classes_have_natural_order_in_memory_and_streamed():
@@ -56,14 +56,16 @@ def test_classes_have_natural_order_in_memory_and_streamed():
     Path("data/3/a.bmp").write_bytes(b"damaged")  # class 3 has no readable image, and keeps its number
     data, streamed = load(), load(stream=True)
     assert data.class_names == streamed.class_names == tuple(map(str, range(12)))
-    assert data.spec.num_classes == streamed.spec.num_classes == 12
+    assert data.classes == streamed.classes == 12
     for one in (data, streamed):
         taken = one.take(np.arange(one.size))
-        named = zip(taken["labels"], taken["examples"][:, 0, 0, 0], strict=True)
+        named = zip(taken["label"], taken["x"][:, 0, 0, 0], strict=True)
         # an image of class c has the grey value 20 c + 10
         assert all(grey == 20 * label + 10 for label, grey in named)
     assert data.contents()["examples_per_class"][3] == 0
-    assert set(load(layout="earlier").labels) == set(range(11))  # as before: only classes with decoded images
+    assert set(load(layout="earlier").examples["label"]) == set(
+        range(11)
+    )  # as before: only classes with decoded images
 
 
 def test_everything_left_out_is_said(caplog):
@@ -143,8 +145,8 @@ def test_an_ambiguous_layout_is_refused_with_the_readings():
     with pytest.raises(UserError, match=r"(?s)1 image \(logo.bmp\).*layout=classes.*the 3.*layout=flat.* all 4"):
         load()
     flat, classes = load(layout="flat"), load(layout="classes")
-    assert flat.size == 4 and flat.labels is None
-    assert classes.labels.tolist() == [0, 1, 1]
+    assert flat.size == 4 and flat.classes is None
+    assert classes.examples["label"].tolist() == [0, 1, 1]
     assert classes.passed_over == {"images outside of the class folders": 1}
     make("train/a/0.bmp", "test/a/0.bmp", "extra/a/0.bmp", root="three")
     with pytest.raises(
@@ -157,8 +159,8 @@ def test_splits():
     """The classes come from the training images, and the test images are held out."""
     make("Train/a/0.bmp", "Train/b/0.bmp", "TEST/b/0.bmp", "val/a/0.bmp")
     data = load()
-    assert data.class_names == ("a", "b") and data.labels.tolist() == [0, 1] and values(data) == [10, 30]
-    assert data.held_out[:, 0, 0, 0].tolist() == [50, 70] and data.held_out_labels.tolist() == [1, 0]
+    assert data.class_names == ("a", "b") and data.examples["label"].tolist() == [0, 1] and values(data) == [10, 30]
+    assert data.held_out["x"][:, 0, 0, 0].tolist() == [50, 70] and data.held_out["label"].tolist() == [1, 0]
     streamed = load(stream=True)
     assert streamed.held_out is None and streamed.size == 2
     assert streamed.passed_over == {"held-out images, because the data are streamed": 2}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gan_cli.data.features import Image, Vector
 from gan_cli.errors import UserError
 from gan_cli.models import conv, dcgan, mlp, resnet
 from gan_cli.models.layers import BatchNorm, Block, Finish, LayerNorm, dense
-from gan_cli.types import Spec
 
 X = np.random.default_rng(0).normal(2.0, 3.0, size=(6, 4, 4, 5)).astype(np.float32)
 KEY = jax.random.key(0)
@@ -69,10 +69,10 @@ def test_no_bias_before_batch_norm():
 
 
 SPECS = {
-    "digits": Spec((28, 28, 1), -1, 1),
-    "colour": Spec((32, 32, 3), -1, 1),
-    "large": Spec((64, 64, 3), -1, 1),
-    "points": Spec((2,)),
+    "digits": Image(28, 28, 1),
+    "colour": Image(32, 32, 3),
+    "large": Image(64, 64, 3),
+    "points": Vector(2),
 }
 
 
@@ -148,11 +148,16 @@ def test_unbounded_data_have_no_tanh():
 
 @pytest.mark.parametrize(
     ("shape", "depth"),
-    [((2,), None), ((28, 30, 1), None), ((30, 30, 1), None), ((28, 28, 1), 3), ((7, 7, 1), None)],
+    [((28, 30, 1), None), ((30, 30, 1), None), ((28, 28, 1), 3), ((7, 7, 1), None)],
 )
 def test_dcgan_refuses_unsuitable_shapes(shape, depth):
     with pytest.raises(UserError, match="dcgan"):
-        dcgan.Generator(Spec(shape, -1, 1), 3, nnx.Rngs(0), depth=depth)
+        dcgan.Generator(Image(*shape), 3, nnx.Rngs(0), depth=depth)
+
+
+def test_convolutional_networks_refuse_points():
+    with pytest.raises(UserError, match="generates images, but the examples of the data set are points"):
+        dcgan.Generator(Vector(2), 3, nnx.Rngs(0))
 
 
 def test_minibatch_features():
@@ -185,7 +190,7 @@ def test_maxout_is_the_largest_of_its_pieces():
 
     from gan_cli.models.pacgan import Discriminator
 
-    network = Discriminator(Spec((1,)), nnx.Rngs(0), width=1, depth=1, pieces=2)
+    network = Discriminator(Vector(1), nnx.Rngs(0), width=1, depth=1, pieces=2)
     network.layers[0].kernel[...] = jnp.array([[1.0, -1.0]])
     network.out.kernel[...] = jnp.ones((1, 1))
     x = jnp.array([[-2.0], [0.5]])
@@ -217,7 +222,7 @@ def test_r3gan_has_as_many_parameters_as_its_authors_networks():
 
     from gan_cli.models.r3gan import Discriminator, Generator
 
-    spec, options = Spec((32, 32, 3), -1, 1), {"width": 768, "blocks": 2, "expansion": 2, "groups": 96}
+    spec, options = Image(32, 32, 3), {"width": 768, "blocks": 2, "expansion": 2, "groups": 96}
     for make, expected in (
         (lambda: Generator(spec, 64, nnx.Rngs(0), **options), 20_732_160),
         (lambda: Discriminator(spec, nnx.Rngs(0), **options), 20_683_776),
@@ -236,6 +241,6 @@ def test_r3gan_blocks_start_as_the_identity():
     block = ResidualBlock(8, 2, 4, 6, nnx.Rngs(0))
     np.testing.assert_array_equal(block(x, train=True), x)
     images = jnp.ones((3, 28, 28, 1))
-    assert Discriminator(Spec((28, 28, 1), -1, 1), nnx.Rngs(0), width=8)(
+    assert Discriminator(Image(28, 28, 1), nnx.Rngs(0), width=8)(
         images, train=True, key=jax.random.key(0)
     ).shape == (3,)

@@ -24,7 +24,7 @@ def test_wgan_gp():
     assert (penalty.weight, penalty.interval) == (7.0, 1)
 
     def value(params, real=REAL, fake=FAKE, seed=0):
-        return penalty.function(critic, params, real, fake, jax.random.key(seed))
+        return penalty.function(critic, params, real, fake, jax.random.key(seed)).mean()
 
     norm = np.linalg.norm(w)
     found, gradient = jax.value_and_grad(value)({"w": jnp.array(w), "a": jnp.float32(0)})
@@ -50,7 +50,7 @@ def test_value_and_gradient(name, points):
     assert (penalty.weight, penalty.interval) == (2.5, 4)
 
     def value(params):
-        return penalty.function(critic, params, REAL, FAKE, jax.random.key(0))
+        return penalty.function(critic, params, REAL, FAKE, jax.random.key(0)).mean()
 
     slope = w + a * points
     found, gradient = jax.value_and_grad(value)({"w": jnp.array(w), "a": jnp.array(a)})
@@ -70,7 +70,7 @@ def test_gamma_follows_half_a_cosine(name):
 @pytest.mark.parametrize("length", [0.5, 3.0])
 def test_gradient_norm_penalties_of_a_linear_critic(name, length):
     params = {"w": jnp.array([0.6, 0.0, -0.8]) * length, "a": jnp.float32(0)}
-    found = getattr(penalties, name)().function(critic, params, REAL, FAKE, jax.random.key(0))
+    found = getattr(penalties, name)().function(critic, params, REAL, FAKE, jax.random.key(0)).mean()
     expected = max(0, length - 1) ** 2 if name == "one_sided_gp" else (length - 1) ** 2
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
@@ -82,13 +82,13 @@ def test_dragan_is_computed_near_the_data():
     standard deviation, times two factors that are uniform in [0, 1).
     """
     curved, point = {"w": jnp.zeros(3), "a": jnp.float32(1)}, np.full((4, 3), 2.0, np.float32)
-    found = penalties.dragan().function(critic, curved, point, FAKE, jax.random.key(0))
+    found = penalties.dragan().function(critic, curved, point, FAKE, jax.random.key(0)).mean()
     np.testing.assert_allclose(found, (np.sqrt(12) - 1) ** 2, rtol=1e-5)
     # The data are 100 and -100, so the gradient norm is 100 plus or minus the perturbation.
     wide = np.zeros((20_000, 1), np.float32)
     wide[::2], wide[1::2] = 100, -100
     curved = {"w": jnp.zeros(1), "a": jnp.float32(1)}
-    found = penalties.dragan().function(critic, curved, wide, FAKE, jax.random.key(0))
+    found = penalties.dragan().function(critic, curved, wide, FAKE, jax.random.key(0)).mean()
     moved = 50 * np.multiply(*np.random.default_rng(0).uniform(size=(2, 1_000_000)))
     expected = ((100 + moved - 1) ** 2).mean() / 2 + ((100 - moved - 1) ** 2).mean() / 2
     np.testing.assert_allclose(found, expected, rtol=5e-3)
@@ -111,10 +111,10 @@ def test_consistency():
     """
     function = penalties.consistency().function
     flat = jnp.ones((4, 8, 8, 1)) * jnp.arange(4.0)[:, None, None, None]
-    assert function(lambda p, x: x.sum((1, 2, 3)), None, flat, flat, jax.random.key(0)) == 0
+    assert function(lambda p, x: x.sum((1, 2, 3)), None, flat, flat, jax.random.key(0)).mean() == 0
     left = jnp.concatenate([jnp.ones((64, 8, 4, 1)), -jnp.ones((64, 8, 4, 1))], axis=2)
-    assert function(lambda p, x: x[:, :, 0].mean((1, 2)), None, left, left, jax.random.key(0)) > 1
+    assert function(lambda p, x: x[:, :, 0].mean((1, 2)), None, left, left, jax.random.key(0)).mean() > 1
     points = np.random.default_rng(0).normal(size=(20000, 3)).astype(np.float32)
     w = {"w": jnp.array([1.0, -2.0, 2.0]), "a": jnp.float32(0)}
-    found = function(critic, w, points, points, jax.random.key(0))
+    found = function(critic, w, points, points, jax.random.key(0)).mean()
     np.testing.assert_allclose(found, (0.05 * points.std() * 3) ** 2, rtol=0.05)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, loss_value
 from PIL import Image
 
 import gan_cli
@@ -21,8 +21,7 @@ from gan_cli.cli.sample import main as gan_sample
 from gan_cli.config.build import experiment
 from gan_cli.errors import UserError
 from gan_cli.trained import inspection, restore
-from gan_cli.trained.sampling import Sampler, averaged
-from gan_cli.types import Batch
+from gan_cli.trained.sampling import TaskRunner, averaged
 from gan_cli.views import drawings
 
 DCGAN = [*TINY, "model=dcgan", "model.conditional=projection", "train.steps=4"]
@@ -101,8 +100,9 @@ def test_classes(runs):
     assert (three["labels"] == 3).all()
     np.testing.assert_array_equal(found["latents"], three["latents"])
     run = restore.restore_run(runs["conditional"])
-    draw = Sampler(run.experiment.game)
-    each, threes = (np.asarray(draw(run.state, a["latents"], a["labels"])) for a in (found, three))
+    draw = TaskRunner(run.experiment.game)
+    inputs = ({"latents": a["latents"], "label": a["labels"]} for a in (found, three))
+    each, threes = (np.asarray(draw(run.state, one)["samples"]) for one in inputs)
     np.testing.assert_array_equal(np.abs(each - threes).max((1, 2, 3)) < 1e-7, found["labels"] == 3)
 
 
@@ -118,7 +118,8 @@ def test_export_runs_without_this_package(runs, kind):
     latents = np.random.default_rng(0).standard_normal((16, 4), np.float32)
     facts = json.loads(Path("out/generator.json").read_text())
     labels = np.arange(16, dtype=np.int32) % 10 if facts["labels"] else None
-    expected = np.asarray(Sampler(run.experiment.game)(run.state, latents, labels))
+    inputs = {"latents": latents} | ({} if labels is None else {"label": labels})
+    expected = np.asarray(TaskRunner(run.experiment.game)(run.state, inputs)["samples"])
     np.testing.assert_allclose(np.load("x.npz")["samples"], expected, atol=1e-5)
     program = jax.export.deserialize(bytearray(Path("out/generator.stablehlo").read_bytes()))
     assert program.platforms == ("cpu", "cuda", "tpu")
@@ -212,16 +213,23 @@ def test_both_players_use_the_label(kind, choice):
     game, data = e.game, e.dataset
     params, net_state = game.init(jax.random.key(0))
     taken = data.take(np.arange(0, data.size, data.size // 8)[:8])
-    x = jnp.asarray(taken["examples"], jnp.float32) / (127.5 if data.spec.is_image else 1)
-    labels = jnp.asarray(taken["labels"])
+    x = jnp.asarray(taken["x"], jnp.float32) / (127.5 if data.feature.noun == "images" else 1)
+    labels = jnp.asarray(taken["label"])
     for player in game.players:
         values = [
-            float(game.loss(player, params, net_state, Batch(x, y), jax.random.key(1), jnp.int32(0))[0])
-            for y in (labels, (labels + 1) % data.spec.num_classes)
+            float(
+                loss_value(game, player, params, net_state, {"x": x, "label": y}, jax.random.key(1), jnp.int32(0))[
+                    0
+                ]
+            )
+            for y in (labels, (labels + 1) % data.classes)
         ]
         assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-6, player
-    latents = jax.random.normal(jax.random.key(0), (2, game.latent_dim))
-    a, b = (game.decode(params, net_state, latents, jnp.full(2, k)) for k in (0, 1))
+    generate = game.tasks["generate"]
+    keys = jax.random.split(jax.random.key(0), 2)
+    latents = jax.vmap(lambda key: generate.prior(key, None)["latents"])(keys)
+    inputs = ({"latents": latents, "label": jnp.full(2, k)} for k in (0, 1))
+    a, b = (generate.apply(params, net_state, one, keys)["samples"] for one in inputs)
     assert float(jnp.abs(a - b).max()) > 1e-4
 
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, loss_value
 
-from gan_cli import optim
+from gan_cli import estimators, optim
 from gan_cli.config.build import experiment
+from gan_cli.data.feed import Selection
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError
 from gan_cli.games.gan import GAN
@@ -42,10 +43,10 @@ ONE = np.eye(2)
 def play(strategy, game=BILINEAR, steps=30, optimiser=None):
     """The points (x, y) that a strategy visits if both players use ``optimiser``."""
     optimisers = dict.fromkeys(game.players, optimiser or optim.sgd(lr=LR))
-    s = strategy(game)
+    s = strategy(game, estimators.mean())
     s.check(optimisers)
     state, points = init_state(TrainSetup(game, s, optimisers, 0)), []
-    step = jax.jit(lambda state, key: s.step(optimisers, state, [None] * s.batches, key))
+    step = jax.jit(lambda state, key: s.step(optimisers, state, [{}] * s.batches, key))
     for i in range(steps + 1):
         points.append((float(state.params["x"]), float(state.params["y"])))
         state, metrics = step(state, jax.random.key(i))
@@ -185,8 +186,10 @@ def test_jacobian_products_of_a_convolutional_game():
     ]
     e = experiment(["model=dcgan", *smooth, "train.batch_size=4"])
     state = init_state(e.setup)
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(4), jax.random.key(1))
-    evaluate, params = field(e.game, state, batch, jax.random.key(2)), state.params
+    batch = e.dataset.feed.batch(
+        jax.device_put(e.dataset.examples), Selection({"": jnp.arange(4)}), jax.random.key(1)
+    )
+    evaluate, params = field(e.game, estimators.mean(), state, batch, jax.random.key(2)), state.params
     keys = iter(jax.random.split(jax.random.key(3), 99))
     v, w = (jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params) for _ in range(2))
     function = jax.jit(lambda p: evaluate(p)[0])
@@ -240,20 +243,20 @@ def test_one_discriminator_pass_equals_two():
     """Real and fake examples form one discriminator batch if no layer couples the examples of a batch."""
     e = experiment([*TINY, "model.discriminator.dropout=0.0", "penalty=[r1]"])
     game = e.game
-    params, net_state = game.init(jax.random.key(0))
-    batch = e.dataset.feed.batch(jax.device_put(e.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    state = init_state(e.setup)
+    batch = e.dataset.feed.batch(
+        jax.device_put(e.dataset.examples), Selection({"": jnp.arange(8)}), jax.random.key(1)
+    )
+    batch = game.noise(batch, jax.random.key(2))
 
-    def gradient():
-        return jax.grad(
-            lambda p: game.loss(
-                "discriminator", params | {"discriminator": p}, net_state, batch, jax.random.key(2), 0
-            )[0]
-        )(params["discriminator"])
+    def of_discriminator():
+        found = gradient(game, estimators.mean(), "discriminator", state, batch, jax.random.key(2))
+        return found.gradient
 
     assert not game._couples_batch
-    together = gradient()
+    together = of_discriminator()
     game._couples_batch = True
-    apart = gradient()
+    apart = of_discriminator()
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -262,8 +265,9 @@ def test_each_update_stores_the_network_state_of_its_player_only():
     """An update of the discriminator leaves the batch statistics of the generator unchanged."""
     p = Program(experiment([*TINY, "model.generator.norm=batch", "model.discriminator.norm=batch"]))
     game, state = p.experiment.game, p.state
-    batch = p.experiment.dataset.feed.batch(p.arrays, jnp.arange(8), jax.random.key(1))
-    _, net_state, _ = gradient(game, "discriminator", state, batch, jax.random.key(0))
+    batch = p.experiment.dataset.feed.batch(p.arrays, Selection({"": jnp.arange(8)}), jax.random.key(1))
+    batch = game.noise(batch, jax.random.key(0))
+    net_state = gradient(game, estimators.mean(), "discriminator", state, batch, jax.random.key(0)).net_state
     moved, _ = update_player(
         state, "discriminator", p.experiment.optimisers["discriminator"], state.params["discriminator"], net_state
     )
@@ -280,12 +284,16 @@ def test_lazy_penalty_is_due_every_interval_with_its_weight():
         )
         for k in (1, 4)
     )
-    batch = eager.dataset.feed.batch(jax.device_put(eager.dataset.arrays), jnp.arange(8), jax.random.key(1))
+    batch = eager.dataset.feed.batch(
+        jax.device_put(eager.dataset.examples), Selection({"": jnp.arange(8)}), jax.random.key(1)
+    )
     params, net_state = eager.game.init(jax.random.key(0))
 
     def losses(game):
         return [
-            float(game.loss("discriminator", params, net_state, batch, jax.random.key(2), jnp.int32(step))[0])
+            float(
+                loss_value(game, "discriminator", params, net_state, batch, jax.random.key(2), jnp.int32(step))[0]
+            )
             for step in range(8)
         ]
 

@@ -13,12 +13,14 @@ from PIL import Image
 from test_run import manifest, records
 
 import gan_cli
+from gan_cli.data import features
 from gan_cli.data import loader as loader_module
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import spec_of
+from gan_cli.data.feed import Selection
 from gan_cli.data.folder import folder
 from gan_cli.data.loader import Loader
 from gan_cli.errors import UserError
-from gan_cli.types import Spec
 
 RUN = [*TINY, "dataset=folder", "dataset.path=images", "dataset.resolution=8"]
 
@@ -66,15 +68,15 @@ def test_a_zip_is_read_by_many_threads():
     resident = folder(path="images.zip", resolution=8, stream=False)
     with loader_module.ThreadPoolExecutor(8) as pool:
         taken = files.take(np.arange(40).repeat(20).reshape(100, 8), pool)
-    np.testing.assert_array_equal(taken["examples"].reshape(40, 20, 8, 8, 3)[:, 7], resident.examples)
-    np.testing.assert_array_equal(taken["labels"].reshape(40, 20)[:, 0], resident.labels)
+    np.testing.assert_array_equal(taken["x"].reshape(40, 20, 8, 8, 3)[:, 7], resident.examples["x"])
+    np.testing.assert_array_equal(taken["label"].reshape(40, 20)[:, 0], resident.examples["label"])
     assert files.spec == resident.spec
 
 
 def test_a_bad_image_is_replaced_by_another(caplog):
     Path("images/a/00.png").write_bytes(b"no image")
     files = folder(path="images", resolution=8, stream=True)
-    np.testing.assert_array_equal(files.take(np.array([0]))["examples"], files.take(np.array([1]))["examples"])
+    np.testing.assert_array_equal(files.take(np.array([0]))["x"], files.take(np.array([1]))["x"])
     assert caplog.text.count("a/00.png") == 1
     refusing = folder(path="images", resolution=8, stream=True, on_error="refuse")
     with pytest.raises(UserError, match=r"a/00\.png"):
@@ -90,13 +92,13 @@ def test_an_image_that_becomes_unreadable_ends_the_run():
 class Endless:
     """A million examples, each of which is made when it is read."""
 
-    shape, labelled = (8, 8, 3), False
+    shape, labels = (8, 8, 3), None
 
     def __len__(self):
         return 10**6
 
     def __getitem__(self, i):
-        return np.full(self.shape, i % 256, np.uint8), -1
+        return {"x": np.full(self.shape, i % 256, np.uint8)}
 
     def fingerprint(self):
         return "endless"
@@ -105,21 +107,19 @@ class Endless:
 def test_memory_is_bounded(monkeypatch):
     """The batches of a call fit the limit, and only the batches of the next call are read ahead."""
     monkeypatch.setattr(loader_module, "_BYTES", 10 * 4 * 8 * 8 * 3)
-    data = Dataset("endless", Spec((8, 8, 3), -1.0, 1.0), Endless())  # type: ignore[arg-type]
+    data = Dataset("endless", spec_of(features.Image(8, 8, 3)), Endless())  # type: ignore[arg-type]
     asked = []
 
     def order(step, length):
         asked.append((step, length))
-        return [np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)]
+        return [Selection({"": np.arange(step * 4, (step + length) * 4).reshape(length, 1, 4)})]
 
     loader = Loader(data, order, stack=False, place=jax.device_put)
     assert loader.longest(100) == 10 and loader.longest(7) == 7 and loader.longest(13) == 1
     asked.clear()
     first = loader.get(0, 10, 10)
-    assert isinstance(first["examples"], jax.Array) and first["examples"].shape == (10, 1, 4, 8, 8, 3)
-    np.testing.assert_array_equal(
-        loader.get(10, 10, 0)["examples"][:, 0, :, 0, 0, 0], np.arange(40, 80).reshape(10, 4)
-    )
+    assert isinstance(first["x"], jax.Array) and first["x"].shape == (10, 1, 4, 8, 8, 3)
+    np.testing.assert_array_equal(loader.get(10, 10, 0)["x"][:, 0, :, 0, 0, 0], np.arange(40, 80).reshape(10, 4))
     loader.close()
     assert asked == [(0, 10), (10, 10)]
 

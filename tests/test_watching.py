@@ -37,7 +37,10 @@ def test_diversity_of_digits():
     other = data.spread(1000)[5::7][:128]
     assert 0.9 < measure(other) < 1.1
     assert measure(np.repeat(other[:1], 128, 0)) < 0.02
-    assert measure(other[data.labels[np.linspace(0, data.size - 1, 1000).astype(int)[5::7][:128]] == 1]) < 0.5
+    assert (
+        measure(other[data.examples["label"][np.linspace(0, data.size - 1, 1000).astype(int)[5::7][:128]] == 1])
+        < 0.5
+    )
     assert measure(np.full_like(other, np.nan)) == 0
 
 
@@ -164,7 +167,7 @@ def test_mode_coverage_of_all_one_and_no_modes():
     from gan_cli.data.gaussians import ring
 
     data = ring()
-    found = coverage(np.asarray(data.examples[:2500]), data.modes)
+    found = coverage(np.asarray(data.examples["x"][:2500]), data.modes)
     assert found["modes"] == found["modes_hit"] == 8 and found["divergence"] < 1e-3
     # All samples at one of eight modes: the Jensen-Shannon divergence of one mode from uniform modes, by hand.
     one = coverage(np.repeat(data.modes.centres[:1], 100, 0), data.modes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gan_cli.types import Game
+from gan_cli.types import Game, LossTerms, Term
 
 
 class Bilinear(Game):
@@ -23,9 +23,12 @@ class Bilinear(Game):
     def init(self, key: Any) -> Any:
         return {name: jnp.float32(value) for name, value in self.start.items()}, {"x": (), "y": ()}
 
-    def loss(self, player: str, params: Any, net_state: Any, batch: Any, key: Any, step: Any) -> Any:
+    def loss(
+        self, player: str, params: Any, net_state: Any, batch: Any, key: Any, step: Any, fake: Any = None
+    ) -> LossTerms:
         value = params["x"] * params["y"]
-        return (value if player == "x" else -value), (net_state, {"distance": params["x"] ** 2 + params["y"] ** 2})
+        metrics = {"distance": params["x"] ** 2 + params["y"] ** 2}
+        return LossTerms({"value": Term(value if player == "x" else -value)}, net_state, metrics)
 
 
 class Saboteur(Bilinear):

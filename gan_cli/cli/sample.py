@@ -1,4 +1,4 @@
-"""The command ``gan-sample``, which writes samples of a trained generator, or exports the generator."""
+"""The command ``gan-sample``, which runs a task of a trained run, e.g. generates samples, or exports the task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gan_cli.trained.restore import RestoredRun
-    from gan_cli.trained.sampling import Sampler
-    from gan_cli.views.drawings import LatentRequest
+    from gan_cli.trained.sampling import TaskRunner
+    from gan_cli.types import Feature
+    from gan_cli.views.drawings import InputRequest
 
 _SOFTWARE = "gan-sample"  # the entry `Software` of the PNG files in a folder, by which --overwrite recognises them
 
@@ -31,16 +32,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gan-sample",
-        description="Draw samples from the generator of a run, with the moving average of its parameters. "
-        "Sample i of a seed is the same for every --num.",
+        description="Draw samples from the generator of a run, or run another task of it, with the moving average "
+        "of its parameters. Sample i of a seed is the same for every --num.",
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the directory of a run, or of a member of an ensemble")
     add(
+        "--task",
+        default="generate",
+        metavar="NAME",
+        help="the task of the run, e.g. reconstruct for a VAE; a task that the run does not have is answered with "
+        "the names of its tasks (default: generate)",
+    )
+    add(
+        "--input",
+        type=Path,
+        metavar="FILE|DIR",
+        help="the inputs of a task that needs data: an .npz file with arrays that have the names of the inputs (or "
+        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs are in the same order",
+    )
+    add(
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples (default: {SIDE**2} images, {POINTS:,} points, or all rows of --latents). For "
+        help=f"the number of samples (default: {SIDE**2} images, {POINTS:,} points, or all rows of --latents or "
+        "--input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
     )
@@ -57,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("samples.png"),
         metavar="FILE|DIR",
-        help="where to write: a .png file with one picture, an .npz file with the array `samples`, a .gif file "
-        "with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        help="where to write: a .png file with one picture, an .npz file with the array `samples` or other "
+        "outputs, a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
     )
     add(
         "--overwrite",
@@ -99,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         "--export",
         type=Path,
         metavar="DIR",
-        help="write the generator to this folder as StableHLO and safetensors, and draw no samples (default: off)",
+        help="write the generator, or another --task, to this folder as StableHLO and safetensors, and draw no "
+        "samples (default: off)",
     )
     add_modules(parser)
     add_version(parser)
@@ -111,26 +128,28 @@ def _main(options: argparse.Namespace) -> int:
     show_warnings("gan-sample")
     prepare_jax()
     from gan_cli.trained import restore
-    from gan_cli.trained.sampling import Sampler
+    from gan_cli.trained.sampling import TaskRunner
 
     modules = import_user_modules([name for name in options.modules.split(",") if name])
     data = options.draw == "activations"
     run = restore.restore_run(
         options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules
     )
+    runner = TaskRunner(run.experiment.game, options.task)
     if options.export:
         from gan_cli.trained import export
 
-        for path in export.write(run, options.export):
+        for path in export.write(run, options.export, options.task):
             print(path)
         return 0
-    sampler = Sampler(run.experiment.game)
-    request = _request(options, sampler, run.class_names)
+    request = _request(options, runner, run.class_names)
     suffix = options.out.suffix
-    if suffix == ".npz" or suffix == "":
-        content = _arrays(options, run, sampler, request)
+    if suffix == ".npz":
+        content = _arrays(options, run, runner, request)
+    elif suffix == "":
+        content = _folder(options, run, runner, request)
     else:
-        content = _picture(options, run, sampler, request)
+        content = _picture(options, run, runner, request)
     named = f" of class {run.class_names[request.label]}" if run.class_names and request.label is not None else ""
     print(f"{content}{named} of step {run.step}: {options.out}")
     return 0
@@ -154,6 +173,7 @@ def _check(options: argparse.Namespace) -> None:
             "--num": options.num,
             "--class": options.label,
             "--latents": options.latents,
+            "--input": options.input,
         }
         for name, value in (drawn | {"--truncation": options.truncation}).items():
             if value is not None:
@@ -222,23 +242,75 @@ def _is_sample(path: Path) -> bool:
         return False
 
 
-def _request(options: argparse.Namespace, sampler: Sampler, class_names: Sequence[str]) -> LatentRequest:
-    """The latents and labels that the options request.
+def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Sequence[str]) -> InputRequest:
+    """The inputs of the task that the options request.
 
     Raises:
-        UserError: the generator of the run does not accept the requested class or latents.
+        UserError: the task does not accept the requested class, latents or inputs, or needs inputs from a file.
     """
-    from gan_cli.views.drawings import LatentRequest
+    from gan_cli.views.drawings import InputRequest
 
-    classes = sampler.game.classes
-    if options.label is not None and classes is None:
+    task, label = runner.task, None
+    if options.label is not None:
+        if not runner.classes:
+            raise UserError(
+                f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
+                "run, e.g. with model.conditional=projection."
+            )
+        label = _label(options.label, next(iter(runner.classes.values())), class_names)
+    given, sources, names = {}, {}, list[str]()
+    if options.latents is not None:
+        if "latents" not in task.inputs:
+            raise UserError(
+                f"--latents {options.latents}: the task {runner.name} has no input `latents`. Its inputs are: "
+                f"{', '.join(task.inputs)}. Leave out --latents."
+            )
+        given["latents"] = _latents(options.latents, task.inputs["latents"].size)
+        sources["latents"] = "--latents"
+    needed = {name: task.inputs[name] for name in runner.given if name not in given}
+    if options.truncation is not None and not runner.drawn:
         raise UserError(
-            f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional run, "
-            "e.g. with model.conditional=projection."
+            f"--truncation {options.truncation}: the task {runner.name} draws no latents. Leave out --truncation."
         )
-    label = None if options.label is None or classes is None else _label(options.label, classes, class_names)
-    latents = None if options.latents is None else _latents(options.latents, sampler.game.latent_dim)
-    return LatentRequest(options.seed, options.num, label, options.truncation, latents)
+    if options.input is not None:
+        found, names = _inputs(options, runner, needed)
+        given, sources = given | found, sources | dict.fromkeys(found, "--input")
+    elif needed:
+        from gan_cli.data.inputs import described
+
+        wanted = ", ".join(f"`{name}` ({described(feature)})" for name, feature in needed.items())
+        raise UserError(
+            f"--task {runner.name}: needs the inputs {wanted}. Add --input FILE, or --input FOLDER for images."
+        )
+    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names)
+
+
+def _inputs(
+    options: argparse.Namespace, runner: TaskRunner, needed: dict[str, Feature]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The inputs and the names of the rows in the file or folder ``--input``.
+
+    Raises:
+        UserError: the task takes no inputs from files, or the file or folder does not fit the task.
+    """
+    from gan_cli.data.inputs import read_inputs
+
+    tasks = {name: type(runner)(runner.game, name) for name in runner.game.tasks}
+    if not needed:
+        others = [name for name, other in tasks.items() if other.given]
+        remedy = f", or choose a task that takes inputs, e.g. --task {others[0]}" if others else ""
+        raise UserError(
+            f"--input {options.input}: the task {runner.name} takes no inputs from files. "
+            f"Leave out --input{remedy}."
+        )
+    labels = {} if options.label is not None else {name: runner.task.inputs[name] for name in runner.classes}
+    found, names = read_inputs(options.input, needed | labels)
+    if missing := [name for name in labels if name not in found]:
+        raise UserError(
+            f"--input {options.input}: has no labels, and the task {runner.name} needs the class of each row. Add "
+            f"--class CLASS, or use an .npz file with the array `{missing[0]}`."
+        )
+    return found, names
 
 
 def _label(text: str, classes: int, class_names: Sequence[str]) -> int:
@@ -289,73 +361,110 @@ def _latents(path: Path, dim: int) -> np.ndarray:
     return latents
 
 
-def _arrays(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
-    """Write samples as an ``.npz`` file or as a folder of pictures.
+def _arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write the outputs of the task as an ``.npz`` file, with the inputs that do not come from ``--input``.
+
+    Returns:
+        A text that describes what was written, e.g. "64 samples (28, 28, 1) uint8".
+    """
+    import numpy as np
+
+    n = request.number(SIDE**2)
+    inputs = request.draw(runner, n)
+    parts = list(runner.stored(run.state, inputs, request.seed))
+    outputs = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in runner.task.outputs}
+    for name, x in inputs.items():
+        if request.options.get(name) != "--input":
+            outputs.setdefault("labels" if name == "label" else name, x)
+    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
+    main = outputs[runner.main]
+    return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
+
+
+def _folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write the images of the task as a folder of pictures, with the names of the inputs or with numbers.
 
     Returns:
         A text that describes what was written, e.g. "64 pictures".
     """
     import numpy as np
+    from PIL.PngImagePlugin import PngInfo
 
     from gan_cli.views import pictures
     from gan_cli.views.kinds import view
 
-    n = request.number(SIDE**2)
-    latents, labels = request.draw(sampler, n)
-    if options.out.suffix == ".npz":
-        samples = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
-        arrays = {"samples": samples, "latents": latents} | ({} if labels is None else {"labels": labels})
-        files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
-        return f"{n:,} samples {samples.shape[1:]} {samples.dtype}"
-    chosen = view(sampler.feature)
+    chosen = view(runner.task.outputs[runner.main])
     if chosen.one is None:
         raise UserError(
-            f"--out {options.out}: the samples of this run are {chosen.noun}, which cannot be written as a folder "
-            "of pictures. Use --out FILE.npz for an array, or --out FILE.png for one picture of all samples."
+            f"--out {options.out}: the {runner.main} of this run are {chosen.noun}, which cannot be written as a "
+            f"folder of pictures. Use --out FILE.npz for an array, or --out FILE.png for one picture of all."
         )
-    from PIL.PngImagePlugin import PngInfo
-
+    n = request.number(SIDE**2)
+    inputs = request.draw(runner, n)
+    names = (
+        _file_names(request.names[:n]) if request.names else [f"{i:0{max(len(str(n - 1)), 5)}}" for i in range(n)]
+    )
     for earlier in options.out.iterdir() if options.out.is_dir() else ():  # `_check_folder` has checked each file
         earlier.unlink()
     mark = PngInfo()
     mark.add_text("Software", _SOFTWARE)
-    number, digits = 0, max(len(str(n - 1)), 5)
-    for part in sampler.stored(run.state, latents, labels):
-        for sample in np.asarray(part):
-            pictures.write(options.out / f"{number:0{digits}}.png", chosen.one(sample), mark)
-            number += 1
+    written = iter(names)
+    for part in runner.stored(run.state, inputs, request.seed):
+        for output in np.asarray(part[runner.main]):
+            pictures.write(options.out / f"{next(written)}.png", chosen.one(output), mark)
     return f"{n:,} pictures"
 
 
-def _picture(options: argparse.Namespace, run: RestoredRun, sampler: Sampler, request: LatentRequest) -> str:
-    """Write a picture or an animation of samples.
+def _file_names(names: Sequence[str]) -> list[str]:
+    """File names without suffix for the pictures ``names`` of a folder or zip file, all different.
+
+    The names of sub-folders become a part of the file name, so that no name leads outside of the folder.
+    """
+    used: dict[str, None] = {}
+    for name in names:
+        stem = "_".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+        stem = stem.rpartition(".")[0] or stem
+        number, unique = 2, stem
+        while unique in used:
+            number, unique = number + 1, f"{stem}-{number}"
+        used[unique] = None
+    return list(used)
+
+
+def _picture(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write a picture or an animation of the outputs of the task.
 
     Returns:
-        The name of the drawing, or "points" for a scatter plot.
+        The name of the drawing, "points" for a scatter plot, or "pairs" for inputs above their outputs.
     """
     from gan_cli.views import drawings, pictures
     from gan_cli.views.kinds import view
 
     name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
-    chosen = view(sampler.feature)
+    feature = runner.task.outputs[runner.main]
+    chosen = view(feature)
+    if not feature.shape:
+        raise UserError(
+            f"--out {options.out}: the {runner.main} of the task {runner.name} are {feature.noun}, which are not "
+            "shown as a picture. Use --out FILE.npz for arrays."
+        )
     if chosen.one is None:
         if options.draw is None and name != "grid":
             raise UserError(
-                f"--out {options.out}: a .gif file shows a walk of images, and the samples of this run are "
-                f"{chosen.noun}. Use --out FILE.png for one picture of all samples."
+                f"--out {options.out}: a .gif file shows a walk of images, and the {runner.main} of this run are "
+                f"{chosen.noun}. Use --out FILE.png for one picture of all {runner.main}."
             )
         if name != "grid":
             raise UserError(
-                f"--draw {name}: needs images, and the samples of this run are {chosen.noun}. "
+                f"--draw {name}: needs images, and the {runner.main} of this run are {chosen.noun}. "
                 "Leave out --draw and use --out FILE.png."
             )
-        import numpy as np
-
-        latents, labels = request.draw(sampler, request.number(chosen.count))
-        samples = np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
-        pictures.write(options.out, chosen.picture(np.asarray(sampler.feature.encode(samples)), None))
+        pictures.write(options.out, drawings.picture(run, runner, request))
         return chosen.noun
-    drawing = drawings.draw(name, run, sampler, request)
+    if options.draw is None and name == "grid" and request.given and runner.task.pictured:
+        pictures.write(options.out, drawings.pairs(run, runner, request))
+        return "pairs"
+    drawing = drawings.draw(name, run, runner, request)
     if isinstance(drawing, list):
         files.write_bytes(options.out, pictures.animate(drawing))
         return name

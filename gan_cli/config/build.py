@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.options import options_of
@@ -24,6 +25,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
+from gan_cli.estimators import Estimator
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
@@ -96,9 +98,9 @@ class Experiment:
         return self.features(self.dataset)
 
     def check_evaluation(self) -> None:
-        """Raise a UserError if the data or the features lack an input of a metric. Nothing is computed."""
+        """Raise a UserError if the data, the features or the game lack an input of a metric. Computes nothing."""
         if self.metrics and self.dataset is not None:
-            check_inputs(self.metrics, self.extractor, self.dataset)
+            check_inputs(self.metrics, self.extractor, self.dataset, self.game.tasks)
 
     def compile(self) -> CompiledSteps:
         """The object that compiles and executes the training steps of the run or of the ensemble."""
@@ -146,23 +148,28 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     spec = data.spec if data else spec
     others = _make(filled["logger"]) or {}, *evaluation_of(config)
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
-    if data and data.size < whole.train.batch_size:
-        raise UserError(
-            f"train.batch_size={whole.train.batch_size}: is larger than the data set, which has {data.size} "
-            f"examples. Set train.batch_size to at most {data.size}."
-        )
+    if data:
+        _check_batches(data, whole)
+    elif trains:
+        _check_devices("train.batch_size", whole.train.batch_size, whole)
     pack = whole.game.pack
     if whole.train.batch_size % pack:
         raise UserError(
             f"train.batch_size={whole.train.batch_size}: must be a multiple of augment.packing.size={pack}, "
             f"e.g. train.batch_size={math.ceil(whole.train.batch_size / pack) * pack}."
         )
-    if trains and whole.train.batch_size % (number := len(whole.devices)):
+    size = _make(filled["estimator"]).multiple
+    if size is not None and whole.train.batch_size % size:
         raise UserError(
-            f"train.batch_size={whole.train.batch_size}: must be a multiple of the number of devices, {number}, "
-            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / number) * number}."
+            f"train.batch_size={whole.train.batch_size}: must be a multiple of estimator.size={size}, "
+            f"e.g. train.batch_size={math.ceil(whole.train.batch_size / size) * size}."
         )
-    if whole.metrics and not whole.game.samples:
+    if size is not None and trains and size % (number := len(whole.devices)):
+        raise UserError(
+            f"estimator.size={size}: must be a multiple of the number of devices, {number}, because each slice is "
+            f"split over the devices. Set e.g. estimator.size={math.ceil(size / number) * number}."
+        )
+    if whole.metrics and "generate" not in whole.game.tasks:
         raise UserError(
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
             "generate samples. Set metric=none."
@@ -173,6 +180,45 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
+
+
+def _check_batches(data: Dataset, whole: Experiment) -> None:
+    """Raise a UserError if the sampler cannot draw the batches, or the game or the devices cannot use them."""
+    size, game, domains = whole.train.batch_size, whole.game, data.domains
+    smallest = min(domain.size for domain in domains.values())
+    if smallest < size:
+        raise UserError(
+            f"train.batch_size={size}: is larger than the data set, which has {smallest} examples. Set "
+            f"train.batch_size to at most {smallest}."
+        )
+    sampler, *_ = data.feed.samplers(size).values()
+    if sampler.pads:
+        chosen = f"sampler={check.sampler_name(whole.config)}: batches differ in size, "
+        if game.pack > 1:
+            raise UserError(
+                f"{chosen}and cannot be divided into packs. Remove packing from augment=[...], or set "
+                "sampler=shuffled."
+            )
+        if game.coupled:
+            raise UserError(
+                f"{chosen}and the padding would change the losses of the {', '.join(sorted(game.coupled))}, which "
+                "depend on the whole batch, e.g. through batch normalisation. Set sampler=shuffled."
+            )
+        if len(domains) > 1:
+            raise UserError(
+                f"{chosen}so the examples of the domains {', '.join(domains)} cannot form pairs. Set "
+                "sampler=shuffled."
+            )
+    _check_devices("sampler.capacity" if sampler.pads else "train.batch_size", sampler.rows, whole)
+
+
+def _check_devices(key: str, rows: int, whole: Experiment) -> None:
+    """Raise a UserError unless the rows of a batch, set by the option ``key``, can be split over the devices."""
+    if rows % (number := len(whole.devices)):
+        raise UserError(
+            f"{key}={rows}: must be a multiple of the number of devices, {number}, "
+            f"e.g. {key}={math.ceil(rows / number) * number}."
+        )
 
 
 def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[Dataset], Extractor]]:
@@ -186,7 +232,14 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 
 def dataset(config: dict[str, Any]) -> Dataset | None:
     """The data set of a checked configuration, or None for ``dataset=none``."""
-    return _make(check.from_environment(config)["dataset"]) or None
+    filled = check.from_environment(config)
+    data = _make(filled["dataset"])
+    if data is not None and not isinstance(data, Dataset):
+        raise UserError(
+            f"dataset: the function in _target_ must return a gan_cli.data.Dataset, but it returned "
+            f"{type(data).__name__}. Correct the function."
+        )
+    return dataclasses.replace(data, sampler=_make(filled["sampler"])) if data else None
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
@@ -218,7 +271,9 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
             raise UserError(
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
-    strategy = _make(filled["strategy"])(game)
+    estimator: Estimator = _make(filled["estimator"])
+    estimators.check(filled["estimator"]["_target_"].rpartition(".")[2], estimator, game, pads=False)
+    strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():

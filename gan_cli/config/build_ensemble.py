@@ -120,11 +120,12 @@ def _check_variable(
     Python code needs the value of the option, for example as a number of layers.
     """
     data, size = whole.dataset, whole.train.batch_size
-    batch: Batch | None = None
+    batch: Batch = {}
     if data is not None:
-        batch = {
-            name: one.encode(jnp.zeros((size, *one.stored_shape), one.dtype)) for name, one in data.spec.items()
-        }
+        sampler, *_ = data.feed.samplers(size).values()
+        for name, one in data.spec.items():
+            batch[name] = one.encode(jnp.zeros((sampler.rows, *one.stored_shape), one.dtype))
+        batch |= {"mask": jnp.ones(sampler.rows)} if sampler.pads else {}
     for key, values in varied.items():
 
         def one_step(value: jax.Array, key: str = key) -> Tree:

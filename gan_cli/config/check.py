@@ -27,6 +27,7 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 from gan_cli.types import Range
 
+_SAMPLER = {"_target_": "gan_cli.data.samplers.shuffled", "_partial_": True}  # of runs that name no sampler
 _LISTS = ("penalty", "augment", "metric", "logger")  # groups in which several choices can be combined
 
 
@@ -44,14 +45,18 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
             allowed; or options contradict each other.
     """
     config = _section(resolve(tree), Schema, "", modules)
-    for group, example in (("game", "gan"), ("optim", "adam"), ("strategy", "alternating"), ("features", "auto")):
+    examples = {"game": "gan", "optim": "adam", "strategy": "alternating", "estimator": "mean", "features": "auto"}
+    for group, example in examples.items():
         if not config[group]:
             raise UserError(f"{group}: every run needs a choice of this group. Set one, e.g. {group}={example}.")
     config["train"] = _section(config["train"], Train, "train", modules)
+    if config["dataset"] and not config["sampler"]:
+        config["sampler"] = dict(_SAMPLER)
     for group in (*GROUPS, "logger"):
         if config[group]:
             config[group] = _node(config[group], group, modules)
     _check_needs(config, modules)
+    _check_sampler(config)
     _check_cadences(config["train"], bool(config["metric"]))
     _check_evaluation(config)
     if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
@@ -142,12 +147,11 @@ def from_environment(config: dict[str, Any]) -> dict[str, Any]:
 
 def _section(tree: Mapping[str, Any], schema: type, prefix: str, modules: Sequence[str]) -> dict[str, Any]:
     hints = typing.get_type_hints(schema, include_extras=True)
-    options = {
-        field.name: Parameter(hints[field.name], True)
-        if field.default is MISSING
-        else Parameter(hints[field.name], False, field.default)
-        for field in fields(schema)
-    }
+    options = {}
+    for field in fields(schema):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        own = () if default is MISSING else (default,)
+        options[field.name] = Parameter(hints[field.name], not own, *own)
     return _options(tree, options, prefix)
 
 
@@ -284,7 +288,9 @@ def _node(node: dict[str, Any], key: str, modules: Sequence[str]) -> dict[str, A
                 )
         return {name: _node(child, f"{key}.{name}", modules) for name, child in node.items()}
     home = GROUP_MODULES[key.split(".")[0]]
-    if str(target).startswith("gan_cli.") and not str(target).startswith((f"{home}.",)):
+    # The longest match, because the module of a group may contain the module of another, as data and data.samplers.
+    homes = [module for module in GROUP_MODULES.values() if str(target).startswith(f"{module}.")]
+    if str(target).startswith("gan_cli.") and max(homes, key=len, default="") != home:
         raise UserError(
             f"{key}._target_={target}: not allowed. Choose a public function or class of {home}, which defines the "
             "targets of this group."
@@ -358,6 +364,23 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
             f"train.precision={config['train']['precision']}: this game computes in float32 only. "
             "Set train.precision=float32."
         )
+
+
+def _check_sampler(config: dict[str, Any]) -> None:
+    """Raise a UserError if a run without data has a sampler, and set the default sampler of such a run to None."""
+    if not config["dataset"]:
+        if config["sampler"] and config["sampler"]["_target_"] != _SAMPLER["_target_"]:
+            raise UserError(
+                f"sampler={sampler_name(config)}: a sampler selects examples of the data, and this run has no "
+                "data. Leave out the sampler."
+            )
+        config["sampler"] = None
+
+
+def sampler_name(config: Mapping[str, Any]) -> str:
+    """The name of the function that draws the batches of a checked configuration, for messages."""
+    name: str = config["sampler"]["_target_"].rpartition(".")[2]
+    return name
 
 
 def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:

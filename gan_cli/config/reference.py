@@ -32,8 +32,20 @@ OVERLAYS = {
     "hparams_search": "searches over options with Optuna, for --multirun.",
 }
 GROUPS = (
-    *("model", "loss", "penalty", "augment", "optim", "strategy", "game", "dataset", "metric", "features"),
-    *("train", "logger", *OVERLAYS),
+    *(
+        "model",
+        "loss",
+        "penalty",
+        "augment",
+        "optim",
+        "strategy",
+        "estimator",
+        "game",
+        "dataset",
+        "sampler",
+        "metric",
+    ),
+    *("features", "train", "logger", *OVERLAYS),
 )
 ROOT = ("seed", "name", "init_from", "init_parts", "resume", "dry_run", "modules")
 

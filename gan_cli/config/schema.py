@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gan_cli.types import Decay, NonNegativeInt, PositiveInt, Precision, Seed
 
 # The groups whose YAML files hold a `_target_` and its keyword arguments.
-GROUPS = ("game", "model", "loss", "penalty", "augment", "optim", "strategy", "dataset", "metric", "features")
+GROUPS = (
+    *(
+        "game",
+        "model",
+        "loss",
+        "penalty",
+        "augment",
+        "optim",
+        "strategy",
+        "estimator",
+        "dataset",
+        "sampler",
+        "metric",
+    ),
+    "features",
+)
 # For each group, the module that defines the group's targets. Targets in other modules of this package are refused.
 GROUP_MODULES = {
     "game": "gan_cli.games",
@@ -18,7 +33,9 @@ GROUP_MODULES = {
     "augment": "gan_cli.augment",
     "optim": "gan_cli.optim",
     "strategy": "gan_cli.strategies",
+    "estimator": "gan_cli.estimators",
     "dataset": "gan_cli.data",
+    "sampler": "gan_cli.data.samplers",
     "metric": "gan_cli.metrics",
     "features": "gan_cli.metrics.features",
     "logger": "gan_cli.loggers",
@@ -152,7 +169,9 @@ class Schema:
         augment: augmentations of the discriminator's inputs, applied to real and generated examples alike.
         optim: optimiser of the players.
         strategy: rule that combines the updates of the players into a training step.
+        estimator: how the gradient of a loss is computed on a batch.
         dataset: the training data.
+        sampler: rule that selects the examples of each batch. Null without data; with data, null means shuffled.
         metric: metrics that evaluate samples during training and at the end.
         features: feature space in which metrics such as FID compare samples with data.
         train: length of a run, batch size, cadences, moving average, precision and devices.
@@ -191,6 +210,8 @@ class Schema:
     resume: str | None
     dry_run: bool
     modules: list[str]
+    estimator: dict[str, Any] = field(default_factory=lambda: {"_target_": "gan_cli.estimators.mean"})
+    sampler: dict[str, Any] | None = None
     init_from: str | None = None
     init_parts: Literal["weights", "averages", "all"] = "averages"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gan_cli.data import samplers
 from gan_cli.data.features import classes_of
 from gan_cli.data.feed import Feed
+from gan_cli.data.samplers import Domain, Sampler
 from gan_cli.types import Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
@@ -33,6 +35,11 @@ class Modes(NamedTuple):
 
 class Source(Protocol):
     """Examples that are read from disk at each access. A source supports simultaneous reads by several threads."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int32 labels ``[n]``. None if the examples have no labels, or if only reading the examples tells them."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -60,11 +67,13 @@ class Dataset:
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
         class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
-        class_counts: numbers of streamed examples of each class. Empty if they are not known without reading.
         passed_over: mapping from the kinds of files and examples that were left out to their numbers.
         notes: sentences about the files that were read, e.g. the sizes of the images.
         earlier: fingerprints that earlier versions of the program computed for the same examples and labels.
         hint: advice for a run that was started with another reading of the same files, or an empty text.
+        sampler: function ``(domain, batch_size) -> Sampler``, selects the examples of each training batch.
+        domain_of: mapping from names of features to names of domains, for examples in memory whose features are not
+            paired, e.g. photographs ``a`` and paintings ``b``. The other features belong to the first domain.
     """
 
     name: str
@@ -74,11 +83,32 @@ class Dataset:
     flip: bool = False
     modes: Modes | None = None
     class_names: tuple[str, ...] = ()
-    class_counts: tuple[int, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
     hint: str = ""
+    sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
+    domain_of: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
+        if not isinstance(self.spec, Mapping) or not all(isinstance(one, Feature) for one in self.spec.values()):
+            raise ValueError(
+                f"the Spec of the data set {self.name} must map names to features of gan_cli.data.features, e.g. "
+                '{"x": Image(28, 28, 1), "label": Label(10)}'
+            )
+        for part in (self.examples, self.held_out):
+            for name, array in part.items() if isinstance(part, Mapping) else ():
+                if name not in self.spec:
+                    raise ValueError(
+                        f"the data set {self.name} has the array {name}, but its Spec has no such feature"
+                    )
+                dtype, shape = np.dtype(self.spec[name].dtype), self.spec[name].stored_shape
+                if array.dtype != dtype or array.shape[1:] != shape:
+                    raise ValueError(
+                        f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but "
+                        f"its feature stores {dtype} {shape}"
+                    )
 
     @property
     def main(self) -> str:
@@ -113,23 +143,44 @@ class Dataset:
     @property
     def feed(self) -> Feed:
         """The ``Feed`` that selects the batches of this data set inside a compiled program."""
-        return Feed(self.size, tuple(self.spec.items()), self.flip, self.streams)
+        return Feed(self.spec, self.domains, self.sampler, self.domain_of, self.flip, self.streams)
 
     @property
     def bytes_per_example(self) -> int:
         """Number of bytes of one stored example."""
         return sum(math.prod(one.stored_shape) * np.dtype(one.dtype).itemsize for one in self.spec.values())
 
-    def take(self, indices: np.ndarray, pool: Executor | None = None) -> dict[str, np.ndarray]:
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """Mapping from the names of the domains to the domains, the first of which contains the main feature."""
+        found = {self.domain_of.get(self.main, ""): Domain(self.size, self.classes, self._labels)}
+        for name, domain in self.domain_of.items():
+            if domain not in found and isinstance(self.examples, Mapping):
+                found[domain] = Domain(len(self.examples[name]))
+        return found
+
+    @property
+    def _labels(self) -> np.ndarray | None:
+        return self.examples.get("label") if isinstance(self.examples, Mapping) else self.examples.labels
+
+    def take(
+        self, indices: np.ndarray | Mapping[str, np.ndarray], pool: Executor | None = None
+    ) -> dict[str, np.ndarray]:
         """The stored features, by name, of the examples at the given indices.
 
         Args:
-            indices: integers of any shape. This shape becomes the leading axes of the returned arrays.
+            indices: integers of any shape, or a mapping from the names of the domains to such arrays. This shape
+                becomes the leading axes of the returned arrays.
             pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
                 one.
         """
         if isinstance(self.examples, Mapping):
-            return {name: array[indices] for name, array in self.examples.items()}
+            if not isinstance(indices, Mapping):
+                return {name: array[indices] for name, array in self.examples.items()}
+            first = next(iter(self.domains))
+            return {name: array[indices[self.domain_of.get(name, first)]] for name, array in self.examples.items()}
+        if isinstance(indices, Mapping):
+            (indices,) = indices.values()
         source, flat = self.examples, np.ravel(indices)
         taken = {name: np.empty((len(flat), *one.stored_shape), one.dtype) for name, one in self.spec.items()}
 
@@ -180,9 +231,9 @@ class Dataset:
         return found
 
     def _counts(self) -> list[int]:
-        if not isinstance(self.examples, Mapping) or "label" not in self.examples:
-            return list(self.class_counts)
-        counts: list[int] = np.bincount(self.examples["label"], minlength=self.classes or 0).tolist()
+        if self._labels is None:
+            return []
+        counts: list[int] = np.bincount(self._labels, minlength=self.classes or 0).tolist()
         return counts
 
     def spread(self, n: int) -> np.ndarray:

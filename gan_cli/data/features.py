@@ -94,6 +94,28 @@ class Number(Feature):
     noun = "numbers"
 
 
+@dataclass(frozen=True)
+class Raw(Feature):
+    """The raw output of a network that makes a feature, before the output activation, e.g. logits of pixels.
+
+    Attributes:
+        feature: the feature.
+    """
+
+    feature: Feature
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
+        return self.feature.shape
+
+    @property
+    def noun(self) -> str:  # type: ignore[override]  # a property of an immutable feature
+        return self.feature.noun
+
+    def widened(self, channels: int) -> Raw:
+        return Raw(self.feature.widened(channels))
+
+
 def spec_of(x: Feature, classes: int | None = None) -> Spec:
     """The Spec of examples ``x`` and, if ``classes`` is not None, of their labels."""
     return {"x": x} | ({} if classes is None else {"label": Label(classes)})

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gan_cli.data import samplers
 from gan_cli.data.features import Image
-from gan_cli.types import Batch, Feature, Tree
+from gan_cli.data.samplers import Domain, Sampler
+from gan_cli.types import Batch, Spec, Tree
 
 
-@dataclass(frozen=True)
+class Selection(NamedTuple):
+    """The examples of one or several batches.
+
+    Attributes:
+        indices: mapping from the name of each domain to the indices of the examples, int32 ``[..., rows]``.
+        mask: float32 ``[..., rows]``, 1 for the rows of a batch, 0 for padding. None if the sampler does not pad.
+    """
+
+    indices: dict[str, Any]
+    mask: Any = None
+
+
+@dataclass(frozen=True, eq=False)
 class Feed:
     """Selects batches inside a compiled program, from arrays on the device or from streamed batches.
 
@@ -19,38 +35,50 @@ class Feed:
     a function of the seed and the step.
 
     Attributes:
-        size: number of training examples.
-        features: the features of an example, as pairs (name, feature).
+        spec: the features of an example by name.
+        domains: mapping from names to domains, the sets of examples that are drawn independently.
+        sampler: function ``(domain, batch_size) -> Sampler``, a choice of the group ``sampler``.
+        domain_of: mapping from names of features to names of domains. Other features belong to the first domain.
         flip: whether each image is mirrored left to right with probability 1/2, independently in every batch.
         streams: whether the host streams batches to the device.
     """
 
-    size: int
-    features: tuple[tuple[str, Feature], ...]
+    spec: Spec
+    domains: Mapping[str, Domain]
+    sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
+    domain_of: Mapping[str, str] = field(default_factory=dict)
     flip: bool = False
     streams: bool = False
 
+    def samplers(self, batch_size: int) -> dict[str, Sampler]:
+        """Mapping from the name of each domain to its sampler.
+
+        Raises:
+            UserError: the sampler cannot draw batches of this size from the data.
+        """
+        return {name: self.sampler(domain, batch_size) for name, domain in self.domains.items()}
+
     def draw(self, arrays: Tree, key: jax.Array, numbers: jax.Array, batch_size: int) -> Tree:
-        """The streamed data or the indices from which ``batch`` builds the batches with the given numbers.
+        """The streamed data or the selection from which ``batch`` builds the batches with the given numbers.
 
         If the host streams batches, ``arrays`` already contains the batches, and the method returns ``arrays``.
-        Otherwise, the method returns the indices of the examples of each batch. The leading axes of the result are
-        ``numbers.shape``.
+        Otherwise, the method returns a ``Selection``. The leading axes of the result are ``numbers.shape``.
         """
-        return arrays if self.streams else self.indices(key, numbers, batch_size)
+        return arrays if self.streams else self.select(key, numbers, batch_size)
 
-    def indices(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> jax.Array:
-        """Indices ``[*numbers.shape, batch_size]`` of the examples in the batches with the given numbers.
+    def select(self, key: jax.Array, numbers: jax.Array, batch_size: int) -> Selection:
+        """The examples of the batches with the given numbers, which are the leading axes of the arrays.
 
-        An epoch consists of ``size // batch_size`` batches, which are drawn without replacement. Each epoch has a
-        new random order.
+        Each domain has its own random stream. The stream of the first domain is ``key``.
         """
-        per_epoch = self.size // batch_size
-        epochs, positions = numbers // per_epoch, numbers % per_epoch
-        keys = jax.vmap(lambda epoch: jax.random.bits(jax.random.fold_in(key, epoch), (2,)))(epochs.reshape(-1))
-        keys = keys.reshape(*numbers.shape, 1, 2)
-        places = positions[..., None] * batch_size + jnp.arange(batch_size)
-        return shuffled(places, self.size, keys)
+        indices, masks = {}, []
+        for i, (name, sampler) in enumerate(self.samplers(batch_size).items()):
+            # Samplers fold the numbers of epochs and batches, which are smaller than these numbers, into the key.
+            own = jax.random.fold_in(key, 2**32 - i) if i else key
+            indices[name] = sampler.indices(own, numbers)
+            masks += [sampler.mask(own, numbers)] if sampler.mask else []
+        # ``gan_cli.config.build`` refuses samplers that pad for data with several domains.
+        return Selection(indices, masks[0] if masks else None)
 
     def batch(self, arrays: Tree, drawn: Tree, key: jax.Array) -> Batch:
         """One batch: the features of its examples by name, as networks see them.
@@ -60,46 +88,15 @@ class Feed:
             drawn: the entry for this batch in the result of ``draw``.
             key: random key that selects the mirrored images.
         """
-        taken = drawn if self.streams else {name: array[drawn] for name, array in arrays.items()}
-        batch = {name: feature.encode(jnp.asarray(taken[name])) for name, feature in self.features}
-        for name, feature in self.features:
+        taken = drawn if self.streams else self._take(arrays, drawn)
+        batch = {name: feature.encode(jnp.asarray(taken[name])) for name, feature in self.spec.items()}
+        for name, feature in self.spec.items():
             if self.flip and isinstance(feature, Image):  # all images of an example are mirrored alike
                 mirrored = jax.random.bernoulli(key, 0.5, (len(batch[name]), 1, 1, 1))
                 batch[name] = jnp.where(mirrored, batch[name][:, :, ::-1], batch[name])
-        return batch
+        return batch | ({"mask": taken["mask"]} if "mask" in taken else {})
 
-
-def shuffled(places: jax.Array, size: int, keys: jax.Array) -> jax.Array:
-    """Maps ``places`` through a random permutation of ``0..size-1`` without storing the permutation.
-
-    The method is the swap-or-not shuffle (Hoang, Morris and Rogaway 2012). In each round, a random reflection pairs
-    the places, and a random bit for each pair determines whether the two places are swapped. The cost is a few
-    integer operations per round and place. In contrast, sorting random keys would process the whole data set.
-
-    Args:
-        places: array of any shape with integers in ``[0, size)``.
-        size: length of the permutation, below 2**31.
-        keys: seed of the permutation, uint32 ``[..., 2]``. The leading axes broadcast against ``places``.
-    """
-    # After about 6 log2(size) rounds the shuffle is indistinguishable from a uniform permutation (theorem 2).
-    rounds = 6 * max(int(size - 1).bit_length(), 1)
-    n = jnp.uint32(size)
-    first, second = keys[..., 0], keys[..., 1]
-    places = jnp.broadcast_to(places, jnp.broadcast_shapes(places.shape, first.shape)).astype(jnp.uint32)
-
-    def swap_or_not(round_: jax.Array, i: jax.Array) -> jax.Array:
-        offset = _hash(first + round_.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)) % n
-        partner = jnp.where(offset >= i, offset - i, offset + (n - i))
-        pair = jnp.maximum(i, partner)
-        bit = _hash(_hash(pair ^ second) + round_.astype(jnp.uint32)) >> 31
-        return jnp.where(bit == 1, partner, i)
-
-    mapped: jax.Array = jax.lax.fori_loop(0, rounds, swap_or_not, places)
-    return mapped.astype(jnp.int32)
-
-
-def _hash(x: jax.Array) -> jax.Array:
-    """A 32-bit integer hash: the finaliser of MurmurHash3."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
+    def _take(self, arrays: Tree, drawn: Selection) -> dict[str, jax.Array]:
+        first = next(iter(self.domains))
+        taken = {name: array[drawn.indices[self.domain_of.get(name, first)]] for name, array in arrays.items()}
+        return taken if drawn.mask is None else taken | {"mask": drawn.mask}

@@ -125,7 +125,6 @@ def folder(
             examples=files,
             flip=flip,
             class_names=classes,
-            class_counts=tuple(np.bincount(reading.labels).tolist()) if classes else (),
             passed_over=passed_over,
             notes=notes,
             earlier=(files.earlier_fingerprint(),) if alike else (),
@@ -210,6 +209,7 @@ class Files:
     def __init__(self, root: Path, reading: Reading, shape: tuple[int, int, int], on_error: str):
         self._root, self._files, self._labels, self._on_error = root, reading.training, reading.labels, on_error
         self.shape, self._classes = shape, reading.classes
+        self.labels = np.array(reading.labels, np.int32) if reading.classes else None
         self._warned: set[int] = set()
         # Each thread opens the zip file separately, because an open file has only one read position.
         self._local = threading.local()

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.feed import Selection
 from gan_cli.types import Tree
 
 # Maximum size in bytes of the batches of one call of the compiled program. The batches of two calls, the current
 # and the next, are in memory at a time.
 _BYTES = 64 * 2**20
 
-Order = Callable[[int, int], Sequence[np.ndarray]]
+Order = Callable[[int, int], Sequence[Selection]]
 
 
 class Loader:
@@ -28,9 +29,9 @@ class Loader:
 
     Args:
         dataset: the data set to read from.
-        order: function ``(step, length)`` that returns the indices of the examples of ``length`` steps, starting
-            with ``step``. The result is a list with an array ``[length, batches, batch]`` for each member of an
-            ensemble, or with one array for a single run.
+        order: function ``(step, length)`` that selects the examples of ``length`` steps, starting with ``step``.
+            The result is a list with a ``Selection`` of arrays ``[length, batches, rows]`` for each member of an
+            ensemble, or with one for a single run.
         stack: whether the batches have a leading axis of ensemble members.
         place: function that copies the batches of a call to the devices.
     """
@@ -46,7 +47,8 @@ class Loader:
 
         The result is 1 if the batches of a single step exceed the limit.
         """
-        size = sum(array.size for array in self._order(0, 1)) * self._dataset.bytes_per_example
+        examples = sum(array.size for selected in self._order(0, 1) for array in selected.indices.values())
+        size = examples * self._dataset.bytes_per_example
         return max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * size <= _BYTES))
 
     def get(self, step: int, length: int, following: int) -> Tree:
@@ -71,7 +73,10 @@ class Loader:
         self._next = (step, length, self._prefetcher.submit(self._read, step, length))
 
     def _read(self, step: int, length: int) -> Tree:
-        members = [self._dataset.take(indices, self._readers) for indices in self._order(step, length)]
+        members = [
+            self._dataset.take(indices, self._readers) | ({} if mask is None else {"mask": mask})
+            for indices, mask in self._order(step, length)
+        ]
         together: Any = members[0] if not self._stack else jax.tree.map(lambda *leaves: np.stack(leaves), *members)
         return self._place(together)
 

@@ -256,6 +256,8 @@ def _none_decoded(full: str) -> str:
 class Records:
     """A ``Source`` of the images in a TFDS split, which decodes an image at each access."""
 
+    labels = None  # a record stores the image and the label together, so only reading every record tells the labels
+
     def __init__(
         self,
         source: Any,

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.feed import Selection
 from gan_cli.data.loader import Loader
 from gan_cli.engine import randomness
 from gan_cli.engine.devices import Devices
@@ -63,11 +64,13 @@ class CompiledSteps:
 
     def __init__(self, setup: TrainSetup, data: Dataset | None, devices: Devices, length: Length):
         self._setup, self._data, self._devices, self._length = setup, data, devices, length
+        self._feed = data.feed if data is not None else None
         self._chunk = self._compile()
         self.loader: Loader | None = None
         self.steps_per_call = length.per_call
         self._arrays: Tree = None
-        if data is not None and data.streams:
+        if data is not None and self._feed is not None and self._feed.streams:
+            self._select = jax.jit(functools.partial(randomness.order, self._feed), static_argnums=(2, 3, 4))
             place = functools.partial(devices.place_rows, axis=2)
             self.loader = Loader(data, self._order, stack=self.stacked, place=place)
             self.steps_per_call = self.loader.longest(length.per_call)
@@ -75,8 +78,7 @@ class CompiledSteps:
             self._arrays = devices.place(data.examples)
 
     def _compile(self) -> Chunk:
-        feed = self._data.feed if self._data else None
-        return compile_chunk(self._setup, feed, self._length.batch_size, self._length.ema)
+        return compile_chunk(self._setup, self._feed, self._length.batch_size, self._length.ema)
 
     @functools.cached_property
     def abstract(self) -> TrainState:
@@ -135,22 +137,18 @@ class CompiledSteps:
         """List of the seeds of the members."""
         return [self._setup.seed]
 
-    def _order(self, step: int, length: int) -> list[np.ndarray]:
-        """List with an array per member: indices of the examples that this process reads in ``length`` steps."""
-        assert self._data is not None
+    def _order(self, step: int, length: int) -> list[Selection]:
+        """List with an item per member: the examples that this process reads in ``length`` steps."""
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            orders = [
-                _order(self._data.feed, np.uint32(seed), np.int32(step), length, batches, size)
-                for seed in self._seeds()
+            selected = [
+                self._select(np.uint32(seed), np.int32(step), length, batches, size) for seed in self._seeds()
             ]
-        own = self._devices.own_rows(size)
-        return [np.asarray(order)[..., own] for order in orders]
+        own = self._devices.own_rows
+        mine: list[Selection] = jax.tree.map(lambda a: np.asarray(a)[..., own(a.shape[-1])], selected)
+        return mine
 
     def close(self) -> None:
         """Stop the loader, if there is one."""
         if self.loader is not None:
             self.loader.close()
-
-
-_order = jax.jit(randomness.order, static_argnums=(0, 3, 4, 5))

@@ -145,7 +145,7 @@ class EnsembleSteps(CompiledSteps):
         super().__init__(setup, data, devices, length)
 
     def _compile(self) -> Chunk:
-        feed, size, ema = self._data.feed if self._data else None, self._length.batch_size, self._length.ema
+        feed, size, ema = self._feed, self._length.batch_size, self._length.ema
         # Under vmap, the convolutions of the members become a grouped convolution, which is slow.
         convolves = any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
         return compile_ensemble(self._make, self._varied, feed, size, ema, self._freeze, vectorise=not convolves)

@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.feed import Feed
+from gan_cli.data.feed import Feed, Selection
 from gan_cli.types import Batch
 
 
-def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> jax.Array:
-    """Indices of the examples that the program selects for ``length`` steps.
-
-    The shape is ``[length, batches, batch_size]``.
+def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_size: int) -> Selection:
+    """The examples that the program selects for ``length`` steps, in arrays ``[length, batches, rows]``.
 
     Args:
         feed: selects the batches.
@@ -27,20 +25,26 @@ def order(feed: Feed, seed: int, step: int, length: int, batches: int, batch_siz
         batches: number of batches per step.
         batch_size: number of examples in a batch.
     """
-    return feed.indices(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
+    return feed.select(stream(seed, "order"), batch_numbers(jnp.int32(step), length, batches), batch_size)
 
 
 def first_examples(data: Dataset, seed: int, batch_size: int, n: int) -> Batch:
-    """The first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
+    """A batch of the first ``n`` training examples that a run uses, or fewer if the data set has fewer examples.
 
     The run is assumed to use one batch per step.
     """
     number = min(-(-n // batch_size), max(data.size // batch_size, 1))
-    indices = np.asarray(order(data.feed, seed, 0, number, 1, batch_size))[:, 0]
-    keys = [batch_keys(seed, i, 1)[0] for i in range(number)]
-    streamed = dataclasses.replace(data.feed, streams=True)
-    batches = [streamed.batch(None, data.take(row), key) for row, key in zip(indices, keys, strict=True)]
-    return {name: jnp.concatenate([batch[name] for batch in batches])[:n] for name in data.spec}
+    batches = [batch_of(data, seed, batch_size, i) for i in range(number)]
+    real = [{n: x[batch["mask"] > 0] if "mask" in batch else x for n, x in batch.items()} for batch in batches]
+    return {name: jnp.concatenate([batch[name] for batch in real])[:n] for name in data.spec}
+
+
+def batch_of(data: Dataset, seed: int, batch_size: int, number: int = 0) -> Batch:
+    """The batch with the given number of a run, which is assumed to use one batch per step."""
+    selected = order(data.feed, seed, number, 1, 1, batch_size)
+    indices, mask = jax.tree.map(lambda array: np.asarray(array)[0, 0], selected)
+    drawn = data.take(indices) | ({} if mask is None else {"mask": mask})
+    return dataclasses.replace(data.feed, streams=True).batch(None, drawn, batch_keys(seed, number, 1)[0])
 
 
 def batch_numbers(step: jax.Array, length: int, batches: int) -> jax.Array:

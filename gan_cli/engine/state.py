@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,13 +53,12 @@ class TrainSetup(NamedTuple):
     optimisers: dict[str, Optimiser]
     seed: Any
 
-    def step(self, state: TrainState, batches: list[Batch | None], key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batches: list[Batch], key: jax.Array) -> tuple[TrainState, Metrics]:
         """A pair: the state after one step of the strategy, and the metrics of the step.
 
         The step count and the moving averages are not updated.
         """
-        # A game without data ignores its batches, which are None.
-        return self.strategy.step(self.optimisers, state, cast(list[Batch], batches), key)
+        return self.strategy.step(self.optimisers, state, batches, key)
 
 
 def init_state(parts: TrainSetup) -> TrainState:

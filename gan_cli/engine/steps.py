@@ -87,7 +87,8 @@ def scan_steps(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float
         ) -> tuple[tuple[TrainState, Any], Metrics]:
             (before, alive), (drawn, last) = carry, per_step
             key = step_key(seed, before.step)
-            batches: list[Batch | None] = [None] * strategy.batches
+            # A game without data has empty batches.
+            batches: list[Batch] = [{}] * strategy.batches
             if feed is not None:
                 keys = batch_keys(seed, before.step, strategy.batches)
                 rows = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(strategy.batches)]

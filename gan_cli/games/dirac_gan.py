@@ -11,7 +11,7 @@ from gan_cli.games.quadratic import standing
 from gan_cli.losses import Loss
 from gan_cli.models import Model
 from gan_cli.penalties import Penalty
-from gan_cli.types import ByPlayer, Metrics, Spec
+from gan_cli.types import ByPlayer, Metrics, Spec, Task
 
 
 def dirac_gan(
@@ -32,8 +32,10 @@ def dirac_gan(
 
 class _DiracGAN(GAN):
     averaged: tuple[str, ...] = ()
-    samples = False  # all samples are equal, so pictures show the players' trajectory instead of samples
     has_equilibrium = True
+
+    def _tasks(self) -> dict[str, Task]:
+        return {}  # all samples are equal, so pictures show the players' trajectory instead of samples
 
     def _check(self) -> None:
         super()._check()

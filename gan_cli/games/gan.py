@@ -11,13 +11,13 @@ import optax
 from flax import nnx
 
 from gan_cli.augment import Augment
-from gan_cli.data.features import classes_of
+from gan_cli.data.features import Vector, classes_of
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
-from gan_cli.losses import Loss
+from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model, conditional
 from gan_cli.penalties import Critic, Penalty
-from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Tree
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Spec, Task, Term, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -49,7 +49,6 @@ class GAN(Game):
 
     players = (DISCRIMINATOR, GENERATOR)
     averaged: tuple[str, ...] = (GENERATOR,)
-    samples = True
     shares_fakes = True
 
     def __init__(
@@ -62,31 +61,49 @@ class GAN(Game):
         precision: str,
     ):
         self.spec: Spec = spec
-        self.latent_dim, self.adversarial, self.penalties = model.latent_dim, loss, penalties
+        self.adversarial, self.penalties = loss, penalties
+        self._latent_dim = model.latent_dim
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
         if model.conditional != "none":
             self._check_labels(model.conditional)
-        self.classes = None if model.conditional == "none" else classes_of(spec)
+        self._conditional = model.conditional != "none"
         self._dtype = jnp.dtype(precision)
         self._x = x = spec["x"]
-        if self.classes is None:
+        classes = classes_of(spec)
+        if not self._conditional or classes is None:
             packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
             self._build = {
                 DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
                 GENERATOR: lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key)),
             }
         else:
-            classes, discriminator = self.classes, conditional.DISCRIMINATORS[model.conditional]
+            discriminator = conditional.DISCRIMINATORS[model.conditional]
             self._build = {
                 DISCRIMINATOR: lambda key: discriminator(model, x, classes, nnx.Rngs(key)),
                 GENERATOR: lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key)),
             }
         abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
         self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
-        self._couples_batch = bool(getattr(abstract[DISCRIMINATOR], "couples_batch"))  # noqa: B009
+        # A network without the declaration counts as coupled.
+        couples = {name: bool(getattr(module, "couples_batch", True)) for name, module in abstract.items()}
+        self._couples_batch = couples[DISCRIMINATOR]
+        if any(couples.values()) or self._packing or loss.couples_batch:
+            self.coupled = frozenset(self.players)
+        elif any(penalty.couples_batch for penalty in penalties.values()) or any(
+            jax.tree.leaves(augment.start)
+            for augment in augments.values()  # adapts to statistics of the batch
+        ):
+            self.coupled = frozenset({DISCRIMINATOR})
+        self.tasks = self._tasks()
         self._check()
+
+    def _tasks(self) -> dict[str, Task]:
+        inputs: Spec = {"latents": Vector(self._latent_dim)}
+        if self._conditional:
+            inputs = {**inputs, "label": self.spec["label"]}
+        return {"generate": Task(inputs, {"samples": self._x}, self._samples, self._latents)}
 
     def _check(self) -> None:
         """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
@@ -100,8 +117,8 @@ class GAN(Game):
 
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
-            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self.latent_dim))
-            labels = None if self.classes is None else jnp.zeros(2, jnp.int32)
+            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self._latent_dim))
+            labels = jnp.zeros(2, jnp.int32) if self._conditional else None
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
             output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
             return fake, output.logits
@@ -152,6 +169,17 @@ class GAN(Game):
         net_state[DISCRIMINATOR]["augment"] = adapted
         return params, net_state
 
+    def noise(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with latents ``[batch, latent_dim]``."""
+        key, _ = self._fake_keys(key)
+        latents = devices.split(jax.random.normal(key, (len(batch["x"]), self._latent_dim)))
+        return batch | {"latents": latents}
+
+    def _fake_keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A pair: the key of the latents, and the key of the generator's forward pass."""
+        latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
+        return latent_key, key
+
     def loss(
         self,
         player: str,
@@ -161,8 +189,8 @@ class GAN(Game):
         key: jax.Array,
         step: jax.Array,
         fake: jax.Array | None = None,
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """A pair: the player's scalar loss on a batch, and a pair of the new network state and the metrics.
+    ) -> LossTerms:
+        """The terms of a player's loss: the adversarial loss, AC-GAN's classification loss, and the penalties.
 
         ``fake`` is the generated batch that ``self.fake`` returns for the same arguments. If ``fake`` is None, the
         method calls ``self.fake``.
@@ -174,13 +202,16 @@ class GAN(Game):
         if player == DISCRIMINATOR:
             # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
+        labels = batch.get("label")
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._input_pair(batch["x"], fake, net_state, own_key, step)
         # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
-        of_real, _ = self._discriminate(params, net_state, real, batch.get("label"), real_key)
-        of_fake, _ = self._discriminate(params, net_state, fake, batch.get("label"), fake_key)
-        loss = self.adversarial.generator(of_real.logits, of_fake.logits).mean()
-        return loss + _class_loss(of_fake, batch.get("label")), (net_state, {})
+        of_real, _ = self._discriminate(params, net_state, real, labels, real_key)
+        of_fake, _ = self._discriminate(params, net_state, fake, labels, fake_key)
+        terms = {"adversarial": Term(self.adversarial.generator(of_real.logits, of_fake.logits))}
+        if of_fake.classes is not None:
+            terms["classes"] = Term(_class_loss(of_fake, labels))
+        return LossTerms(terms, net_state, {})
 
     def _discriminator_loss(
         self,
@@ -190,8 +221,8 @@ class GAN(Game):
         fake: jax.Array,
         key: jax.Array,
         step: jax.Array,
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        labels = batch.get("label")
+    ) -> LossTerms:
+        labels, mask = batch.get("label"), batch.get("mask")
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
         real, fake = self._input_pair(batch["x"], fake, net_state, key, step)
         if self._couples_batch:
@@ -208,17 +239,18 @@ class GAN(Game):
                 jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], output) for i in (0, 1)
             )
         real_logits, fake_logits = of_real.logits, of_fake.logits
-        loss = self.adversarial.discriminator(real_logits, fake_logits).mean()
-        loss += _class_loss(of_real, labels) + _class_loss(of_fake, labels)
-        real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits)
+        terms = {"adversarial": Term(self.adversarial.discriminator(real_logits, fake_logits))}
+        real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits, mask)
         metrics = {
-            f"{DISCRIMINATOR}/real_logits": real_logits.mean(),
-            f"{DISCRIMINATOR}/fake_logits": fake_logits.mean(),
-            f"{DISCRIMINATOR}/real_accuracy": (real_above > 0).mean(),
-            f"{DISCRIMINATOR}/fake_accuracy": (fake_above < 0).mean(),
+            f"{DISCRIMINATOR}/real_logits": masked_mean(real_logits, mask),
+            f"{DISCRIMINATOR}/fake_logits": masked_mean(fake_logits, mask),
+            f"{DISCRIMINATOR}/real_accuracy": masked_mean(real_above > 0, mask),
+            f"{DISCRIMINATOR}/fake_accuracy": masked_mean(fake_above < 0, mask),
         }
-        if of_real.classes is not None:
-            metrics[f"{DISCRIMINATOR}/class_accuracy"] = jnp.mean(of_real.classes.argmax(1) == labels)
+        if of_real.classes is not None and labels is not None:
+            terms["classes"] = Term(_class_loss(of_real, labels) + _class_loss(of_fake, labels))
+            correct = jnp.equal(of_real.classes.argmax(1), labels)
+            metrics[f"{DISCRIMINATOR}/class_accuracy"] = masked_mean(correct, mask)
         adapted = net_state[DISCRIMINATOR]["augment"]
         for name, own in adapted.items():
             for what, value in own.items() if own else ():
@@ -241,24 +273,24 @@ class GAN(Game):
             own = params[DISCRIMINATOR]
             if penalty.interval == 1:
                 amount = value(own)
-                metrics[f"{DISCRIMINATOR}/{name}"] = amount
+                metrics[f"{DISCRIMINATOR}/{name}"] = masked_mean(amount, mask)
             else:  # evaluated at the last step of each interval; not logged, because most values would be zero
                 due = step % penalty.interval == penalty.interval - 1
-                amount = jax.lax.cond(due, value, lambda own: jnp.zeros(()), own)
+                shape = jax.eval_shape(value, own).shape
+                amount = jax.lax.cond(due, value, lambda own, shape=shape: jnp.zeros(shape), own)
             weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
-            loss += weight * penalty.interval * amount
-        return loss, (net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
+            terms[name] = Term(amount, weight * penalty.interval)
+        return LossTerms(terms, net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
-        """A pair: as many generated examples as ``batch`` contains, and the network state after the forward pass.
+        """A pair: an example for each latent vector of ``batch``, and the network state after the forward pass.
 
         If the game is conditional, the method generates one example for each label of the batch.
         """
-        latent_key, key = jax.random.split(jax.random.fold_in(key, len(self.players)))
-        latents = devices.split(jax.random.normal(latent_key, (len(batch["x"]), self.latent_dim)))
-        fake, state = self._generate(params, net_state, latents, batch.get("label"), True, key)
+        _, key = self._fake_keys(key)
+        fake, state = self._generate(params, net_state, batch["latents"], batch.get("label"), True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
@@ -279,15 +311,19 @@ class GAN(Game):
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
-    def decode(
-        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None = None
-    ) -> jax.Array:
-        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``.
+    def _latents(self, key: jax.Array, truncation: float | None) -> dict[str, jax.Array]:
+        """The prior of the task ``generate``: one latent from N(0, I), or from a truncated normal distribution."""
+        shape = (self._latent_dim,)
+        if truncation is None:
+            return {"latents": jax.random.normal(key, shape)}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
 
-        If the game is conditional, labels ``[n]`` are required. Normalisation layers use running statistics, and
-        dropout is off.
-        """
-        return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
+    def _samples(
+        self, params: ByPlayer, net_state: ByPlayer, inputs: dict[str, jax.Array], keys: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The task ``generate``. Normalisation layers use running statistics, and dropout is off."""
+        latents, labels = inputs["latents"], inputs.get("label")
+        return {"samples": self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]}
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
         """A player's network with the given parameters and network state, as a callable Flax module.
@@ -295,6 +331,15 @@ class GAN(Game):
         The return type is Any, because the attributes of a module depend on the model.
         """
         return nnx.merge(self._graphs[player], params[player], net_state[player]["network"], copy=True)
+
+    def features(
+        self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> jax.Array:
+        """The output ``[n, features]`` of the discriminator's last hidden layer, as in training."""
+        module = self.network(DISCRIMINATOR, params, net_state)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
+        found: jax.Array = module.features(*inputs, train=True, key=key)
+        return found.astype(jnp.float32)
 
     def _generate(
         self,
@@ -325,17 +370,12 @@ class GAN(Game):
     ) -> tuple[Any, Tree]:
         # ``network`` makes a copy, because the module's variables must belong to the innermost JAX trace.
         module = self.network(name, params, net_state)
-        inputs = (x.astype(self._dtype),) if self.classes is None else (x.astype(self._dtype), labels)
+        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
         y = module(*inputs, train=train, key=key)
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
 
-def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array | float:
-    """AC-GAN's mean cross-entropy between predicted and requested classes (Odena et al. 2017, eq. 3).
-
-    The value is 0 for all other discriminators.
-    """
-    if output.classes is None or labels is None:
-        return 0.0
+def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array:
+    """AC-GAN's cross-entropy ``[batch]`` between predicted and requested classes (Odena et al. 2017, eq. 3)."""
     cross_entropy: jax.Array = optax.softmax_cross_entropy_with_integer_labels(output.classes, labels)
-    return cross_entropy.mean()
+    return cross_entropy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from gan_cli.types import Batch, ByPlayer, Game, Metrics
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, Term
 
 
 class Quadratic(Game):
@@ -36,16 +36,23 @@ class Quadratic(Game):
         return {name: jnp.float32(value) for name, value in self._start.items()}, {"x": (), "y": ()}
 
     def loss(
-        self, player: str, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        """A pair: the player's loss, and a pair of the unchanged network state and an empty dictionary of metrics.
+        self,
+        player: str,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        fake: jax.Array | None = None,
+    ) -> LossTerms:
+        """The player's loss as a single term, the unchanged network state, and no metrics.
 
         The loss of player x is the value function. The loss of player y is the negative value function. The batch,
         the key and the step are ignored.
         """
         x, y = params["x"], params["y"]
         value = self._a / 2 * x**2 + self._b * x * y - self._c / 2 * y**2
-        return (value if player == "x" else -value), (net_state, {})
+        return LossTerms({"value": Term(value if player == "x" else -value)}, net_state, {})
 
     def distance(self, params: ByPlayer) -> Metrics:
         """A dictionary with the coordinates ``x`` and ``y`` and the ``distance``.

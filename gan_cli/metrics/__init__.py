@@ -11,6 +11,7 @@ inputs by name:
     real_classes                labels ``[n]`` of the reference data, if it has labels
     fake_examples               samples ``[n, *stored_shape]`` as they are stored
     known_modes                 ``Modes`` of the data, if the modes are known
+    run_task                    a ``RunTask``, which runs the tasks of the game on examples of the reference data
     seed                        seed of the random numbers that the metric draws
 
 The rows of all arrays are in random order.
@@ -20,12 +21,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Direction = Literal["lower", "higher", "neither"]
 LOWER: Direction = "lower"
 HIGHER: Direction = "higher"
 NEITHER: Direction = "neither"
+
+
+Split = Literal["held_out", "training"]
+
+
+class RunTask(Protocol):
+    """Runs a task of a trained game on examples of the reference data."""
+
+    def __call__(self, task: str, split: Split, n: int | None, **numbers: float) -> dict[str, np.ndarray]:
+        """The inputs and outputs of a task for ``n`` examples in random order, by name, ``[n, *shape]``.
+
+        All arrays have the format that networks see: images are float32 in [-1, 1].
+
+        Args:
+            task: name of the task, one of the names in ``Metric.tasks``.
+            split: ``held_out`` for examples that are excluded from training, or ``training``.
+            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+            numbers: inputs of kind ``Number`` by name, the same for all examples, in place of those that the prior
+                of the task draws.
+        """
+        ...
 
 
 class Metric(NamedTuple):
@@ -37,11 +62,15 @@ class Metric(NamedTuple):
         figures: mapping from the name of each metric value to its direction: ``lower`` if lower values are better,
             ``higher`` if higher values are better, or ``neither``.
         minimum: smallest number of samples, and smallest number of reference examples, that the metric needs.
+        tasks: names of the tasks that the metric runs with its input ``run_task``.
+        held_out_tasks: whether the metric runs these tasks on held-out examples.
     """
 
     function: Callable[..., dict[str, float]]
     figures: Mapping[str, Direction]
     minimum: int = 2
+    tasks: tuple[str, ...] = ()
+    held_out_tasks: bool = False
 
     @property
     def needs(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from gan_cli import estimators
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine import randomness
 from gan_cli.engine.state import TrainState
@@ -34,9 +35,9 @@ def of_game(
         A dictionary with two entries: ``eigenvalues`` is a list of pairs [real part, imaginary part], and
         ``verdict`` is the local behaviour of the players: ``flat``, ``diverging``, ``rotating`` or ``converging``.
     """
-    batch = randomness.first_examples(data, seed, batch_size, batch_size) if data else None
-    # A game without data has the batch None, which the annotation of `field` does not include.
-    evaluate = field(game.with_eager_penalties(), state, batch, randomness.step_key(seed, state.step))  # type: ignore[arg-type]
+    batch = randomness.batch_of(data, seed, batch_size) if data else {}
+    key = randomness.step_key(seed, state.step)
+    evaluate = field(game.with_eager_penalties(), estimators.mean(), state, batch, key)
     flat, unflatten = ravel_pytree(state.params)
 
     @jax.jit

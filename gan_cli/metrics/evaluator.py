@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import NEITHER, Direction, Metric
+from gan_cli.metrics import NEITHER, Direction, Metric, RunTask
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.storage import cache
+from gan_cli.types import Task
 
 log = logging.getLogger(__name__)
 # Maximum number of reference examples, as in published evaluations. Their features fit into memory and cache.
@@ -40,6 +42,7 @@ class Evaluator:
             can rank checkpoints.
         every: whether a metric that cannot be computed is an error. With False, the metric is left out with a
             warning.
+        tasks: the tasks of the game that makes the samples, by name. Samples of other programs have none.
 
     Attributes:
         features: description of the features.
@@ -61,18 +64,20 @@ class Evaluator:
         samples: int,
         objective: str | None = None,
         every: bool = True,
+        tasks: Mapping[str, Task] = MappingProxyType({}),
     ):
         self.extractor, self.data, self._every = extractor, data, every
         if not every:
             metrics = _possible(
-                metrics, lambda metric: lacking(metric, extractor, data) or _too_few(metric, data.size, samples)
+                metrics,
+                lambda metric: lacking(metric, extractor, data, tasks) or _too_few(metric, data.size, samples),
             )
         self._metrics = metrics
         check_metrics(metrics, data, samples)
         wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
         self._keeps = "fake_examples" in wanted
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
-        check_inputs(metrics, extractor, data)
+        check_inputs(metrics, extractor, data, tasks)
         self.objective = objective_of(metrics, objective)
         found = self._of_data(data)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
@@ -118,12 +123,15 @@ class Evaluator:
         found: np.ndarray = self.data.take(_rows(self.data)[rows])[self.data.main]
         return found
 
-    def __call__(self, batches: Iterable[Examples], seed: int = 0) -> dict[str, float]:
+    def __call__(
+        self, batches: Iterable[Examples], seed: int = 0, run_task: RunTask | None = None
+    ) -> dict[str, float]:
         """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
             batches: the samples, as they are stored, in batches of any size.
             seed: seed of the random numbers that metrics draw.
+            run_task: runs the tasks of the game on the reference data; None for samples of other programs.
 
         Raises:
             UserError: a metric needs more samples.
@@ -148,6 +156,7 @@ class Evaluator:
             "fake_logits": logits,
             "fake_classes": None if logits is None else logits.argmax(1),
             "fake_examples": np.concatenate(kept) if kept else None,
+            "run_task": run_task,
             "seed": seed,
         }
         return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
@@ -199,10 +208,15 @@ def _too_few(metric: Metric, examples: int, samples: int) -> str | None:
     return f"at least {metric.minimum} {noun}" if min(examples, samples) < metric.minimum else None
 
 
-def check_inputs(metrics: Mapping[str, Metric], extractor: Extractor, data: Dataset) -> None:
-    """Raise a UserError if the data or the features lack an input of a metric. No features are computed."""
+def check_inputs(
+    metrics: Mapping[str, Metric], extractor: Extractor, data: Dataset, tasks: Mapping[str, Task]
+) -> None:
+    """Raise a UserError if the data, the features or the tasks of the game lack an input of a metric.
+
+    No features are computed.
+    """
     for name, metric in metrics.items():
-        if lack := lacking(metric, extractor, data):
+        if lack := lacking(metric, extractor, data, tasks):
             raise UserError(f"metric={name}: needs {lack}.")
 
 
@@ -236,8 +250,17 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
     return None if chosen is None else (chosen, directed[chosen])
 
 
-def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
-    """Message text about the first missing input of the metric, with a remedy. None if no input is missing."""
+def lacking(
+    metric: Metric, extractor: Extractor, data: Dataset, tasks: Mapping[str, Task] = MappingProxyType({})
+) -> str | None:
+    """Message text about the first missing input of the metric, with a remedy. None if no input is missing.
+
+    Args:
+        metric: the metric.
+        extractor: the feature extractor.
+        data: the reference data set.
+        tasks: the tasks of the game that makes the samples, by name.
+    """
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,
@@ -248,6 +271,16 @@ def lacking(metric: Metric, extractor: Extractor, data: Dataset) -> str | None:
     for need in _LACKING:
         if need in metric.needs and not has[need]:
             return _LACKING[need].format(name=data.name)
+    for task in metric.tasks:
+        if task not in tasks:
+            return f"a game with the task {task}, e.g. game=vae"
+        label = tasks[task].inputs.get("label")
+        if label is not None and data.spec.get("label") != label:
+            return (
+                f"reference data with the same classes as the run, but {data.name} has others. Use another metric"
+            )
+    if metric.held_out_tasks and data.held_out is None:
+        return _LACKING["held_out"].format(name=data.name)
     return None
 
 

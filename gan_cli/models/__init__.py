@@ -1,4 +1,4 @@
-"""Networks: the module of each network family defines a ``Generator`` and a ``Discriminator``.
+"""Networks: the module of each family defines a ``Generator``, a ``Discriminator`` and often an ``Encoder``.
 
 The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` defines wrappers that add class
 labels to the networks of any family.
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 class GeneratorNetwork(Protocol):
     """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``.
 
-    Training and sampling use only ``__call__``. ``gan_cli.trained.inspection`` also uses ``entry`` and ``early``.
+    Training and sampling use only ``__call__`` and ``couples_batch``. ``gan_cli.trained.inspection`` also uses
+    ``entry`` and ``early``.
+
+    Attributes:
+        couples_batch: whether an example depends on the other latents of its batch during training. A network
+            without this attribute counts as coupled.
     """
+
+    couples_batch: bool
 
     @property
     def entry(self) -> Linear:
@@ -40,7 +47,8 @@ class DiscriminatorNetwork(Protocol):
     """A discriminator: maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
     Attributes:
-        couples_batch: whether the logit of an example depends on the other examples of its batch.
+        couples_batch: whether the logit of an example depends on the other examples of its batch. A network without
+            this attribute counts as coupled.
         out: the output layer. With ``model.conditional=projection`` or ``model.conditional=acgan``, the program
             adds a second output layer with the same number of inputs.
     """
@@ -62,9 +70,24 @@ class DiscriminatorNetwork(Protocol):
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
 
 
+class EncoderNetwork(Protocol):
+    """An encoder: maps examples ``[batch, *shape]`` to ``[batch, outputs]``.
+
+    Attributes:
+        couples_batch: whether the output of an example depends on the other examples of its batch.
+    """
+
+    couples_batch: bool
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
 @dataclass(frozen=True)
 class Model:
-    """The networks of a GAN: a generator and a discriminator.
+    """The networks of a game: a generator, a discriminator and, for autoencoders, an encoder.
+
+    A GAN uses the generator and the discriminator. A variational autoencoder uses the encoder, and the generator as
+    its decoder.
 
     Args:
         latent_dim: number of values in a latent vector, the input of the generator.
@@ -72,15 +95,18 @@ class Model:
             with ``(feature, latent_dim, rngs)`` to build a ``GeneratorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the
             class with ``(feature, rngs)`` to build a ``DiscriminatorNetwork``.
+        encoder: class (``_target_``) and options of the encoder. The program calls the class with
+            ``(feature, outputs, rngs)`` to build an ``EncoderNetwork``. With null, the model has no encoder.
         conditional: how the networks use class labels. With ``none``, the networks ignore labels. With all other
-            values, the generator receives the latents concatenated with a one-hot vector of the class. With
-            ``concat``, the discriminator receives the class as an additional input (Mirza and Osindero 2014). With
-            ``projection``, the discriminator adds the inner product of its features and a class embedding to the
-            logit (Miyato and Koyama 2018). With ``acgan``, the discriminator also predicts the class (Odena et al.
-            2017).
+            values, the generator receives the latents concatenated with a one-hot vector of the class, and the
+            encoder receives the class as an additional input. With ``concat``, the discriminator receives the class
+            as an additional input (Mirza and Osindero 2014). With ``projection``, the discriminator adds the inner
+            product of its features and a class embedding to the logit (Miyato and Koyama 2018). With ``acgan``, the
+            discriminator also predicts the class (Odena et al. 2017).
     """
 
     latent_dim: PositiveInt
     generator: Callable[..., Any]
     discriminator: Callable[..., Any]
     conditional: Conditional = "none"
+    encoder: Callable[..., Any] | None = None

@@ -1,7 +1,8 @@
 """Class-conditional networks: wrappers that add class labels to the networks of any family.
 
 The option ``model.conditional`` selects the wrapper of the discriminator: ``concat``, ``projection`` or ``acgan``.
-The wrapper of the generator is the same in all three cases. With ``none``, the networks have no wrapper.
+The wrappers of the generator and the encoder are the same in all three cases. With ``none``, the networks have no
+wrapper.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.models import DiscriminatorNetwork, GeneratorNetwork, Model
+from gan_cli.models import DiscriminatorNetwork, EncoderNetwork, GeneratorNetwork, Model
 from gan_cli.models.layers import Linear, dense
 from gan_cli.types import Feature
 
@@ -27,6 +28,7 @@ class Generator(nnx.Module):
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
         self.classes = classes
         self.network: GeneratorNetwork = model.generator(feature, model.latent_dim + self.classes, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     @property
     def entry(self) -> Linear:
@@ -42,7 +44,33 @@ class Generator(nnx.Module):
         return jnp.concatenate([z, jax.nn.one_hot(labels, self.classes, dtype=z.dtype)], axis=1)
 
 
-class Concat(nnx.Module):
+class _Labelled(nnx.Module):
+    """Appends the class to examples ``[batch, *shape]``.
+
+    For examples with spatial axes, the additional input is one channel, whose values are learnt separately for each
+    class. For vectors, the additional input is a one-hot vector of the class.
+
+    Attributes:
+        widened: the feature with the additional input.
+    """
+
+    def __init__(self, feature: Feature, classes: int, rngs: nnx.Rngs):
+        self.classes = classes
+        *sides, channels = feature.shape
+        shape = (classes, *sides, 1)
+        self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if sides else None
+        self.widened = feature.widened(channels + (1 if sides else classes))
+
+    def beside(self, x: jax.Array, labels: jax.Array) -> jax.Array:
+        """Examples with the additional input."""
+        if self.planes is None:
+            classes = jax.nn.one_hot(labels, self.classes, dtype=x.dtype)
+        else:
+            classes = self.planes[...][labels].astype(x.dtype)
+        return jnp.concatenate([x, classes], axis=-1)
+
+
+class Concat(_Labelled):
     """Discriminator with the class as an additional input (Mirza and Osindero 2014).
 
     Maps examples ``[batch, *shape]`` and labels ``[batch]`` to logits ``[batch]``. For examples with
@@ -51,26 +79,34 @@ class Concat(nnx.Module):
     """
 
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
-        self.classes = classes
-        *sides, channels = feature.shape
-        shape = (classes, *sides, 1)
-        self.planes = nnx.Param(jax.random.normal(rngs.params(), shape)) if sides else None
-        widened = feature.widened(channels + (1 if sides else classes))
-        self.network: DiscriminatorNetwork = model.discriminator(widened, rngs)
-        self.couples_batch = self.network.couples_batch
+        super().__init__(feature, classes, rngs)
+        self.network: DiscriminatorNetwork = model.discriminator(self.widened, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        return self.network.maps(self._beside(x, labels), train=train, key=key)
+        return self.network.maps(self.beside(x, labels), train=train, key=key)
+
+    def features(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.network.features(self.beside(x, labels), train=train, key=key)
 
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.network(self._beside(x, labels), train=train, key=key)
+        return self.network(self.beside(x, labels), train=train, key=key)
 
-    def _beside(self, x: jax.Array, labels: jax.Array) -> jax.Array:
-        if self.planes is None:
-            classes = jax.nn.one_hot(labels, self.classes, dtype=x.dtype)
-        else:
-            classes = self.planes[...][labels].astype(x.dtype)
-        return jnp.concatenate([x, classes], axis=-1)
+
+class Encoder(_Labelled):
+    """Conditional encoder: receives the class as an additional input, like the discriminator ``Concat``.
+
+    Maps examples ``[batch, *shape]`` and labels ``[batch]`` to ``[batch, outputs]`` (Sohn et al. 2015).
+    """
+
+    def __init__(self, model: Model, feature: Feature, outputs: int, classes: int, rngs: nnx.Rngs):
+        super().__init__(feature, classes, rngs)
+        assert model.encoder is not None
+        self.network: EncoderNetwork = model.encoder(self.widened, outputs, rngs)
+        self.couples_batch = getattr(self.network, "couples_batch", True)
+
+    def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.network(self.beside(x, labels), train=train, key=key)
 
 
 class _Headed(nnx.Module):
@@ -81,10 +117,13 @@ class _Headed(nnx.Module):
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, classes, rngs, init=_INIT, spectral=spectral, bias=False)
-        self.couples_batch = self.network.couples_batch
+        self.couples_batch = getattr(self.network, "couples_batch", True)
 
     def maps(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
         return self.network.maps(x, train=train, key=key)
+
+    def features(self, x: jax.Array, labels: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.network.features(x, train=train, key=key)
 
     def both(self, x: jax.Array, *, train: bool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A pair: the logits ``[batch]`` and the output ``[batch, classes]`` of the head."""

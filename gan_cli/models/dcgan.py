@@ -65,6 +65,7 @@ class Generator(nnx.Module):
         )
         self.out = up(channels[-1], feature.shape[-1], rngs, init=_INIT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:
@@ -81,7 +82,53 @@ class Generator(nnx.Module):
         return self.feature.head(self.out(x, train=train))
 
 
-class Discriminator(nnx.Module):
+class _Body(nnx.Module):
+    """Convolutions that halve the resolution, then a dense layer of ``outputs`` units."""
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: int,
+        depth: int | None,
+        norm: Norm,
+        dropout: float,
+        activation: Activation,
+        minibatch: MinibatchKind,
+    ):
+        sides, halvings = stages("dcgan", feature, depth)
+        channels = [feature.shape[-1]] + [width * 2**i for i in range(halvings)]
+        first = norm if norm == "spectral" else "none"
+        self.blocks = nnx.List(
+            Block(
+                down,
+                a,
+                b,
+                rngs,
+                norm=norm if i else first,
+                activation=activation,
+                dropout=dropout,
+                init=_INIT,
+            )
+            for i, (a, b) in enumerate(pairwise(channels))
+        )
+        self.minibatch = Minibatch(minibatch, math.prod(sides) * channels[-1], rngs)
+        self.out = dense(self.minibatch.features, outputs, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch" or minibatch != "none"
+
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        return each_block(self.blocks, x, train=train, key=key)[1:]
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+
+    def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)
+
+
+class Discriminator(_Body):
     """DCGAN discriminator: ``depth`` convolutions that halve the resolution, then a dense layer.
 
     Maps images ``[batch, height, width, channels]`` to logits ``[batch]``.
@@ -115,31 +162,48 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        sides, halvings = stages("dcgan", feature, depth)
-        channels = [feature.shape[-1]] + [width * 2**i for i in range(halvings)]
-        first = norm if norm == "spectral" else "none"
-        self.blocks = nnx.List(
-            Block(
-                down,
-                a,
-                b,
-                rngs,
-                norm=norm if i else first,
-                activation=activation,
-                dropout=dropout,
-                init=_INIT,
-            )
-            for i, (a, b) in enumerate(pairwise(channels))
-        )
-        self.minibatch = Minibatch(minibatch, math.prod(sides) * channels[-1], rngs)
-        self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
-        self.couples_batch = norm == "batch" or minibatch != "none"
-
-    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        return each_block(self.blocks, x, train=train, key=key)[1:]
-
-    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+        super().__init__(
+            feature, 1, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch=minibatch,
+        )  # fmt: skip
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
+        return self.outputs(x, train=train, key=key)[:, 0]
+
+
+class Encoder(_Body):
+    """DCGAN encoder: ``depth`` convolutions that halve the resolution, then a dense layer.
+
+    Maps images ``[batch, height, width, channels]`` to ``[batch, outputs]``.
+
+    Args:
+        width: number of channels of the first hidden layer. Each later layer has twice as many channels as the
+            layer before it.
+        depth: number of convolutions, each of which halves the resolution. If null, the depth is as large as
+            possible. The shorter side of the last convolution's output then has between 4 and 7 pixels.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The first layer and the output layer have no batch or layer normalisation.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
+    """
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 64,
+        depth: PositiveInt | None = None,
+        norm: Norm = "batch",
+        dropout: Decay = 0.0,
+        activation: Activation = "leaky_relu",
+    ):
+        super().__init__(
+            feature, outputs, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch="none",
+        )  # fmt: skip
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.outputs(x, train=train, key=key)

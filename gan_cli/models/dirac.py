@@ -29,6 +29,7 @@ class Generator(nnx.Module):
                 f"{feature.shape}. Use dataset=point, or another model, e.g. model=mlp."
             )
         self.value = nnx.Param(jnp.float32(start))
+        self.couples_batch = False
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return jnp.broadcast_to(self.value[...].astype(z.dtype), (len(z), 1))

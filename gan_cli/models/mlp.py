@@ -48,6 +48,7 @@ class Generator(nnx.Module):
         )
         self.out = dense(width, feature.size, rngs, init=_INIT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:
@@ -61,7 +62,39 @@ class Generator(nnx.Module):
         return self.feature.head(x.reshape(z.shape[0], *self.feature.shape))
 
 
-class Discriminator(nnx.Module):
+class _Body(nnx.Module):
+    """Hidden layers and an output layer of ``outputs`` units, for examples ``[batch, *shape]``."""
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: int,
+        depth: int,
+        norm: Norm,
+        dropout: float,
+        activation: Activation,
+        minibatch: MinibatchKind,
+    ):
+        sizes = [feature.size] + [width] * depth
+        self.blocks = nnx.List(
+            Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
+            for a, b in pairwise(sizes)
+        )
+        self.minibatch = Minibatch(minibatch, width, rngs)
+        self.out = dense(self.minibatch.features, outputs, rngs, init=_INIT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch" or minibatch != "none"
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.minibatch(each_block(self.blocks, x.reshape(len(x), -1), train=train, key=key)[-1])
+
+    def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.features(x, train=train, key=key), train=train)
+
+
+class Discriminator(_Body):
     """Fully connected discriminator with ``depth`` hidden layers of ``width`` units.
 
     Maps examples ``[batch, *shape]`` to logits ``[batch]``.
@@ -92,17 +125,46 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        sizes = [feature.size] + [width] * depth
-        self.blocks = nnx.List(
-            Block(dense, a, b, rngs, norm=norm, activation=activation, dropout=dropout, init=_INIT)
-            for a, b in pairwise(sizes)
-        )
-        self.minibatch = Minibatch(minibatch, width, rngs)
-        self.out = dense(self.minibatch.features, 1, rngs, init=_INIT, spectral=norm == "spectral")
-        self.couples_batch = norm == "batch" or minibatch != "none"
-
-    def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.minibatch(each_block(self.blocks, x.reshape(len(x), -1), train=train, key=key)[-1])
+        super().__init__(
+            feature, 1, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch=minibatch,
+        )  # fmt: skip
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
+        return self.outputs(x, train=train, key=key)[:, 0]
+
+
+class Encoder(_Body):
+    """Fully connected encoder with ``depth`` hidden layers of ``width`` units.
+
+    Maps examples ``[batch, *shape]`` to ``[batch, outputs]``.
+
+    Args:
+        width: number of units in each hidden layer.
+        depth: number of hidden layers.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. The output layer has no batch or layer normalisation.
+        dropout: dropout rate of the hidden layers during training. 0 disables dropout.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
+    """
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 128,
+        depth: PositiveInt = 2,
+        norm: Norm = "none",
+        dropout: Decay = 0.0,
+        activation: Activation = "leaky_relu",
+    ):
+        super().__init__(
+            feature, outputs, rngs,
+            width=width, depth=depth, norm=norm, dropout=dropout, activation=activation, minibatch="none",
+        )  # fmt: skip
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.outputs(x, train=train, key=key)

@@ -38,6 +38,7 @@ class Generator(nnx.Module):
         )
         self.out = dense(width, feature.size, rngs, init=_INIT)
         self.feature = feature
+        self.couples_batch = True
 
     @property
     def entry(self) -> Linear:

@@ -59,6 +59,7 @@ class Generator(nnx.Module):
         self.first = dense(latent_dim, width, rngs, init=_FAN_IN, bias=False)
         self.stages = nnx.List(_stage(blocks, width, expansion, groups, total, rngs) for _ in range(doublings + 1))
         self.out = _pointwise(width, feature.shape[-1], rngs, bias=False, gain=1.0)
+        self.couples_batch = False
 
     @property
     def entry(self) -> Linear:

@@ -53,6 +53,7 @@ class Generator(nnx.Module):
         self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
         self.out = _conv3(width, feature.shape[-1], rngs, spectral=spectral, init=_GLOROT)
         self.feature = feature
+        self.couples_batch = norm == "batch"
 
     @property
     def entry(self) -> Linear:
@@ -69,7 +70,35 @@ class Generator(nnx.Module):
         return self.feature.head(self.out(self.finish(x, train=train, key=key), train=train))
 
 
-class Discriminator(nnx.Module):
+class _Body(nnx.Module):
+    """Residual blocks, all of which except the last two halve the resolution, and the final activation."""
+
+    def __init__(self, feature: Feature, rngs: nnx.Rngs, *, width: int, norm: Norm, activation: Activation):
+        # The final resolution is twice the initial resolution of the generator, e.g. 8x8 for 32x32 images. If the
+        # generator doubles the resolution only once, the two resolutions are equal.
+        sides, doublings = stages("resnet", feature)
+        halvings = max(doublings - 1, 1)
+        spectral = norm == "spectral"
+        self.first = FirstBlock(feature.shape[-1], width, rngs, spectral=spectral, activation=activation)
+        self.blocks = nnx.List(
+            DownBlock(width, rngs, halve=i < halvings - 1, norm=norm, activation=activation)
+            for i in range(halvings + 1)
+        )
+        self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
+        self.sides = tuple(side * 2 ** (doublings - halvings) for side in sides)
+
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
+        made = [self.first(x, train=train)]
+        for block in self.blocks:
+            made.append(block(made[-1], train=train, key=key))
+        return made
+
+    def last(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        """The output ``[batch, *sides, width]`` of the last block after the final activation."""
+        return self.finish(self.maps(x, train=train, key=key)[-1], train=train, key=key)
+
+
+class Discriminator(_Body):
     """SNGAN discriminator: residual blocks, a sum over all pixels, and a dense layer.
 
     Maps images ``[batch, height, width, channels]`` to logits ``[batch]``. All blocks except the last two
@@ -98,32 +127,49 @@ class Discriminator(nnx.Module):
         activation: Activation = "relu",
         minibatch: MinibatchKind = "none",
     ):
-        # The final resolution is twice the initial resolution of the generator, e.g. 8x8 for 32x32 images. If the
-        # generator doubles the resolution only once, the two resolutions are equal.
-        halvings = max(stages("resnet", feature)[1] - 1, 1)
-        spectral = norm == "spectral"
-        self.first = FirstBlock(feature.shape[-1], width, rngs, spectral=spectral, activation=activation)
-        self.blocks = nnx.List(
-            DownBlock(width, rngs, halve=i < halvings - 1, norm=norm, activation=activation)
-            for i in range(halvings + 1)
-        )
-        self.finish = Finish(width, norm=norm, activation=activation, dropout=0.0)
+        super().__init__(feature, rngs, width=width, norm=norm, activation=activation)
         self.minibatch = Minibatch(minibatch, width, rngs)
-        self.out = dense(self.minibatch.features, 1, rngs, init=_GLOROT, spectral=spectral)
+        self.out = dense(self.minibatch.features, 1, rngs, init=_GLOROT, spectral=norm == "spectral")
         self.couples_batch = norm == "batch" or minibatch != "none"
 
-    def maps(self, x: jax.Array, *, train: bool, key: jax.Array) -> list[jax.Array]:
-        made = [self.first(x, train=train)]
-        for block in self.blocks:
-            made.append(block(made[-1], train=train, key=key))
-        return made
-
     def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.finish(self.maps(x, train=train, key=key)[-1], train=train, key=key)
-        return self.minibatch(x.sum((1, 2)))
+        return self.minibatch(self.last(x, train=train, key=key).sum((1, 2)))
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.out(self.features(x, train=train, key=key), train=train)[:, 0]
+
+
+class Encoder(_Body):
+    """Residual encoder: the blocks of the SNGAN discriminator, and a dense layer over all pixels and channels.
+
+    Maps images ``[batch, height, width, channels]`` to ``[batch, outputs]``. Unlike the discriminator, the encoder
+    does not sum over the pixels, because the code must determine the positions of the parts of an image.
+
+    Args:
+        width: number of channels in every residual block.
+        norm: kind of normalisation. ``batch`` normalises each channel over the batch. ``layer`` normalises over all
+            values of an example. ``spectral`` divides each kernel by its spectral norm. ``none`` disables
+            normalisation. Batch and layer normalisation precede each activation except in the first block.
+        activation: activation function of the hidden layers. ``leaky_relu`` has slope 0.2 for negative inputs.
+    """
+
+    def __init__(
+        self,
+        feature: Feature,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        width: PositiveInt = 128,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+    ):
+        super().__init__(feature, rngs, width=width, norm=norm, activation=activation)
+        inputs = math.prod(self.sides) * width
+        self.out = dense(inputs, outputs, rngs, init=_GLOROT, spectral=norm == "spectral")
+        self.couples_batch = norm == "batch"
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
+        return self.out(self.last(x, train=train, key=key).reshape(len(x), -1), train=train)
 
 
 class UpBlock(nnx.Module):

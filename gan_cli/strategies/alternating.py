@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from gan_cli.engine.state import TrainState
+from gan_cli.estimators import Estimate, Estimator
 from gan_cli.strategies.updates import Optimisers, gradient, update_player
-from gan_cli.types import Batch, ByPlayer, Game, Metrics, PositiveInt, Strategy, Tree
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Strategy, Tree
 
 PullBack = Callable[[jax.Array], tuple[Tree]]
 
 
-def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = False) -> Strategy:
+def alternating(
+    game: Game, estimator: Estimator, *, n_critic: PositiveInt = 1, fresh_latents: bool = False
+) -> Strategy:
     """Alternating updates: n_critic discriminator updates, then one generator update, at each step.
 
     Goodfellow et al. 2014, algorithm 1, where ``n_critic`` is k. Each update uses the current parameters of the
@@ -37,28 +39,31 @@ def alternating(game: Game, *, n_critic: PositiveInt = 1, fresh_latents: bool = 
         optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         metrics: Metrics = {}
-        share = not fresh_latents and game.shares_fakes
-        pull_back: Any = None
+        # An estimator that divides the batch generates the examples of each part itself, from the same latents.
+        share = not fresh_latents and game.shares_fakes and not estimator.divides_batch
+        fake = pull_back = None
         for turn, batch in enumerate(batches):
             turn_key = jax.random.fold_in(key, turn)
-            shared = {}
+            batch = game.noise(batch, turn_key)
             if share:
                 # The loop does not update the last player, so the generated batch of the last iteration comes from
                 # the current parameters of this player.
                 fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
-                shared = {"fake": jax.lax.stop_gradient(fake)}
             for player in first:
-                slope, net_state, found = gradient(game, player, state, batch, turn_key, **shared)
-                state, more = update_player(state, player, optimisers[player], slope, net_state)
-                metrics |= found | more
-        if share:
-            slope, found = _gradient_through(game, last, state, batch, turn_key, fake, pull_back)
-            net_state = fake_state
+                constant = None if fake is None else jax.lax.stop_gradient(fake)
+                found = gradient(game, estimator, player, state, batch, turn_key, constant)
+                state, more = update_player(state, player, optimisers[player], found.gradient, found.net_state)
+                metrics |= found.metrics | more
+        if fake is not None and pull_back is not None:
+            found = _gradient_through(game, estimator, last, state, batch, turn_key, fake, pull_back)
+            found = found._replace(net_state=fake_state)
         else:
-            last_key = jax.random.fold_in(key, len(batches) if fresh_latents else len(batches) - 1)
-            slope, net_state, found = gradient(game, last, state, batch, last_key)
-        state, more = update_player(state, last, optimisers[last], slope, net_state)
-        return state, metrics | found | more
+            if fresh_latents:
+                turn_key = jax.random.fold_in(key, len(batches))
+                batch = game.noise(batch, turn_key)
+            found = gradient(game, estimator, last, state, batch, turn_key)
+        state, more = update_player(state, last, optimisers[last], found.gradient, found.net_state)
+        return state, metrics | found.metrics | more
 
     updates = dict.fromkeys(first, n_critic) | {last: 1}
     return Strategy(n_critic, updates, lambda params: (), step)
@@ -76,23 +81,26 @@ def _fake(
 
 
 def _gradient_through(
-    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, fake: jax.Array, pull_back: PullBack
-) -> tuple[Tree, Metrics]:
-    """A pair: the gradient of the player's loss, and metrics.
+    game: Game,
+    estimator: Estimator,
+    player: str,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    fake: jax.Array,
+    pull_back: PullBack,
+) -> Estimate:
+    """The gradient of the player's loss at a generated batch whose forward pass is known.
 
     By the chain rule, the gradient is the sum of two terms: the gradient at a constant ``fake``, and the gradient
     with respect to ``fake``, which ``pull_back`` maps to the player's parameters.
     """
 
-    # A game with ``shares_fakes`` accepts the keyword argument ``fake``.
-    game_loss: Callable[..., tuple[jax.Array, tuple[ByPlayer, Metrics]]] = game.loss
+    def loss(at: tuple[Tree, jax.Array], batch: Batch, key: jax.Array) -> LossTerms:
+        own, fake = at
+        return game.loss(player, state.params | {player: own}, state.net_state, batch, key, state.step, fake)
 
-    def loss(own: Tree, fake: jax.Array) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        params = state.params | {player: own}
-        return game_loss(player, params, state.net_state, batch, key, state.step, fake=fake)
-
-    (value, (_, metrics)), (direct, in_fake) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        state.params[player], fake
-    )
+    found = estimator.gradient(loss, (state.params[player], fake), batch, key)
+    direct, in_fake = found.gradient
     slope = jax.tree.map(lambda a, b: a + b, direct, *pull_back(in_fake))
-    return slope, {f"{player}/loss": value} | metrics
+    return found._replace(gradient=slope, metrics={f"{player}/loss": found.loss} | found.metrics)

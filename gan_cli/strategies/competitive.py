@@ -11,13 +11,14 @@ from jax.scipy.sparse import linalg
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
-from gan_cli.strategies.updates import Optimisers, apply_updates, field, jacobian_product
+from gan_cli.estimators import Estimator
+from gan_cli.strategies.updates import Optimisers, apply_updates, check_differentiable, field, jacobian_product
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree
 
 gmres: Callable[..., tuple[Tree, Any]] = linalg.gmres  # an explicit type, because JAX does not annotate gmres
 
 
-def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
+def competitive(game: Game, estimator: Estimator, *, iterations: PositiveInt = 10) -> Strategy:
     """Competitive gradient descent: a step to the Nash equilibrium of a local bilinear game.
 
     The bilinear game approximates the game at the current parameters (Schaefer and Anandkumar 2019, eq. 4). With
@@ -36,9 +37,10 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         iterations: number of iterations of GMRES in each step.
 
     Raises:
-        UserError: the game does not have two players, or an optimiser is not ``sgd`` without clipping, schedule or
-            warm-up.
+        UserError: the game does not have two players, the estimator is not differentiable, or an optimiser is not
+            ``sgd`` without clipping, schedule or warm-up.
     """
+    check_differentiable("competitive", estimator)
     if len(game.players) != 2:
         raise UserError(
             f"strategy=competitive: needs a game of two players, but the game has {len(game.players)}. "
@@ -61,7 +63,7 @@ def competitive(game: Game, *, iterations: PositiveInt = 10) -> Strategy:
         (batch,) = batches
         a, b = (optimisers[player].constant_lr for player in game.players)
         assert a is not None and b is not None  # ``check`` rejects all other optimisers
-        evaluate, params = field(game, state, batch, key), state.params
+        evaluate, params = field(game, estimator, state, batch, key), state.params
         slopes, (net_state, metrics) = evaluate(params)
 
         def block(of: str, by: str) -> Callable[[Tree], Tree]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.updates import Optimisers, field, update_all
+from gan_cli.estimators import Estimator
+from gan_cli.strategies.updates import Optimisers, check_differentiable, field, update_all
 from gan_cli.types import Batch, Game, Metrics, NonNegativeFloat, Strategy
 
 
-def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
+def consensus(game: Game, estimator: Estimator, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
     """Consensus optimisation: x' = x - lr (F(x) + gamma J^T F(x)).
 
     J^T F is the gradient of ||F||^2 / 2, so all players also minimise gamma ||F||^2 / 2 (Mescheder et al. 2017,
@@ -20,14 +21,18 @@ def consensus(game: Game, *, gamma: NonNegativeFloat = 10.0) -> Strategy:
 
     Args:
         gamma: factor of the consensus term J^T F(x).
+
+    Raises:
+        UserError: the estimator is not differentiable.
     """
+    check_differentiable("consensus", estimator)
 
     def step(
         optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
         slopes, pull_back, (net_state, metrics) = jax.vjp(
-            field(game, state, batch, key), state.params, has_aux=True
+            field(game, estimator, state, batch, key), state.params, has_aux=True
         )
         (pull,) = pull_back(slopes)
         adjusted = jax.tree.map(lambda f, p: f + gamma * p, slopes, pull)

@@ -7,11 +7,12 @@ import functools
 import jax
 
 from gan_cli.engine.state import TrainState
+from gan_cli.estimators import Estimator
 from gan_cli.strategies.updates import Optimisers, check_evaluation_params, field, update_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
-def extragradient(game: Game) -> Strategy:
+def extragradient(game: Game, estimator: Estimator) -> Strategy:
     """Extragradient: x~ = x - lr F(x), x' = x - lr F(x~), with gradients at the extrapolated point x~.
 
     Korpelevich 1976. With Adam, the method is ExtraAdam (Gidel et al. 2019, algorithm 4), and both gradients update
@@ -29,7 +30,7 @@ def extragradient(game: Game) -> Strategy:
         metrics: Metrics = {}
         extrapolated = state
         for turn, batch in enumerate(batches):
-            evaluate = field(game, extrapolated, batch, jax.random.fold_in(key, turn))
+            evaluate = field(game, estimator, extrapolated, batch, jax.random.fold_in(key, turn))
             slopes, (net_state, found) = evaluate(extrapolated.params)
             # Both updates start from x. The second update uses the optimiser state after the first update.
             extrapolated, more = update_all(

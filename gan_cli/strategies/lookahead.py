@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from gan_cli.engine.state import TrainState
+from gan_cli.estimators import Estimator
 from gan_cli.strategies.updates import Optimisers, check_evaluation_params
 from gan_cli.types import Batch, Game, Metrics, PositiveInt, Strategy, Tree, UnitFloat
 
 
 def lookahead(
     game: Game,
+    estimator: Estimator,
     *,
     inner: Callable[..., Strategy],
     interval: PositiveInt = 5,
@@ -36,7 +38,7 @@ def lookahead(
     Raises:
         UserError: an optimiser averages its iterates, or ``inner`` rejects an optimiser.
     """
-    base = inner(game)
+    base = inner(game, estimator)
 
     def init(params: Tree) -> Tree:
         # A copy, because a donated state must not contain the same buffer twice.

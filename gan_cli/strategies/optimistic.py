@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
+from gan_cli.estimators import Estimator
 from gan_cli.strategies.updates import Optimisers, check_evaluation_params, field, update_all
 from gan_cli.types import Batch, Game, Metrics, Strategy
 
 
-def optimistic(game: Game) -> Strategy:
+def optimistic(game: Game, estimator: Estimator) -> Strategy:
     """Optimistic method: x' = x + 2 u(x) - u(x_before), where u is the optimiser's update.
 
     x_before is the vector of parameters before the previous step. The method is extragradient with the previous
@@ -39,7 +40,7 @@ def optimistic(game: Game) -> Strategy:
         optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         (batch,) = batches
-        slopes, (net_state, metrics) = field(game, state, batch, key)(state.params)
+        slopes, (net_state, metrics) = field(game, estimator, state, batch, key)(state.params)
         moved, more = update_all(state, optimisers, slopes, net_state)
         now = jax.tree.map(lambda a, b: a - b, moved.params, state.params)
         past = jax.tree.map(lambda u, past: jnp.where(state.step == 0, u, past), now, state.strategy)

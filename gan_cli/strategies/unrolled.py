@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.strategies.updates import Optimisers, gradient, update_player
-from gan_cli.types import Batch, ByPlayer, Game, Metrics, PositiveInt, Strategy, Tree
+from gan_cli.estimators import Estimator
+from gan_cli.strategies.updates import Optimisers, check_differentiable, gradient, update_player
+from gan_cli.types import Batch, Game, LossTerms, Metrics, PositiveInt, Strategy, Tree
 
 
-def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
+def unrolled(game: Game, estimator: Estimator, *, depth: PositiveInt = 5) -> Strategy:
     """Unrolled GAN: G minimises its loss against a discriminator after ``depth`` simulated updates.
 
     The generator's loss is L_G(x_G, U^depth(x)), where U is one update of the discriminator. The gradient of this
@@ -22,33 +23,37 @@ def unrolled(game: Game, *, depth: PositiveInt = 5) -> Strategy:
 
     Args:
         depth: number of simulated discriminator updates.
+
+    Raises:
+        UserError: the estimator is not differentiable.
     """
+    check_differentiable("unrolled", estimator)
     *first, last = game.players
 
     def step(
         optimisers: Optimisers, state: TrainState, batches: list[Batch], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        (batch,) = batches
+        batch = game.noise(batches[0], key)
 
         def foresee(foreseen: TrainState, nothing: None) -> tuple[TrainState, None]:
             for player in first:
-                slope, net_state, _ = gradient(game, player, foreseen, batch, key)
-                foreseen, _ = update_player(foreseen, player, optimisers[player], slope, net_state)
+                found = gradient(game, estimator, player, foreseen, batch, key)
+                foreseen, _ = update_player(foreseen, player, optimisers[player], found.gradient, found.net_state)
             return foreseen, None
 
-        def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
+        def loss(own: Tree, batch: Batch, key: jax.Array) -> LossTerms:
             foreseen = state._replace(params=state.params | {last: own})
             foreseen, _ = jax.lax.scan(foresee, foreseen, None, length=depth)
             return game.loss(last, foreseen.params, foreseen.net_state, batch, key, state.step)
 
-        (value, (left, found)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[last])
-        metrics: Metrics = {f"{last}/loss": value} | found
+        of_last = estimator.gradient(loss, state.params[last], batch, key)
+        metrics: Metrics = {f"{last}/loss": of_last.loss} | of_last.metrics
         moved = state
         for player in first:
-            own, net_state, found = gradient(game, player, state, batch, key)
-            moved, more = update_player(moved, player, optimisers[player], own, net_state)
-            metrics |= found | more
-        moved, more = update_player(moved, last, optimisers[last], slope, left)
+            found = gradient(game, estimator, player, state, batch, key)
+            moved, more = update_player(moved, player, optimisers[player], found.gradient, found.net_state)
+            metrics |= found.metrics | more
+        moved, more = update_player(moved, last, optimisers[last], of_last.gradient, of_last.net_state)
         return moved, metrics | more
 
     return Strategy(1, dict.fromkeys(game.players, 1), lambda params: (), step)

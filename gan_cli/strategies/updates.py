@@ -9,8 +9,9 @@ import optax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
+from gan_cli.estimators import Estimate, Estimator
 from gan_cli.optim import Optimiser
-from gan_cli.types import Batch, ByPlayer, Game, Metrics, Tree
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, Tree
 
 Optimisers = dict[str, Optimiser]
 
@@ -33,40 +34,60 @@ def check_evaluation_params(strategy: str, optimisers: Optimisers) -> None:
             )
 
 
-def gradient(
-    game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array, **shared: jax.Array
-) -> tuple[Tree, ByPlayer, Metrics]:
-    """A triple: the gradient of a player's loss, the new network state, and metrics.
+def check_differentiable(strategy: str, estimator: Estimator) -> None:
+    """Reject estimators whose estimate the strategy cannot differentiate.
 
-    The gradient is taken with respect to the player's parameters. ``shared`` contains further keyword
-    arguments of ``game.loss``.
+    Raises:
+        UserError: the estimator is not ``differentiable``.
+    """
+    if not estimator.differentiable:
+        raise UserError(
+            f"strategy={strategy}: differentiates the gradient, and this estimator does not support it. Set "
+            "estimator=mean, or choose another strategy, e.g. strategy=extragradient."
+        )
+
+
+def gradient(
+    game: Game,
+    estimator: Estimator,
+    player: str,
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    fake: jax.Array | None = None,
+) -> Estimate:
+    """The gradient of a player's loss with respect to the player's parameters, and the metrics of the loss.
+
+    Args:
+        batch: a batch that ``game.noise`` returned.
+        fake: the argument ``fake`` of ``game.loss``.
     """
 
-    def loss(own: Tree) -> tuple[jax.Array, tuple[ByPlayer, Metrics]]:
-        params = state.params | {player: own}
-        return game.loss(player, params, state.net_state, batch, key, state.step, **shared)
+    def loss(own: Tree, batch: Batch, key: jax.Array) -> LossTerms:
+        return game.loss(player, state.params | {player: own}, state.net_state, batch, key, state.step, fake)
 
-    (value, (net_state, metrics)), slope = jax.value_and_grad(loss, has_aux=True)(state.params[player])
-    return slope, net_state, {f"{player}/loss": value} | metrics
+    found = estimator.gradient(loss, state.params[player], batch, key)
+    return found._replace(metrics={f"{player}/loss": found.loss} | found.metrics)
 
 
 def field(
-    game: Game, state: TrainState, batch: Batch, key: jax.Array
+    game: Game, estimator: Estimator, state: TrainState, batch: Batch, key: jax.Array
 ) -> Callable[[ByPlayer], tuple[ByPlayer, tuple[ByPlayer, Metrics]]]:
     """The vector field F as a function of all players' parameters, for ``jax.vjp(..., has_aux=True)``.
 
     The returned function computes the nested pair ``(gradients, (net_state, metrics))``. For each player,
     ``net_state`` contains the player's network state after the evaluation of the player's loss.
     """
+    batch = game.noise(batch, key)
 
     def evaluate(params: ByPlayer) -> tuple[ByPlayer, tuple[ByPlayer, Metrics]]:
         gradients: ByPlayer = {}
         net_state: ByPlayer = {}
         metrics: Metrics = {}
         for player in game.players:
-            gradients[player], left, found = gradient(game, player, state._replace(params=params), batch, key)
-            net_state[player] = left[player]
-            metrics |= found
+            found = gradient(game, estimator, player, state._replace(params=params), batch, key)
+            gradients[player], net_state[player] = found.gradient, found.net_state[player]
+            metrics |= found.metrics
         return gradients, (net_state, metrics)
 
     return evaluate

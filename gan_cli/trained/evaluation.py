@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ import numpy as np
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples
 from gan_cli.errors import UserError
-from gan_cli.metrics import Metric
+from gan_cli.metrics import Metric, RunTask
 from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import ObjectiveTracker
 from gan_cli.storage import checkpoints, files, run_directory
 from gan_cli.trained import restore
 from gan_cli.trained.restore import RestoredRun
-from gan_cli.trained.sampling import Sampler
-from gan_cli.types import Feature
+from gan_cli.trained.sampling import TaskRunner, on_data, runners
+from gan_cli.types import Feature, Task
 
 log = logging.getLogger(__name__)
 _NEIGHBOURS = 32  # number of samples in the picture of nearest training examples
@@ -61,9 +61,9 @@ class CheckpointEvaluator:
         self._metrics, self._features, self._every = metrics, features, every
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
         self._reference, self._draw_neighbours = reference, draw_neighbours
-        self._evaluators: dict[str, Evaluator] = {}
+        self._evaluators: dict[tuple[str, frozenset[str]], Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
-        self._samplers: dict[Path, Sampler] = {}
+        self._runners: dict[Path, dict[str, TaskRunner]] = {}
         self._last: Dataset | None = None  # the reference of the most recently evaluated run
 
     def run(self, path: Path, *, best: bool = False, step: int | None = None) -> dict[str, Any]:
@@ -83,8 +83,11 @@ class CheckpointEvaluator:
             UserError: the run or the checkpoint does not exist, or the metrics cannot be computed for the run.
         """
         run, evaluator = self._load(path, best, step)
-        samples = self._sampler(run).numbered(run.state, self._seed, self._num)
-        found = self._figures(str(path), evaluator, samples, self._num) | {"step": run.step, **self._weights}
+        tasks = self._of_run(run)
+        samples = tasks["generate"].numbered(run.state, self._seed, self._num)
+        run_task = on_data(tasks, run.state, evaluator.data, self._seed)
+        found = self._figures(str(path), evaluator, samples, self._num, run_task)
+        found |= {"step": run.step, **self._weights}
         self._keep(run, found, evaluator)
         return found
 
@@ -109,7 +112,7 @@ class CheckpointEvaluator:
         data = external_samples(path, reference.feature)
         rows = np.random.default_rng(self._seed).permutation(data.size)[: self._num]
         parts = (data.take(rows[i : i + BATCH])[data.main] for i in range(0, len(rows), BATCH))
-        return self._figures(str(path), self._evaluator(reference), parts, len(rows))
+        return self._figures(str(path), self._evaluator(reference, {}), parts, len(rows), None)
 
     def watch(self, path: Path) -> Iterator[dict[str, Any]]:
         """Evaluate the checkpoints of a run that have no stored evaluation with the current settings.
@@ -157,9 +160,12 @@ class CheckpointEvaluator:
     def _load(self, path: Path, best: bool, step: int | None) -> tuple[RestoredRun, Evaluator]:
         data = self._reference is None and path not in self._references
         run = restore.restore_run(path, data=data, best=best, step=step, raw=self._raw, modules=self._modules)
-        spec = run.experiment.game.spec
-        assert spec is not None
-        feature = spec["x"]
+        if "generate" not in run.experiment.game.tasks:
+            raise UserError(
+                f"{path}: the game of this run has no task generate, so there are no samples to evaluate. Choose "
+                "another run."
+            )
+        feature = self._of_run(run)["generate"].feature
         own = self._references.get(path, run.experiment.dataset)
         reference = self._reference(feature) if self._reference else own
         assert reference is not None
@@ -169,21 +175,27 @@ class CheckpointEvaluator:
                 f"{path}: the samples have the shape {feature.shape}, but the examples of the reference have the "
                 f"shape {reference.feature.shape}. Choose a --reference of the same shape."
             )
-        return run, self._evaluator(reference)
+        return run, self._evaluator(reference, run.experiment.game.tasks)
 
-    def _sampler(self, run: RestoredRun) -> Sampler:
-        """The sampler of a run, shared by all checkpoints of the run so that it is compiled only once."""
-        return self._samplers.setdefault(run.directory, Sampler(run.experiment.game))
+    def _of_run(self, run: RestoredRun) -> dict[str, TaskRunner]:
+        """The runners of a run's tasks, shared by all checkpoints of the run so that each is compiled only once."""
+        if run.directory not in self._runners:
+            self._runners[run.directory] = runners(run.experiment.game)
+        return self._runners[run.directory]
 
-    def _evaluator(self, reference: Dataset) -> Evaluator:
-        key = reference.fingerprint()
+    def _evaluator(self, reference: Dataset, tasks: Mapping[str, Task]) -> Evaluator:
+        key = reference.fingerprint(), frozenset(tasks)
         if key not in self._evaluators:
             extractor = self._features(reference)
-            self._evaluators[key] = Evaluator(self._metrics, extractor, reference, self._num, every=self._every)
+            self._evaluators[key] = Evaluator(
+                self._metrics, extractor, reference, self._num, every=self._every, tasks=tasks
+            )
         return self._evaluators[key]
 
-    def _figures(self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int) -> dict[str, Any]:
-        figures = {name: float(value) for name, value in evaluator(samples, self._seed).items()}
+    def _figures(
+        self, name: str, evaluator: Evaluator, samples: Iterator[Any], n: int, run_task: RunTask | None
+    ) -> dict[str, Any]:
+        figures = {name: float(value) for name, value in evaluator(samples, self._seed, run_task).items()}
         return {"run": name, **evaluator.terms, "samples": n, "seed": self._seed, "metrics": figures}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
@@ -208,7 +220,8 @@ class CheckpointEvaluator:
             return
         try:
             if self._reference is None:
-                samples = np.asarray(next(self._sampler(run).numbered(run.state, self._seed, _NEIGHBOURS)))
+                numbered = self._of_run(run)["generate"].numbered(run.state, self._seed, _NEIGHBOURS)
+                samples = np.asarray(next(numbered))
                 self._draw_neighbours(folder, evaluator.data.feature, samples, evaluator.nearest(samples))
         except OSError as error:
             log.warning(

@@ -1,23 +1,28 @@
-"""Export of a generator as a program and a file of weights that can be used without this package."""
+"""Export of a task as a program and a file of weights that can be used without this package."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.extend import core
 from safetensors.numpy import save
 
+from gan_cli.data.features import Label
 from gan_cli.storage import files
 from gan_cli.trained.restore import RestoredRun
-from gan_cli.trained.sampling import averaged
-from gan_cli.types import Tree
+from gan_cli.trained.sampling import TaskRunner, averaged
+from gan_cli.types import ByPlayer, Feature, Tree
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_EXAMPLE = '''"""Draws {n} samples. Requires only jax, flatbuffers, numpy and safetensors."""
+_ROWS = 16  # number of rows in the example
+_EXAMPLE = '''"""{purpose} Requires only jax, flatbuffers, numpy and safetensors."""
 
 import sys
 from pathlib import Path
@@ -27,67 +32,139 @@ import numpy as np
 from safetensors.numpy import load_file
 
 here = Path(__file__).parent
-generator = jax.export.deserialize(bytearray((here / "generator.stablehlo").read_bytes()))
-weights = load_file(here / "generator.safetensors")
-latents = np.random.default_rng(0).standard_normal(({n}, {latent_dim}), np.float32)
-samples = np.asarray(generator.call(weights, latents{labels}))
-np.savez(sys.argv[1] if len(sys.argv) > 1 else "samples.npz", samples=samples)
-print(samples.shape, samples.dtype)
+{program} = jax.export.deserialize(bytearray((here / "{program}.stablehlo").read_bytes()))
+weights = load_file(here / "{program}.safetensors")
+{lines}
+np.savez(sys.argv[1] if len(sys.argv) > 1 else "samples.npz", {saved})
+print({main}.shape, {main}.dtype)
 '''
 
 
-def write(run: RestoredRun, folder: Path) -> list[Path]:
-    """Write files with the generator of a run into ``folder``, and return the paths of the files.
+def write(run: RestoredRun, folder: Path, task: str = "generate") -> list[Path]:
+    """Write files with a task of a run into ``folder``, and return the paths of the files.
 
-    The files are:
+    The names of the files begin with ``generator`` for the task ``generate``, and with the name of any other task:
 
     - ``generator.stablehlo``: a program for any batch size, which ``jax.export.deserialize`` reads. Its arguments
-      are a dictionary of the weights by name, latents ``[n, latent_dim]`` and, for a conditional game, int32
-      labels ``[n]``.
+      are a dictionary of the weights by name, and an array ``[n, ...]`` for each input of the task as networks see
+      it; ``labels`` ``[n]`` is int32. The program returns an array, or a list of arrays for several outputs. If the
+      task draws random numbers, row ``i`` always draws the same.
     - ``generator.safetensors``: the weights by name. If the state contains moving averages, the weights are the
       moving averages.
-    - ``generator.json``: the shapes and dtypes of the latents and labels, the shape and value range of the samples,
-      the step of the checkpoint, the version of JAX and the platforms.
-    - ``example.py``: a script that draws samples with the program and the weights.
+    - ``generator.json``: the names of the task, the inputs and the outputs; the shapes, dtypes and value ranges of
+      the inputs and outputs; the step of the checkpoint, the version of JAX and the platforms.
+    - ``example.py``: a script that runs the program with the weights.
     """
-    game = run.experiment.game
-    assert game.spec is not None
-    x = game.spec["x"]
-    low, high = x.bounds or (None, None)
+    runner = TaskRunner(run.experiment.game, task)
+    inputs, outputs = runner.task.inputs, runner.task.outputs
+    program = "generator" if task == "generate" else task
     params, net_state = averaged(run.state)
-    generator = {"params": params["generator"], "state": net_state["generator"]}
-    leaves, structure = jax.tree_util.tree_flatten_with_path(generator)
+    everything = {name: {"params": params[name], "state": net_state[name]} for name in params}
+    read = _players(runner, everything)
+    # The weights of a single player have no prefix.
+    chosen: Tree = everything[read[0]] if len(read) == 1 else {name: everything[name] for name in read}
+    leaves, structure = jax.tree_util.tree_flatten_with_path(chosen)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
-    def generate(weights: dict[str, jax.Array], latents: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+    def call(weights: dict[str, jax.Array], *arrays: jax.Array) -> jax.Array | list[jax.Array]:
         filled = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return game.decode({"generator": filled["params"]}, {"generator": filled["state"]}, latents, labels)
+        filled = {read[0]: filled} if len(read) == 1 else filled
+        made = _apply(runner, everything | filled, dict(zip(inputs, arrays, strict=True)))
+        return made[0] if len(made) == 1 else made
 
     (n,) = export.symbolic_shape("n")
-    inputs: list[Tree] = [
-        {name: jax.ShapeDtypeStruct(weight.shape, weight.dtype) for name, weight in weights.items()},
-        jax.ShapeDtypeStruct((n, game.latent_dim), jnp.float32),
+    arguments: list[Tree] = [
+        {name: jax.ShapeDtypeStruct(weight.shape, weight.dtype) for name, weight in weights.items()}
     ]
-    if game.classes is not None:
-        inputs.append(jax.ShapeDtypeStruct((n,), jnp.int32))
-    program = export.export(jax.jit(generate), platforms=PLATFORMS)(*inputs)
-    facts = {
-        "latents": {"shape": ["n", game.latent_dim], "dtype": "float32", "distribution": "N(0, I)"},
-        "labels": None if game.classes is None else {"shape": ["n"], "dtype": "int32", "classes": game.classes},
-        "samples": {"shape": ["n", *x.shape], "low": low, "high": high},
-        "step": run.step,
-        "jax": jax.__version__,
-        "platforms": PLATFORMS,
-    }
-    labels = "" if game.classes is None else f", np.arange(16, dtype=np.int32) % {game.classes}"
-    example = _EXAMPLE.format(n=16, latent_dim=game.latent_dim, labels=labels)
+    arguments += [jax.ShapeDtypeStruct((n, *feature.shape), _dtype(feature)) for feature in inputs.values()]
+    exported = export.export(jax.jit(call), platforms=PLATFORMS)(*arguments)
+    facts: dict[str, Any] = {_name(name): _facts(runner, name, feature) for name, feature in inputs.items()}
+    facts.setdefault("labels", None)
+    facts |= {name: _bounded({"shape": ["n", *feature.shape]}, feature) for name, feature in outputs.items()}
+    facts |= {"task": task, "inputs": [_name(name) for name in inputs], "outputs": list(outputs)}
+    facts |= {"step": run.step, "jax": jax.__version__, "platforms": PLATFORMS}
     written = {
-        "generator.safetensors": save(weights),
-        "generator.json": (json.dumps(facts, indent=2) + "\n").encode(),
-        "example.py": example.encode(),
-        "generator.stablehlo": bytes(program.serialize()),
+        f"{program}.safetensors": save(weights),
+        f"{program}.json": (json.dumps(facts, indent=2) + "\n").encode(),
+        "example.py": _example(runner, program).encode(),
+        f"{program}.stablehlo": bytes(exported.serialize()),
     }
     for name, content in written.items():
         files.write_bytes(folder / name, content)
     return [folder / name for name in written]
+
+
+def _apply(runner: TaskRunner, players: Mapping[str, Any], inputs: dict[str, jax.Array]) -> list[jax.Array]:
+    """The outputs of the task in order. Row ``i`` uses the random key of the seed 0 and ``i``."""
+    params: ByPlayer = {name: player["params"] for name, player in players.items()}
+    net_state: ByPlayer = {name: player["state"] for name, player in players.items()}
+    rows = jnp.arange(next(iter(inputs.values())).shape[0], dtype=jnp.uint32)
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(rows)
+    made = runner.task.apply(params, net_state, inputs, keys)
+    return [made[name] for name in runner.task.outputs]
+
+
+def _players(runner: TaskRunner, everything: dict[str, Any]) -> list[str]:
+    """The players whose parameters or network state the outputs of the task depend on, at least one."""
+    inputs = {name: jnp.zeros((2, *feature.shape), _dtype(feature)) for name, feature in runner.task.inputs.items()}
+    jaxpr = jax.make_jaxpr(lambda players: _apply(runner, players, inputs))(everything).jaxpr
+    live = {variable for variable in jaxpr.outvars if isinstance(variable, core.Var)}
+    for equation in reversed(jaxpr.eqns):
+        if live.intersection(equation.outvars):
+            live |= {variable for variable in equation.invars if isinstance(variable, core.Var)}
+    used = jax.tree.unflatten(jax.tree.structure(everything), [variable in live for variable in jaxpr.invars])
+    return [name for name, leaves in used.items() if any(jax.tree.leaves(leaves))] or list(everything)[:1]
+
+
+def _dtype(feature: Feature) -> Any:
+    """The dtype in which networks see a feature."""
+    return jnp.int32 if np.dtype(feature.dtype) == np.int32 else jnp.float32
+
+
+def _name(name: str) -> str:
+    """The name of an input in files: the labels of the rows are ``labels``."""
+    return "labels" if name == "label" else name
+
+
+def _facts(runner: TaskRunner, name: str, feature: Feature) -> dict[str, Any]:
+    described = {"shape": ["n", *feature.shape], "dtype": np.dtype(_dtype(feature)).name}
+    if isinstance(feature, Label):
+        return described | {"classes": feature.classes}
+    if name in runner.drawn:
+        return described | {"distribution": runner.task.distribution}
+    return _bounded(described, feature)
+
+
+def _bounded(described: dict[str, Any], feature: Feature) -> dict[str, Any]:
+    low, high = feature.bounds or (None, None)
+    return described | {"low": low, "high": high}
+
+
+def _example(runner: TaskRunner, program: str) -> str:
+    """The text of ``example.py``, which draws random latents, and uses zeros in place of data."""
+    lines, arguments = [], ["weights"]
+    for name, feature in runner.task.inputs.items():
+        shape = f"({', '.join(map(str, (_ROWS, *feature.shape)))}{'' if feature.shape else ','})"
+        if isinstance(feature, Label):
+            arguments.append(f"np.arange({_ROWS}, dtype=np.int32) % {feature.classes}")
+        elif name in runner.drawn:
+            lines.append(f"{name} = np.random.default_rng(0).standard_normal({shape}, np.float32)")
+            arguments.append(name)
+        else:
+            bounds = feature.bounds and f" with values from {feature.bounds[0]:g} to {feature.bounds[1]:g}"
+            lines.append(
+                f"{name} = np.zeros({shape}, np.{np.dtype(_dtype(feature)).name})  # put your {feature.noun} here"
+                f"{bounds or ''}"
+            )
+            arguments.append(name)
+    outputs, call = list(runner.task.outputs), f"{program}.call({', '.join(arguments)})"
+    if len(outputs) == 1:
+        lines.append(f"{outputs[0]} = np.asarray({call})")
+    else:
+        lines.append(f"{', '.join(outputs)} = map(np.asarray, {call})")
+    purpose = (
+        f"Draws {_ROWS} samples." if runner.name == "generate" else f"Runs the task {runner.name} on {_ROWS} rows."
+    )
+    saved = ", ".join(f"{name}={name}" for name in outputs)
+    return _EXAMPLE.format(purpose=purpose, program=program, lines="\n".join(lines), saved=saved, main=runner.main)

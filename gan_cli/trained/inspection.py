@@ -62,6 +62,11 @@ def walk(latents: np.ndarray, frames: int) -> np.ndarray:
 # class `Game` does not declare this method.
 
 
+def _latent_dim(game: Any) -> int:
+    size: int = game.tasks["generate"].inputs["latents"].size
+    return size
+
+
 def sefa(game: Any, state: TrainState) -> np.ndarray:
     """Closed-form latent directions of the generator (SeFa; Shen and Zhou 2021, eq. 5).
 
@@ -72,7 +77,7 @@ def sefa(game: Any, state: TrainState) -> np.ndarray:
         Unit vectors ``[latent_dim, latent_dim]``, sorted by descending eigenvalue. The eigenvalue of a direction is
         the squared norm of the change in the first layer's output when the latents move by 1 in this direction.
     """
-    kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: game.latent_dim]
+    kernel = np.asarray(game.network("generator", *averaged(state)).entry.kernel[...])[: _latent_dim(game)]
     _, vectors = np.linalg.eigh(kernel @ kernel.T)
     return vectors[:, ::-1].T
 
@@ -94,11 +99,11 @@ def ganspace(game: Any, state: TrainState, latents: np.ndarray, labels: Any = No
         Unit vectors ``[directions, latent_dim]``, sorted by descending variance along the principal components.
         The number of directions is ``latent_dim``, or the number of components if that is smaller.
     """
-    inputs = (latents,) if game.classes is None else (latents, labels)
+    inputs = (latents,) if labels is None else (latents, labels)
     early = game.network("generator", *averaged(state)).early(*map(jnp.asarray, inputs), train=False, key=_KEY)
     y = np.asarray(early, np.float64).reshape(len(latents), -1)
     _, _, components = np.linalg.svd(y - y.mean(0), full_matrices=False)
-    count = min(game.latent_dim, len(components))
+    count = min(_latent_dim(game), len(components))
     coordinates = (y - y.mean(0)) @ components[:count].T
     coordinates /= coordinates.std(0).clip(1e-12)
     directions, *_ = np.linalg.lstsq(coordinates, latents - latents.mean(0), rcond=None)
@@ -125,7 +130,7 @@ def activations(game: Any, state: TrainState, examples: np.ndarray, labels: Any 
         contains only the saliency map.
     """
     network = game.network("discriminator", state.params, state.net_state)
-    more = () if game.classes is None else (jnp.asarray(labels),)
+    more = () if labels is None else (jnp.asarray(labels),)
     x = jnp.asarray(examples)
 
     def logits(x: jax.Array) -> jax.Array:

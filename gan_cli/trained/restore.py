@@ -13,7 +13,7 @@ import jax
 from gan_cli.config import stored
 from gan_cli.config.build import Experiment, build
 from gan_cli.data.capacity import available_memory
-from gan_cli.data.features import from_description
+from gan_cli.data.features import classes_of, from_description
 from gan_cli.engine.state import TrainState, init_state
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoints
@@ -54,7 +54,7 @@ def restore_run(
 ) -> RestoredRun:
     """Build the experiment of a run, and load the training state from one of the run's checkpoints.
 
-    The game of the run must be able to draw samples.
+    The game of the run must have tasks.
 
     Args:
         directory: directory of the run.
@@ -80,7 +80,7 @@ def restore_run(
             "copy."
         )
     experiment = build(config, None if data else _spec(directory, record["spec"], modules))
-    if not experiment.game.samples:
+    if not experiment.game.tasks:
         raise UserError(f"{directory}: the game of this run cannot draw samples. Choose another run.")
     folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
     like = jax.eval_shape(functools.partial(init_state, experiment.setup))
@@ -92,7 +92,8 @@ def restore_run(
             "Use a machine with more memory."
         )
     at, state = checkpoints.load(folder, like, step)
-    names = _class_names(record.get("data"), experiment.game.classes)
+    assert experiment.game.spec is not None
+    names = _class_names(record.get("data"), classes_of(experiment.game.spec))
     return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state, names)
 
 

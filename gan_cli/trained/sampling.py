@@ -1,93 +1,200 @@
-"""Draws numbered samples. Sample ``i`` of a seed does not depend on how many samples are drawn."""
+"""Runs the tasks of a trained game. Row ``i`` of a seed does not depend on how many rows are computed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.data.dataset import BATCH
+from gan_cli.data.dataset import BATCH, Dataset
+from gan_cli.data.features import Label
 from gan_cli.engine.state import TrainState
-from gan_cli.types import ByPlayer, Game
+from gan_cli.errors import UserError, nearest
+from gan_cli.metrics import RunTask
+from gan_cli.types import ByPlayer, Game, Prior
+
+Arrays = dict[str, np.ndarray]
+_MOST = 50_000  # the largest number of examples on which a metric runs a task
 
 
-class Sampler:
-    """Draws samples from the generator of a game.
+class TaskRunner:
+    """Runs one task of a game, such as ``generate``, on inputs that are drawn or provided.
 
-    All batches have the same size, so that the generator is compiled only once.
+    All batches have the same size, so that the task is compiled only once.
 
     Args:
-        game: a game that can draw samples.
+        game: the game.
+        name: the name of the task.
+        prior: draws the inputs in place of the prior of the task, e.g. a mixture of Gaussians fitted to codes.
+
+    Attributes:
+        drawn: names of the inputs that the prior draws.
+        classes: the numbers of classes of the inputs that are labels, by name.
+        given: names of the inputs that must be provided, in the order of the task's inputs.
+        main: name of the first output.
+        feature: the feature of the first output.
+
+    Raises:
+        UserError: the game has no such task.
     """
 
     batch = BATCH
 
-    def __init__(self, game: Game):
-        assert game.spec is not None
-        self.game, self.feature = game, game.spec["x"]
+    def __init__(self, game: Game, name: str = "generate", prior: Prior | None = None):
+        if name not in game.tasks:
+            raise UserError(
+                f"--task {name}: this run has no such task.{nearest(name, game.tasks)} "
+                f"Choose from: {', '.join(game.tasks) or 'none'}."
+            )
+        self.game, self.name, self.task = game, name, game.tasks[name]
+        task, prior = self.task, prior or self.task.prior
+        drawn = jax.eval_shape(lambda: prior(jax.random.key(0), None)) if prior else {}
+        self.drawn = tuple(name for name in task.inputs if name in drawn)
+        classes = {name: feature.classes for name, feature in task.inputs.items() if isinstance(feature, Label)}
+        self.classes = {name: number for name, number in classes.items() if name not in drawn}
+        self.given = tuple(name for name in task.inputs if name not in {*self.drawn, *self.classes})
+        self.main, self.feature = next(iter(task.outputs.items()))
 
-        def decode(state: TrainState, latents: jax.Array, labels: jax.Array | None) -> jax.Array:
-            return game.decode(*averaged(state), latents, labels)
+        def draw(seed: Any, first: Any, n: int, truncation: float | None) -> dict[str, jax.Array]:
+            assert prior is not None
+            key = jax.random.key(seed)
+            numbers = first + jnp.arange(n, dtype=jnp.uint32)
+            return jax.vmap(lambda number: prior(jax.random.fold_in(key, number), truncation))(numbers)
 
-        self._decode = jax.jit(decode)
-        self._stored = jax.jit(lambda *arguments: self.feature.decode(decode(*arguments)))
+        def outputs(state: TrainState, inputs: Any, seed: Any, numbers: Any) -> dict[str, jax.Array]:
+            # The prior of row i uses the key of the seed and i, so the task uses a key that is derived from it.
+            key = jax.random.key(seed)
+            keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.fold_in(key, number), 1))(numbers)
+            return task.apply(*averaged(state), inputs, keys)
 
-    def latents(self, seed: int, first: int, n: int, truncation: float | None = None) -> np.ndarray:
-        """The latents ``first`` to ``first + n - 1`` of a seed, ``[n, latent_dim]``, from N(0, I).
+        def stored(state: TrainState, inputs: Any, seed: Any, numbers: Any) -> dict[str, jax.Array]:
+            encoded = {name: task.inputs[name].encode(x) for name, x in inputs.items()}
+            found = outputs(state, encoded, seed, numbers)
+            return {name: feature.decode(found[name]) for name, feature in task.outputs.items()}
+
+        self._draw = jax.jit(draw, static_argnums=(2, 3))
+        self._outputs, self._stored = jax.jit(outputs), jax.jit(stored)
+
+    def inputs(self, seed: int, first: int, n: int, truncation: float | None = None) -> Arrays:
+        """The inputs of rows ``first`` to ``first + n - 1`` of a seed that need not be provided.
+
+        The prior draws each row from the key of the seed and the number of the row. Row ``i`` has the class ``i``
+        modulo the number of classes.
 
         Args:
-            seed: seed of the latents.
-            first: number of the first latent, counted from 0.
-            n: number of latents.
-            truncation: limit on the absolute value of each component. The components then have a truncated normal
-                distribution (Brock et al. 2019, section 3.1). With None, there is no limit.
+            seed: seed of the inputs.
+            first: number of the first row, counted from 0.
+            n: number of rows.
+            truncation: limit on the absolute value of each Gaussian number. The numbers then have a truncated
+                normal distribution (Brock et al. 2019, section 3.1). With None, there is no limit.
         """
-        return np.asarray(_latents(np.uint32(seed), np.uint32(first), n, self.game.latent_dim, truncation))
+        drawn = self._draw(np.uint32(seed), np.uint32(first), n, truncation) if self.drawn else {}
+        numbers = np.arange(first, first + n, dtype=np.int32)
+        found = {name: np.asarray(x) for name, x in drawn.items()}
+        found |= {name: numbers % count for name, count in self.classes.items()}
+        return {name: found[name] for name in self.task.inputs if name in found}
 
-    def labels(self, first: int, n: int) -> np.ndarray | None:
-        """The labels ``[n]`` of samples ``first`` to ``first + n - 1``, or None for a game without classes.
+    def encoded(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Inputs in the format of files, as networks see them."""
+        return {name: np.asarray(self.task.inputs[name].encode(x)) for name, x in inputs.items()}
 
-        Sample ``i`` has the label ``i`` modulo the number of classes.
+    def __call__(
+        self, state: TrainState, inputs: Mapping[str, np.ndarray], seed: int = 0, first: int = 0
+    ) -> dict[str, jax.Array]:
+        """The outputs by name, ``[n, *shape]``, as networks see them; the values of images are in [-1, 1].
+
+        JAX computes the outputs asynchronously, so the method may return before they are computed.
+
+        Args:
+            state: the training state.
+            inputs: the inputs of the task by name, ``[n, *shape]``, as networks see them.
+            seed: seed of the random numbers of the task.
+            first: number of the first row, which determines the random numbers of the rows.
         """
-        classes = self.game.classes
-        return None if classes is None else np.arange(first, first + n, dtype=np.int32) % classes
-
-    def __call__(self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None) -> jax.Array:
-        """Samples ``[n, *shape]`` for ``n`` latents. The values of images are in [-1, 1].
-
-        JAX computes the samples asynchronously, so the method may return before they are computed.
-        """
-        return jnp.concatenate(list(self._parts(self._decode, state, latents, labels)))
+        parts = list(self._parts(self._outputs, state, inputs, seed, first))
+        return {name: jnp.concatenate([part[name] for part in parts]) for name in self.task.outputs}
 
     def stored(
-        self, state: TrainState, latents: np.ndarray, labels: np.ndarray | None = None
-    ) -> Iterator[jax.Array]:
-        """Yields batches of samples in the format in which they are stored in files, as arrays on the device.
+        self, state: TrainState, inputs: Mapping[str, np.ndarray], seed: int = 0, first: int = 0
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Yields batches of outputs in the format of files, as arrays on the device.
 
-        Images are uint8 with values from 0 to 255. Points have the format that ``__call__`` returns.
+        The inputs have the format of files too. Images are uint8 with values from 0 to 255. Vectors and numbers
+        have the format that ``__call__`` uses.
         """
-        return self._parts(self._stored, state, latents, labels)
+        return self._parts(self._stored, state, inputs, seed, first)
 
     def numbered(self, state: TrainState, seed: int, n: int) -> Iterator[jax.Array]:
-        """Yields batches of the first ``n`` samples of a seed, in the format of the method ``stored``."""
-        return self.stored(state, self.latents(seed, 0, n), self.labels(0, n))
+        """Yields batches of the first ``n`` rows of the main output for a seed, in the format of files.
+
+        No input of the task may have to be provided.
+        """
+        for part in self.stored(state, self.inputs(seed, 0, n), seed):
+            yield part[self.main]
 
     def _parts(
         self,
-        decode: Callable[[TrainState, np.ndarray, np.ndarray | None], jax.Array],
+        run: Callable[[TrainState, Any, Any, Any], dict[str, jax.Array]],
         state: TrainState,
-        latents: np.ndarray,
-        labels: np.ndarray | None,
-    ) -> Iterator[jax.Array]:
-        size = min(self.batch, len(latents))
-        for start in range(0, len(latents), size):
-            # Repeated rows fill up the last batch, because JAX would compile the generator again for another size.
-            rows = np.arange(start, start + size) % len(latents)
-            made = decode(state, latents[rows], None if labels is None else labels[rows])
-            yield made[: len(latents) - start]
+        inputs: Mapping[str, np.ndarray],
+        seed: int,
+        first: int,
+    ) -> Iterator[dict[str, jax.Array]]:
+        n = len(next(iter(inputs.values())))
+        size = min(self.batch, n)
+        for start in range(0, n, size):
+            # Repeated rows fill up the last batch, because JAX would compile the task again for another size.
+            rows = np.arange(start, start + size) % n
+            numbers = (first + rows).astype(np.uint32)
+            made = run(state, {name: x[rows] for name, x in inputs.items()}, np.uint32(seed), numbers)
+            yield {name: x[: n - start] for name, x in made.items()}
+
+
+def runners(game: Game) -> dict[str, TaskRunner]:
+    """A mapping from the names of all tasks of a game to their runners. Nothing is compiled."""
+    return {name: TaskRunner(game, name) for name in game.tasks}
+
+
+def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset, seed: int) -> RunTask:
+    """The input ``run_task`` of metrics: a function that runs a task of a game on examples of a data set.
+
+    Args:
+        runners: mapping from the names of the tasks to their runners.
+        state: the training state.
+        data: the data set.
+        seed: seed of the random numbers of the tasks.
+    """
+
+    def run_task(task: str, split: str, n: int | None, **numbers: float) -> Arrays:
+        runner = runners[task]
+        inputs = examples(runner, data, split, n)
+        count = len(next(iter(inputs.values())))
+        if runner.drawn:
+            inputs = runner.inputs(seed, 0, count) | inputs
+        inputs |= {name: np.full(count, number, np.float32) for name, number in numbers.items()}
+        inputs = runner.encoded(inputs)
+        return inputs | {name: np.asarray(x) for name, x in runner(state, inputs, seed).items()}
+
+    return run_task
+
+
+def examples(runner: TaskRunner, data: Dataset, split: str, n: int | None) -> Arrays:
+    """The inputs of a task for ``n`` examples of a data set in random order, in the format of files.
+
+    Args:
+        runner: the runner of the task. The features of the data set have the names of the task's inputs.
+        data: the data set.
+        split: ``training``, or ``held_out`` for examples that are excluded from training.
+        n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+    """
+    if split == "held_out":
+        data = data.only_held_out()
+    rows = np.random.default_rng(0).permutation(data.size)[: min(n or _MOST, _MOST)]
+    taken = data.take(rows)
+    return {name: taken[name] for name in (*runner.given, *runner.classes)}
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
@@ -101,18 +208,3 @@ def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:
 def raw(state: TrainState) -> TrainState:
     """A copy of the state without moving averages, so that samples are drawn with the latest parameters."""
     return state._replace(average={}, average_state={})
-
-
-def _draw(seed: Any, first: Any, n: int, dim: int, truncation: float | None) -> jax.Array:
-    key = jax.random.key(seed)
-
-    def latent(number: jax.Array) -> jax.Array:
-        key_of_number = jax.random.fold_in(key, number)
-        if truncation is None:
-            return jax.random.normal(key_of_number, (dim,))
-        return jax.random.truncated_normal(key_of_number, -truncation, truncation, (dim,))
-
-    return jax.vmap(latent)(first + jnp.arange(n, dtype=jnp.uint32))
-
-
-_latents = jax.jit(_draw, static_argnums=(2, 3, 4))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from gan_cli.storage import checkpoints
 from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.metrics_log import MetricsLog
 from gan_cli.storage.run_record import RunRecord
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner, on_data
 from gan_cli.training.monitors import (
     CollapseMonitor,
     DivergenceMonitor,
@@ -78,17 +79,22 @@ class RunRecorder:
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
     def begin(
-        self, step: int, restored: bool, sampler: Sampler | None, evaluator: Evaluator | None, keep: int
+        self,
+        step: int,
+        restored: bool,
+        tasks: Mapping[str, TaskRunner],
+        evaluator: Evaluator | None,
+        keep: int,
     ) -> None:
         """Start recording at ``step``, and remove records of later steps, because the run repeats these steps.
 
         Args:
             restored: whether the state at ``step`` comes from a checkpoint.
-            sampler: draws samples from the generator; None if the game does not generate samples.
+            tasks: the runners of the game's tasks by name; empty for a run without data.
             evaluator: computes the metrics of the samples; None without metrics.
             keep: number of checkpoints to keep.
         """
-        self._sampler, self._evaluator = sampler, evaluator
+        self._tasks, self._evaluator = tasks, evaluator
         data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
@@ -98,8 +104,8 @@ class RunRecorder:
         if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step
             newest = max(checkpoints.steps(checkpoints.newest_folder(self.directory)), default=None)
         self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
-        self.sample_writer = SampleWriter(self.experiment, self.directory, sampler)
-        self._sample_figures = SampleFigures(data) if data and sampler else None
+        self.sample_writer = SampleWriter(self.experiment, self.directory, tasks)
+        self._sample_figures = SampleFigures(data) if data and "generate" in tasks else None
         self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, keep)
         self.saver.newest = self._noted = newest
         self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
@@ -223,9 +229,10 @@ class RunRecorder:
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Compute the metrics of newly generated samples, and keep them until ``record_call`` records the step."""
-        assert self._evaluator is not None and self._sampler is not None
+        assert self._evaluator is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
-        figures = self._evaluator(self._sampler.numbered(state, seed, n), seed)
+        run_task = on_data(self._tasks, state, self._evaluator.data, seed)
+        figures = self._evaluator(self._tasks["generate"].numbered(state, seed, n), seed, run_task)
         self._evaluated = step, {f"eval/{name}": value for name, value in figures.items()}
 
     def save_best(self, step: int, state: TrainState) -> None:

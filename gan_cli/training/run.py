@@ -29,7 +29,7 @@ from gan_cli.metrics.evaluator import Evaluator
 from gan_cli.storage import checkpoints, locks, provenance
 from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.run_record import RunRecord
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner, runners
 from gan_cli.training import ensemble as ensembles
 from gan_cli.training import init_from
 from gan_cli.training.monitors import Profiler, Throughput
@@ -67,15 +67,16 @@ class Run:
     exit_status: int
     members: list[Run] = field(default_factory=list)
     objective: float | None = None
-    _draw: Callable[[int, int], np.ndarray] | None = field(default=None, repr=False)
+    _draw: Callable[[int, int], np.ndarray | dict[str, np.ndarray]] | None = field(default=None, repr=False)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """Draw ``n`` samples from the generator, with the moving average of its parameters.
+    def sample(self, n: int, seed: int = 0) -> np.ndarray | dict[str, np.ndarray]:
+        """Draw ``n`` samples with the task ``generate``, with the moving average of the parameters.
 
         Sample i of a seed is the same for every ``n``.
 
         Returns:
-            An array ``[n, *shape]``. The values of images are in [-1, 1].
+            An array ``[n, *shape]``, or a mapping from the names of columns to arrays ``[n]`` for tables. The
+            values of images are in [-1, 1].
 
         Raises:
             ValueError: the run is an ensemble, the game does not generate samples, or this process is not the first
@@ -256,7 +257,7 @@ def _train(
         reporter.say(f"ensemble  {len(members)} members that differ in {', '.join(experiment.ensemble.varied)}")
     reporter.say(f"directory {directory}")
 
-    sampler = Sampler(experiment.game) if data and experiment.game.samples else None
+    tasks = runners(experiment.game) if data else {}
     evaluator = _evaluator(experiment, reporter)
 
     # 2. Prepare the records. Each member's recorder keeps the records up to ``step`` and removes later records,
@@ -322,7 +323,7 @@ def _train(
         # Because the members save one after the other, they need two checkpoints to always have a common step.
         keep = options.keep if len(members) == 1 else max(options.keep, 2)
         for member in members:
-            member.begin(step, restored, sampler, evaluator, keep)
+            member.begin(step, restored, tasks, evaluator, keep)
         reporter.start(step, options.steps)
         while step < options.steps and not agree_to_stop(bool(stop.received) or not any_training()):
             length = steps.next_length(step)
@@ -372,7 +373,7 @@ def _train(
         status, member_state = over if member.training else "diverged", steps.member(state, i)
         final = member.end(status, step, member_state, **timing)
         exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
-        drawer = functools.partial(_samples, sampler, member_state) if sampler else None
+        drawer = functools.partial(_samples, tasks["generate"], member_state) if "generate" in tasks else None
         runs.append(
             Run(member.directory, status, step, final, exit_status, objective=member.objective.value, _draw=drawer)
         )
@@ -495,7 +496,8 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     if not experiment.metrics:
         return None
     assert data is not None
-    evaluator = Evaluator(experiment.metrics, experiment.extractor, data, options.eval_samples, options.objective)
+    n, objective, tasks = options.eval_samples, options.objective, experiment.game.tasks
+    evaluator = Evaluator(experiment.metrics, experiment.extractor, data, n, objective, tasks=tasks)
     metrics = ", ".join(experiment.metrics)
     reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
     return evaluator
@@ -506,8 +508,9 @@ def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None
         reporter.say(f"report    {report.write(directory)}")
 
 
-def _samples(sampler: Sampler, state: TrainState, n: int, seed: int) -> np.ndarray:
-    return np.asarray(sampler(state, sampler.latents(seed, 0, n), sampler.labels(0, n)))
+def _samples(runner: TaskRunner, state: TrainState, n: int, seed: int) -> np.ndarray | dict[str, np.ndarray]:
+    samples = runner(state, runner.inputs(seed, 0, n), seed)[runner.main]
+    return runner.task.outputs[runner.main].values(np.asarray(samples))
 
 
 @contextlib.contextmanager

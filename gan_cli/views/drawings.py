@@ -1,13 +1,13 @@
 """Drawings of trained networks, one function for each value of ``gan-sample --draw``.
 
-Each drawing function takes the restored run, the sampler of the run and a request for latents. The function returns
-a picture, or the list of the frames of an animation.
+Each drawing function takes the restored run, the runner of a task that generates images from latents, and a request
+for inputs of the task. The function returns a picture, or the list of the frames of an animation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -15,8 +15,9 @@ from PIL import Image
 from gan_cli.errors import UserError
 from gan_cli.trained import inspection
 from gan_cli.trained.restore import RestoredRun
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner
 from gan_cli.views import DRAWINGS, SIDE, pictures
+from gan_cli.views.kinds import view
 
 _STEPS = 9  # the number of samples in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
@@ -25,109 +26,128 @@ _MANY = 5000  # the number of latents from which the principal components are co
 
 
 @dataclass(frozen=True)
-class LatentRequest:
-    """The latents and labels that a user requests from ``gan-sample``.
+class InputRequest:
+    """The inputs of a task that a user requests from ``gan-sample``.
 
     Attributes:
-        seed: the seed of the latents.
-        num: the value of ``--num``: the number of samples, or of rows, columns or walks of a drawing. With None,
-            each drawing uses its default.
-        label: the class of all samples. With None, the samples take all classes in turn.
-        truncation: the largest absolute value of the latents. With None, there is no limit.
-        latents: an array ``[n, latent_dim]`` with the latents to use. With None, the latents are random.
+        seed: the seed of the inputs that are drawn.
+        num: the value of ``--num``: the number of rows, or of rows, columns or walks of a drawing. With None, each
+            drawing uses its default.
+        label: the class of all rows. With None, the rows have the classes that the user provides, or take all
+            classes in turn.
+        truncation: the largest absolute value of Gaussian inputs. With None, there is no limit.
+        given: the inputs that the user provides by name, ``[n, *stored_shape]``, in the format of files.
+        options: for each input in ``given``, the command-line option that provides it.
+        names: the names of the rows in the user's files, or an empty sequence.
     """
 
     seed: int
     num: int | None
-    label: int | None
-    truncation: float | None
-    latents: np.ndarray | None
+    label: int | None = None
+    truncation: float | None = None
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     def number(self, default: int) -> int:
-        """The number of samples: ``num``, else the number of ``latents``, else ``default``."""
-        return self.num or (default if self.latents is None else len(self.latents))
+        """The number of rows: ``num``, else the number of rows that the user provides, else ``default``."""
+        return self.num or min(map(len, self.given.values()), default=default)
 
-    def draw(self, sampler: Sampler, n: int, first: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-        """The latents and labels of the samples ``first`` to ``first + n - 1``, counted from 0.
-
-        Returns:
-            A pair: the latents ``[n, latent_dim]`` and the labels ``[n]``. If the run is not conditional, the
-            labels are None.
+    def draw(self, runner: TaskRunner, n: int, first: int = 0) -> dict[str, np.ndarray]:
+        """The inputs of the rows ``first`` to ``first + n - 1``, counted from 0, in the order of the task's inputs.
 
         Raises:
-            UserError: the array ``latents`` has fewer than ``first + n`` rows.
+            UserError: the user provides fewer than ``first + n`` rows.
         """
-        labels = sampler.labels(first, n)
-        if labels is not None and self.label is not None:
-            labels = np.full(n, self.label, np.int32)
-        if self.latents is None:
-            return sampler.latents(self.seed, first, n, self.truncation), labels
-        if first + n > len(self.latents):
-            raise UserError(
-                f"--latents: the file has {len(self.latents)} latents, and {first + n} are needed. "
-                "Choose a smaller --num."
-            )
-        return self.latents[first : first + n], labels
+        found = runner.inputs(self.seed, first, n, self.truncation)
+        for name, rows in self.given.items():
+            if first + n > len(rows):
+                raise UserError(
+                    f"{self.options[name]}: the file has {len(rows)} rows, and {first + n} are needed. "
+                    "Choose a smaller --num."
+                )
+            found[name] = rows[first : first + n]
+        if self.label is not None:
+            found |= {name: np.full(n, self.label, np.int32) for name in runner.classes}
+        return {name: found[name] for name in runner.task.inputs}
 
 
-def grid(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def picture(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
+    """One picture of all outputs of the task, as the view of their feature draws them."""
+    chosen = view(runner.feature)
+    stored = images(run, runner, asked.draw(runner, asked.number(chosen.count)), asked.seed)
+    return chosen.picture(np.asarray(runner.feature.encode(stored)), None)
+
+
+def pairs(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
+    """The inputs that the user provides, each with the output of the task."""
+    inputs = asked.draw(runner, asked.number(SIDE**2))
+    above, below = runner.task.pictured or ("", "")
+    made = np.concatenate([np.asarray(part[below]) for part in runner.stored(run.state, inputs, asked.seed)])
+    feature = runner.task.inputs[above]
+    return view(feature).pairs(np.asarray(feature.encode(inputs[above])), np.asarray(feature.encode(made)))
+
+
+def grid(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """A grid of samples: 64 samples, or ``num`` or all ``latents`` if they are given."""
-    return pictures.grid(images(run, sampler, *asked.draw(sampler, asked.number(SIDE**2))))
+    return pictures.grid(images(run, runner, asked.draw(runner, asked.number(SIDE**2)), asked.seed))
 
 
-def interpolation(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def interpolation(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """Samples of spherical interpolations between pairs of latents, one row for each pair."""
     rows = asked.num or SIDE
-    latents, labels = asked.draw(sampler, 2 * rows)
+    latents, others = _latents(asked.draw(runner, 2 * rows))
     paths = inspection.slerp(latents[::2], latents[1::2], np.linspace(0, 1, _STEPS))
-    return _rows(run, sampler, paths, None if labels is None else labels[:rows])
+    return _rows(run, runner, paths, {name: x[:rows] for name, x in others.items()})
 
 
-def walk(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> list[Image.Image]:
+def walk(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> list[Image.Image]:
     """The frames of an animation that shows several closed walks through latent space at the same time."""
     walks = asked.num or 16
-    latents, labels = asked.draw(sampler, walks * _STOPS)
+    latents, others = _latents(asked.draw(runner, walks * _STOPS))
     path = inspection.walk(latents.reshape(_STOPS, walks, -1), _FRAMES)
-    labels = None if labels is None else np.tile(labels[:walks], len(path))
-    samples = images(run, sampler, path.reshape(-1, path.shape[-1]), labels)
+    inputs = {name: np.concatenate([x[:walks]] * len(path)) for name, x in others.items()}
+    samples = images(run, runner, {"latents": path.reshape(-1, path.shape[-1])} | inputs)
     return [pictures.grid(frame) for frame in samples.reshape(len(path), walks, *samples.shape[1:])]
 
 
-def classes(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def classes(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """A grid of samples with a row for each class and a column for each latent.
 
     Raises:
         UserError: the run is not conditional.
     """
-    if sampler.game.classes is None:
+    if not runner.classes:
         raise UserError(
             "--draw classes: this run is not conditional. Train a conditional run, e.g. with "
             "model.conditional=projection."
         )
-    columns, count = asked.num or SIDE, sampler.game.classes
-    latents, _ = asked.draw(sampler, columns)
-    labels = np.repeat(np.arange(count, dtype=np.int32), columns)
-    return pictures.grid(images(run, sampler, np.tile(latents, (count, 1)), labels), columns)
+    columns, (name, count) = asked.num or SIDE, next(iter(runner.classes.items()))
+    inputs = {name: np.concatenate([x] * count) for name, x in asked.draw(runner, columns).items()}
+    inputs[name] = np.repeat(np.arange(count, dtype=np.int32), columns)
+    return pictures.grid(images(run, runner, inputs), columns)
 
 
-def sefa(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def sefa(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """Rows of samples whose latents move along the SeFa directions.
 
     These directions change the output of the generator's first layer most.
     """
-    return _traversals(run, sampler, asked, inspection.sefa(sampler.game, run.state))
+    return _traversals(run, runner, asked, inspection.sefa(runner.game, run.state))
 
 
-def ganspace(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def ganspace(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """Rows of samples whose latents move along the GANSpace directions.
 
     These directions belong to the principal components of the output of the generator's first non-linear layer.
     """
-    many = LatentRequest(asked.seed, None, asked.label, None, None).draw(sampler, _MANY)
-    return _traversals(run, sampler, asked, inspection.ganspace(sampler.game, run.state, *many))
+    latents, others = _latents(InputRequest(asked.seed, None, asked.label).draw(runner, _MANY))
+    return _traversals(
+        run, runner, asked, inspection.ganspace(runner.game, run.state, latents, others.get("label"))
+    )
 
 
-def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image:
+def activations(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
     """A picture of the discriminator's activations for real images and for samples.
 
     The first row shows the images and samples. Below it, each stage of a convolutional discriminator has a row of
@@ -138,58 +158,77 @@ def activations(run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Ima
     """
     data = run.experiment.dataset
     assert data is not None
-    if sampler.game.pack > 1:
+    if runner.game.pack > 1:
         raise UserError(
             "--draw activations: the discriminator of this run takes packs of images, so a single image has no "
             "activations. Use a run without augment=[packing]."
         )
     n = asked.num or SIDE
-    latents, labels = asked.draw(sampler, n)
+    inputs = asked.draw(runner, n)
     rows = np.linspace(0, data.size - 1, n).astype(int)
     taken = data.take(rows)
-    both = np.concatenate([taken[data.main], images(run, sampler, latents, labels)])
-    all_labels = None if labels is None else np.concatenate([taken["label"], labels])
-    maps = inspection.activations(sampler.game, run.state, np.asarray(data.feature.encode(both)), all_labels)
+    both = np.concatenate([taken[data.main], images(run, runner, inputs)])
+    all_labels = np.concatenate([taken["label"], inputs["label"]]) if "label" in inputs else None
+    maps = inspection.activations(runner.game, run.state, np.asarray(data.feature.encode(both)), all_labels)
     return pictures.maps(both, maps)
 
 
-_Drawing = Callable[[RestoredRun, Sampler, LatentRequest], Image.Image | list[Image.Image]]
+_Drawing = Callable[[RestoredRun, TaskRunner, InputRequest], Image.Image | list[Image.Image]]
 
 
-def draw(name: str, run: RestoredRun, sampler: Sampler, asked: LatentRequest) -> Image.Image | list[Image.Image]:
+def draw(name: str, run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image | list[Image.Image]:
     """The picture for one value of ``gan-sample --draw``, or the list of the frames of an animation.
 
     Args:
         name: the value of ``--draw``, an entry of ``gan_cli.views.DRAWINGS``.
         run: the restored run.
-        sampler: generates the samples.
-        asked: the latents and labels that the user requests.
+        runner: runs a task that generates images.
+        asked: the inputs of the task that the user requests.
+
+    Raises:
+        UserError: the task or the players of the run do not allow the drawing.
     """
     assert name in DRAWINGS
+    if name != "grid" and "latents" not in runner.drawn:
+        raise UserError(
+            f"--draw {name}: shows images of several latents, but the task {runner.name} draws no latents. "
+            "Leave out --draw, or choose --task generate."
+        )
+    player = {"sefa": "generator", "ganspace": "generator", "activations": "discriminator"}.get(name)
+    if player is not None and player not in runner.game.players:
+        raise UserError(
+            f"--draw {name}: needs a {player}, and the players of this run are {', '.join(runner.game.players)}. "
+            "Choose another drawing, e.g. --draw interpolation."
+        )
     drawing: _Drawing = globals()[name]
-    return drawing(run, sampler, asked)
+    return drawing(run, runner, asked)
 
 
-def images(run: RestoredRun, sampler: Sampler, latents: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The images ``[n, h, w, c]`` in uint8 that the generator makes from ``latents`` ``[n, latent_dim]``."""
-    return np.concatenate([np.asarray(part) for part in sampler.stored(run.state, latents, labels)])
+def images(run: RestoredRun, runner: TaskRunner, inputs: Mapping[str, np.ndarray], seed: int = 0) -> np.ndarray:
+    """The main output of the task for these inputs in the format of files: uint8 ``[n, h, w, c]`` for images."""
+    return np.concatenate([np.asarray(part[runner.main]) for part in runner.stored(run.state, inputs, seed)])
 
 
-def _traversals(run: RestoredRun, sampler: Sampler, asked: LatentRequest, directions: np.ndarray) -> Image.Image:
+def _latents(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A pair: the latents, and the other inputs by name."""
+    return inputs["latents"], {name: x for name, x in inputs.items() if name != "latents"}
+
+
+def _traversals(run: RestoredRun, runner: TaskRunner, asked: InputRequest, directions: np.ndarray) -> Image.Image:
     rows = min(asked.num or SIDE, len(directions))
-    latents, labels = asked.draw(sampler, 1)
+    latents, others = _latents(asked.draw(runner, 1))
     along = np.linspace(-_REACH, _REACH, _STEPS, dtype=np.float32)[None, :, None] * directions[:rows, None]
     paths = latents[None] + along.astype(np.float32)
-    return _rows(run, sampler, paths, None if labels is None else np.repeat(labels, rows))
+    return _rows(run, runner, paths, {name: np.repeat(x, rows, axis=0) for name, x in others.items()})
 
 
-def _rows(run: RestoredRun, sampler: Sampler, paths: np.ndarray, labels: np.ndarray | None) -> Image.Image:
+def _rows(run: RestoredRun, runner: TaskRunner, paths: np.ndarray, others: Mapping[str, np.ndarray]) -> Image.Image:
     """A picture with one row of samples for each path of latents.
 
     Args:
         paths: latents ``[rows, steps, latent_dim]``, with ``steps`` points on each path.
-        labels: the class of each row, ``[rows]``; None if the run is not conditional.
+        others: the other inputs of each row by name, ``[rows, ...]``.
     """
     rows, steps, _ = paths.shape
-    each = None if labels is None else np.repeat(labels, steps)
-    return pictures.grid(images(run, sampler, paths.reshape(rows * steps, -1), each), steps)
+    inputs = {name: np.repeat(x, steps, axis=0) for name, x in others.items()}
+    return pictures.grid(images(run, runner, {"latents": paths.reshape(rows * steps, -1)} | inputs), steps)

@@ -118,10 +118,8 @@ def _runs(directory: Path, several: bool) -> dict[str, Path]:
 def _run(name: str, path: Path) -> dict[str, Any]:
     """A run as a dictionary for JSON, for a page about a single run."""
     facts = run_directory.facts(path)
-    steps = _pictures(path / "samples")
-    largest = max((size for _, _, size in steps), default=1)
-    chosen = _evenly(steps, min(_PICTURES, max(1, _ALL // max(largest, 1))))
-    pictures = [(step, _picture(picture)) for step, picture, _ in chosen]
+    tasks = _tasks(path / "samples")
+    share = _ALL // (1 + len(tasks))
     return {
         **_summary(name, path, facts),
         "config": _options(facts),
@@ -132,8 +130,8 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "evaluations": run_directory.evaluations(path),
         "environment": _environment(facts),
         "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
-        "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
-        "drawn": len(steps),
+        **_filmstrip(path / "samples", share),
+        "tasks": [{"name": name, **_filmstrip(path / "samples" / name, share)} for name in tasks],
         "real": _picture(path / "samples" / "real.png"),
         "neighbours": _picture(path / "samples" / "neighbours.png"),
     }
@@ -376,6 +374,31 @@ def _pictures(folder: Path) -> list[tuple[int, Path, int]]:
             if (step := files.number(path.stem)) is not None and path.is_file():
                 found.append((step, path, path.stat().st_size))
     return sorted(found)
+
+
+def _tasks(samples: Path) -> list[str]:
+    """The names of the tasks with pictures, which are folders in ``samples/``; at most ten."""
+    with contextlib.suppress(OSError):
+        folders = [path for path in sorted(samples.iterdir()) if path.is_dir() and not path.is_symlink()]
+        return [path.name for path in folders if path.name != "seen" and _pictures(path)][:10]
+    return []
+
+
+def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
+    """Pictures of a folder by step, and the number of all its pictures, as a dictionary for JSON.
+
+    Args:
+        folder: the folder of the pictures.
+        most: the most bytes of all pictures.
+    """
+    steps = _pictures(folder)
+    largest = max((size for _, _, size in steps), default=1)
+    chosen = _evenly(steps, min(_PICTURES, max(1, most // max(largest, 1))))
+    pictures = [(step, _picture(picture)) for step, picture, _ in chosen]
+    return {
+        "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
+        "drawn": len(steps),
+    }
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
 from gan_cli.storage import files, metrics_log
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner, examples
 from gan_cli.types import Feature
 from gan_cli.views import pictures
 from gan_cli.views.kinds import view
@@ -23,22 +24,24 @@ class SampleWriter:
     """Writes pictures of the real data and of samples from fixed latents, in a background thread.
 
     If the game generates samples, the constructor starts writing a picture of the real data, and each call of
-    ``draw`` starts writing a picture of samples. If the game generates no samples but has a known equilibrium,
-    ``draw`` starts writing a picture of the logged trajectory of the players.
+    ``draw`` starts writing a picture of samples. For each task with ``pictured`` inputs and outputs, ``draw`` also
+    starts writing a picture of real examples above the outputs of the task. If the game has no tasks but a known
+    equilibrium, ``draw`` starts writing a picture of the logged trajectory of the players.
 
     Args:
         experiment: the experiment of the run. Its seed determines the fixed latents.
         directory: the directory of the run. The pictures are written to the subdirectory ``samples/``.
-        sampler: draws samples from the generator; None if the game does not generate samples.
+        tasks: the runners of the game's tasks by name; empty for a run without data.
 
     Attributes:
-        last: the path of the newest picture of samples or of a trajectory; None until ``draw`` is called.
+        last: the path of the newest picture of samples or of a trajectory; None until such a picture is drawn.
         can_draw: whether the game generates samples.
     """
 
-    def __init__(self, experiment: Experiment, directory: Path, sampler: Sampler | None):
+    def __init__(self, experiment: Experiment, directory: Path, tasks: Mapping[str, TaskRunner]):
+        sampler = tasks.get("generate")
         self._data, self._seed, self._sampler = experiment.dataset, experiment.seed, sampler
-        self._run = directory if sampler is None and experiment.game.has_equilibrium else None
+        self._run = directory if not tasks and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         # Pictures that are being written. The path is None for a picture that ``finished`` does not return.
@@ -52,25 +55,43 @@ class SampleWriter:
         if sampler is not None and self._data is not None:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
             n = max(view(self._data.feature).count, diversity.SAMPLES)
-            self._latents, self._labels = sampler.latents(self._seed, 0, n), sampler.labels(0, n)
+            self._inputs = sampler.inputs(self._seed, 0, n)
+        self._pictured: dict[str, tuple[TaskRunner, dict[str, np.ndarray]]] = {}
+        for name, runner in tasks.items():
+            if runner.task.pictured is not None and self._data is not None:
+                shown = max(view(runner.task.inputs[runner.task.pictured[0]]).count // 2, 1)
+                split = "training" if self._data.held_out is None else "held_out"
+                inputs = examples(runner, self._data, split, shown)
+                n = len(next(iter(inputs.values())))
+                self._pictured[name] = runner, runner.encoded(runner.inputs(self._seed, 0, n) | inputs)
 
     def samples(self, state: TrainState) -> jax.Array | None:
         """Samples from the fixed latents, or None without a sampler. The method does not wait for the device."""
-        return self._sampler(state, self._latents, self._labels) if self._sampler else None
+        if self._sampler is None:
+            return None
+        return self._sampler(state, self._inputs, self._seed)[self._sampler.main]
 
     def draw(self, step: int, samples: jax.Array | None, state: TrainState) -> None:
-        """Start writing a picture of the samples, or of the trajectory of the players, at a step.
+        """Start writing the pictures of a step: the samples, or the trajectory of the players, and pictured tasks.
 
-        If the run uses an augmentation, a second picture shows the augmented input of the discriminator.
+        If the run uses an augmentation, a further picture shows the augmented input of the discriminator.
 
         Args:
             step: the number of the step. The picture is named after the step.
             samples: the result of the method ``samples`` at this step.
             state: the training state, which contains the strength of an adaptive augmentation.
         """
-        if (not self.can_draw and not self._run) or step in self._drawn:
+        if step in self._drawn:
             return
         self._drawn.add(step)
+        for name, (runner, inputs) in self._pictured.items():
+            above, below = runner.task.pictured or ("", "")
+            path = self._folder / name / f"{step}.png"
+            outputs = runner(state, inputs, self._seed)[below]
+            feature = runner.task.inputs[above]
+            self._pending.append((path, self._thread.submit(draw_pairs, feature, inputs[above], outputs, path)))
+        if not self.can_draw and not self._run:
+            return
         self.last = self._folder / f"{step}.png"
         if self._run:
             job = self._thread.submit(draw_trajectory, self._run, self.last)
@@ -88,7 +109,7 @@ class SampleWriter:
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
-        """A list of the paths of new pictures of samples or trajectories, in the order of their steps.
+        """A list of the paths of new pictures of samples, trajectories or tasks, in the order of their steps.
 
         A picture is new if no earlier call of this method has returned its path.
 
@@ -124,6 +145,11 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
         chosen.write(path, samples[: chosen.count])
 
 
+def draw_pairs(feature: Feature, inputs: np.ndarray, outputs: jax.Array, path: Path) -> None:
+    """Write a picture of inputs and outputs of a task, e.g. images above their reconstructions."""
+    pictures.write(path, view(feature).pairs(inputs, np.asarray(outputs)))
+
+
 def draw_seen(feature: Feature, seen: np.ndarray, path: Path) -> None:
     """Write a picture of augmented examples, which are the input of the discriminator.
 
@@ -152,7 +178,9 @@ def draw_real(data: Dataset, path: Path) -> None:
 
 def remove_later_pictures(directory: Path, step: int) -> None:
     """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again."""
-    for folder in (directory / "samples", directory / "samples" / "seen"):
+    samples = directory / "samples"
+    inside = [path for path in samples.iterdir() if path.is_dir()] if samples.is_dir() else []
+    for folder in (samples, *inside):
         for written in folder.iterdir() if folder.is_dir() else ():
             at = files.number(written.stem)
             if at is not None and at > step and written.suffix in (".png", ".npz"):

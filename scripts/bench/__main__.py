@@ -46,7 +46,6 @@ from rich.table import Table
 from gan_cli.config.build import Experiment
 from gan_cli.engine import randomness, steps
 from gan_cli.engine.state import init_state
-from gan_cli.types import Batch
 
 CHECKED_STEPS = 20
 _GPU_STEPS = (
@@ -60,7 +59,7 @@ def ours(experiment: Experiment) -> Callable[[int], None]:
     assert e.dataset is not None
     program = steps.compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
     state = jax.jit(lambda: init_state(e.setup))()
-    arrays = jax.device_put(e.dataset.arrays)
+    arrays = jax.device_put(e.dataset.examples)
 
     def run(steps: int) -> None:
         nonlocal state
@@ -100,18 +99,18 @@ def check(case: Case, e: Experiment) -> float:
         copy_weights(module, by_name(state.params[player]) | by_name(state.net_state[player]["network"]))
     peer.average = [p.detach().clone() for p in peer.parameters]
 
-    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch))[:, 0]
+    order = np.asarray(randomness.order(data.feed, e.seed, 0, CHECKED_STEPS, 1, batch).indices[""])[:, 0]
     theirs = []
     for step in range(CHECKED_STEPS):
         z, mix = _draws(e, batch, step)
         losses = peer.step(
-            tensor(data.take(order[step])["examples"]).to(DEVICE),
+            tensor(data.take(order[step])["x"]).to(DEVICE),
             torch.from_numpy(z).to(DEVICE),
             None if mix is None else torch.from_numpy(mix).to(DEVICE),
         )
         theirs.append([float(loss) for loss in losses])
     program = steps.compile_chunk(e.setup, data.feed, batch, e.train.ema)
-    _, metrics, _ = program(state, jax.device_put(data.arrays), CHECKED_STEPS)
+    _, metrics, _ = program(state, jax.device_put(data.examples), CHECKED_STEPS)
     own = np.stack([metrics["discriminator/loss"], metrics["generator/loss"]], axis=1)
     differences = (np.abs(own - theirs) / np.maximum(np.abs(theirs), 0.1)).max(1)
     difference = float(differences.max())
@@ -138,15 +137,15 @@ def _draws(e: Experiment, batch: int, step: int) -> tuple[np.ndarray, np.ndarray
         return mock.patch.object(jax.random, name, record)
 
     state = init_state(e.setup)._replace(step=jax.numpy.int32(step))
-    examples = jax.numpy.zeros((batch, *e.game.spec.shape))  # type: ignore[attr-defined]
+    examples = jax.numpy.zeros((batch, *e.game.spec["x"].shape))  # type: ignore[attr-defined]
     with recording("normal"), recording("uniform"):
-        e.setup.step(state, [Batch(examples)], randomness.step_key(e.seed, state.step))
+        e.setup.step(state, [{"x": examples}], randomness.step_key(e.seed, state.step))
     return drawn["normal"], drawn.get("uniform")
 
 
 def _peer(case: Case, e: Experiment, **options: Any) -> Peer:
     loss = e.config["loss"]["_target_"].rpartition(".")[2]
-    spec = e.game.spec.shape  # type: ignore[attr-defined]
+    spec = e.game.spec["x"].shape  # type: ignore[attr-defined]
     return Peer(case.network, spec, loss, case.penalty, e.config["optim"]["lr"], **options)
 
 
@@ -154,7 +153,7 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
     """A mapping from names to the functions to time. Each function takes the number of steps to make."""
     assert e.dataset is not None
     batch = e.train.batch_size
-    data = tensor(e.dataset.take(np.arange(e.dataset.size))["examples"])
+    data = tensor(e.dataset.take(np.arange(e.dataset.size))["x"])
 
     found = {
         "ours": ours(e),
@@ -212,7 +211,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
             e.train.ema,  # type: ignore[union-attr]
         )(s, a, 1),
         init_state(e.setup),
-        e.dataset.arrays,
+        e.dataset.examples,
     )  # type: ignore[union-attr]
     median = {side: statistics.median(values) for side, values in rates.items()}
     work = sum(count * flops(operation) for operation, count in found.items())

@@ -26,7 +26,7 @@ from gan_cli.engine import randomness
 from gan_cli.storage import checkpoints, provenance
 from gan_cli.storage.run_directory import runs
 from gan_cli.trained.restore import restore_run
-from gan_cli.trained.sampling import Sampler
+from gan_cli.trained.sampling import TaskRunner
 
 STEP, MORE = 20, 10
 _SHORT = (
@@ -79,9 +79,9 @@ def _expected(run: Path) -> dict[str, Any]:
         name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         for name, array in checkpoints.by_name(loaded.state).items()
     }
-    indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size)
-    sampler = Sampler(e.game)
-    samples = np.concatenate([np.asarray(part) for part in sampler.numbered(loaded.state, 0, 4)])
+    indices = randomness.order(e.dataset.feed, e.seed, step, 1, e.strategy.batches, e.train.batch_size).indices[""]
+    runner = TaskRunner(e.game)
+    samples = np.concatenate([np.asarray(part) for part in runner.numbered(loaded.state, 0, 4)])
     return {
         "arrays": arrays,
         "key": np.asarray(jax.random.key_data(randomness.step_key(e.seed, np.int32(step)))).tolist(),

@@ -126,12 +126,11 @@ function aboutRun(run) {
 function samples(run) {
   if (!run.pictures.length && !run.real) return null;
   const parts = [];
-  if (run.pictures.length) parts.push(filmstrip(run));
+  if (run.pictures.length) {
+    parts.push(filmstrip(run.pictures, "samples"));
+    parts[0].firstChild.id = "samples";
+  }
   if (run.real) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
-  const few =
-    run.drawn > run.pictures.length
-      ? `This report contains ${run.pictures.length} of the ${run.drawn} pictures.`
-      : null;
   if (run.neighbours) {
     parts.push(
       el(
@@ -148,22 +147,41 @@ function samples(run) {
       "div",
       { class: "card" },
       el("div", { class: "pair" }, parts),
-      player(run, parts[0]),
-      few ? el("p", { class: "muted" }, few) : null,
+      player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
+      few(run),
     ),
   );
 }
 
-function filmstrip(run) {
-  const last = run.pictures.at(-1);
-  const shown = image(last, `samples at step ${last.step}`);
+/** The pictures of a task: real examples with the outputs of the task, e.g. images above their reconstructions. */
+function ofTask(task) {
+  if (!task.pictures.length) return null;
+  const figure = filmstrip(task.pictures, task.name);
+  return section(
+    `Task ${task.name}`,
+    el(
+      "div",
+      { class: "card" },
+      el("div", { class: "pair" }, figure),
+      player(task.pictures, figure, task.name, "real examples, and the outputs below them"),
+      few(task),
+    ),
+  );
+}
+
+const few = ({ pictures, drawn }) =>
+  drawn > pictures.length
+    ? el("p", { class: "muted" }, `This report contains ${pictures.length} of the ${drawn} pictures.`)
+    : null;
+
+function filmstrip(pictures, noun) {
+  const last = pictures.at(-1);
+  const shown = image(last, `${noun} at step ${last.step}`);
   shown.decoding = "sync"; // avoids flicker while the pictures play
-  shown.id = "samples";
   return el("figure", {}, shown, el("figcaption"));
 }
 
-function player(run, figure) {
-  const all = run.pictures;
+function player(all, figure, noun, title) {
   if (!all.length) return null;
   const [shown, caption] = figure.children;
   const slider = el("input", {
@@ -171,7 +189,7 @@ function player(run, figure) {
     min: 0,
     max: all.length - 1,
     value: all.length - 1,
-    "aria-label": "step of the samples",
+    "aria-label": `step of the ${noun}`,
   });
   const label = el("output", {});
   const play = el("button", { type: "button", "aria-pressed": "false" }, "play");
@@ -183,10 +201,10 @@ function player(run, figure) {
       picture.src,
       picture.width,
       picture.height,
-      `samples at ${step}`,
+      `${noun} at ${step}`,
     ];
     label.textContent = step;
-    caption.textContent = run.real ? `samples, ${step}` : step;
+    caption.textContent = title ? `${title}, ${step}` : step;
     slider.setAttribute("aria-valuetext", step);
   };
   const stop = () => {
@@ -531,7 +549,8 @@ function gallery({ config }) {
 function page() {
   if (report.alone) {
     const [run] = report.runs;
-    return [...aboutRun(run), samples(run), curves(), evaluations(run), configuration(run), environment(run)];
+    const drawn = [samples(run), ...run.tasks.map(ofTask)];
+    return [...aboutRun(run), ...drawn, curves(), evaluations(run), configuration(run), environment(run)];
   }
   const chosen = columns();
   const halves = [scatter(chosen), overlay()].filter((part) => part !== null);

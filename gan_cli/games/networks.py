@@ -1,0 +1,141 @@
+"""Networks as pure functions, with and without class labels, and the tasks of autoencoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gan_cli.data.features import Label, Vector, classes_of
+from gan_cli.errors import UserError
+from gan_cli.models import Model, conditional
+from gan_cli.types import Batch, ByPlayer, Feature, Spec, Task, Tree
+
+
+class Network:
+    """A Flax module as a pure function of its parameters, its state and its inputs.
+
+    Args:
+        build: ``(key) -> module``, builds the module with initial parameters.
+        precision: data type in which the module computes. Its outputs are float32 in any case.
+
+    Attributes:
+        couples_batch: whether the output of an example depends on the other examples of its batch. A module that
+            does not declare it is assumed to couple them.
+    """
+
+    def __init__(self, build: Callable[[jax.Array], Any], precision: str):
+        self._build, self._dtype = build, jnp.dtype(precision)
+        module = nnx.eval_shape(build, jax.random.key(0))
+        self._graph = nnx.split(module, nnx.Param, ...)[0]
+        self.couples_batch = bool(getattr(module, "couples_batch", True))
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        """A pair: the initial parameters and the initial state, e.g. running statistics."""
+        _, *states = nnx.split(self._build(key), nnx.Param, ...)
+        params, state = states
+        return params, state
+
+    def module(self, params: Tree, state: Tree) -> Any:
+        """The Flax module with the given parameters and state. The return type depends on the model."""
+        return nnx.merge(self._graph, params, state, copy=True)
+
+    def __call__(
+        self, params: Tree, state: Tree, x: jax.Array, label: jax.Array | None, *, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """A pair: the output for inputs ``x`` and labels (None for a network without labels), and the new state."""
+        # A copy, because the module's variables must belong to the innermost JAX trace.
+        module = self.module(params, state)
+        inputs = (x.astype(self._dtype),) if label is None else (x.astype(self._dtype), label)
+        y = module(*inputs, train=train, key=key)
+        return y.astype(jnp.float32), nnx.state(module, nnx.Not(nnx.Param))
+
+
+def label_classes(model: Model, spec: Spec) -> int | None:
+    """The number of classes if the networks of ``model`` receive labels, else None.
+
+    Raises:
+        UserError: the networks receive labels, and the data set has none.
+    """
+    if model.conditional == "none":
+        return None
+    classes = classes_of(spec)
+    if classes is None:
+        raise UserError(
+            f"model.conditional={model.conditional}: needs labels, but the data set has none. Set "
+            "model.conditional=none, or choose a data set with labels, e.g. dataset=mnist5k."
+        )
+    return classes
+
+
+def build_encoder(game: str, model: Model, x: Feature, outputs: int, classes: int | None) -> Callable[..., Any]:
+    """A function ``(key) -> module`` that builds the encoder of ``model``, with class labels if they are used.
+
+    Args:
+        game: name of the game in the error message.
+
+    Raises:
+        UserError: the model has no encoder.
+    """
+    encoder = model.encoder
+    if encoder is None:
+        raise UserError(
+            f"model.encoder=null: game={game} needs an encoder, and this model has none. Use model=mlp, "
+            "model=dcgan or model=resnet."
+        )
+    if classes is None:
+        return lambda key: encoder(x, outputs, nnx.Rngs(key))
+    return lambda key: conditional.Encoder(model, x, outputs, classes, nnx.Rngs(key))
+
+
+def build_generator(model: Model, x: Feature, classes: int | None) -> Callable[..., Any]:
+    """A function ``(key) -> module`` that builds the generator of ``model``, with class labels if they are used."""
+    if classes is None:
+        return lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key))
+    return lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key))
+
+
+_Apply = Callable[[ByPlayer, ByPlayer, jax.Array, "jax.Array | None"], jax.Array]
+
+
+def autoencoder_tasks(
+    x: Feature, latent_dim: int, classes: int | None, encode: _Apply, decode: _Apply
+) -> dict[str, Task]:
+    """The tasks ``generate``, ``reconstruct`` and ``encode`` of a game with an encoder and a decoder.
+
+    Args:
+        x: the feature of an example.
+        latent_dim: number of values in a latent vector, whose prior is N(0, I).
+        classes: number of classes of the labels that the networks receive, or None.
+        encode: ``(params, net_state, x, label) -> codes``, the means of the posterior ``[n, latent_dim]``.
+        decode: ``(params, net_state, latents, label) -> samples``, ``[n, *shape]``.
+    """
+    labels: dict[str, Feature] = {} if classes is None else {"label": Label(classes)}
+    codes = Vector(latent_dim)
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        if truncation is None:
+            return {"latents": jax.random.normal(key, (latent_dim,))}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, (latent_dim,))}
+
+    def label(inputs: Batch) -> jax.Array | None:
+        return inputs["label"] if labels else None
+
+    def generate(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        return {"samples": decode(params, net_state, inputs["latents"], label(inputs))}
+
+    def encoded(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        return {"codes": encode(params, net_state, inputs["x"], label(inputs))}
+
+    def reconstruct(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        latents = encode(params, net_state, inputs["x"], label(inputs))
+        return {"samples": decode(params, net_state, latents, label(inputs))}
+
+    return {
+        "generate": Task({"latents": codes, **labels}, {"samples": x}, generate, prior),
+        "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
+        "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),
+    }
