@@ -52,8 +52,7 @@ def test_a_resumed_run_is_bit_identical(game):
 
 @pytest.mark.parametrize("game", GAMES)
 def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
-    beta = "game.beta:[0.5,4.0]"
-    e = experiment([*GAMES[game], f"train.ensemble={{{beta},seed:[1,2]}}"])
+    e = experiment([*GAMES[game], "train.ensemble={optim.lr:[1e-4,1e-3],seed:[1,2]}"])
     assert e.dataset is not None and e.ensemble is not None
     chunk = compile_ensemble(
         e.ensemble.make, e.ensemble.varied, e.dataset.feed, e.train.batch_size, e.train.ema, False, True
