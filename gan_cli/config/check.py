@@ -189,7 +189,10 @@ def _checked(value: Any, annotation: Any, key: str) -> Any:
         raise UserError(f"{key}: a value is needed. Set {key}=VALUE.")
     if isinstance(value, str) and "${" in value and key.startswith(ENVIRONMENT):
         return value
-    if typing.get_origin(annotation) is Callable and not (isinstance(value, Mapping) and "_target_" in value):
+    optional = typing.get_origin(annotation) in (typing.Union, pytypes.UnionType) and value is not None
+    kinds = typing.get_args(annotation) if optional else (annotation,)
+    is_function = any(typing.get_origin(kind) is Callable for kind in kinds)
+    if is_function and not (isinstance(value, Mapping) and "_target_" in value):
         group = key.split(".")[0]
         raise UserError(
             f"{key}={'null' if value is None else value}: this option takes a choice of the group {group}, not a "

@@ -104,7 +104,7 @@ def _checked(path: Path, name: str, feature: Feature, array: np.ndarray) -> np.n
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         problem = "contains NaN or infinity"
     else:
-        low, high = array.min(initial=np.inf), array.max(initial=-np.inf)
+        low, high = array.min(), array.max()
         ends = (0, 255) if dtype == np.uint8 else (0, feature.classes - 1) if isinstance(feature, Label) else None
         # Images in floats up to 1 are scaled to 0..1 or -1..1 rather than 0..255.
         scaled = dtype == np.uint8 and array.dtype.kind == "f" and high <= 1

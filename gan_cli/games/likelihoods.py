@@ -59,7 +59,7 @@ def sampled_once(x: jax.Array) -> jax.Array:
     Args:
         x: images ``[n, *shape]`` in [-1, 1].
     """
-    levels = jnp.rint((x + 1) / _LEVEL).astype(jnp.uint32).reshape(len(x), -1)
+    levels = jnp.rint((x + 1) / _LEVEL).astype(jnp.uint32).reshape(x.shape[0], -1)
     # Two multilinear hashes modulo 2^32 form a key of 64 bits (Carter and Wegman 1979).
     words = (levels[:, :, None] * jnp.asarray(_multipliers(levels.shape[1]))).sum(1, dtype=jnp.uint32)
     keys = jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -32,8 +32,8 @@ from gan_cli.types import (
 )
 
 VAE_PLAYER = "vae"
-# Number of images that one call of the decoder makes while a likelihood is estimated. It bounds the memory.
-_DECODED = 2048
+# Number of importance samples that the task ``score`` decodes at once for each example. It bounds the memory.
+_CHUNK = 4
 # Number of importance samples of the task ``score``, unless its inputs state another number.
 SCORE_SAMPLES = 200
 
@@ -327,7 +327,7 @@ class VAE(Game):
         A dequantised image has one sample of the dequantisation noise.
         """
         own, state = params[VAE_PLAYER], net_state[VAE_PLAYER]
-        x, label, n = inputs["x"], self._label(inputs), len(inputs["x"])
+        x, label = inputs["x"], self._label(inputs)
         number = jnp.maximum(inputs["importance_samples"].astype(jnp.int32), 1)
         pixel_keys, sample_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         noise = None
@@ -335,7 +335,6 @@ class VAE(Game):
             noise = jax.vmap(lambda key: jax.random.uniform(key, self._x.shape))(pixel_keys)
         seen, target = self._targets(x, noise, train=False)
         mean, log_variance, _ = self._posterior(own, state, seen, label)
-        chunk = max(1, _DECODED // n)
 
         def draw(key: jax.Array, numbers: jax.Array) -> jax.Array:
             keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
@@ -343,7 +342,7 @@ class VAE(Game):
 
         def add(carried: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
             first, total, log_sum = carried
-            numbers = first + jnp.arange(chunk)
+            numbers = first + jnp.arange(_CHUNK)
             noise = jax.vmap(draw, (0, None))(sample_keys, numbers)
             latents = mean[:, None] + jnp.exp(log_variance / 2)[:, None] * noise
             weights, _ = self._log_likelihood(own, state, latents, target, label)
@@ -351,10 +350,10 @@ class VAE(Game):
             used = numbers < number[:, None]
             total += jnp.where(used, weights, 0.0).sum(1)
             log_sum = jnp.logaddexp(log_sum, _log_sum_exp(jnp.where(used, weights, -jnp.inf)))
-            return first + chunk, total, log_sum
+            return first + _CHUNK, total, log_sum
 
         # The memory of a chunk does not depend on the number of importance samples.
-        start = jnp.int32(0), jnp.zeros(n), jnp.full(n, -jnp.inf)
+        start = jnp.int32(0), jnp.zeros(x.shape[0]), jnp.full(x.shape[0], -jnp.inf)
         _, total, log_sum = jax.lax.while_loop(lambda carried: carried[0] < number.max(), add, start)
         return {"elbo": total / number, "nll": jnp.log(number.astype(jnp.float32)) - log_sum}
 

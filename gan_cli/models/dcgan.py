@@ -122,7 +122,7 @@ class _Body(nnx.Module):
         return each_block(self.blocks, x, train=train, key=key)[1:]
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(len(x), -1))
+        return self.minibatch(self.maps(x, train=train, key=key)[-1].reshape(x.shape[0], -1))
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.out(self.features(x, train=train, key=key), train=train)

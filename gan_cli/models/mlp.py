@@ -88,7 +88,7 @@ class _Body(nnx.Module):
         self.couples_batch = norm == "batch" or minibatch != "none"
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.minibatch(each_block(self.blocks, x.reshape(len(x), -1), train=train, key=key)[-1])
+        return self.minibatch(each_block(self.blocks, x.reshape(x.shape[0], -1), train=train, key=key)[-1])
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.out(self.features(x, train=train, key=key), train=train)

@@ -169,7 +169,7 @@ class Encoder(_Body):
         self.couples_batch = norm == "batch"
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.out(self.last(x, train=train, key=key).reshape(len(x), -1), train=train)
+        return self.out(self.last(x, train=train, key=key).reshape(x.shape[0], -1), train=train)
 
 
 class UpBlock(nnx.Module):
