@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,7 @@ def tfds(
     data = read("split", split, stream)
     if held_out is None:
         return data
-    others = read("held_out", held_out, stream=False)
-    assert isinstance(others.examples, Mapping)
-    return replace(data, held_out=others.examples)
+    return replace(data, held_out=read("held_out", held_out, stream=False).arrays)
 
 
 def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:
