@@ -161,7 +161,7 @@ class ModeCollapseMonitor(CollapseMonitor):
         ratio = figures.get("diversity", 0.0)
         return (
             f"The diversity of the last samples is {ratio:.0%} of the data's diversity.",
-            [*_untried(config), "a smaller optim.generator.lr"],
+            _against_mode_collapse(config),
         )
 
 
@@ -196,8 +196,10 @@ def _of_any_player(figures: dict[str, float], metric: str, default: float) -> fl
     return next((value for name, value in figures.items() if name.split("/")[1:] == [metric]), default)
 
 
-def _untried(config: dict[str, Any]) -> list[str]:
-    """Overrides that can reduce mode collapse, without the options that the configuration already uses."""
+def _against_mode_collapse(config: dict[str, Any]) -> list[str]:
+    """Options that can reduce mode collapse, without those that the configuration already uses."""
+    if not config["loss"]:  # a game without a discriminator
+        return ["more train.steps", "a larger model.latent_dim"]
     lists = [
         f"{group}=[{','.join([*config[group], name])}]"
         for group, name in (("penalty", "r1"), ("augment", "packing"))
@@ -205,9 +207,8 @@ def _untried(config: dict[str, Any]) -> list[str]:
     ]
     options = (config["model"] or {}).get("discriminator", {})
     values = {"dropout": (0.0, 0.3), "minibatch": ("none", "std")}
-    return lists + [
-        f"model.discriminator.{name}={value}" for name, (off, value) in values.items() if options.get(name) == off
-    ]
+    found = [f"model.discriminator.{name}={on}" for name, (off, on) in values.items() if options.get(name) == off]
+    return [*lists, *found, "a smaller optim.generator.lr"]
 
 
 class Throughput:
