@@ -80,7 +80,7 @@ def mean() -> Estimator:
 
 
 def microbatched(*, size: PositiveInt = 16) -> Estimator:
-    """The gradient of the mean loss over the batch, accumulated over slices of the batch one after the other.
+    """The gradient of the mean loss over the batch, accumulated over slices one after the other.
 
     The gradient equals the gradient of ``mean``, and the memory for activations is that of a slice instead of a
     batch (Huang et al. 2019, GPipe, section 2). Dropout and penalties draw other random numbers than with ``mean``.
