@@ -89,6 +89,7 @@ def test_eight_devices_train_as_one_and_communicate_only_sums():
         ["strategy=consensus", "optim=sgd"],
         ["strategy=extragradient", "optim=adam"],
         [*SGD, "strategy.n_critic=2", "loss=wgan", "penalty=[wgan_gp]"],
+        [*SGD, "estimator=microbatched", "estimator.size=8"],
     ],
     ids=lambda options: " ".join(options)[-40:],
 )

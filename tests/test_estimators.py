@@ -14,6 +14,7 @@ from toy import Bilinear
 
 from gan_cli import estimators
 from gan_cli.config.build import experiment
+from gan_cli.engine.devices import Devices
 from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
 from gan_cli.estimators import Estimate, Estimator, total
@@ -302,6 +303,12 @@ def test_combinations_that_cannot_run_are_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
         experiment([*TINY, "estimator=microbatched", "estimator.size=4", *options])
     assert "\n" not in str(error.value) or "no such option" in message
+
+
+def test_slices_that_cannot_be_split_over_the_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(Devices, "__len__", lambda self: 4)
+    with pytest.raises(UserError, match=r"estimator.size=2: must be a multiple of the number of devices, 4"):
+        experiment([*TINY, "estimator=microbatched", "estimator.size=2"])
 
 
 def test_padded_batches_are_refused_for_coupled_games():
