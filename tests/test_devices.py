@@ -91,6 +91,7 @@ def test_eight_devices_train_as_one_and_communicate_only_sums():
         [*SGD, "strategy.n_critic=2", "loss=wgan", "penalty=[wgan_gp]"],
         [*SGD, "sampler=balanced"],
         [*SGD, "sampler=poisson"],
+        [*SGD, "estimator=microbatched", "estimator.size=8"],
     ],
     ids=lambda options: " ".join(options)[-40:],
 )
