@@ -252,7 +252,7 @@ def test_training_draws_tasks(run, tmp_path):
     events = b"".join(path.read_bytes() for path in (run / "tensorboard").iterdir())
     assert events.count(b"samples/reconstruct") == 3
     before = {path: path.read_bytes() for path in pictures}
-    sample_writer.remove_later_pictures(run, 4)
+    sample_writer.remove_later_pictures(run, 4, ["reconstruct"])
     assert [path.name for path in (run / "samples" / "reconstruct").iterdir()] == ["4.png"]
     for path, content in before.items():
         path.write_bytes(content)

@@ -98,7 +98,7 @@ class RunRecorder:
         data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
-        remove_later_pictures(self.directory, step)
+        remove_later_pictures(self.directory, step, [name for name in tasks if tasks[name].task.pictured])
         self._terms = self._evaluation_terms(step)
         newest = step if restored else None
         if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,11 +177,16 @@ def draw_real(data: Dataset, path: Path) -> None:
     pictures.write(path, chosen.picture(examples, examples))
 
 
-def remove_later_pictures(directory: Path, step: int) -> None:
-    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again."""
+def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> None:
+    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again.
+
+    Args:
+        directory: the directory of the run.
+        step: the step.
+        tasks: names of the tasks with pictures. Other folders in ``samples/`` belong to users.
+    """
     samples = directory / "samples"
-    inside = [path for path in samples.iterdir() if path.is_dir()] if samples.is_dir() else []
-    for folder in (samples, *inside):
+    for folder in (samples, samples / "seen", *(samples / task for task in tasks)):
         for written in folder.iterdir() if folder.is_dir() else ():
             at = files.number(written.stem)
             if at is not None and at > step and written.suffix in (".png", ".npz"):
