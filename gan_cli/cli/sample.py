@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.sampling import TaskRunner
-    from gan_cli.types import Feature
+    from gan_cli.types import Feature, Prior
     from gan_cli.views.drawings import InputRequest
 
 _SOFTWARE = "gan-sample"  # the entry `Software` of the PNG files in a folder, by which --overwrite recognises them
@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "(default: random latents)",
     )
     add(
+        "--prior",
+        choices=("normal", "gmm"),
+        help="the distribution of the latents: normal is N(0, I); gmm is a mixture of 10 Gaussians fitted to the "
+        "codes of the training data, for a run with the task encode (default: normal)",
+    )
+    add(
         "--truncation",
         type=float,
         metavar="T",
@@ -131,11 +137,13 @@ def _main(options: argparse.Namespace) -> int:
     from gan_cli.trained.sampling import TaskRunner
 
     modules = import_user_modules([name for name in options.modules.split(",") if name])
-    data = options.draw == "activations"
+    data = options.draw == "activations" or options.prior == "gmm"
     run = restore.restore_run(
         options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules
     )
     runner = TaskRunner(run.experiment.game, options.task)
+    if options.prior == "gmm":
+        runner = TaskRunner(run.experiment.game, options.task, _mixture(run, runner))
     if options.export:
         from gan_cli.trained import export
 
@@ -165,6 +173,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--truncation {options.truncation}: must be greater than 0.")
     if options.truncation is not None and options.latents is not None:
         raise UserError("--truncation: applies to random latents only. Leave out --latents or --truncation.")
+    if options.prior is not None and options.latents is not None:
+        raise UserError("--prior: applies to random latents only. Leave out --latents or --prior.")
     if options.best and options.step is not None:
         raise UserError("--best and --step: these options exclude each other. Choose one of them.")
     if options.export:
@@ -174,6 +184,7 @@ def _check(options: argparse.Namespace) -> None:
             "--class": options.label,
             "--latents": options.latents,
             "--input": options.input,
+            "--prior": options.prior,
         }
         for name, value in (drawn | {"--truncation": options.truncation}).items():
             if value is not None:
@@ -240,6 +251,29 @@ def _is_sample(path: Path) -> bool:
             return picture.info.get("Software") == _SOFTWARE
     except OSError:
         return False
+
+
+def _mixture(run: RestoredRun, runner: TaskRunner) -> Prior:
+    """The prior ``gmm``: a mixture of Gaussians, fitted to the codes of the run's training data.
+
+    Raises:
+        UserError: the task draws no latents, or the run has no task ``encode``.
+    """
+    from gan_cli.trained import mixture
+    from gan_cli.trained.sampling import on_data, runners
+
+    game = run.experiment.game
+    if "latents" not in runner.drawn:
+        raise UserError(f"--prior gmm: the task {runner.name} draws no latents. Leave out --prior.")
+    if "encode" not in game.tasks:
+        raise UserError(
+            "--prior gmm: is fitted to codes of the training data, and this run has no task encode. Leave out "
+            "--prior, or choose a run of an autoencoder, e.g. of game=vae."
+        )
+    data = run.experiment.dataset
+    assert data is not None
+    run_task = on_data(runners(game), run.state, data, 0)
+    return mixture.fit(run_task("encode", "training", None)["codes"])
 
 
 def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Sequence[str]) -> InputRequest:

@@ -12,8 +12,8 @@ from gan_cli.types import Prior
 COMPONENTS = 10  # as in Ghosh et al. 2020
 
 
-def fit(codes: np.ndarray, input_name: str = "latents") -> Prior:
-    """A prior that draws the input ``input_name`` from a mixture of 10 Gaussians with full covariance matrices.
+def fit(codes: np.ndarray) -> Prior:
+    """A prior that draws the input ``latents`` from a mixture of 10 Gaussians with full covariance matrices.
 
     The mixture is fitted to codes, e.g. the posterior means of the training data, by expectation maximisation. Its
     samples follow the codes even if their distribution is not N(0, I) (Ghosh et al. 2020, section 4).
@@ -49,6 +49,6 @@ def fit(codes: np.ndarray, input_name: str = "latents") -> Prior:
             noise = jax.random.normal(key, shape)
         else:
             noise = jax.random.truncated_normal(key, -truncation, truncation, shape)
-        return {input_name: means[component] + factors[component] @ noise}
+        return {"latents": means[component] + factors[component] @ noise}
 
     return prior
