@@ -136,7 +136,7 @@ np.save("z.npy", program.call(load_file("out/{name}.safetensors"), np.load("in.n
 def test_report_shows_reconstructions_and_the_collapse():
     run = train(*VAE, "name=a", "game.beta=1000", "train.steps=40", "optim.lr=0.01")
     facts = json.loads((run.directory / "run.json").read_text())
-    assert facts["posterior_collapse_suspected_at"] > 0 and run.final["vae/kl"] < 0.1
+    assert facts["posterior_collapse_suspected_at"] > 0 and run.metrics["vae/kl"] < 0.1
     assert gan_report(["outputs/a"]) == 0
     page = (run.directory / "report.html").read_text()
     assert "Posterior collapse suspected" in page and "reconstruct" in page
