@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import TINY, Program, environment
+from test_ensemble import Together
 from test_run import manifest, records
 
 import gan_cli
@@ -18,9 +19,8 @@ from gan_cli.cli.eval import main as gan_eval
 from gan_cli.cli.report import main as gan_report
 from gan_cli.cli.sample import main as gan_sample
 from gan_cli.cli.train import main
-from gan_cli.config.build import experiment
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.engine.ensemble import compile_ensemble, init_ensemble, member
+from gan_cli.engine.ensemble import member
 from gan_cli.storage import checkpoints, run_directory
 
 GAMES = {
@@ -52,19 +52,14 @@ def test_a_resumed_run_is_bit_identical(game):
 
 @pytest.mark.parametrize("game", GAMES)
 def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
-    e = experiment([*GAMES[game], "train.ensemble={optim.lr:[1e-4,1e-3],seed:[1,2]}"])
-    assert e.dataset is not None and e.ensemble is not None
-    chunk = compile_ensemble(
-        e.ensemble.make, e.ensemble.varied, e.dataset.feed, e.train.batch_size, e.train.ema, False, True
-    )
-    state = jax.jit(lambda: init_ensemble(e.ensemble.make, e.ensemble.varied))()
-    state, metrics, _ = chunk(state, jax.device_put(e.dataset.arrays), 8)
-    for i, own in enumerate(e.ensemble.members):
+    together = Together([*GAMES[game], "train.ensemble={optim.lr:[1e-4,1e-3],seed:[1,2]}"], vectorise=True)
+    metrics = together.run(8)
+    for i, own in enumerate(together.ensemble.members):
         program = Program(own)
         told = program.run(8)
         for name, values in told.items():
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
-        for a, b in zip(*map(jax.tree.leaves, (program.state, member(state, i))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (program.state, member(together.state, i))), strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
 
 
@@ -141,7 +136,7 @@ np.save("z.npy", program.call(load_file("out/{name}.safetensors"), np.load("in.n
 def test_report_shows_reconstructions_and_the_collapse():
     run = train(*VAE, "name=a", "game.beta=1000", "train.steps=40", "optim.lr=0.01")
     facts = json.loads((run.directory / "run.json").read_text())
-    assert facts["posterior_collapse_suspected_at"] > 0 and run.final["vae/kl"] < 0.1
+    assert facts["posterior_collapse_suspected_at"] > 0 and run.metrics["vae/kl"] < 0.1
     assert gan_report(["outputs/a"]) == 0
     page = (run.directory / "report.html").read_text()
     assert "Posterior collapse suspected" in page and "reconstruct" in page

@@ -49,5 +49,5 @@ def test_nll_of_held_out_digits(tmp_path, monkeypatch):
     vae.load(weights(experiment(SETTINGS).setup))
     twin.train(vae, twin.torch.from_numpy(binary(data.examples["x"])), EPOCHS)
     expected = vae.nll(twin.torch.from_numpy(binary(data.held_out["x"])), draws=200)
-    assert run.final["eval/nll"] == pytest.approx(expected, abs=0.3)
+    assert run.metrics["eval/nll"] == pytest.approx(expected, abs=0.3)
     assert 120 < expected < 140

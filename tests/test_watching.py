@@ -79,7 +79,8 @@ def test_advice_omits_options_that_are_already_set():
     def advice(*overrides):
         watch = ModeCollapseMonitor()
         watch.observe_end(1, {"diversity": 0.1})
-        return watch.advice({"diversity": 0.1}, experiment([*TINY, *overrides]).config)[1]
+        e = experiment([*TINY, *overrides])
+        return watch.advice({"diversity": 0.1}, e.config, e.game.players)[1]
 
     assert advice("model.discriminator.dropout=0") == (
         "Try one of: penalty=[r1], augment=[packing], model.discriminator.dropout=0.3, "
@@ -87,6 +88,10 @@ def test_advice_omits_options_that_are_already_set():
     )
     assert advice("penalty=[r1]", "augment=[packing]", "model.discriminator.minibatch=std") == (
         "Try one of: a smaller optim.generator.lr."
+    )
+    assert advice("game=vae") == "Try one of: a smaller game.beta."
+    assert advice("game=vae_gan", "penalty=[r1]", "model.discriminator.minibatch=std") == (
+        "Try one of: a smaller optim.decoder.lr, a smaller game.beta."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,9 @@ class CollapseMonitor:
         """Whether the metrics of a step indicate a collapse. Without the monitor's metric, the result is False."""
         raise NotImplementedError
 
-    def explain(self, figures: dict[str, float], config: dict[str, Any]) -> tuple[str, list[str]]:
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
         """A pair: a sentence that states the metric, and options to try, without those that ``config`` uses."""
         raise NotImplementedError
 
@@ -133,16 +135,17 @@ class CollapseMonitor:
         """Restore a state that the method ``state`` returned. An empty dictionary resets the monitor."""
         self.suspected_at, self._was_low = state.get("suspected_at"), bool(state.get("was_low"))
 
-    def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
+    def advice(self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]) -> list[str]:
         """A list of two lines for the user: a warning, and options to try. Without a suspicion, the list is empty.
 
         Args:
             figures: the metrics of the last step and of the last samples, by name.
             config: the configuration of the run, from which ``advice`` finds the options that are not in use.
+            players: the names of the players.
         """
         if self.suspected_at is None:
             return []
-        sentence, options = self.explain(figures, config)
+        sentence, options = self.explain(figures, config, players)
         return [
             f"step {self.suspected_at}: {self.name} suspected. {sentence}",
             f"Try one of: {', '.join(options)}.",
@@ -157,11 +160,14 @@ class ModeCollapseMonitor(CollapseMonitor):
     def is_low(self, figures: dict[str, float]) -> bool:
         return figures.get("diversity", 1.0) < _LOW_DIVERSITY
 
-    def explain(self, figures: dict[str, float], config: dict[str, Any]) -> tuple[str, list[str]]:
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
         ratio = figures.get("diversity", 0.0)
+        lower = [f"a smaller optim.{player}.lr" for player in ("generator", "decoder") if player in players]
         return (
             f"The diversity of the last samples is {ratio:.0%} of the data's diversity.",
-            _against_mode_collapse(config),
+            [*_untried(config, players), *lower, *_smaller_beta(config)] or ["a smaller optim.lr"],
         )
 
 
@@ -176,7 +182,9 @@ class PosteriorCollapseMonitor(CollapseMonitor):
     def is_low(self, figures: dict[str, float]) -> bool:
         return _of_any_player(figures, "kl", math.inf) < _LOW_KL or figures.get("eval/active_units") == 0
 
-    def explain(self, figures: dict[str, float], config: dict[str, Any]) -> tuple[str, list[str]]:
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
         kl = _of_any_player(figures, "kl", 0.0)
         options = config["game"]
         values = {"kl_warmup": (0, max(config["train"]["steps"] // 10, 1)), "free_bits": (None, 0.1)}
@@ -187,7 +195,7 @@ class PosteriorCollapseMonitor(CollapseMonitor):
         ]
         return (
             f"The KL term is {kl:.2g} nats per example: the codes contain almost no information on the examples.",
-            [*(["a smaller game.beta"] if "beta" in options else []), *untried],
+            [*_smaller_beta(config), *untried],
         )
 
 
@@ -196,19 +204,24 @@ def _of_any_player(figures: dict[str, float], metric: str, default: float) -> fl
     return next((value for name, value in figures.items() if name.split("/")[1:] == [metric]), default)
 
 
-def _against_mode_collapse(config: dict[str, Any]) -> list[str]:
-    """Options that can reduce mode collapse, without those that the configuration already uses."""
-    if not config["loss"]:  # a game without a discriminator
-        return ["more train.steps", "a larger model.latent_dim"]
+def _smaller_beta(config: dict[str, Any]) -> list[str]:
+    return ["a smaller game.beta"] if "beta" in config["game"] else []
+
+
+def _untried(config: dict[str, Any], players: Sequence[str]) -> list[str]:
+    """Overrides of a discriminator that can reduce mode collapse, without those that the configuration uses."""
+    if "discriminator" not in players:
+        return []
     lists = [
         f"{group}=[{','.join([*config[group], name])}]"
-        for group, name in (("penalty", "r1"), ("augment", "packing"))
-        if name not in config[group]
+        for group, name, player in (("penalty", "r1", "discriminator"), ("augment", "packing", "generator"))
+        if name not in config[group] and player in players
     ]
     options = (config["model"] or {}).get("discriminator", {})
     values = {"dropout": (0.0, 0.3), "minibatch": ("none", "std")}
-    found = [f"model.discriminator.{name}={on}" for name, (off, on) in values.items() if options.get(name) == off]
-    return [*lists, *found, "a smaller optim.generator.lr"]
+    return lists + [
+        f"model.discriminator.{name}={value}" for name, (off, value) in values.items() if options.get(name) == off
+    ]
 
 
 class Throughput:

@@ -368,7 +368,7 @@ class RunRecorder:
                     f"init_from={self.directory} init_parts=all."
                 )
         for monitor in self.collapses.values():
-            for line in monitor.advice(final, self.experiment.config):
+            for line in monitor.advice(final, self.experiment.config, self.experiment.game.players):
                 reporter.warn(line)
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
         The results of the row as a dictionary for JSON.
     """
     began = time.monotonic()
-    quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
+    cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
+    quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
     overrides = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
     run = gan_cli.train([*overrides, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
@@ -64,7 +66,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
 
 def _evaluated(member: Any) -> dict[str, float]:
     """The values of the metrics that a run has computed at its end, by name."""
-    return {name.removeprefix("eval/"): value for name, value in member.final.items() if name.startswith("eval/")}
+    return {name.removeprefix("eval/"): value for name, value in member.metrics.items() if name.startswith("eval/")}
 
 
 def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
@@ -133,6 +135,7 @@ def main() -> None:
     facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "evaluation": evaluation.method}
     for row in table.rows:
         if arguments.rows is None or any(part in row.name for part in arguments.rows):
+            row = replace(row, overrides=row.overrides + (row.full if arguments.size == "full" else ()))
             lines.append(measure(row, size, evaluation, table.samples, folder))
             path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
             text = markdown(table, lines, evaluation.method)
