@@ -281,6 +281,9 @@ def test_export_of_a_task_with_two_players(run, digits):
     code = block + "import runpy\nfor n in sys.argv[1:]: runpy.run_path(f'{n}/example.py')"
     done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    program = jax.export.deserialize(bytearray(Path("noisy/noisy.stablehlo").read_bytes()))
+    arguments = np.zeros((7, 28, 28, 1), np.float32), np.zeros(7, np.int32)
+    assert len(np.unique(program.call(load_file("noisy/noisy.safetensors"), *arguments), axis=0)) == 7
     restored = restore.restore_run(run, modules=["toy"])
     x = digits[:7] / np.float32(127.5) - 1
     program = jax.export.deserialize(bytearray(Path("score/score.stablehlo").read_bytes()))
