@@ -80,13 +80,13 @@ def mean() -> Estimator:
 
 
 def microbatched(*, size: PositiveInt = 16) -> Estimator:
-    """The gradient of the mean loss over the batch, accumulated over slices of the batch one after the other.
+    """The gradient of the mean loss over the batch, accumulated over one slice of the batch after another.
 
     The gradient equals the gradient of ``mean``, and the memory for activations is that of a slice instead of a
     batch (Huang et al. 2019, GPipe, section 2). Dropout and penalties draw other random numbers than with ``mean``.
-    The estimator excludes strategies that differentiate the gradient, because the derivatives of all slices would
-    be stored. It excludes losses in which examples depend on each other, e.g. through batch normalisation. The
-    losses of the players do not share a generated batch.
+    Metrics are means over the slices. The estimator excludes strategies that differentiate the gradient, because
+    the derivatives of all slices would be stored. It excludes losses in which examples depend on each other, e.g.
+    through batch normalisation. The losses of the players do not share a generated batch.
 
     Args:
         size: number of examples in a slice, summed over all devices. ``train.batch_size`` must be a multiple of

@@ -239,6 +239,8 @@ def test_a_game_without_model_loss_or_data(gan_train, tmp_path):
     assert [record["step"] for record in records] == [10, 20, 30, 40]
     assert {"x/loss", "y/loss", "distance"} <= records[0].keys()
     assert (tmp_path / "outputs/toy/checkpoints/40").is_dir()
+    again = gan_train(*TOY, "name=toy", "resume=auto", "train.steps=60")
+    assert again.returncode == 0 and (tmp_path / "outputs/toy/checkpoints/60").is_dir(), again.stderr
     ignored = gan_train(*TOY, "dataset=ring")
     assert ignored.returncode == 2 and "does not use the group" in ignored.stderr
     unnamed = gan_train(*TOY[:2], *TOY[3:])  # without modules=[toy]
@@ -367,6 +369,42 @@ def test_another_choice_drops_the_experiments_options_for_the_replaced_choice():
         composed("penalty=[r1]", "penalty.r2.gamma=3")
     with pytest.raises(UserError, match=r"optim\.b1"):
         composed("optim=sgd", "optim.b1=0.5")
+
+
+def test_defaults_of_groups_that_the_game_does_not_use_do_not_count(folder):
+    """A choice that a user makes is refused, also if it equals the default."""
+    (folder / "own/experiment").mkdir(parents=True, exist_ok=True)
+    for name, body in {
+        "same": "defaults:\n  - override /game: bilinear\n  - override /loss: nonsaturating\n",
+        "values": "defaults:\n  - override /game: bilinear\nmodel: {latent_dim: 3}\n",
+    }.items():
+        (folder / f"own/experiment/{name}.yaml").write_text(f"# @package _global_\n{body}")
+
+    def composed(*overrides):
+        with compose.session() as hydra:
+            found = compose.compose(hydra, [*overrides, *compose.search_path("own")])
+            return check.check(compose.ours(found))
+
+    unused = {group: {} for group in ("model", "loss", "dataset", "penalty", "augment")}
+    for overrides in (["game=bilinear"], ["experiment=bilinear"], ["game=bilinear", "model=none", "penalty=none"]):
+        assert {group: composed(*overrides)[group] for group in unused} == unused
+    assert composed("experiment=bilinear", "game=gan")["loss"] == composed()["loss"] != {}
+    for group, *overrides in [
+        ("loss", "game=bilinear", "loss=nonsaturating"),
+        ("loss", "game=bilinear", "loss.smoothing=0.0"),
+        ("loss", "experiment=same"),
+        ("model", "experiment=values"),
+        ("penalty", "game=bilinear", "penalty=[r1]"),
+        ("model", "experiment=seed_mlp", "game=bilinear"),
+    ]:
+        with pytest.raises(UserError, match=f"^{group}: this game does not use the group"):
+            composed(*overrides)
+
+
+def test_a_sweep_over_a_group_that_the_game_does_not_use_is_refused(folder, capsys):
+    assert main(["--multirun", "game=bilinear", "loss=hinge,wgan", "name=sweep"]) == 2
+    assert capsys.readouterr().err.startswith("gan-train: loss: this game does not use the group loss.")
+    assert not Path("multirun").exists()
 
 
 @pytest.mark.parametrize(

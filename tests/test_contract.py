@@ -29,6 +29,7 @@ NEEDS = {
     ("loss", "wgan"): ["optim.lr=0.05"],
     ("augment", "adaptive"): ["augment.adaptive.examples=64", "augment.adaptive.target=0.1"],
     ("strategy", "competitive"): ["optim=sgd", "optim.clip_norm=null"],
+    ("estimator", "microbatched"): ["estimator.size=4"],
     ("game", "bilinear"): ["experiment=bilinear"],
     ("game", "quadratic"): ["experiment=quadratic"],
     ("game", "dirac_gan"): ["experiment=dirac_gan"],

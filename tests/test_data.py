@@ -267,6 +267,16 @@ def test_prepared_tfds_is_read_without_tensorflow(tmp_path):
         tfds(name="mnist", data_dir=str(tmp_path), split="trian")
 
 
+def test_a_split_of_tfds_is_held_out(tmp_path):
+    pixels = prepared(tmp_path, "array_record")
+    data = tfds(name="mnist", data_dir=str(tmp_path), split="train[:75%]", held_out="train[75%:]")
+    np.testing.assert_array_equal(data.held_out["x"], pixels[9:])
+    np.testing.assert_array_equal(data.held_out["label"], np.arange(9, 12) % 10)
+    assert data.size == 9
+    with pytest.raises(UserError, match=r"dataset.held_out=tset.*it has: train"):
+        tfds(name="mnist", data_dir=str(tmp_path), held_out="tset")
+
+
 def test_a_damaged_example_of_tfds_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
     prepared(tmp_path, "array_record")
     read = Records.read

@@ -89,6 +89,9 @@ def test_eight_devices_train_as_one_and_communicate_only_sums():
         ["strategy=consensus", "optim=sgd"],
         ["strategy=extragradient", "optim=adam"],
         [*SGD, "strategy.n_critic=2", "loss=wgan", "penalty=[wgan_gp]"],
+        [*SGD, "sampler=balanced"],
+        [*SGD, "sampler=poisson"],
+        [*SGD, "estimator=microbatched", "estimator.size=8"],
     ],
     ids=lambda options: " ".join(options)[-40:],
 )
@@ -202,10 +205,11 @@ def test_two_processes_train_as_two_devices_and_resume_on_one_device(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_each_read_half_of_a_stream(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sampler", ["shuffled", "poisson"])
+def test_two_processes_each_read_half_of_a_stream(sampler, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_images()
-    data = ["dataset=folder", "dataset.path=images", "dataset.resolution=8"]
+    data = ["dataset=folder", "dataset.path=images", "dataset.resolution=8", f"sampler={sampler}"]
     runs = {"resident": [*data, "dataset.stream=false"], "stream": [*data, "dataset.stream=true"]}
     for name, options in runs.items():
         both = end(start(tmp_path, "train.steps=20", f"name={name}", *options))

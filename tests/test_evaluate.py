@@ -63,7 +63,8 @@ def test_every_metric_computes_figures_with_unique_names():
                 assert any(direction != NEITHER for direction in metric.figures.values()), name
                 named[name] = set(figures)
                 break
-    assert named.keys() == metrics.keys()
+    # Metrics that run tasks of a game are tested with the games that have these tasks.
+    assert named.keys() == {name for name, metric in metrics.items() if not metric.tasks}
     for a, b in itertools.combinations(named, 2):
         assert not named[a] & named[b], (a, b)
 

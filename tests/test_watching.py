@@ -18,7 +18,7 @@ from gan_cli.metrics.diversity import Diversity, vendi
 from gan_cli.metrics.fid import distance, moments
 from gan_cli.metrics.modes import coverage
 from gan_cli.storage.run_directory import facts as facts_of
-from gan_cli.training.monitors import CollapseMonitor
+from gan_cli.training.monitors import ModeCollapseMonitor, PosteriorCollapseMonitor
 
 
 def test_vendi_counts_different_points():
@@ -46,7 +46,7 @@ def test_diversity_of_digits():
 
 def test_collapse_is_suspected_after_low_diversity_twice_in_a_row_or_at_the_end():
     def told(*values):
-        watch = CollapseMonitor()
+        watch = ModeCollapseMonitor()
         for at, value in enumerate(values):
             watch.observe(at, {"diversity": value})
         watch.observe_end(len(values), {"diversity": values[-1]})
@@ -59,11 +59,28 @@ def test_collapse_is_suspected_after_low_diversity_twice_in_a_row_or_at_the_end(
     assert told(0.1, 0.1, 0.8) is None  # recovered
 
 
+def test_posterior_collapse_is_suspected_while_the_kl_term_is_near_0():
+    def told(*values):
+        watch = PosteriorCollapseMonitor()
+        for at, value in enumerate(values):
+            watch.observe(at, {"vae/kl": value})
+        watch.observe_end(len(values), {"vae/kl": values[-1]})
+        return watch.suspected_at
+
+    assert told(0.001, 3.0, 12.0) is None  # the KL term begins near 0
+    assert told(20.0, 0.02, 0.01, 0.01) == 2
+    assert told(20.0, 0.05) == 2
+    watch = PosteriorCollapseMonitor()
+    watch.observe_end(7, {"discriminator/loss": 0.0, "diversity": 0.0})  # a GAN has no KL term
+    assert watch.suspected_at is None
+
+
 def test_advice_omits_options_that_are_already_set():
     def advice(*overrides):
-        watch = CollapseMonitor()
+        watch = ModeCollapseMonitor()
         watch.observe_end(1, {"diversity": 0.1})
-        return watch.advice({"diversity": 0.1}, experiment([*TINY, *overrides]).config)[1]
+        e = experiment([*TINY, *overrides])
+        return watch.advice({"diversity": 0.1}, e.config, e.game.players)[1]
 
     assert advice("model.discriminator.dropout=0") == (
         "Try one of: penalty=[r1], augment=[packing], model.discriminator.dropout=0.3, "
@@ -71,6 +88,10 @@ def test_advice_omits_options_that_are_already_set():
     )
     assert advice("penalty=[r1]", "augment=[packing]", "model.discriminator.minibatch=std") == (
         "Try one of: a smaller optim.generator.lr."
+    )
+    assert advice("game=vae") == "Try one of: a smaller game.beta."
+    assert advice("game=vae_gan", "penalty=[r1]", "model.discriminator.minibatch=std") == (
+        "Try one of: a smaller optim.decoder.lr, a smaller game.beta."
     )
 
 

@@ -1,4 +1,4 @@
-"""A game with two scalar parameters and no networks or data, and games and loggers that fail on purpose."""
+"""A game with two scalar parameters and no networks or data, an autoencoder, and games and loggers that fail."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import signal
 import time
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from gan_cli.types import Game, LossTerms, Term
+from gan_cli.data.features import Label, Number, Vector
+from gan_cli.metrics import LOWER, NEITHER, Metric
+from gan_cli.types import Game, LossTerms, Task, Term
 
 
 class Bilinear(Game):
@@ -81,3 +84,68 @@ class Slow:
 
     def close(self) -> None:
         pass
+
+
+class Autoencoder(Game):
+    """A linear autoencoder of two players with tasks on data: reconstruct, encode, score and noisy."""
+
+    players = ("encoder", "decoder")
+
+    def __init__(self, spec: Any, *, codes: int = 3):
+        self.spec, self._codes = spec, codes
+        self._x = x = spec["x"]
+        samples, vector = {"samples": x}, {"codes": Vector(codes)}
+        self.tasks = {
+            "generate": Task({"latents": Vector(codes)}, samples, self._generate, self._prior),
+            "reconstruct": Task({"x": x}, samples, self._reconstruct, pictured=("x", "samples")),
+            "encode": Task(
+                {"x": x}, vector, lambda params, _, inputs, keys: {"codes": self._encode(params, inputs["x"])}
+            ),
+            "score": Task({"x": x}, {"error": Number(), "norm": Number()}, self._score),
+            "noisy": Task({"x": x, "label": Label(10)}, vector, self._noisy),
+        }
+
+    def init(self, key: Any) -> Any:
+        a, b = jax.random.normal(key, (2, self._x.size, self._codes)) / self._x.size**0.5
+        return {"encoder": {"kernel": a}, "decoder": {"kernel": b.T}}, {"encoder": (), "decoder": ()}
+
+    def loss(
+        self, player: str, params: Any, net_state: Any, batch: Any, key: Any, step: Any, fake: Any = None
+    ) -> LossTerms:
+        return LossTerms({"error": Term(self._score(params, net_state, batch, key)["error"])}, net_state, {})
+
+    def _prior(self, key: Any, truncation: Any) -> Any:
+        return {"latents": jax.random.normal(key, (self._codes,))}
+
+    def _encode(self, params: Any, x: Any) -> Any:
+        return x.reshape(x.shape[0], -1) @ params["encoder"]["kernel"]
+
+    def _codes_of(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        return {"codes": self._encode(params, inputs["x"])}
+
+    def _generate(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        z = inputs["latents"]
+        return {"samples": (z @ params["decoder"]["kernel"]).reshape(z.shape[0], *self._x.shape)}
+
+    def _reconstruct(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        return self._generate(params, net_state, {"latents": self._encode(params, inputs["x"])}, keys)
+
+    def _score(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        x, made = inputs["x"], self._reconstruct(params, net_state, inputs, keys)["samples"]
+        flat = (x - made).reshape(x.shape[0], -1)
+        return {"error": (flat**2).mean(1), "norm": (x.reshape(x.shape[0], -1) ** 2).sum(1)}
+
+    def _noisy(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        noise = jax.vmap(lambda key: jax.random.normal(key, (self._codes,)))(keys)
+        return {"codes": self._encode(params, inputs["x"]) * 0 + noise + 100.0 * inputs["label"][:, None]}
+
+
+def toy_score() -> Metric:
+    """A metric that reads the tasks of ``Autoencoder`` on held-out data."""
+
+    def figures(run_task: Any) -> dict[str, float]:
+        found = run_task("score", "held_out", None)
+        return {"toy_score": float(found["error"].mean()), "toy_count": float(len(found["x"]))}
+
+    directions = {"toy_score": LOWER, "toy_count": NEITHER}
+    return Metric(figures, directions, minimum=1, tasks=("score",), held_out_tasks=True)

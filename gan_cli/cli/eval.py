@@ -286,7 +286,9 @@ def _print(results: list[dict[str, Any]]) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=max(120, 16 * len(rows[0])))
     console.print(table)
     terms = (
-        f"{result['samples']:,} samples, seed {result['seed']}, in {result['features']}, "
+        f"seed {result['seed']}, on {result['reference']}"
+        if result["features"] == "none"
+        else f"{result['samples']:,} samples, seed {result['seed']}, in {result['features']}, "
         f"against {result['reference']}"
         for result in results
     )

@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("samples.png"),
         metavar="FILE|DIR",
-        help="where to write: a .png file with one picture, an .npz file with the array `samples` or other "
-        "outputs, a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
+        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
     )
     add(
         "--overwrite",
@@ -282,11 +282,16 @@ def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Seque
     Raises:
         UserError: the task does not accept the requested class, latents or inputs, or needs inputs from a file.
     """
+    from gan_cli.data.features import Label
     from gan_cli.views.drawings import InputRequest
 
     task, label = runner.task, None
     if options.label is not None:
         if not runner.classes:
+            if any(isinstance(one, Label) for other in runner.game.tasks.values() for one in other.inputs.values()):
+                raise UserError(
+                    f"--class {options.label}: the task {runner.name} takes no class. Leave out --class."
+                )
             raise UserError(
                 f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
                 "run, e.g. with model.conditional=projection."

@@ -379,7 +379,7 @@ def _sweep(overrides: list[str]) -> int:
     from gan_cli.cli import launcher
     from gan_cli.cli.launcher import ProcessLauncher, SweepStopped
     from gan_cli.cli.sweep import Sweep, alone, followed, settle
-    from gan_cli.config import compose
+    from gan_cli.config import check, compose
     from gan_cli.config.quoting import quoted
 
     if one_of_several():
@@ -399,6 +399,10 @@ def _sweep(overrides: list[str]) -> int:
                 "after the start time, so there is no sweep to resume."
             )
         searches = _searches(composed)
+        swept = {key for key, override in named.items() if override.is_sweep_override()}
+        if not {"game", "experiment"} & {*swept, *(composed.hydra.sweeper.get("params") or {})}:
+            for group in compose.unused(composed, parsed):
+                raise check.unused_group(group)
         directory = Path(str(composed.hydra.sweep.dir))
         hydra_settings.check_directory(directory)
         ours_launches = composed.hydra.launcher.get("_target_", "").endswith(ProcessLauncher.__name__)

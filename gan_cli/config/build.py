@@ -29,7 +29,7 @@ from gan_cli.estimators import Estimator
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
-from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of
+from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of, reads_features
 from gan_cli.metrics.features import Extractor
 from gan_cli.optim import Optimiser
 from gan_cli.types import Game, Spec, Strategy
@@ -92,10 +92,10 @@ class Experiment:
         return Devices(self.train.devices)
 
     @functools.cached_property
-    def extractor(self) -> Extractor:
-        """The feature extractor for the metrics, whose reference is the data set of the run."""
+    def extractor(self) -> Extractor | None:
+        """The feature extractor, whose reference is the data set of the run. None if no metric reads features."""
         assert self.dataset is not None
-        return self.features(self.dataset)
+        return self.features(self.dataset) if reads_features(self.metrics) else None
 
     def check_evaluation(self) -> None:
         """Raise a UserError if the data, the features or the game lack an input of a metric. Computes nothing."""

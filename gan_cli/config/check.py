@@ -341,10 +341,19 @@ def player_node(optim: Mapping[str, Any], player: str) -> dict[str, Any]:
     return {name: value for name, value in optim.items() if not isinstance(value, dict)} | dict(own)
 
 
+def unused_group(group: str) -> UserError:
+    """The error that the game does not use a group of which the user has chosen a file or set an option."""
+    return UserError(
+        f"{group}: this game does not use the group {group}. Leave out the choice and the options of the group, or "
+        f"set {group}=none if a configuration file chooses it."
+    )
+
+
 def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
     """Raise a UserError unless the groups and the precision that are set are compatible with the game.
 
     A group that the game needs must be set, and a group that the game does not use must not be set.
+    ``gan_cli.config.compose`` has dropped the defaults of groups that the game does not use.
     """
     needs = options_of(config["game"]["_target_"], modules).positional
     for group, part in GAME_PARTS.items():
@@ -352,8 +361,7 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
         if part in needs and not several and not config[group]:
             raise UserError(f"{group}: this game needs a {group}, and none is set. Set {group}=CHOICE.")
         if part not in needs and config[group]:
-            in_file = "" if several else f" (in an experiment file: `override /{group}: none`)"
-            raise UserError(f"{group}: this game does not use the group {group}. Set {group}=none{in_file}.")
+            raise unused_group(group)
     if "precision" not in needs and config["train"]["precision"] != "float32":
         raise UserError(
             f"train.precision={config['train']['precision']}: this game computes in float32 only. "

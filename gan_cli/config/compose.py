@@ -1,8 +1,8 @@
 """Composes configurations with Hydra, and translates Hydra's errors into messages of a few lines.
 
 Hydra composes the YAML files, completes shell commands, runs sweeps and writes the ``.hydra`` folder of a run. This
-module registers the names of the groups, and gives choices on the command line precedence over an experiment. It
-also creates a separate directory for each run.
+module registers the names of the groups, gives choices on the command line precedence over an experiment, and drops
+the defaults of groups that the game does not use. It also creates a separate directory for each run.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gan_cli.config.options import import_user_modules
+from gan_cli.config.options import import_user_modules, options_of
 from gan_cli.config.quoting import advice, grammatical, quoted
-from gan_cli.config.schema import GROUPS, Schema
+from gan_cli.config.schema import GAME_PARTS, GROUPS, Schema
 from gan_cli.errors import UserError, nearest
 
 CONFIG_MODULE, CONFIG_NAME = "gan_cli.configs", "config"
@@ -106,6 +106,10 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
     this group do not apply. For example, with ``experiment=ring optim=sgd``, the experiment's options for Adam do
     not apply.
 
+    A group that the game does not use is empty if ``config.yaml`` alone chooses its file, and no option of the
+    group is set. For example, ``game=bilinear`` has no networks, although ``config.yaml`` chooses ``model: mlp``.
+    ``gan_cli.config.check`` refuses all other choices and options of such a group.
+
     Raises:
         UserError: an override cannot be parsed, a choice or a key is unknown, or a file cannot be read.
     """
@@ -123,12 +127,17 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
         return config
 
     with translated(hydra, _config_dirs(overrides)):
-        found = composed(overrides)
+        found, parsed = composed(overrides), parse(hydra, overrides)
+        keys = dict(zip(overrides, (override.key_or_group for override in parsed), strict=True))
         choices = found.hydra.runtime.choices
+        if idle := unused(found, parsed):
+            requested = _requested(hydra, overrides, parsed, mode)
+            default = composed([text for text, key in keys.items() if key == "hydra.searchpath"])
+            for group in idle:
+                if group not in requested and found[group] == default[group]:
+                    found[group], choices[group] = {}, "none"
         if not choices.experiment:
             return found
-        parsed = parse(hydra, overrides)
-        keys = dict(zip(overrides, (override.key_or_group for override in parsed), strict=True))
         its = composed([text for text, key in keys.items() if key in ("experiment", "hydra.searchpath")])
         bare = None
         for group, chosen in _chosen(hydra, parsed).items():
@@ -143,6 +152,29 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
                 bare = bare or composed([text for text, key in keys.items() if key != "experiment"])
                 found[group] = bare[group]
         return found
+
+
+def unused(composed: DictConfig, parsed: Sequence[Override]) -> list[str]:
+    """The groups with a file or with options that the game of the composed configuration does not use.
+
+    Args:
+        composed: the composed configuration.
+        parsed: the parsed command-line overrides, which may name the module of the game.
+    """
+    target = OmegaConf.select(composed, "game._target_")
+    if not isinstance(target, str):  # gan_cli.config.check refuses this configuration
+        return []
+    uses = options_of(target, modules(parsed, composed)).positional
+    return [group for group, part in GAME_PARTS.items() if part not in uses and composed[group]]
+
+
+def _requested(hydra: Any, overrides: Sequence[str], parsed: Sequence[Override], mode: RunMode) -> set[str]:
+    """The groups of which the command line or an experiment file chooses a file or, on the command line, an option.
+
+    A choice counts if it equals the choice of ``config.yaml`` too.
+    """
+    defaults = hydra.config_loader.compute_defaults_list(CONFIG_NAME, list(overrides), mode)
+    return {*defaults.overrides.override_choices, *(override.key_or_group.split(".")[0] for override in parsed)}
 
 
 def _chosen(hydra: Any, parsed: Sequence[Override]) -> dict[str, set[str]]:

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def tfds(
     name: str,
     version: str | None = None,
     split: str = "train",
+    held_out: str | None = None,
     data_dir: str | None = None,
     resolution: Resolution | None = None,
     flip: bool = False,
@@ -47,6 +49,8 @@ def tfds(
             example ``emnist/letters``.
         version: version of the data set. With null, the newest version is used.
         split: split in the notation of TFDS, for example ``train``, ``train[:80%]`` or ``train+test``.
+        held_out: split whose images training does not use, and with which some metrics compare the samples or the
+            training images, for example ``test``. With null, no images are held out.
         data_dir: folder of the prepared data sets. With null, the folder is the value of the environment variable
             ``TFDS_DATA_DIR``, or ``~/tensorflow_datasets`` if the variable is not set.
         resolution: side of the square images in pixels, or the height and width as a list, e.g. ``[24,40]``. Each
@@ -99,15 +103,22 @@ def tfds(
             f"dataset.name={full}: the data set has no images; its features are "
             f"{', '.join(builder.info.features)}. Choose an image data set, for example dataset.name=cifar10."
         )
-    try:
-        source = builder.as_data_source(split=split)
-    except (KeyError, ValueError, AssertionError) as error:
-        known = ", ".join(builder.info.splits) or "none"
-        raise UserError(
-            f"dataset.split={split}: the data set {full} has no such split. Choose one of the splits that it has: "
-            f"{known}."
-        ) from error
-    return _dataset(source, full, split, image_key, builder.info, resolution, flip, on_error, stream)
+
+    def read(option: str, wanted: str, stream: bool | None) -> Dataset:
+        try:
+            source = builder.as_data_source(split=wanted)
+        except (KeyError, ValueError, AssertionError) as error:
+            known = ", ".join(builder.info.splits) or "none"
+            raise UserError(
+                f"dataset.{option}={wanted}: the data set {full} has no such split. Choose one of the splits that "
+                f"it has: {known}."
+            ) from error
+        return _dataset(source, full, wanted, image_key, builder.info, resolution, flip, on_error, stream)
+
+    data = read("split", split, stream)
+    if held_out is None:
+        return data
+    return replace(data, held_out=read("held_out", held_out, stream=False).arrays)
 
 
 def _builder(tensorflow_datasets: Any, full: str, directory: str | None) -> Any:

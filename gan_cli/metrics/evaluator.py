@@ -35,7 +35,7 @@ class Evaluator:
 
     Args:
         metrics: mapping from names to metrics.
-        extractor: the feature extractor.
+        extractor: the feature extractor. None if no metric reads features (see ``reads_features``).
         data: the reference data set.
         samples: number of samples per evaluation.
         objective: name of the metric value that ranks checkpoints. If None, the evaluator uses the first value that
@@ -45,7 +45,7 @@ class Evaluator:
         tasks: the tasks of the game that makes the samples, by name. Samples of other programs have none.
 
     Attributes:
-        features: description of the features.
+        features: description of the features, or "none" if no metric reads features.
         reference: description of the reference data.
         objective: pair of the name and the direction (``lower`` or ``higher``) of the metric value that ranks
             checkpoints. None if no metric value can rank checkpoints.
@@ -59,7 +59,7 @@ class Evaluator:
     def __init__(
         self,
         metrics: dict[str, Metric],
-        extractor: Extractor,
+        extractor: Extractor | None,
         data: Dataset,
         samples: int,
         objective: str | None = None,
@@ -79,11 +79,14 @@ class Evaluator:
         self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
         check_inputs(metrics, extractor, data, tasks)
         self.objective = objective_of(metrics, objective)
-        found = self._of_data(data)
+        if extractor is None:
+            self.features, self.reference = "none", f"{data.name}, {data.held_out_size:,} held-out examples"
+            return
+        found = self._of_data(data, extractor)
         self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
         if "held_out" in wanted:
-            self._inputs["held_out"] = self._of_data(data.only_held_out())["features"]
-        self.features = self.extractor.name
+            self._inputs["held_out"] = self._of_data(data.only_held_out(), extractor)["features"]
+        self.features = extractor.name
         self.reference = f"{data.name}, {len(found['features']):,} examples"
 
     @property
@@ -93,8 +96,9 @@ class Evaluator:
 
     def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
         """Yields, for each metric, a dictionary from names to metric values, computed from the available inputs."""
-        metrics, samples = self._metrics, len(available["fake"])
-        if not self._every:  # a file may contain fewer examples than the requested number of samples
+        metrics = self._metrics
+        if not self._every and "fake" in available:  # a file may contain fewer examples than requested
+            samples = len(available["fake"])
             metrics = _possible(metrics, lambda metric: _too_few(metric, self.data.size, samples))
         for name, metric in metrics.items():
             try:
@@ -102,7 +106,7 @@ class Evaluator:
             except ValueError as error:
                 raise UserError(f"metric={name}: {error}.") from error
 
-    def _of_data(self, data: Dataset) -> dict[str, np.ndarray]:
+    def _of_data(self, data: Dataset, extractor: Extractor) -> dict[str, np.ndarray]:
         """A dictionary with the ``features`` and, for labelled data, the ``labels`` of at most ``MOST`` examples.
 
         The cache stores both arrays.
@@ -110,14 +114,15 @@ class Evaluator:
         rows = _rows(data)
 
         def make() -> dict[str, np.ndarray]:
-            features, _ = self.extractor(_taken(data, rows))
+            features, _ = extractor(_taken(data, rows))
             taken = data.take(rows) if data.classes is not None else {}
             return {"features": features} | ({"labels": taken["label"]} if "label" in taken else {})
 
-        return cache.arrays("features", cache.digest(self.extractor.digest, data.fingerprint(), MOST), make)
+        return cache.arrays("features", cache.digest(extractor.digest, data.fingerprint(), MOST), make)
 
     def nearest(self, examples: np.ndarray) -> np.ndarray:
         """For each stored example, the nearest reference example in feature space."""
+        assert self.extractor is not None
         features, _ = self.extractor([examples])
         rows, _ = neighbours(features, self._inputs["real"])
         found: np.ndarray = self.data.take(_rows(self.data)[rows])[self.data.main]
@@ -129,13 +134,28 @@ class Evaluator:
         """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
-            batches: the samples, as they are stored, in batches of any size.
+            batches: the samples, as they are stored, in batches of any size. They are not read if no metric reads
+                features.
             seed: seed of the random numbers that metrics draw.
             run_task: runs the tasks of the game on the reference data; None for samples of other programs.
 
         Raises:
             UserError: a metric needs more samples.
         """
+        available = self._inputs | {"run_task": run_task, "seed": seed}
+        if self.extractor is not None:
+            of_samples = self._of_samples(self.extractor, batches)
+            if of_samples is None:
+                log.warning(
+                    "the features of the samples contain NaN or infinite values, so no metric is computed. "
+                    "Evaluate an earlier checkpoint."
+                )
+                return {}
+            available |= of_samples
+        return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
+
+    def _of_samples(self, extractor: Extractor, batches: Iterable[Examples]) -> dict[str, Any] | None:
+        """The inputs of metrics that depend on the samples, or None if a feature is NaN or infinite."""
         kept: list[np.ndarray] = []
 
         def seen() -> Iterator[Examples]:
@@ -144,22 +164,20 @@ class Evaluator:
                     kept.append(np.asarray(batch))
                 yield batch
 
-        features, logits = self.extractor(seen())
+        features, logits = extractor(seen())
         if not np.isfinite(features).all():
-            log.warning(
-                "the features of the samples contain NaN or infinite values, so no metric is computed. Evaluate an "
-                "earlier checkpoint."
-            )
-            return {}
-        available = self._inputs | {
+            return None
+        return {
             "fake": features,
             "fake_logits": logits,
             "fake_classes": None if logits is None else logits.argmax(1),
             "fake_examples": np.concatenate(kept) if kept else None,
-            "run_task": run_task,
-            "seed": seed,
         }
-        return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
+
+
+def reads_features(metrics: Mapping[str, Metric]) -> bool:
+    """Whether any of the metrics compares samples with data. All others only run tasks of the game."""
+    return not all(metric.needs <= {"run_task", "seed"} for metric in metrics.values())
 
 
 def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) -> None:
@@ -209,7 +227,7 @@ def _too_few(metric: Metric, examples: int, samples: int) -> str | None:
 
 
 def check_inputs(
-    metrics: Mapping[str, Metric], extractor: Extractor, data: Dataset, tasks: Mapping[str, Task]
+    metrics: Mapping[str, Metric], extractor: Extractor | None, data: Dataset, tasks: Mapping[str, Task]
 ) -> None:
     """Raise a UserError if the data, the features or the tasks of the game lack an input of a metric.
 
@@ -251,21 +269,21 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
 
 
 def lacking(
-    metric: Metric, extractor: Extractor, data: Dataset, tasks: Mapping[str, Task] = MappingProxyType({})
+    metric: Metric, extractor: Extractor | None, data: Dataset, tasks: Mapping[str, Task] = MappingProxyType({})
 ) -> str | None:
     """Message text about the first missing input of the metric, with a remedy. None if no input is missing.
 
     Args:
         metric: the metric.
-        extractor: the feature extractor.
+        extractor: the feature extractor. None if no metric reads features (see ``reads_features``).
         data: the reference data set.
         tasks: the tasks of the game that makes the samples, by name.
     """
     has = {
         "held_out": data.held_out is not None,
         "known_modes": data.modes is not None,
-        "fake_logits": extractor.gives_logits,
-        "fake_classes": extractor.of_classes,
+        "fake_logits": extractor is not None and extractor.gives_logits,
+        "fake_classes": extractor is not None and extractor.of_classes,
         "real_classes": data.classes is not None,
     }
     for need in _LACKING:
@@ -279,9 +297,14 @@ def lacking(
             return (
                 f"reference data with the same classes as the run, but {data.name} has others. Use another metric"
             )
-    if metric.held_out_tasks and data.held_out is None:
-        return _LACKING["held_out"].format(name=data.name)
+        if metric.held_out_tasks and not has_held_out(tasks[task], data):
+            return _LACKING["held_out"].format(name=data.name)
     return None
+
+
+def has_held_out(task: Task, data: Dataset) -> bool:
+    """Whether the data set has held-out examples, with labels if the task needs labels."""
+    return data.held_out is not None and ("label" not in task.inputs or "label" in data.held_out)
 
 
 def _rows(data: Dataset) -> np.ndarray:

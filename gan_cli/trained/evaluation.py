@@ -14,7 +14,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples
 from gan_cli.errors import UserError
 from gan_cli.metrics import Metric, RunTask
-from gan_cli.metrics.evaluator import Evaluator
+from gan_cli.metrics.evaluator import Evaluator, reads_features
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import ObjectiveTracker
 from gan_cli.storage import checkpoints, files, run_directory
@@ -186,7 +186,7 @@ class CheckpointEvaluator:
     def _evaluator(self, reference: Dataset, tasks: Mapping[str, Task]) -> Evaluator:
         key = reference.fingerprint(), frozenset(tasks)
         if key not in self._evaluators:
-            extractor = self._features(reference)
+            extractor = self._features(reference) if reads_features(self._metrics) else None
             self._evaluators[key] = Evaluator(
                 self._metrics, extractor, reference, self._num, every=self._every, tasks=tasks
             )
@@ -219,7 +219,7 @@ class CheckpointEvaluator:
             )
             return
         try:
-            if self._reference is None:
+            if self._reference is None and evaluator.extractor is not None:
                 numbered = self._of_run(run)["generate"].numbered(run.state, self._seed, _NEIGHBOURS)
                 samples = np.asarray(next(numbered))
                 self._draw_neighbours(folder, evaluator.data.feature, samples, evaluator.nearest(samples))

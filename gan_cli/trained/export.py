@@ -60,7 +60,7 @@ def write(run: RestoredRun, folder: Path, task: str = "generate") -> list[Path]:
     program = "generator" if task == "generate" else task
     params, net_state = averaged(run.state)
     everything = {name: {"params": params[name], "state": net_state[name]} for name in params}
-    read = _players(runner, everything)
+    read, draws = _dependencies(runner, everything)
     # The weights of a single player have no prefix.
     chosen: Tree = everything[read[0]] if len(read) == 1 else {name: everything[name] for name in read}
     leaves, structure = jax.tree_util.tree_flatten_with_path(chosen)
@@ -70,7 +70,10 @@ def write(run: RestoredRun, folder: Path, task: str = "generate") -> list[Path]:
     def call(weights: dict[str, jax.Array], *arrays: jax.Array) -> jax.Array | list[jax.Array]:
         filled = jax.tree.unflatten(structure, [weights[name] for name in names])
         filled = {read[0]: filled} if len(read) == 1 else filled
-        made = _apply(runner, everything | filled, dict(zip(inputs, arrays, strict=True)))
+        rows = arrays[0].shape[0]
+        # Keys that no output depends on are zeros, because the program would contain the computation of other keys.
+        keys = _keys(rows) if draws else jax.random.wrap_key_data(jnp.zeros((rows, 2), jnp.uint32))
+        made = _apply(runner, everything | filled, dict(zip(inputs, arrays, strict=True)), keys)
         return made[0] if len(made) == 1 else made
 
     (n,) = export.symbolic_shape("n")
@@ -95,26 +98,33 @@ def write(run: RestoredRun, folder: Path, task: str = "generate") -> list[Path]:
     return [folder / name for name in written]
 
 
-def _apply(runner: TaskRunner, players: Mapping[str, Any], inputs: dict[str, jax.Array]) -> list[jax.Array]:
-    """The outputs of the task in order. Row ``i`` uses the random key of the seed 0 and ``i``."""
+def _keys(n: Any) -> jax.Array:
+    """The random keys ``[n]`` of the rows, derived from the seed 0."""
+    return jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(jnp.arange(n, dtype=jnp.uint32))
+
+
+def _apply(
+    runner: TaskRunner, players: Mapping[str, Any], inputs: dict[str, jax.Array], keys: jax.Array
+) -> list[jax.Array]:
+    """The outputs of the task in order."""
     params: ByPlayer = {name: player["params"] for name, player in players.items()}
     net_state: ByPlayer = {name: player["state"] for name, player in players.items()}
-    rows = jnp.arange(next(iter(inputs.values())).shape[0], dtype=jnp.uint32)
-    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(rows)
     made = runner.task.apply(params, net_state, inputs, keys)
     return [made[name] for name in runner.task.outputs]
 
 
-def _players(runner: TaskRunner, everything: dict[str, Any]) -> list[str]:
-    """The players whose parameters or network state the outputs of the task depend on, at least one."""
+def _dependencies(runner: TaskRunner, everything: dict[str, Any]) -> tuple[list[str], bool]:
+    """A pair: the players on which the outputs depend, at least one; whether the outputs depend on the keys."""
     inputs = {name: jnp.zeros((2, *feature.shape), _dtype(feature)) for name, feature in runner.task.inputs.items()}
-    jaxpr = jax.make_jaxpr(lambda players: _apply(runner, players, inputs))(everything).jaxpr
+    arguments = everything, _keys(2)
+    jaxpr = jax.make_jaxpr(lambda players, keys: _apply(runner, players, inputs, keys))(*arguments).jaxpr
     live = {variable for variable in jaxpr.outvars if isinstance(variable, core.Var)}
     for equation in reversed(jaxpr.eqns):
         if live.intersection(equation.outvars):
             live |= {variable for variable in equation.invars if isinstance(variable, core.Var)}
-    used = jax.tree.unflatten(jax.tree.structure(everything), [variable in live for variable in jaxpr.invars])
-    return [name for name, leaves in used.items() if any(jax.tree.leaves(leaves))] or list(everything)[:1]
+    used, draws = jax.tree.unflatten(jax.tree.structure(arguments), [one in live for one in jaxpr.invars])
+    players = [name for name, leaves in used.items() if any(jax.tree.leaves(leaves))]
+    return players or list(everything)[:1], draws
 
 
 def _dtype(feature: Feature) -> Any:

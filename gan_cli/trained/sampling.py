@@ -14,6 +14,7 @@ from gan_cli.data.features import Label
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import RunTask
+from gan_cli.metrics.evaluator import has_held_out
 from gan_cli.types import ByPlayer, Game, Prior
 
 Arrays = dict[str, np.ndarray]
@@ -114,8 +115,14 @@ class TaskRunner:
             seed: seed of the random numbers of the task.
             first: number of the first row, which determines the random numbers of the rows.
         """
-        parts = list(self._parts(self._outputs, state, inputs, seed, first))
+        parts = list(self.batches(state, inputs, seed, first))
         return {name: jnp.concatenate([part[name] for part in parts]) for name in self.task.outputs}
+
+    def batches(
+        self, state: TrainState, inputs: Mapping[str, np.ndarray], seed: int = 0, first: int = 0
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Yields the outputs that ``__call__`` returns in batches."""
+        return self._parts(self._outputs, state, inputs, seed, first)
 
     def stored(
         self, state: TrainState, inputs: Mapping[str, np.ndarray], seed: int = 0, first: int = 0
@@ -176,7 +183,9 @@ def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset,
             inputs = runner.inputs(seed, 0, count) | inputs
         inputs |= {name: np.full(count, number, np.float32) for name, number in numbers.items()}
         inputs = runner.encoded(inputs)
-        return inputs | {name: np.asarray(x) for name, x in runner(state, inputs, seed).items()}
+        # Only one batch is on the device at a time.
+        parts = [jax.device_get(part) for part in runner.batches(state, inputs, seed)]
+        return inputs | {name: np.concatenate([part[name] for part in parts]) for name in runner.task.outputs}
 
     return run_task
 
@@ -191,6 +200,7 @@ def examples(runner: TaskRunner, data: Dataset, split: str, n: int | None) -> Ar
         n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
     """
     if split == "held_out":
+        assert has_held_out(runner.task, data)
         data = data.only_held_out()
     rows = np.random.default_rng(0).permutation(data.size)[: min(n or _MOST, _MOST)]
     taken = data.take(rows)

@@ -48,8 +48,7 @@ def _figures(final: dict[str, float], member: RunRecorder) -> str:
     figures = [f"{player} {loss:.4g}" for player, loss in losses.items() if loss is not None]
     if "distance" in final:
         figures.append(f"distance {final['distance']:.4g}")
-    if member.collapse.facts:
-        figures.append("mode collapse suspected")
+    figures += [f"{m.name} suspected" for m in member.collapses.values() if m.suspected_at is not None]
     if member.eigenvalues:
         figures.append(member.eigenvalues["verdict"])
     if "modes" in final:

@@ -1,9 +1,10 @@
-"""Objects that observe a run while it trains: divergence, mode collapse, speed and a profile."""
+"""Objects that observe a run while it trains: divergence, mode and posterior collapse, speed and a profile."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ _stop_trace: Callable[[], None] = jax.profiler.stop_trace
 _METRIC = {"loss": "loss", "gradient": "grad_norm"}
 # Mode collapse is suspected below this ratio of the samples' diversity to the data's diversity. Well-trained
 # generators reach 0.7 or more.
-_COLLAPSED = 0.5
+_LOW_DIVERSITY = 0.5
+# Posterior collapse is suspected below this mean of KL(q(z|x) || p(z)), in nats per example. The mean bounds the
+# mutual information of examples and latents (Hoffman and Johnson 2016, section 2). 0.1 nats are a seventh of a bit.
+# VAEs that use their latents have 10 to 30 nats on MNIST.
+_LOW_KL = 0.1
 
 
 class DivergenceMonitor:
@@ -83,22 +88,34 @@ class DivergenceMonitor:
 
 
 class CollapseMonitor:
-    """Suspects mode collapse when the samples are much less diverse than the data.
+    """Suspects a collapse when a metric is low at two consecutive observations, or at the end of a run.
 
-    During training, the monitor waits for two consecutive low values of the metric ``diversity``, because every
-    generator produces samples of low diversity at first. At the end of a run, one low value is enough.
+    During training, one low value is not enough, because the metrics are low in the first steps of many runs.
 
     Attributes:
-        suspected_at: the step at which the monitor began to suspect a mode collapse; None without a suspicion.
+        name: the kind of collapse, which begins the warning.
+        suspected_at: the step at which the monitor began to suspect the collapse; None without a suspicion.
     """
+
+    name: str
 
     def __init__(self) -> None:
         self.suspected_at: int | None = None
         self._was_low = False
 
+    def is_low(self, figures: dict[str, float]) -> bool:
+        """Whether the metrics of a step indicate a collapse. Without the monitor's metric, the result is False."""
+        raise NotImplementedError
+
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
+        """A pair: a sentence that states the metric, and options to try, without those that ``config`` uses."""
+        raise NotImplementedError
+
     def observe(self, at: int, figures: dict[str, float]) -> None:
-        """Update ``suspected_at`` from the metric ``diversity`` of step ``at``. Other metrics are ignored."""
-        low = figures.get("diversity", 1.0) < _COLLAPSED
+        """Update ``suspected_at`` from the metrics of step ``at``."""
+        low = self.is_low(figures)
         if not low:
             self.suspected_at = None
         elif self._was_low and self.suspected_at is None:
@@ -106,8 +123,8 @@ class CollapseMonitor:
         self._was_low = low
 
     def observe_end(self, at: int, figures: dict[str, float]) -> None:
-        """Update ``suspected_at`` from the metric ``diversity`` of the last samples of a run."""
-        if figures.get("diversity", 1.0) < _COLLAPSED and self.suspected_at is None:
+        """Update ``suspected_at`` from the metrics of the last step of a run."""
+        if self.is_low(figures) and self.suspected_at is None:
             self.suspected_at = at
 
     def state(self) -> dict[str, Any]:
@@ -118,34 +135,87 @@ class CollapseMonitor:
         """Restore a state that the method ``state`` returned. An empty dictionary resets the monitor."""
         self.suspected_at, self._was_low = state.get("suspected_at"), bool(state.get("was_low"))
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The monitor's entries of ``run.json``. Without a suspicion, the dictionary is empty."""
-        return {} if self.suspected_at is None else {"collapse_suspected_at": self.suspected_at}
-
-    def advice(self, figures: dict[str, float], config: dict[str, Any]) -> list[str]:
+    def advice(self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]) -> list[str]:
         """A list of two lines for the user: a warning, and options to try. Without a suspicion, the list is empty.
 
         Args:
-            figures: the metrics of the last samples, by name.
+            figures: the metrics of the last step and of the last samples, by name.
             config: the configuration of the run, from which ``advice`` finds the options that are not in use.
+            players: the names of the players.
         """
         if self.suspected_at is None:
             return []
-        ratio = figures.get("diversity", 0.0)
+        sentence, options = self.explain(figures, config, players)
         return [
-            f"step {self.suspected_at}: mode collapse suspected. "
-            f"The diversity of the last samples is {ratio:.0%} of the data's diversity.",
-            f"Try one of: {', '.join([*_untried(config), 'a smaller optim.generator.lr'])}.",
+            f"step {self.suspected_at}: {self.name} suspected. {sentence}",
+            f"Try one of: {', '.join(options)}.",
         ]
 
 
-def _untried(config: dict[str, Any]) -> list[str]:
-    """Overrides that can reduce mode collapse, without the options that the configuration already uses."""
+class ModeCollapseMonitor(CollapseMonitor):
+    """Suspects mode collapse when the samples are much less diverse than the data."""
+
+    name = "mode collapse"
+
+    def is_low(self, figures: dict[str, float]) -> bool:
+        return figures.get("diversity", 1.0) < _LOW_DIVERSITY
+
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
+        ratio = figures.get("diversity", 0.0)
+        lower = [f"a smaller optim.{player}.lr" for player in ("generator", "decoder") if player in players]
+        return (
+            f"The diversity of the last samples is {ratio:.0%} of the data's diversity.",
+            [*_untried(config, players), *lower, *_smaller_beta(config)] or ["a smaller optim.lr"],
+        )
+
+
+class PosteriorCollapseMonitor(CollapseMonitor):
+    """Suspects posterior collapse when the KL term of a VAE is near 0, or when none of its latents is active.
+
+    The posteriors then equal the prior, and the codes of all examples are alike (Bowman et al. 2016, section 3.1).
+    """
+
+    name = "posterior collapse"
+
+    def is_low(self, figures: dict[str, float]) -> bool:
+        return _of_any_player(figures, "kl", math.inf) < _LOW_KL or figures.get("eval/active_units") == 0
+
+    def explain(
+        self, figures: dict[str, float], config: dict[str, Any], players: Sequence[str]
+    ) -> tuple[str, list[str]]:
+        kl = _of_any_player(figures, "kl", 0.0)
+        options = config["game"]
+        values = {"kl_warmup": (0, max(config["train"]["steps"] // 10, 1)), "free_bits": (None, 0.1)}
+        untried = [
+            f"game.{name}={value}"
+            for name, (off, value) in values.items()
+            if name in options and options[name] == off
+        ]
+        return (
+            f"The KL term is {kl:.2g} nats per example: the codes contain almost no information on the examples.",
+            [*_smaller_beta(config), *untried],
+        )
+
+
+def _of_any_player(figures: dict[str, float], metric: str, default: float) -> float:
+    """The value of a metric of whichever player logs it, e.g. ``vae/kl``; ``default`` if no player does."""
+    return next((value for name, value in figures.items() if name.split("/")[1:] == [metric]), default)
+
+
+def _smaller_beta(config: dict[str, Any]) -> list[str]:
+    return ["a smaller game.beta"] if "beta" in config["game"] else []
+
+
+def _untried(config: dict[str, Any], players: Sequence[str]) -> list[str]:
+    """Overrides of a discriminator that can reduce mode collapse, without those that the configuration uses."""
+    if "discriminator" not in players:
+        return []
     lists = [
         f"{group}=[{','.join([*config[group], name])}]"
-        for group, name in (("penalty", "r1"), ("augment", "packing"))
-        if name not in config[group]
+        for group, name, player in (("penalty", "r1", "discriminator"), ("augment", "packing", "generator"))
+        if name not in config[group] and player in players
     ]
     options = (config["model"] or {}).get("discriminator", {})
     values = {"dropout": (0.0, 0.3), "minibatch": ("none", "std")}

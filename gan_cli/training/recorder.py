@@ -28,7 +28,12 @@ from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.metrics_log import MetricsLog
 from gan_cli.storage.run_record import RunRecord
 from gan_cli.trained.sampling import TaskRunner, on_data
-from gan_cli.training.monitors import CollapseMonitor, DivergenceMonitor
+from gan_cli.training.monitors import (
+    CollapseMonitor,
+    DivergenceMonitor,
+    ModeCollapseMonitor,
+    PosteriorCollapseMonitor,
+)
 from gan_cli.training.progress import Reporter
 from gan_cli.views.sample_writer import SampleWriter, remove_later_pictures
 
@@ -62,7 +67,11 @@ class RunRecorder:
     def __init__(self, experiment: Experiment, directory: Path, record: RunRecord, identity: Identity):
         self.experiment, self.directory, self.record, self.identity = experiment, directory, record, identity
         self.divergence = DivergenceMonitor(experiment.game.players, experiment.train.on_nan == "stop")
-        self.collapse = CollapseMonitor()
+        # Checkpoints contain these names, and run.json contains them with the suffix "_suspected_at".
+        self.collapses: dict[str, CollapseMonitor] = {
+            "collapse": ModeCollapseMonitor(),
+            "posterior_collapse": PosteriorCollapseMonitor(),
+        }
         self.monitors: dict[str, Any] = {}
         self.eigenvalues: dict[str, Any] = {}
         self._open: list[_Closable] = []
@@ -89,7 +98,7 @@ class RunRecorder:
         data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
-        remove_later_pictures(self.directory, step)
+        remove_later_pictures(self.directory, step, [name for name in tasks if tasks[name].task.pictured])
         self._terms = self._evaluation_terms(step)
         newest = step if restored else None
         if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step
@@ -134,7 +143,8 @@ class RunRecorder:
 
     def _restore_monitors(self, evaluator: Evaluator | None) -> None:
         """Restore the monitors' states, so that a resumed run behaves like an uninterrupted run."""
-        self.collapse.restore(self.monitors.get("collapse", {}))
+        for name, monitor in self.collapses.items():
+            monitor.restore(self.monitors.get(name, {}))
         self.objective = ObjectiveTracker(
             evaluator.objective if evaluator else None, self.experiment.train.patience
         )
@@ -152,7 +162,8 @@ class RunRecorder:
         objective = (
             {} if self._terms is None else {"since_step": self._terms["since_step"]} | self.objective.state()
         )
-        return {"collapse": self.collapse.state(), "objective": objective}
+        collapses = {name: monitor.state() for name, monitor in self.collapses.items()}
+        return collapses | {"objective": objective}
 
     @property
     def has_saved(self) -> bool:
@@ -196,7 +207,8 @@ class RunRecorder:
         self.latest.update({name: float(values[-1]) for name, values in metrics.items()})
         if self._samples is not None and self._samples[0] == at:
             self.latest.update(self._figures_of(self._samples[1]))
-            self.collapse.observe(at, self.latest)
+            for monitor in self.collapses.values():
+                monitor.observe(at, self.latest)
         current = self._evaluated is not None and self._evaluated[0] == at and self.divergence.finite
         evaluated = self._evaluated[1] if self._evaluated and current else {}
         self.latest.update(evaluated)
@@ -319,12 +331,18 @@ class RunRecorder:
         if self.training and "diversity" not in final:  # e.g. the run stopped between two sample grids
             final |= self._figures_of(self.sample_writer.samples(state))
         if not self.divergence.facts:
-            self.collapse.observe_end(step, final)
+            for monitor in self.collapses.values():
+                monitor.observe_end(step, final)
         if options.eigenvalues and self.training:
             game, data, seed = self.experiment.game, self.experiment.dataset, self.experiment.seed
             self.eigenvalues = eigenvalues.of_game(game, data, options.batch_size, seed, state, options.eigenvalues)
         facts |= {"step": step, "final": final, "checkpoint": self.saver.newest}
-        facts |= {**self.divergence.facts, **self.collapse.facts, **self.eigenvalues, **self.objective.facts}
+        suspected = {
+            f"{name}_suspected_at": monitor.suspected_at
+            for name, monitor in self.collapses.items()
+            if monitor.suspected_at is not None
+        }
+        facts |= {**self.divergence.facts, **suspected, **self.eigenvalues, **self.objective.facts}
         self.record.write(status, **facts)
         return final
 
@@ -349,8 +367,9 @@ class RunRecorder:
                     "To continue from it in a new run with other options, add "
                     f"init_from={self.directory} init_parts=all."
                 )
-        for line in self.collapse.advice(final, self.experiment.config):
-            reporter.warn(line)
+        for monitor in self.collapses.values():
+            for line in monitor.advice(final, self.experiment.config, self.experiment.game.players):
+                reporter.warn(line)
         if "modes" in final:
             kept, quality = f"{final['modes']:.0f} of {final['modes_total']:.0f}", f"{final['quality']:.1%}"
             reporter.say(f"modes     {kept}, {quality} of the samples within 3 standard deviations of a mode")

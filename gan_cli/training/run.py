@@ -499,7 +499,10 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     n, objective, tasks = options.eval_samples, options.objective, experiment.game.tasks
     evaluator = Evaluator(experiment.metrics, experiment.extractor, data, n, objective, tasks=tasks)
     metrics = ", ".join(experiment.metrics)
-    reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
+    if evaluator.extractor is None:
+        reporter.say(f"evaluates {metrics} on {evaluator.reference}")
+    else:
+        reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
     return evaluator
 
 

@@ -73,10 +73,12 @@ class InputRequest:
 
 
 def picture(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
-    """One picture of all outputs of the task, as the view of their feature draws them."""
+    """One picture of all outputs of the task, over the inputs that they are pictured with if there are any."""
     chosen = view(runner.feature)
-    stored = images(run, runner, asked.draw(runner, asked.number(chosen.count)), asked.seed)
-    return chosen.picture(np.asarray(runner.feature.encode(stored)), None)
+    inputs = asked.draw(runner, asked.number(chosen.count))
+    made = runner.feature.encode(images(run, runner, inputs, asked.seed))
+    behind = runner.encoded(inputs)[runner.task.pictured[0]] if runner.task.pictured else None
+    return chosen.picture(np.asarray(made), behind)
 
 
 def pairs(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:

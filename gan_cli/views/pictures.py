@@ -50,10 +50,13 @@ def pairs(above: np.ndarray, below: np.ndarray) -> Image.Image:
 
     Args:
         above: images ``[n, h, w, c]``.
-        below: images of the same shape.
+        below: images of the same shape and dtype.
     """
-    rows = [part[i : i + SIDE] for i in range(0, len(above), SIDE) for part in (above, below)]
-    return grid(np.concatenate(rows), columns=SIDE)
+    n = len(above)
+    columns = min(SIDE, n)
+    white = np.full((-n % columns, *above.shape[1:]), 255 if above.dtype == np.uint8 else 1, above.dtype)
+    parts = [np.concatenate([part, white]) for part in (above, below)]  # otherwise, the last two rows share a row
+    return grid(np.concatenate([part[i : i + columns] for i in range(0, n, columns) for part in parts]), columns)
 
 
 def maps(examples: np.ndarray, activations: list[np.ndarray]) -> Image.Image:

@@ -202,6 +202,9 @@ def _notes(path: Path, facts: dict[str, Any]) -> list[str]:
     if "collapse_suspected_at" in facts:
         since = facts["collapse_suspected_at"]
         notes.append(f"Mode collapse suspected since step {since}: the diversity of the samples is low.")
+    if "posterior_collapse_suspected_at" in facts:
+        since = facts["posterior_collapse_suspected_at"]
+        notes.append(f"Posterior collapse suspected since step {since}: the KL term of the loss is near 0.")
     if "stopped_early_at" in facts:
         notes.append(f"Stopped early at step {facts['stopped_early_at']}: the objective no longer improved.")
     if "verdict" in facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gan_cli.config.build import Experiment
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
+from gan_cli.metrics.evaluator import has_held_out
 from gan_cli.storage import files, metrics_log
 from gan_cli.trained.sampling import TaskRunner, examples
 from gan_cli.types import Feature
@@ -60,7 +61,7 @@ class SampleWriter:
         for name, runner in tasks.items():
             if runner.task.pictured is not None and self._data is not None:
                 shown = max(view(runner.task.inputs[runner.task.pictured[0]]).count // 2, 1)
-                split = "training" if self._data.held_out is None else "held_out"
+                split = "held_out" if has_held_out(runner.task, self._data) else "training"
                 inputs = examples(runner, self._data, split, shown)
                 n = len(next(iter(inputs.values())))
                 self._pictured[name] = runner, runner.encoded(runner.inputs(self._seed, 0, n) | inputs)
@@ -176,11 +177,16 @@ def draw_real(data: Dataset, path: Path) -> None:
     pictures.write(path, chosen.picture(examples, examples))
 
 
-def remove_later_pictures(directory: Path, step: int) -> None:
-    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again."""
+def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> None:
+    """Remove the pictures of steps after ``step``, because a run that resumes at ``step`` writes them again.
+
+    Args:
+        directory: the directory of the run.
+        step: the step.
+        tasks: names of the tasks with pictures. Other folders in ``samples/`` belong to users.
+    """
     samples = directory / "samples"
-    inside = [path for path in samples.iterdir() if path.is_dir()] if samples.is_dir() else []
-    for folder in (samples, *inside):
+    for folder in (samples, samples / "seen", *(samples / task for task in tasks)):
         for written in folder.iterdir() if folder.is_dir() else ():
             at = files.number(written.stem)
             if at is not None and at > step and written.suffix in (".png", ".npz"):

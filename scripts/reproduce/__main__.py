@@ -1,6 +1,6 @@
 """Rerun a table of results, and compare the means over seeds with the values in the papers.
 
-    python scripts/reproduce article|ring|grid|stacked_mnist|precision [--size quick|full] [--rows adam ...]
+    python scripts/reproduce TABLE [--size quick|full] [--rows adam ...]
 
 For each row, the script trains an ensemble of runs that differ in the seed, as `gan-train` does. The script writes
 outputs/reproduce/TABLE-SIZE.json and a Markdown table, outputs/reproduce/TABLE-SIZE.md. It runs each seed once and
@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,15 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
         The results of the row as a dictionary for JSON.
     """
     began = time.monotonic()
-    quiet = ("logger=none", "train.sample_every=0", "train.checkpoint_every=0", "train.log_every=1000")
+    cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
+    quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
     overrides = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
     run = gan_cli.train([*overrides, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
     if any(member.status == "stopped" for member in run.members):
         raise SystemExit(run.exit_status)
     finished = [member for member in run.members if member.status == "finished"]
-    found = [evaluation.figures(member.sample(samples)) for member in finished]
+    found = [_evaluated(member) | evaluation.figures(member.sample(samples)) for member in finished]
     return {
         "row": row.name,
         "overrides": list(row.overrides),
@@ -60,6 +62,11 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
         "steps": run.step,
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _evaluated(member: Any) -> dict[str, float]:
+    """The values of the metrics that a run has computed at its end, by name."""
+    return {name.removeprefix("eval/"): value for name, value in member.metrics.items() if name.startswith("eval/")}
 
 
 def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
@@ -110,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     table = TABLES[arguments.table]
     size = table.sizes[arguments.size]
-    evaluation = table.evaluation()
+    evaluation = (size.evaluation or table.evaluation)()
     lines: list[dict[str, Any]] = [
         {
             "row": name,
@@ -118,7 +125,7 @@ def main() -> None:
             "seeds": 0,
             "ours": {k: {"mean": v, "std": 0.0} for k, v in evaluation.figures(samples).items()},
         }
-        for name, samples in table.references(table.samples).items()
+        for name, samples in (size.references or table.references)(table.samples).items()
     ]
     name = f"{arguments.table}-{arguments.size}"
     folder = f"reproduce/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -128,6 +135,7 @@ def main() -> None:
     facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "evaluation": evaluation.method}
     for row in table.rows:
         if arguments.rows is None or any(part in row.name for part in arguments.rows):
+            row = replace(row, overrides=row.overrides + (row.full if arguments.size == "full" else ()))
             lines.append(measure(row, size, evaluation, table.samples, folder))
             path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
             text = markdown(table, lines, evaluation.method)

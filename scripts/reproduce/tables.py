@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +13,13 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.scaling import normalise
 from gan_cli.data.stacked_mnist import stacked_mnist
+from gan_cli.data.tfds import tfds
 from gan_cli.metrics import modes
 from gan_cli.metrics.classifier import Classifier
+from gan_cli.metrics.diversity import Diversity
 from gan_cli.metrics.fid import distance, moments
+from gan_cli.metrics.nearest_training import nearest_training
+from gan_cli.metrics.precision_recall import precision_recall
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,14 @@ class Row:
         name: the name of the row in the table.
         overrides: the overrides of ``gan-train`` for this row.
         paper: a mapping from columns to the values that a paper reports for the same setup.
+        full: further overrides at the size "full".
         own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
     """
 
     name: str
     overrides: tuple[str, ...]
     paper: Mapping[str, str] = field(default_factory=dict)
+    full: tuple[str, ...] = ()
     own_length: bool = False
 
 
@@ -55,10 +62,14 @@ class Size:
     Attributes:
         overrides: the overrides that set the number of steps or the size of the data.
         seeds: the number of seeds for each row.
+        evaluation: the ``evaluation`` of the table at this size. None if it does not depend on the size.
+        references: the ``references`` of the table at this size. None if they do not depend on the size.
     """
 
     overrides: tuple[str, ...]
     seeds: int
+    evaluation: Callable[[], Evaluation] | None = None
+    references: Callable[[int], Mapping[str, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Table:
 
     Attributes:
         title: the title of the table, with its sources.
-        columns: the names of the values in the table, in order.
+        columns: the names of the values in the table, in order. The values of a row are those of the evaluation,
+            and the metrics that the overrides of the row choose.
         rows: the rows, which are trained and evaluated.
         samples: the number of samples for the evaluation of a run.
         evaluation: a function that returns the ``Evaluation`` of the samples.
@@ -93,7 +105,7 @@ def _digits() -> Evaluation:
     """An evaluation by a digit classifier: number and evenness of classes, and Frechet distance to real data."""
     data = mnist5k()
     classifier = Classifier(data)
-    real = moments(classifier(np.asarray(normalise(data.take(np.arange(data.size))["x"])))[0])
+    real = moments(classifier(_images(data))[0])
 
     def figures(samples: np.ndarray) -> dict[str, float]:
         features, probabilities = classifier(samples)
@@ -108,15 +120,19 @@ def _digits() -> Evaluation:
     return Evaluation(_accuracy(classifier), figures)
 
 
+def _images(data: Dataset) -> np.ndarray:
+    """All training images of a data set, ``[n, height, width, channels]``, with values in [-1, 1]."""
+    return np.asarray(normalise(data.take(np.arange(data.size))["x"]))
+
+
 def _accuracy(classifier: Classifier) -> str:
-    return f"a classifier with an accuracy of {classifier.accuracy:.1%} on 500 held-out digits"
+    return f"a classifier with an accuracy of {classifier.accuracy:.1%} on {classifier.tested_on:,} held-out digits"
 
 
 def _digit_references(n: int) -> dict[str, np.ndarray]:
     data = mnist5k()
-    assert data.held_out is not None
     noise = np.random.default_rng(1).uniform(-1, 1, (n, 28, 28, 1)).astype(np.float32)
-    return {"500 held-out digits": np.asarray(normalise(data.held_out["x"])), "uniform noise": noise}
+    return {"500 held-out digits": _images(data.only_held_out()), "uniform noise": noise}
 
 
 # The setup of experiment=seed_mlp, whose optimiser is Adam. The evaluation uses the generator's moving average.
@@ -156,7 +172,7 @@ def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.nda
     The references are a function that returns real data and noise by name, from a number of samples.
     """
     assert data.modes is not None
-    known, points = data.modes, np.asarray(data.examples["x"])
+    known, points = data.modes, data.take(np.arange(data.size))["x"]
 
     def figures(samples: np.ndarray) -> dict[str, float]:
         return modes.coverage(samples, known)
@@ -233,8 +249,7 @@ def _stacked() -> Evaluation:
 
 def _stacked_references(n: int) -> dict[str, np.ndarray]:
     noise = np.random.default_rng(1).uniform(-1, 1, (n, 28, 28, 3)).astype(np.float32)
-    real = stacked_mnist(size=n)
-    return {"real data": np.asarray(normalise(real.take(np.arange(n))["x"])), "uniform noise": noise}
+    return {"real data": _images(stacked_mnist(size=n)), "uniform noise": noise}
 
 
 _PACKED = ("experiment=stacked_mnist", "augment=[packing]")
@@ -266,10 +281,91 @@ PRECISION = Table(
     {"quick": Size(("train.steps=10000",), 3), "full": Size((), 5)},
 )
 
+# ------------------------------------------------------------------------------- GAN and VAE with one decoder
+
+
+References = Callable[[int], dict[str, np.ndarray]]  # samples by the name of the row, from a number of samples
+
+
+def _generative(data: Callable[[], Dataset]) -> tuple[Callable[[], Evaluation], References]:
+    """The evaluation and the references of generated images, for a data set with labels and held-out images.
+
+    Except for the diversity, the values are computed on the features of a classifier of the data.
+    """
+    loaded = functools.cache(data)
+
+    def both() -> tuple[np.ndarray, np.ndarray]:
+        """The training images and the held-out images in random order, because data sets may be sorted by class."""
+        shuffle = np.random.default_rng(0).permutation
+        return shuffle(_images(loaded())), shuffle(_images(loaded().only_held_out()))
+
+    def evaluation() -> Evaluation:
+        classifier, diversity = Classifier(loaded()), Diversity(loaded().spread(128))
+        features, held_out = (classifier(images)[0] for images in both())
+        expected = moments(features)
+
+        def figures(samples: np.ndarray) -> dict[str, float]:
+            found = classifier(samples)[0]
+            return {
+                "fid": distance(moments(found), expected),
+                **precision_recall()(found, features),
+                "diversity": diversity(samples),
+                "copying": nearest_training()(found, features, held_out)["copying"],
+            }
+
+        return Evaluation(_accuracy(classifier), figures)
+
+    def references(n: int) -> dict[str, np.ndarray]:
+        real, held_out = both()
+        noise = np.random.default_rng(1).uniform(-1, 1, (n, *real.shape[1:])).astype(np.float32)
+        return {
+            f"{len(held_out):,} held-out digits": held_out,
+            "training digits": real[:n],
+            "mean training digit": np.broadcast_to(real.mean(0), noise.shape),
+            "uniform noise": noise,
+        }
+
+    return evaluation, references
+
+
+# pythae's reproduction of a VAE on binary MNIST: 784-400-40-400-784, batch size 100, Adam with learning rate 1e-4,
+# 500 epochs (clementchadebec/benchmark_VAE, examples/scripts/reproducibility/vae.py).
+_DECODER = (
+    "model=mlp",
+    "model.latent_dim=40",
+    "model.generator.width=400",
+    "model.generator.depth=1",
+    "model.generator.activation=relu",
+    "train.batch_size=100",
+)
+_DISCRIMINATOR = ("model.discriminator.width=400", "model.discriminator.depth=1")
+_ENCODER = ("model.encoder.width=400", "model.encoder.depth=1", "model.encoder.activation=relu")
+_ADAM = ("optim.lr=1e-3", "optim.b1=0.9")
+_VAE = (*_DECODER, *_ENCODER, *_ADAM, "game=vae", "game.binarisation=fixed", "metric=[nll]")
+_MNIST5K, _MNIST = _generative(mnist5k), _generative(lambda: tfds(name="mnist", version="3.0.1", held_out="test"))
+
+GAN_VS_VAE = Table(
+    "GAN and VAE with the decoder 40-400-784 (330,784 parameters). In brackets: pythae on the full MNIST",
+    [
+        Row("GAN", (*_DECODER, *_DISCRIMINATOR)),
+        Row("VAE", _VAE, {"nll": "89.8"}, full=("optim.lr=1e-4",)),
+        Row("beta-VAE, beta 4", (*_VAE, "game.beta=4"), full=("optim.lr=1e-4",)),
+        Row("VAE-GAN", (*_DECODER, *_ENCODER, *_DISCRIMINATOR, "game=vae_gan")),
+    ],
+    ("fid", "precision", "recall", "diversity", "nll", "copying"),
+    4500,
+    *_MNIST5K,
+    {
+        "quick": Size(("train.steps=6000",), 3),
+        "full": Size(("dataset=mnist", "dataset.held_out=test", "train.steps=300000"), 3, *_MNIST),
+    },
+)
+
 TABLES = {
     "article": ARTICLE,
     "stacked_mnist": STACKED,
     "precision": PRECISION,
+    "gan_vs_vae": GAN_VS_VAE,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }
