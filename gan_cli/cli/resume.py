@@ -72,7 +72,8 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
         if key.endswith("decay_steps") and now.get(key) is None:
             continue
         # A run of a version whose models had no encoders, or a run with null, uses no encoder.
-        if key.startswith("model.encoder.") and "model.encoder".startswith(prefix) and not _encodes(past):
+        of_encoder = key == "model.encoder" or key.startswith("model.encoder.")
+        if of_encoder and prefix in ("", "model") and not _encodes(past):
             continue
         if past.get(key) != now.get(key):
             raise UserError(

@@ -43,7 +43,9 @@ class VAEGAN(Game):
             losses and updates are float32 in both cases.
         gamma: factor of the reconstruction error in the decoder's loss (gamma in algorithm 1). Large values favour
             faithful reconstructions, and small values realistic samples.
-        beta: factor of the KL divergence in the encoder's loss. Larsen et al. use 1.
+        beta: factor of the KL divergence in the encoder's loss. Larsen et al. use 1, with a convolutional layer of
+            thousands of values. A layer of few units needs smaller values, e.g. 0.05, because its distances are
+            small, and the codes would otherwise contain little information on the examples.
 
     Raises:
         UserError: the data, the networks, the penalties and the augmentations are not compatible with each other.
