@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import HERE
+from conftest import HERE, TINY
 
 import gan_cli
 from gan_cli.cli.eval import main as gan_eval
@@ -133,6 +133,15 @@ def test_the_command_that_started_a_run_also_resumes_it(tmp_path, monkeypatch):
     command = ["experiment=dirac_gan", "name=x", "logger=none"]
     gan_cli.train([*command, "train.steps=20"], quiet=True)
     assert gan_cli.train([*command, "train.steps=30", "resume=auto"], quiet=True).step == 30
+
+
+def test_the_command_that_started_a_run_before_models_had_encoders_also_resumes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [*TINY, "model=mlp", "name=x", "logger=none"]
+    gan_cli.train([*command, "model.encoder=null"], quiet=True)  # such a run has no encoder in its configuration
+    assert gan_cli.train([*command, "train.steps=12", "resume=auto"], quiet=True).step == 12
+    with pytest.raises(UserError, match=r"model.encoder.width=9: .* cannot change"):
+        gan_cli.train([*command, "model.encoder.width=9", "resume=auto"], quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
     for key in sorted(filter(under, past.keys() | now.keys())):
         if key.endswith("decay_steps") and now.get(key) is None:
             continue
+        # A run of a version whose models had no encoders, or a run with null, uses no encoder.
+        if key.startswith("model.encoder.") and "model.encoder".startswith(prefix) and not _encodes(past):
+            continue
         if past.get(key) != now.get(key):
             raise UserError(
                 f"{override.input_line}: the run was started with {key}={past.get(key, '(not set)')}, "
@@ -78,6 +81,11 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
                 "A resumed run can change: "
                 f"{', '.join(sorted(schema.FREE - {'name', 'resume', 'dry_run', 'modules'}))}."
             )
+
+
+def _encodes(options: dict[str, Any]) -> bool:
+    """Whether the options of a run describe an encoder."""
+    return any(key.startswith("model.encoder.") for key in options)
 
 
 def _copy(source: dict[str, Any], target: dict[str, Any], key: str) -> None:
