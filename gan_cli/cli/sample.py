@@ -484,8 +484,8 @@ def _picture(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, 
     chosen = view(feature)
     if not feature.shape:
         raise UserError(
-            f"--out {options.out}: the {runner.main} of the task {runner.name} are {feature.noun}, which are not "
-            "shown as a picture. Use --out FILE.npz for arrays."
+            f"--out {options.out}: the task {runner.name} computes {feature.noun}, which are not shown as a "
+            "picture. Use --out FILE.npz for arrays."
         )
     if chosen.one is None:
         if options.draw is None and name != "grid":

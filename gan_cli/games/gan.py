@@ -321,9 +321,16 @@ class GAN(Game):
     def _samples(
         self, params: ByPlayer, net_state: ByPlayer, inputs: dict[str, jax.Array], keys: jax.Array
     ) -> dict[str, jax.Array]:
-        """The task ``generate``. Normalisation layers use running statistics, and dropout is off."""
-        latents, labels = inputs["latents"], inputs.get("label")
-        return {"samples": self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]}
+        return {"samples": self.decode(params, net_state, inputs["latents"], inputs.get("label"))}
+
+    def decode(
+        self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None
+    ) -> jax.Array:
+        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``, with labels ``[n]`` if the game is conditional.
+
+        Normalisation layers use running statistics, and dropout is off.
+        """
+        return self._generate(params, net_state, latents, labels, False, jax.random.key(0))[0]
 
     def network(self, player: str, params: ByPlayer, net_state: ByPlayer) -> Any:
         """A player's network with the given parameters and network state, as a callable Flax module.

@@ -190,11 +190,7 @@ class VAEGAN(Game):
     def _decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, label: jax.Array | None
     ) -> jax.Array:
-        inputs = {"latents": latents} | ({} if label is None else {"label": label})
-        task = self._gan.tasks["generate"]
-        return task.apply(
-            _of_gan(params), _of_gan(net_state), inputs, jax.random.split(jax.random.key(0), len(latents))
-        )["samples"]
+        return self._gan.decode(_of_gan(params), _of_gan(net_state), latents, label)
 
 
 def _of_gan(by_player: ByPlayer) -> ByPlayer:
