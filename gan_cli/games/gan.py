@@ -326,7 +326,7 @@ class GAN(Game):
     def decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, labels: jax.Array | None
     ) -> jax.Array:
-        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``, with labels ``[n]`` if the game is conditional.
+        """Examples ``[n, *shape]`` from latents ``[n, latent_dim]``, and labels ``[n]`` of a conditional game.
 
         Normalisation layers use running statistics, and dropout is off.
         """
