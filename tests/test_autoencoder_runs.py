@@ -33,21 +33,6 @@ def digits() -> np.ndarray:
     return held_out.take(np.arange(held_out.size)[-20:])["x"]
 
 
-@pytest.mark.parametrize("game", [[*VAE, "game.binarisation=dynamic"], VAE_GAN], ids=["vae", "vae_gan"])
-def test_a_resumed_run_equals_a_whole_run(game):
-    gan_cli.train([*game, "name=whole", "train.steps=12"], quiet=True)
-    gan_cli.train([*game, "name=cut"], quiet=True)
-    gan_cli.train(["resume=outputs/cut", "train.steps=12"], quiet=True)
-    timing = {"time", "steps_per_second"}
-    whole, cut = (
-        [json.loads(line) for line in Path(f"outputs/{name}/metrics.jsonl").read_text().splitlines()]
-        for name in ("whole", "cut")
-    )
-    assert len(whole) == 3
-    for a, b in zip(whole, cut, strict=True):
-        assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
-
-
 def test_tasks_and_metrics_of_a_vae(capsys):
     """The arrays of each task are in the order of the input, and gan-eval and the task score agree."""
     gan_cli.train([*VAE, "name=v", "train.sample_every=8", "train.report=true"], quiet=True)
@@ -127,14 +112,15 @@ def test_losses_of_the_vae_gan():
             assert terms[player][name].weight == weight
 
 
-@pytest.mark.parametrize("conditional", ["none", "concat", "projection", "acgan"])
-@pytest.mark.parametrize("game", ["vae", "vae_gan"])
+@pytest.mark.parametrize(
+    ("game", "conditional"), [("vae", "concat"), ("vae_gan", "projection"), ("vae_gan", "acgan")]
+)
 def test_conditional_runs(game, conditional):
     options = [*(VAE if game == "vae" else VAE_GAN), f"model.conditional={conditional}", "name=c", "model=dcgan"]
     run = gan_cli.train([*options, "train.steps=4"], quiet=True)
     assert run.step == 4
     assert gan_sample(["outputs/c", "--num=12", "--out=c.npz"]) == 0
-    assert ("labels" in np.load("c.npz")) == (conditional != "none")
+    assert "labels" in np.load("c.npz")
 
 
 @pytest.mark.parametrize(
