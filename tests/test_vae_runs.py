@@ -24,7 +24,7 @@ from gan_cli.engine.ensemble import member
 from gan_cli.storage import checkpoints, run_directory
 
 GAMES = {
-    "vae": [*TINY, "game=vae", "model.encoder.width=8", "train.sample_every=4"],
+    "vae": [*TINY, "game=vae", "game.binarisation=dynamic", "model.encoder.width=8", "train.sample_every=4"],
     "vae_gan": [*TINY, "game=vae_gan", "model.encoder.width=8", "train.sample_every=4"],
 }
 VAE = GAMES["vae"]
