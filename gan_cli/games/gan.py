@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from gan_cli.augment import Augment
-from gan_cli.data.features import Vector, classes_of
+from gan_cli.data.features import Vector
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
+from gan_cli.games.networks import Network, build_discriminator, build_generator, label_classes
 from gan_cli.losses import Loss, masked_mean
-from gan_cli.models import Model, conditional
+from gan_cli.models import Model
 from gan_cli.penalties import Critic, Penalty
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Spec, Task, Term, Tree
 
@@ -66,42 +66,33 @@ class GAN(Game):
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
-        if model.conditional != "none":
-            self._check_labels(model.conditional)
-        self._conditional = model.conditional != "none"
-        self._dtype = jnp.dtype(precision)
         self._x = x = spec["x"]
-        classes = classes_of(spec)
-        if not self._conditional or classes is None:
-            packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
-            self._build = {
-                DISCRIMINATOR: lambda key: model.discriminator(packed, nnx.Rngs(key)),
-                GENERATOR: lambda key: model.generator(x, model.latent_dim, nnx.Rngs(key)),
-            }
-        else:
-            discriminator = conditional.DISCRIMINATORS[model.conditional]
-            self._build = {
-                DISCRIMINATOR: lambda key: discriminator(model, x, classes, nnx.Rngs(key)),
-                GENERATOR: lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key)),
-            }
-        abstract = {name: nnx.eval_shape(build, jax.random.key(0)) for name, build in self._build.items()}
-        self._graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in abstract.items()}
-        # A network without the declaration counts as coupled.
-        couples = {name: bool(getattr(module, "couples_batch", True)) for name, module in abstract.items()}
-        self._couples_batch = couples[DISCRIMINATOR]
-        if any(couples.values()) or self._packing or loss.couples_batch:
+        classes = label_classes(model, spec)
+        self._labelled = classes is not None
+        if self._labelled and self._packing is not None:
+            raise UserError(
+                f"model.conditional={model.conditional}: needs one label per input of the discriminator, and a pack "
+                "has several labels. Set model.conditional=none, or remove packing from augment=[...]."
+            )
+        packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
+        self.networks = {
+            DISCRIMINATOR: Network(build_discriminator(model, packed, classes), precision),
+            GENERATOR: Network(build_generator(model, x, classes), precision),
+        }
+        self._couples_batch = self.networks[DISCRIMINATOR].couples_batch
+        couples = any(network.couples_batch for network in self.networks.values())
+        if couples or self._packing or loss.couples_batch:
             self.coupled = frozenset(self.players)
-        elif any(penalty.couples_batch for penalty in penalties.values()) or any(
-            jax.tree.leaves(augment.start)
-            for augment in augments.values()  # adapts to statistics of the batch
-        ):
+        # An augmentation with a state adapts to statistics of the batch.
+        adapts = any(jax.tree.leaves(augment.start) for augment in augments.values())
+        if not self.coupled and (adapts or any(penalty.couples_batch for penalty in penalties.values())):
             self.coupled = frozenset({DISCRIMINATOR})
         self.tasks = self._tasks()
         self._check()
 
     def _tasks(self) -> dict[str, Task]:
         inputs: Spec = {"latents": Vector(self._latent_dim)}
-        if self._conditional:
+        if self._labelled:
             inputs = {**inputs, "label": self.spec["label"]}
         return {"generate": Task(inputs, {"samples": self._x}, self._samples, self._latents)}
 
@@ -118,7 +109,7 @@ class GAN(Game):
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
             key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self._latent_dim))
-            labels = jnp.zeros(2, jnp.int32) if self._conditional else None
+            labels = jnp.zeros(2, jnp.int32) if self._labelled else None
             fake, _ = self._generate(params, net_state, latents, labels, True, key)
             output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
             return fake, output.logits
@@ -137,18 +128,6 @@ class GAN(Game):
                 "model."
             )
 
-    def _check_labels(self, kind: str) -> None:
-        if classes_of(self.spec) is None:
-            raise UserError(
-                f"model.conditional={kind}: needs labels, but the data set has none. Set model.conditional=none, "
-                "or choose a data set with labels, e.g. dataset=mnist5k."
-            )
-        if self._packing is not None:
-            raise UserError(
-                f"model.conditional={kind}: needs one label per input of the discriminator, but a pack has several "
-                "labels. Set model.conditional=none, or remove packing from augment=[...]."
-            )
-
     def with_eager_penalties(self) -> GAN:
         """A copy of the game that applies every penalty at every step."""
         game = copy.copy(self)
@@ -160,9 +139,7 @@ class GAN(Game):
         params: ByPlayer = {}
         net_state: ByPlayer = {}
         for i, name in enumerate(self.players):
-            subkey = jax.random.fold_in(key, i)
-            _, *states = nnx.split(self._build[name](subkey), nnx.Param, ...)
-            params[name], state = states
+            params[name], state = self.networks[name].init(jax.random.fold_in(key, i))
             net_state[name] = {"network": state}
         # A copy, because a donated state must not contain the same buffer twice.
         adapted = {name: jax.tree.map(jnp.copy, augment.start) for name, augment in self._changes.items()}
@@ -337,16 +314,15 @@ class GAN(Game):
 
         The return type is Any, because the attributes of a module depend on the model.
         """
-        return nnx.merge(self._graphs[player], params[player], net_state[player]["network"], copy=True)
+        return self.networks[player].module(params[player], net_state[player]["network"])
 
     def features(
         self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> jax.Array:
         """The output ``[n, features]`` of the discriminator's last hidden layer, as in training."""
-        module = self.network(DISCRIMINATOR, params, net_state)
-        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
-        found: jax.Array = module.features(*inputs, train=True, key=key)
-        return found.astype(jnp.float32)
+        network, own = self.networks[DISCRIMINATOR], net_state[DISCRIMINATOR]["network"]
+        found: jax.Array = network(params[DISCRIMINATOR], own, x, labels, train=True, key=key, method="features")[0]
+        return found
 
     def _generate(
         self,
@@ -375,11 +351,8 @@ class GAN(Game):
         train: bool,
         key: jax.Array,
     ) -> tuple[Any, Tree]:
-        # ``network`` makes a copy, because the module's variables must belong to the innermost JAX trace.
-        module = self.network(name, params, net_state)
-        inputs = (x.astype(self._dtype), labels) if self._conditional else (x.astype(self._dtype),)
-        y = module(*inputs, train=train, key=key)
-        return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
+        own = net_state[name]["network"]
+        return self.networks[name](params[name], own, x, labels if self._labelled else None, train=train, key=key)
 
 
 def _class_loss(output: DiscriminatorOutput, labels: jax.Array | None) -> jax.Array:

@@ -44,14 +44,32 @@ class Network:
         return nnx.merge(self._graph, params, state, copy=True)
 
     def __call__(
-        self, params: Tree, state: Tree, x: jax.Array, label: jax.Array | None, *, train: bool, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        """A pair: the output for inputs ``x`` and labels (None for a network without labels), and the new state."""
+        self,
+        params: Tree,
+        state: Tree,
+        x: jax.Array,
+        label: jax.Array | None,
+        *,
+        train: bool,
+        key: jax.Array,
+        method: str = "__call__",
+    ) -> tuple[Any, Tree]:
+        """A pair: the output of the module or of one of its methods, an array or a tuple, and the new state.
+
+        Args:
+            params: parameters of the module.
+            state: state of the module.
+            x: inputs ``[n, ...]``.
+            label: labels ``[n]``, or None for a module without labels.
+            train: whether normalisation uses the statistics of the batch and dropout is on.
+            key: random key, e.g. of dropout.
+            method: name of the method.
+        """
         # A copy, because the module's variables must belong to the innermost JAX trace.
         module = self.module(params, state)
         inputs = (x.astype(self._dtype),) if label is None else (x.astype(self._dtype), label)
-        y = module(*inputs, train=train, key=key)
-        return y.astype(jnp.float32), nnx.state(module, nnx.Not(nnx.Param))
+        y = getattr(module, method)(*inputs, train=train, key=key)
+        return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
 
 
 def label_classes(model: Model, spec: Spec) -> int | None:
@@ -89,6 +107,14 @@ def build_encoder(game: str, model: Model, x: Feature, outputs: int, classes: in
     if classes is None:
         return lambda key: encoder(x, outputs, nnx.Rngs(key))
     return lambda key: conditional.Encoder(model, x, outputs, classes, nnx.Rngs(key))
+
+
+def build_discriminator(model: Model, x: Feature, classes: int | None) -> Callable[..., Any]:
+    """A function ``(key) -> module`` that builds the discriminator of ``model``, with labels if they are used."""
+    if classes is None:
+        return lambda key: model.discriminator(x, nnx.Rngs(key))
+    wrapper = conditional.DISCRIMINATORS[model.conditional]
+    return lambda key: wrapper(model, x, classes, nnx.Rngs(key))
 
 
 def build_generator(model: Model, x: Feature, classes: int | None) -> Callable[..., Any]:

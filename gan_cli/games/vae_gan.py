@@ -185,7 +185,8 @@ class VAEGAN(Game):
     def _encode(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, label: jax.Array | None) -> jax.Array:
         own, state = params[ENCODER], net_state[ENCODER]["network"]
         code, _ = self._encoder(own, state, x, label, train=False, key=jax.random.key(0))
-        return code[:, : self._latent_dim]
+        mean: jax.Array = code[:, : self._latent_dim]
+        return mean
 
     def _decode(
         self, params: ByPlayer, net_state: ByPlayer, latents: jax.Array, label: jax.Array | None
