@@ -71,8 +71,8 @@ class GAN(Game):
         self._labelled = classes is not None
         if self._labelled and self._packing is not None:
             raise UserError(
-                f"model.conditional={model.conditional}: needs one label per input of the discriminator, and a pack "
-                "has several labels. Set model.conditional=none, or remove packing from augment=[...]."
+                f"model.conditional={model.conditional}: needs one label per input of the discriminator, and a "
+                "pack has several labels. Set model.conditional=none, or remove packing from augment=[...]."
             )
         packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
         self.networks = {
