@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+torch.set_num_threads(1)  # two threads spend their time waiting for each other when other programs run
+
 
 class VAE(nn.Module):
     """The autoencoder. ``load`` copies the initial weights of gan_cli, on which the final likelihood depends."""
