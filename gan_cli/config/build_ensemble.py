@@ -135,7 +135,7 @@ def _check_variable(
 
         try:
             jax.eval_shape(one_step, jnp.asarray(values[0]))
-        except jax.errors.JAXTypeError:
+        except TypeError:  # also the TypeErrors of JAX, e.g. for a shape that is not a number
             raise UserError(
                 f"train.ensemble: {key} changes the compiled program, so its values cannot share one program. "
                 f"Remove {key} from train.ensemble, and vary it in a sweep: "

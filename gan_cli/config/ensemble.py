@@ -12,7 +12,7 @@ from gan_cli.storage.dotted import leaves, put
 
 # Members may differ in the seed and in numeric options of these groups. Only numbers can vary, because the compiled
 # program receives the varied options as arguments.
-_VARIED = ("optim", "penalty", "loss", "strategy")
+_VARIED = ("optim", "penalty", "loss", "strategy", "game")
 
 
 def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
