@@ -317,7 +317,7 @@ def test_the_groups_dataset_and_sampler_are_separate(group, target):
 def test_a_run_without_the_key_is_shuffled_and_a_game_without_data_has_no_sampler():
     config = experiment(TINY).config
     assert check.check({key: value for key, value in config.items() if key != "sampler"}) == config
-    assert experiment(["experiment=bilinear"]).config["sampler"] is None
+    assert not experiment(["experiment=bilinear"]).config["sampler"]
 
 
 def test_the_first_examples_are_those_of_the_first_batches():

@@ -163,7 +163,7 @@ WRONG = [
     (["--task=encode", "--input=x.npz", "--truncation=1"], "draws no latents"),
     (["--task=encode", "--input=x.npz", "--latents=x.npz"], "has no input `latents`. Its inputs are: x"),
     (["--task=encode", "--input=x.npz", "--out=folder"], "the codes of this run are points"),
-    (["--task=score", "--input=x.npz"], "the error of the task score are numbers"),
+    (["--task=score", "--input=x.npz"], "the task score computes numbers"),
     (["--task=noisy", "--input=x.npz", "--out=a.npz"], "has no labels, and the task noisy needs the class"),
     (["--task=noisy", "--input=classes.npz", "--out=a.npz"], "values from 0 to 10. Save labels [n] from 0 to 9"),
     (["--task=noisy", "--input=short.npz", "--out=a.npz"], "different lengths (x 2, label 1)"),

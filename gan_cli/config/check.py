@@ -370,7 +370,7 @@ def _check_needs(config: Mapping[str, Any], modules: Sequence[str]) -> None:
 
 
 def _check_sampler(config: dict[str, Any]) -> None:
-    """Raise a UserError if a run without data has a sampler, and set the default sampler of such a run to None."""
+    """Raise a UserError if a run without data has a sampler, and remove the default sampler of such a run."""
     if not config["dataset"]:
         target = str((config["sampler"] or _SAMPLER)["_target_"])
         if target != _SAMPLER["_target_"]:
@@ -378,7 +378,7 @@ def _check_sampler(config: dict[str, Any]) -> None:
                 f"sampler={target.rpartition('.')[2]}: a sampler selects examples of the data, and this run has no "
                 "data. Leave out the sampler."
             )
-        config["sampler"] = None
+        config["sampler"] = {}
 
 
 def _check_cadences(train: Mapping[str, Any], evaluates: bool) -> None:

@@ -157,6 +157,8 @@ def compose(hydra: Any, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -
 def unused(composed: DictConfig, parsed: Sequence[Override]) -> list[str]:
     """The groups with a file or with options that the game of the composed configuration does not use.
 
+    A run without data does not use the group ``sampler``.
+
     Args:
         composed: the composed configuration.
         parsed: the parsed command-line overrides, which may name the module of the game.
@@ -165,7 +167,9 @@ def unused(composed: DictConfig, parsed: Sequence[Override]) -> list[str]:
     if not isinstance(target, str):  # gan_cli.config.check refuses this configuration
         return []
     uses = options_of(target, modules(parsed, composed)).positional
-    return [group for group, part in GAME_PARTS.items() if part not in uses and composed[group]]
+    found = [group for group, part in GAME_PARTS.items() if part not in uses and composed[group]]
+    without_data = GAME_PARTS["dataset"] not in uses or not composed["dataset"]
+    return [*found, "sampler"] if without_data and composed["sampler"] else found
 
 
 def _requested(hydra: Any, overrides: Sequence[str], parsed: Sequence[Override], mode: RunMode) -> set[str]:

@@ -7,7 +7,7 @@ from gan_cli.types import PositiveInt
 
 
 def nll(*, importance_samples: PositiveInt = 200) -> Metric:
-    """Negative log-likelihood of held-out data in nats per example, by importance sampling (Burda et al. 2016).
+    """Negative log-likelihood of held-out data in nats, by importance sampling (Burda et al. 2016).
 
     The estimate is -log of the mean of p(x|z) p(z) / q(z|x) over samples z of the posterior q(z|x), averaged over
     the held-out examples. In expectation it is at least -log p(x), and it decreases with the number of samples.
