@@ -112,6 +112,7 @@ def test_losses_of_the_vae_gan():
             assert terms[player][name].weight == weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("game", "conditional"), [("vae", "concat"), ("vae_gan", "projection"), ("vae_gan", "acgan")]
 )

@@ -235,6 +235,7 @@ def test_streamed_equals_resident_and_resumes(sampler):
     assert manifest(again.directory, 8) == manifest(resident.directory, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("sampler", ["balanced", "poisson"])
 def test_an_ensemble_draws_the_batches_of_single_runs(sampler):

@@ -24,7 +24,7 @@ from gan_cli.engine.ensemble import member
 from gan_cli.storage import checkpoints, run_directory
 
 GAMES = {
-    "vae": [*TINY, "game=vae", "game.binarisation=dynamic", "model.encoder.width=8", "train.sample_every=4"],
+    "vae": [*TINY, "game=vae", "model.encoder.width=8", "train.sample_every=4"],
     "vae_gan": [*TINY, "game=vae_gan", "model.encoder.width=8", "train.sample_every=4"],
 }
 VAE = GAMES["vae"]
@@ -50,6 +50,7 @@ def test_a_resumed_run_is_bit_identical(game):
     assert train(f"game={game}", "resume=outputs/part", "train.steps=16").step == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
     together = Together([*GAMES[game], "train.ensemble={optim.lr:[1e-4,1e-3],seed:[1,2]}"], vectorise=True)
@@ -63,6 +64,7 @@ def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_eight_devices_train_as_one(game):
     options = [*GAMES[game], "train.steps_per_call=1", "train.log_every=1", "optim=sgd", "optim.lr=0.001"]
@@ -77,6 +79,7 @@ def test_eight_devices_train_as_one(game):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_games_keeps_the_defaults_apart():
     """The GAN of the sweep has the default loss, and the VAE has none."""
     assert main(["--multirun", *VAE, "game=vae,gan", "name=sweep", "logger=none"]) == 0
@@ -84,6 +87,7 @@ def test_a_sweep_over_games_keeps_the_defaults_apart():
     assert [bool(config["loss"]) for config in stored] == [False, True]
 
 
+@pytest.mark.slow
 def test_evaluation_of_checkpoints_with_watch():
     """--watch evaluates each checkpoint, and the checkpoint with the best likelihood is kept."""
     run = train(*VAE, "train.steps=12", "name=a").directory
