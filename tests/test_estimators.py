@@ -210,6 +210,7 @@ def test_microbatched_adds_up_the_random_numbers_of_its_slices():
 FIRST_ORDER = ["alternating", "simultaneous", "extragradient", "optimistic", "lookahead"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", FIRST_ORDER)
 def test_strategies_train_equally_with_slices(strategy):
     """Four steps with slices of two examples lead to the state that four steps with whole batches lead to."""
