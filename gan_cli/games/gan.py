@@ -13,7 +13,7 @@ from gan_cli.augment import Augment
 from gan_cli.data.features import Vector
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
-from gan_cli.games.networks import Network, build_discriminator, build_generator, label_classes
+from gan_cli.games.networks import Network, build_discriminator, build_generator, label_classes, normal_prior
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model
 from gan_cli.penalties import Critic, Penalty
@@ -94,7 +94,7 @@ class GAN(Game):
         inputs: Spec = {"latents": Vector(self._latent_dim)}
         if self._labelled:
             inputs = {**inputs, "label": self.spec["label"]}
-        return {"generate": Task(inputs, {"samples": self._x}, self._samples, self._latents)}
+        return {"generate": Task(inputs, {"samples": self._x}, self._samples, normal_prior(self._latent_dim))}
 
     def _check(self) -> None:
         """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
@@ -287,13 +287,6 @@ class GAN(Game):
         """A pair: the real and the generated examples, augmented and packed with independent random numbers."""
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
-
-    def _latents(self, key: jax.Array, truncation: float | None) -> dict[str, jax.Array]:
-        """The prior of the task ``generate``: one latent from N(0, I), or from a truncated normal distribution."""
-        shape = (self._latent_dim,)
-        if truncation is None:
-            return {"latents": jax.random.normal(key, shape)}
-        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, shape)}
 
     def _samples(
         self, params: ByPlayer, net_state: ByPlayer, inputs: dict[str, jax.Array], keys: jax.Array

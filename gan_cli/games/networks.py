@@ -12,7 +12,7 @@ from flax import nnx
 from gan_cli.data.features import Label, Vector, classes_of
 from gan_cli.errors import UserError
 from gan_cli.models import Model, conditional
-from gan_cli.types import Batch, ByPlayer, Feature, Spec, Task, Tree
+from gan_cli.types import Batch, ByPlayer, Feature, Prior, Spec, Task, Tree
 
 
 class Network:
@@ -124,6 +124,17 @@ def build_generator(model: Model, x: Feature, classes: int | None) -> Callable[.
     return lambda key: conditional.Generator(model, x, classes, nnx.Rngs(key))
 
 
+def normal_prior(latent_dim: int) -> Prior:
+    """The prior N(0, I) of the input ``latents`` of a task, or a truncated normal distribution."""
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        if truncation is None:
+            return {"latents": jax.random.normal(key, (latent_dim,))}
+        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, (latent_dim,))}
+
+    return prior
+
+
 _Apply = Callable[[ByPlayer, ByPlayer, jax.Array, "jax.Array | None"], jax.Array]
 
 
@@ -142,11 +153,6 @@ def autoencoder_tasks(
     labels: dict[str, Feature] = {} if classes is None else {"label": Label(classes)}
     codes = Vector(latent_dim)
 
-    def prior(key: jax.Array, truncation: float | None) -> Batch:
-        if truncation is None:
-            return {"latents": jax.random.normal(key, (latent_dim,))}
-        return {"latents": jax.random.truncated_normal(key, -truncation, truncation, (latent_dim,))}
-
     def label(inputs: Batch) -> jax.Array | None:
         return inputs["label"] if labels else None
 
@@ -161,7 +167,7 @@ def autoencoder_tasks(
         return {"samples": decode(params, net_state, latents, label(inputs))}
 
     return {
-        "generate": Task({"latents": codes, **labels}, {"samples": x}, generate, prior),
+        "generate": Task({"latents": codes, **labels}, {"samples": x}, generate, normal_prior(latent_dim)),
         "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
         "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),
     }
