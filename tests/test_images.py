@@ -301,7 +301,8 @@ def test_a_run_of_wide_transparent_images_from_training_to_evaluation(capsys):
             assert image.mode == "RGBA"
     facts = json.loads((run.directory / "run.json").read_text())
     assert facts["config"]["dataset"]["resolution"] == [24, 40]
-    assert facts["spec"] == {"x": {"kind": "Image", "height": 24, "width": 40, "channels": 4}}
+    image = {"kind": "Image", "height": 24, "width": 40, "channels": 4}
+    assert facts["spec"] == {"x": image, "label": {"kind": "Label", "classes": 2}}
     gan_cli.train(["resume=outputs/x", "train.steps=12"], quiet=True)
     for out in ("s.png", "s.gif", "s.npz", "s", "i.png --draw=interpolation", "a.png --draw=activations"):
         assert gan_sample(["outputs/x", "--num=4", f"--out={out.split()[0]}", *out.split()[1:]]) == 0
