@@ -61,9 +61,12 @@ Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"]
 Digits = Literal["mnist5k", "mnist"]
 OnError = Literal["skip", "refuse"]
+Duplicates = Literal["warn", "drop", "keep"]
 Layout = Literal["classes", "flat", "splits", "earlier"]
 Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a square, or height and width
-Channels = Literal[1, 3, 4]  # grey, RGB, and RGB with transparency (RGBA)
+Channels = PositiveInt  # 1 grey, 3 RGB, 4 RGB with transparency (RGBA); other numbers have no colours
+Bits = Literal[8, 16]  # bits per value of a stored image
+TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -180,17 +183,23 @@ class Task(NamedTuple):
         prior: draws the inputs that users do not provide, or None. It is the default: the program may draw the
             same inputs from another prior, e.g. one that is fitted to codes of the data. An input of kind ``Label``
             is not drawn: row i has the class i modulo the number of classes. Users provide all other inputs.
-        pictured: names of an input and an output of the same kind and shape. Training and ``gan-sample`` draw each
-            input above its output. None if the task has no such pair.
+        pictured: the name of an input, followed by the names of outputs of the same kind and size. Training and
+            ``gan-sample`` draw each input above its outputs. None if the task has no such outputs.
         distribution: the distribution of the inputs that ``prior`` draws, as text for people.
+        imitates: name of the feature of the data set that the main output, the first one, imitates. Metrics compare
+            the two. None if the output imitates no feature, e.g. for codes and reconstructions.
+        multiple: if the task accepts images of any size, the number of which both sides must be multiples. None if
+            all inputs must have the shapes of the features.
     """
 
     inputs: Spec
     outputs: Spec
     apply: Callable[[ByPlayer, ByPlayer, Batch, jax.Array], Batch]
     prior: Prior | None = None
-    pictured: tuple[str, str] | None = None
+    pictured: tuple[str, ...] | None = None
     distribution: str = "N(0, I)"
+    imitates: str | None = None
+    multiple: int | None = None
 
 
 class Game:

@@ -16,7 +16,7 @@ from gan_cli.data import samplers
 from gan_cli.data.features import classes_of
 from gan_cli.data.feed import Feed
 from gan_cli.data.samplers import Domain, Sampler
-from gan_cli.types import Feature, Spec
+from gan_cli.types import Duplicates, Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
 _ARRAYS = (np.ndarray, jax.Array)
@@ -54,6 +54,31 @@ class Source(Protocol):
         ...
 
 
+class Renamed:
+    """A ``Source`` with other names of its features.
+
+    Args:
+        source: the examples.
+        names: mapping from the new names to the names of ``source``. Other features are left out.
+    """
+
+    def __init__(self, source: Source, names: Mapping[str, str]):
+        self._source, self._names = source, dict(names)
+        self.labels = source.labels if "label" in names else None
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """Example ``i``: its stored features by their new names."""
+        example = self._source[i]
+        return {new: example[old] for new, old in self._names.items()}
+
+    def fingerprint(self) -> str:
+        """The fingerprint of the source, with the names."""
+        return hashlib.sha256(f"{self._source.fingerprint()} {sorted(self._names.items())}".encode()).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set: training examples with optional labels, and optional held-out examples.
@@ -77,6 +102,8 @@ class Dataset:
         sampler: function ``(domain, batch_size) -> Sampler``, selects the examples of each training batch.
         domain_of: mapping from names of features to names of domains, for features that are not paired, e.g.
             photographs ``a`` and paintings ``b``. The other features belong to the domain of the main feature.
+        duplicates: treatment of copied images: ``warn`` names them, ``drop`` also leaves them out, and ``keep``
+            does not look for them. ``gan_cli.config.build`` applies it when it loads the data.
     """
 
     name: str
@@ -92,6 +119,7 @@ class Dataset:
     hint: str = ""
     sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
     domain_of: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Duplicates = "keep"
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
@@ -107,7 +135,7 @@ class Dataset:
                         f"the data set {self.name} has the array {name}, but its Spec has no such feature"
                     )
                 dtype, shape = np.dtype(self.spec[name].dtype), self.spec[name].stored_shape
-                if array.dtype != dtype or array.shape[1:] != shape:
+                if array.dtype != dtype or array.shape[1:] not in (shape, self.spec[name].shape):
                     raise ValueError(
                         f"the array {name} of the data set {self.name} holds {array.dtype} {array.shape[1:]}, but "
                         f"its feature stores {dtype} {shape}"
@@ -225,6 +253,29 @@ class Dataset:
         parts = [range(start, min(start + 16, len(flat))) for start in range(0, len(flat), 16)]
         list((pool.map if pool else map)(read, parts))
         return {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in taken.items()}
+
+    def only(self, name: str) -> Dataset:
+        """A data set of one feature, as ``x``, and its labels, as ``label``, without the other features.
+
+        The labels of a feature ``a`` are the feature ``label_a``, or else ``label`` if both have the same domain.
+        """
+        domain, kept = self._domain(name), {"x": name}
+        labels = next((one for one in (f"label_{name}", "label") if one in self.spec and one != name), None)
+        if labels is not None and self._domain(labels) == domain:
+            kept["label"] = labels
+        part: Mapping[str, np.ndarray] | Source
+        if self.streams:
+            part = Renamed(self.sources[domain], kept)
+        else:
+            part = {new: self.arrays[old] for new, old in kept.items()}
+        held_out = self.held_out or {}
+        return Dataset(
+            f"{self.name}, {name}",
+            {new: self.spec[old] for new, old in kept.items()},
+            part,
+            {new: held_out[old] for new, old in kept.items() if old in held_out} if name in held_out else None,
+            class_names=self.class_names,
+        )
 
     def only_held_out(self) -> Dataset:
         """A data set whose training examples are the held-out examples of this data set."""

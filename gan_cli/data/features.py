@@ -22,18 +22,22 @@ from gan_cli.types import ArrayT, Feature, Spec
 
 @dataclass(frozen=True)
 class Image(Feature):
-    """An image: uint8 in files and in memory, float32 in [-1, 1] in networks, ``[height, width, channels]``.
+    """An image: uint8 or uint16 in files and in memory, float32 in [-1, 1] in networks.
 
     Attributes:
         height: number of rows.
         width: number of columns.
-        channels: number of channels: grey (1), RGB (3), RGB with the opacity (4).
+        channels: number of channels: grey (1), RGB (3), RGB with the opacity (4), or any other number.
+        bits: bits per stored value, 8 or 16.
+        load: height and width of the stored training images. In training, a random crop of ``height`` x ``width``
+            is cut from each. Everywhere else, the crop is the centre. With None, images are stored without margins.
     """
 
     height: int
     width: int
     channels: int
-    dtype = np.uint8
+    bits: int = 8
+    load: tuple[int, int] | None = None
     bounds = (-1.0, 1.0)
     noun = "images"
     values_name = "pixels"
@@ -43,11 +47,26 @@ class Image(Feature):
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
         return self.height, self.width, self.channels
 
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return (*(self.load or (self.height, self.width)), self.channels)
+
+    @property
+    def dtype(self) -> Any:
+        return np.uint16 if self.bits == 16 else np.uint8
+
     def encode(self, stored: ArrayT) -> ArrayT:
-        return normalise(stored)
+        return normalise(self.centre(stored))
+
+    def centre(self, stored: ArrayT) -> ArrayT:
+        """The centre of stored images with margins. Images without margins, or of another size, are unchanged."""
+        if self.load is None or stored.shape[-3:] != self.stored_shape:
+            return stored
+        top, left = (self.load[0] - self.height) // 2, (self.load[1] - self.width) // 2
+        return stored[..., top : top + self.height, left : left + self.width, :]
 
     def decode(self, x: jax.Array) -> jax.Array:
-        return denormalise(x)
+        return denormalise(x, self.bits)
 
     def head(self, x: jax.Array) -> jax.Array:
         return jnp.tanh(x)
@@ -124,7 +143,8 @@ def spec_of(x: Feature, classes: int | None = None) -> Spec:
 def feature_of(shape: Sequence[int]) -> Feature | None:
     """The kind of feature that arrays ``[n, *shape]`` hold: images or vectors. None for all other shapes."""
     if len(shape) == 3:
-        return Image(*shape)
+        height, width, channels = shape
+        return Image(height, width, channels)
     return Vector(*shape) if len(shape) == 1 else None
 
 
@@ -144,7 +164,13 @@ def described(spec: Spec) -> dict[str, Any]:
         module, name = type(feature).__module__, type(feature).__qualname__
         return name if module == __name__ else f"{module}.{name}"
 
-    return {name: {"kind": kind(one), **dataclasses.asdict(cast(Any, one))} for name, one in spec.items()}
+    def stated(feature: Feature) -> dict[str, Any]:
+        # Fields with default values are left out, so that earlier versions and later fields agree.
+        defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, feature))}
+        values = dataclasses.asdict(cast(Any, feature))
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+    return {name: {"kind": kind(one), **stated(one)} for name, one in spec.items()}
 
 
 def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:

@@ -1,5 +1,7 @@
 """Networks: the module of each family defines a ``Generator``, a ``Discriminator`` and often an ``Encoder``.
 
+A ``Model`` generates from latents, and a ``TranslationModel`` translates images.
+
 The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` defines wrappers that add class
 labels to the networks of any family.
 """
@@ -80,6 +82,61 @@ class EncoderNetwork(Protocol):
     couples_batch: bool
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
+class TranslatorNetwork(Protocol):
+    """A generator of image translation: maps images ``[batch, h, w, c]`` to images ``[batch, h, w, c']``.
+
+    The network is fully convolutional: height and width may differ from those of the feature for which it was
+    built, as long as both are multiples of ``multiple``.
+
+    Attributes:
+        couples_batch: whether an output depends on the other images of its batch during training.
+        multiple: the number of which the height and the width of the images must be multiples.
+    """
+
+    couples_batch: bool
+    multiple: int
+
+    def maps(self, x: jax.Array, layers: tuple[int, ...], *, train: bool, key: jax.Array) -> list[jax.Array]:
+        """The feature maps ``[batch, h', w', f]`` of the numbered layers of the encoder, for contrastive losses.
+
+        Raises:
+            UserError: the network has no layer of one of the numbers.
+        """
+        ...
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
+class PatchDiscriminatorNetwork(Protocol):
+    """A discriminator of patches: maps images ``[batch, h, w, c]`` to a logit for each patch, ``[batch, h', w']``.
+
+    Attributes:
+        couples_batch: whether a logit depends on the other images of the batch.
+    """
+
+    couples_batch: bool
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array: ...
+
+
+@dataclass(frozen=True)
+class TranslationModel:
+    """The networks of image translation: a generator of images from images, and a discriminator of patches.
+
+    A game of two directions builds both networks twice.
+
+    Args:
+        generator: class (``_target_``) and options of the generator. The program calls the class with
+            ``(source, target, rngs)``, the features of its input and its output, to build a ``TranslatorNetwork``.
+        discriminator: class (``_target_``) and options of the discriminator. The program calls the class with
+            ``(feature, rngs)`` to build a ``PatchDiscriminatorNetwork``. For a conditional discriminator, the
+            channels of ``feature`` are those of both domains.
+    """
+
+    generator: Callable[..., Any]
+    discriminator: Callable[..., Any]
 
 
 @dataclass(frozen=True)
