@@ -293,6 +293,7 @@ def test_a_sweep_survives_failing_jobs(gan_train, tmp_path):
     assert gan_train("--multirun", *TOY, "optim.lr=0.1,0.2", "name=sweep").returncode == 2
 
 
+@pytest.mark.slow
 def test_sweep_of_several_jobs_at_a_time(gan_train, tmp_path):
     """The sweep's records describe each job; a second start skips finished jobs and runs all others."""
     sweep = ["--multirun", *TOY, "optim.lr=0.1,0.2,0.3", "name=sweep", "hydra.launcher.n_jobs=2"]
@@ -457,6 +458,7 @@ def test_a_search_in_which_every_trial_fails_ends_with_a_message(gan_train, tmp_
     assert [(job["status"], job["objective"]) for job in jobs] == [("diverged", None)]
 
 
+@pytest.mark.slow
 def test_a_search_is_resumed(gan_train, tmp_path):
     """Optuna's trials are stored in the sweep's directory; a second start adds trials with new numbers."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'gan_cli[sweep]'")

@@ -39,6 +39,8 @@ NEEDS = {
     ("experiment", "r3gan"): ["model.generator.width=8", "model.discriminator.width=8"],
     ("experiment", "stacked_mnist"): ["model.generator.width=8", "model.discriminator.width=8"],
 }
+# Groups whose choices are tried in a game without networks, which compiles fast, and the choices that need networks.
+SCALAR = {"optim": {"muon"}, "strategy": set[str]()}
 # Choices that train the same parameters by design.
 LOGGERS = ("csv", "mlflow", "none", "tensorboard", "wandb")
 EQUAL = {("logger", a, b) for a, b in itertools.combinations(LOGGERS, 2)}
@@ -108,7 +110,13 @@ def test_every_choice_trains_and_differs_from_the_others(group, mock_data):
 def trained(group: str, option: str, folder: Path) -> list[np.ndarray]:
     """The parameters after eight steps with a choice."""
     needs = [o.format(tmp=folder) for o in NEEDS.get((group, option), [])]
-    pinned = group == "experiment" or {"model=dirac", "dataset=point"} & {*needs, f"{group}={option}"}
+    if option not in SCALAR.get(group, {option}):
+        needs = ["experiment=bilinear", *needs]
+    pinned = (
+        needs[:1] == ["experiment=bilinear"]
+        or group == "experiment"
+        or {"model=dirac", "dataset=point"} & {*needs, f"{group}={option}"}
+    )
     tiny = [o for o in TINY if not (pinned or needs[:1] == [f"experiment={option}"]) or not o.startswith("model")]
     program = Program(experiment([*tiny, f"{group}={option}", *needs]))
     for _ in range(2):

@@ -126,7 +126,9 @@ def test_penalty_weight_follows_its_schedule():
     assert after == last
 
 
-@pytest.mark.parametrize(("model", "penalty"), [("mlp", "[r1]"), ("dcgan", "none"), ("resnet", "none")])
+@pytest.mark.parametrize(
+    ("model", "penalty"), [("mlp", "[r1]"), pytest.param("resnet", "none", marks=pytest.mark.slow)]
+)
 def test_bfloat16_keeps_float32_state(model, penalty):
     """Networks compute in bfloat16; parameters, moments, statistics and losses stay in float32."""
     options = [

@@ -124,6 +124,7 @@ def test_a_member_that_diverges_is_frozen(vectorise):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_directories():
     """Each member has a run directory with its metrics, and can be resumed alone."""
     run = train(*TINY, "train.ensemble=2", "train.sample_every=4", "name=e", "seed=5")

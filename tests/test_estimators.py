@@ -97,7 +97,8 @@ LAYERS = {
     "residual blocks": ["model=resnet", "model.generator.norm=layer", "loss=hinge"],
     "r3gan blocks": ["model=r3gan", "loss=relativistic", "penalty=[r1,r2]"],
 }
-SLOW = ("convolutions", "residual blocks", "r3gan blocks")
+SLOW = ("layer norm", "concat", "projection", "convolutions", "spectral convolutions", "residual blocks")
+SLOW += ("r3gan blocks",)
 
 
 def marked(names, slow=SLOW):

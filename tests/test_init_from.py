@@ -95,6 +95,7 @@ def test_copies_of_the_parameters_in_other_states_are_of_the_new_parameters(opti
     assert not any(np.array_equal(array, before) for array in state.values() if array.shape == wanted.shape)
 
 
+@pytest.mark.slow
 def test_a_run_records_its_source_and_resumes_like_any_other():
     options = [*TINY, "init_from=outputs/source/checkpoints/4", NORM, "optim.lr=1e-5"]
     whole = train(*options, "name=whole", "train.steps=12")
@@ -110,6 +111,7 @@ def test_a_run_records_its_source_and_resumes_like_any_other():
         train("resume=outputs/parts", "init_from=moved", "train.steps=16")
 
 
+@pytest.mark.slow
 def test_every_member_of_an_ensemble_starts_from_the_source():
     train(*TINY, "name=both", "init_from=outputs/source", "train.ensemble=2", NORM)
     with pytest.raises(UserError, match=r"Choose one of its members, e\.g\. outputs/both/members/0"):

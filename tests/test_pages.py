@@ -50,9 +50,8 @@ SMALL = {
 }
 # Number of samples that gan-eval draws, where a page does not give one.
 EVALUATED = 1000
-# These pages run in the fast tests: they show every option, and how to extend the program. The others run in the
-# slow tests.
-FAST = {"configs/README.md", "gan_cli/README.md"}
+# This page runs in the fast tests: it shows every option. The others run in the slow tests.
+FAST = {"configs/README.md"}
 QUESTIONS = {"--help", "--version", "--cfg", "--info", "--hydra-help", "--shell-completion"}
 SWEEPS = {"--multirun", "-m"}
 

@@ -687,6 +687,7 @@ def test_prepared_data_may_move(tmp_path):
     assert again.step == 12
 
 
+@pytest.mark.slow
 def test_profile():
     """A profile traces calls after the first, for TensorBoard and Perfetto, and does not change training."""
     import gzip

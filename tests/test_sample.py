@@ -70,6 +70,7 @@ def test_by_number_and_seed(runs):
     assert 0.4 < np.abs(np.load("f.npz")["latents"]).max() <= 0.5
 
 
+@pytest.mark.slow
 def test_pictures(runs):
     assert sample(runs["plain"], "--num=12", "--out=folder") == 0
     pictures = sorted(Path("folder").iterdir())

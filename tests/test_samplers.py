@@ -221,6 +221,7 @@ def train(*overrides):
     return gan_cli.train([*RUN, *overrides], quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("sampler", ["balanced", "poisson"])  # test_stream.py covers the default
 def test_streamed_equals_resident_and_resumes(sampler):

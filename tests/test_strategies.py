@@ -161,7 +161,10 @@ ALL = ["alternating", "simultaneous", "extragradient", "optimistic", "lookahead"
 ALL += ["symplectic", "competitive"]
 
 
-@pytest.mark.parametrize("strategy", ALL)
+SLOW = ("symplectic", "competitive", "unrolled", "consensus", "lookahead", "simultaneous")
+
+
+@pytest.mark.parametrize("strategy", [pytest.param(s, marks=pytest.mark.slow) if s in SLOW else s for s in ALL])
 def test_two_short_calls_equal_one_long_call(strategy):
     """The state holds everything that a strategy stores, so 2 + 2 steps and 4 steps give the same bits."""
     optimiser = ["optim=sgd", "optim.clip_norm=null"] if strategy == "competitive" else []
@@ -177,6 +180,7 @@ def test_two_short_calls_equal_one_long_call(strategy):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_jacobian_products_of_a_convolutional_game():
     """J v, computed by reverse over reverse mode, equals a difference quotient of F; and <w, J v> = <J^T w, v>."""
     smooth = [

@@ -46,7 +46,10 @@ def train(*overrides):
     return gan_cli.train(list(overrides), quiet=True)
 
 
-@pytest.mark.parametrize("more", [[], ["strategy.n_critic=2", "dataset.flip=true"], ["train.ensemble=2"]])
+@pytest.mark.parametrize(
+    "more",
+    [["strategy.n_critic=2", "dataset.flip=true"], pytest.param(["train.ensemble=2"], marks=pytest.mark.slow)],
+)
 def test_streamed_equals_resident(more):
     resident = train(*RUN, *more, "name=resident", "dataset.stream=false")
     streamed = train(*RUN, *more, "name=streamed", "dataset.stream=true")
