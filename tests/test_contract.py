@@ -39,7 +39,7 @@ NEEDS = {
     ("experiment", "r3gan"): ["model.generator.width=8", "model.discriminator.width=8"],
     ("experiment", "stacked_mnist"): ["model.generator.width=8", "model.discriminator.width=8"],
 }
-# Groups whose choices are tried in a game without networks, which compiles fast, and the choices that need networks.
+# Groups whose choices are tried in a game without networks, which compiles fast, except these choices.
 SCALAR = {"optim": {"muon"}, "strategy": set[str]()}
 # Choices that train the same parameters by design.
 LOGGERS = ("csv", "mlflow", "none", "tensorboard", "wandb")
