@@ -85,3 +85,36 @@ def test_under_vmap():
 
     together = jax.vmap(gradient)(x, w)
     np.testing.assert_allclose(together, jnp.stack([gradient(a, b) for a, b in zip(x, w, strict=True)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "size"),
+    [(4, 2, 1, 7), (3, 2, 1, 8), (4, 1, 1, 6), (7, 1, 0, 9), (4, 1, 1, 3), (4, 2, 1, 2)],
+)
+@pytest.mark.parametrize("inputs", [2, 5])
+def test_explicit_padding(inputs, kernel, stride, pad, size):
+    """The derivatives of a convolution with the paddings of PyTorch equal JAX's."""
+    rng, pads = np.random.default_rng(0), ((pad, pad), (pad, pad))
+    x = jnp.array(rng.normal(size=(2, size, size, inputs)), jnp.float32)
+    w = jnp.array(rng.normal(size=(kernel, kernel, inputs, 3)), jnp.float32)
+
+    def native(x, w, stride, pads):
+        return lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(function):
+        return function(x, w, stride, pads), jax.grad(
+            lambda *a: jnp.tanh(function(*a, stride, pads)).sum(), (0, 1)
+        )(x, w)
+
+    for a, b in zip(jax.tree.leaves(derivatives(conv.conv)), jax.tree.leaves(derivatives(native)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_transposed_convolution_with_explicit_padding():
+    """A 3x3 transposed convolution with padding 1 is the adjoint of the convolution that halves."""
+    rng, pads = np.random.default_rng(0), ((1, 1), (1, 1))
+    x, y = (jnp.array(rng.normal(size=shape), jnp.float32) for shape in ((1, 8, 6, 2), (1, 4, 3, 3)))
+    w = jnp.array(rng.normal(size=(3, 3, 2, 3)), jnp.float32)
+    product = (conv.conv(x, w, 2, pads) * y).sum()
+    np.testing.assert_allclose((conv.conv_transpose(y, w, 2, pads) * x).sum(), product, rtol=1e-4)

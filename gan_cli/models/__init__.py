@@ -2,8 +2,8 @@
 
 A ``Model`` generates from latents, and a ``TranslationModel`` translates images.
 
-The modules ``layers`` and ``conv`` define shared layers. The module ``conditional`` defines wrappers that add class
-labels to the networks of any family.
+The modules ``layers``, ``conv`` and ``translation`` define shared layers. The module ``conditional`` defines
+wrappers that add class labels to the networks of any family.
 """
 
 from __future__ import annotations
@@ -87,16 +87,19 @@ class EncoderNetwork(Protocol):
 class TranslatorNetwork(Protocol):
     """A generator of image translation: maps images ``[batch, h, w, c]`` to images ``[batch, h, w, c']``.
 
-    The network is fully convolutional: height and width may differ from those of the feature for which it was
+    The network is fully convolutional: height and width may differ from the size of the feature for which it was
     built, as long as both are multiples of ``multiple``.
 
     Attributes:
         couples_batch: whether an output depends on the other images of its batch during training.
         multiple: the number of which the height and the width of the images must be multiples.
+        reach: the number of pixels beyond an aligned block of ``multiple`` pixels on which the outputs of the block
+            depend, along each axis. Statistics of normalisation, which depend on the whole image, are left out.
     """
 
     couples_batch: bool
     multiple: int
+    reach: int
 
     def maps(self, x: jax.Array, layers: tuple[int, ...], *, train: bool, key: jax.Array) -> list[jax.Array]:
         """The feature maps ``[batch, h', w', f]`` of the numbered layers of the encoder, for contrastive losses.
@@ -132,7 +135,7 @@ class TranslationModel:
             ``(source, target, rngs)``, the features of its input and its output, to build a ``TranslatorNetwork``.
         discriminator: class (``_target_``) and options of the discriminator. The program calls the class with
             ``(feature, rngs)`` to build a ``PatchDiscriminatorNetwork``. For a conditional discriminator, the
-            channels of ``feature`` are those of both domains.
+            channels of ``feature`` are the channels of both domains.
     """
 
     generator: Callable[..., Any]

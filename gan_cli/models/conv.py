@@ -10,8 +10,8 @@ array arguments, and its derivatives are the other two functions. Derivatives of
 layouts, including the second derivatives that gradient penalties need. On back ends other than the CPU, the module
 uses ``lax.conv_general_dilated`` and JAX's derivatives of this function.
 
-All functions use SAME padding as defined by XLA. ``custom_vjp`` does not support forward-mode differentiation, so
-Hessian-vector products are computed with reverse mode over reverse mode.
+Without explicit padding, all functions use SAME padding as defined by XLA. ``custom_vjp`` does not support
+forward-mode differentiation, so Hessian-vector products are computed with reverse mode over reverse mode.
 """
 
 from __future__ import annotations
@@ -27,37 +27,40 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 Size = tuple[int, ...]
 
 
-def conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Cross-correlation with SAME padding.
+def conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads | None = None) -> jax.Array:
+    """Cross-correlation.
 
     Args:
         x: ``[n, h, w, in]``.
         kernel: ``[kh, kw, in, out]``.
         stride: distance in pixels by which the kernel moves along height and width.
+        pads: zeros added ``((above, below), (left, right))``. With None, the padding is SAME.
 
     Returns:
-        ``[n, ceil(h / stride), ceil(w / stride), out]``.
+        With SAME padding, ``[n, ceil(h / stride), ceil(w / stride), out]``.
     """
-    pads = _same(x.shape[1:3], kernel.shape[:2], stride)
+    pads = pads or _same(x.shape[1:3], kernel.shape[:2], stride)
     if jax.default_backend() == "cpu":
         return _conv(x, kernel, stride, pads)
     return _native(x, kernel, stride, pads)
 
 
-def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Transposed convolution with SAME padding: the input gradient of ``conv``.
+def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads | None = None) -> jax.Array:
+    """Transposed convolution: the input gradient of ``conv``.
 
     Args:
         x: ``[n, h, w, in]``.
         kernel: ``[kh, kw, out, in]``, the kernel of the ``conv`` whose input gradient is computed. This ``conv``
             maps ``out`` channels to ``in`` channels.
         stride: factor by which height and width increase.
+        pads: padding of the ``conv``, which must map height ``h * stride`` to ``h``. With None, the padding is
+            SAME.
 
     Returns:
         ``[n, h * stride, w * stride, out]``.
     """
     size = (x.shape[1] * stride, x.shape[2] * stride)
-    pads = _same(size, kernel.shape[:2], stride)
+    pads = pads or _same(size, kernel.shape[:2], stride)
     if jax.default_backend() == "cpu":
         return _input_grad(x, kernel, stride, pads, size)
     return _dilated_input_grad(x, kernel, stride, pads, size)
@@ -76,6 +79,22 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arr
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
 
 
+def _fast(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
+    """``_native``, computed as one matrix product if the kernel is larger than the input.
+
+    For such kernels, XLA's CPU back end uses a routine that is 10 to 30 times slower.
+    """
+    size = kernel.shape[:2]
+    if size[0] <= x.shape[1] and size[1] <= x.shape[2]:
+        return _native(x, kernel, stride, pads)
+    rows, columns = (
+        (n + low + high - k) // stride + 1 for n, k, (low, high) in zip(x.shape[1:3], size, pads, strict=True)
+    )
+    patches = jnp.concatenate(_shifted(x, (rows, columns), stride, pads, size), axis=-1)
+    out = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return out.reshape(x.shape[0], rows, columns, kernel.shape[-1])
+
+
 # The non-differentiable arguments of each function come last. ``_conv``, ``_input_grad`` and ``_weight_grad`` are
 # bilinear, so the other two functions compute the derivatives of each function. For the convolution,
 # d<dy, conv(x, w)> = <input_grad(dy, w), dx> + <weight_grad(x, dy), dw>.
@@ -83,21 +102,25 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arr
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    return _native(x, kernel, stride, pads)
+    return _fast(x, kernel, stride, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    if size[0] % stride or size[1] % stride:
-        return _dilated_input_grad(dy, kernel, stride, pads, size)
-    return _phased_input_grad(dy, kernel, stride, pads, size)
+    if size[0] % stride == 0 and size[1] % stride == 0:
+        return _phased_input_grad(dy, kernel, stride, pads, size)
+    # The phases have equal sizes only if height and width are multiples of the stride.
+    rounded = tuple(-(-n // stride) * stride for n in size)
+    return _phased_input_grad(dy, kernel, stride, pads, rounded)[:, : size[0], : size[1]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
-    # All three branches compute the same gradient. ``_weight_grad_as_conv`` uses dy as the kernel of a convolution.
+    # All four branches compute the same gradient. ``_weight_grad_as_conv`` uses dy as the kernel of a convolution.
     # If dy has more than 64 pixels, XLA's CPU code for this convolution is up to five times slower than matrix
     # products.
+    if size[1] > 5 and stride == 1:
+        return _weight_grad_by_row(x, dy, pads, size)
     if x.shape[-1] <= 4:
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
@@ -107,24 +130,47 @@ def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Siz
 
 def _weight_grad_of_patches(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
     """The weight gradient, computed as one matrix product of all input patches and all output gradients."""
-    patches = jnp.concatenate(_shifted(x, dy, stride, pads, size), axis=-1)
+    patches = jnp.concatenate(_shifted(x, dy.shape[1:3], stride, pads, size), axis=-1)
     return _product(patches, dy).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
 def _weight_grad_by_place(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
     """The weight gradient, computed with one matrix product for each kernel tap."""
-    products = [_product(part, dy) for part in _shifted(x, dy, stride, pads, size)]
+    products = [_product(part, dy) for part in _shifted(x, dy.shape[1:3], stride, pads, size)]
     return jnp.stack(products).reshape(*size, x.shape[-1], dy.shape[-1])
 
 
-def _shifted(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
+def _weight_grad_by_row(x: jax.Array, dy: jax.Array, pads: Pads, size: Size) -> jax.Array:
+    """The weight gradient for stride 1, computed with one matrix product for each kernel row.
+
+    Wide kernels have few input or few output channels. One matrix product for each kernel tap would then have very
+    narrow matrices. The copies of ``x`` or of ``dy`` that are shifted by the kernel columns form its channels.
+    """
+    padded = _padded(x, pads)
+    (rows, columns), (height, width) = dy.shape[1:3], size
+    if x.shape[-1] <= dy.shape[-1]:
+        shifted = jnp.concatenate([padded[:, :, j : j + columns] for j in range(width)], axis=-1)
+        products = [_product(shifted[:, i : i + rows], dy) for i in range(height)]
+        return jnp.stack(products).reshape(height, width, x.shape[-1], dy.shape[-1])
+    padded = padded[:, :, : columns + width - 1]
+    shifted = jnp.concatenate([_padded(dy, ((0, 0), (j, width - 1 - j))) for j in range(width)], axis=-1)
+    products = [_product(padded[:, i : i + rows], shifted) for i in range(height)]
+    return jnp.stack(products).reshape(height, x.shape[-1], width, dy.shape[-1]).swapaxes(1, 2)
+
+
+def _padded(x: jax.Array, pads: Pads) -> jax.Array:
+    """Images ``x`` with zeros at their borders."""
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+
+
+def _shifted(x: jax.Array, output: Size, stride: int, pads: Pads, size: Size) -> list[jax.Array]:
     """A list of arrays ``[n, oh, ow, in]``: for each kernel tap, the input values that the tap multiplies.
 
     Kernel tap (i, j) is the kernel entry in row i and column j. The list contains the kernel taps in row-major
-    order. ``size`` is the height and width of the kernel. oh and ow are the height and width of ``dy``.
+    order. ``output`` is (oh, ow), the height and width of the output. ``size`` is that of the kernel.
     """
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
-    n, rows, columns, _ = dy.shape
+    padded = _padded(x, pads)
+    n, (rows, columns) = x.shape[0], output
     ends = [(count - 1) * stride + 1 for count in (rows, columns)]
     return [
         lax.slice(padded, (0, i, j, 0), (n, i + ends[0], j + ends[1], x.shape[-1]), (1, stride, stride, 1))
@@ -160,7 +206,7 @@ def _weight_grad_as_conv(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, s
 
 
 _conv.defvjp(
-    lambda x, kernel, stride, pads: (_native(x, kernel, stride, pads), (x, kernel)),
+    lambda x, kernel, stride, pads: (_fast(x, kernel, stride, pads), (x, kernel)),
     lambda stride, pads, saved, dy: (
         _input_grad(dy, saved[1], stride, pads, saved[0].shape[1:3]),
         _weight_grad(saved[0], dy, stride, pads, saved[1].shape[:2]),
@@ -232,8 +278,6 @@ def _phased_input_grad(dy: jax.Array, kernel: jax.Array, stride: int, pads: Pads
             if part.size == 0:  # no kernel tap contributes, because the kernel is narrower than the stride
                 phases.append(jnp.zeros((n, size[0] // stride, size[1] // stride, out), dy.dtype))
                 continue
-            phases.append(
-                lax.conv_general_dilated(dy, part, (1, 1), (row_pad, column_pad), dimension_numbers=_LAYOUT)
-            )
+            phases.append(_fast(dy, part, 1, (row_pad, column_pad)))
     grid = jnp.stack(phases).reshape(stride, stride, n, size[0] // stride, size[1] // stride, out)
     return grid.transpose(2, 3, 0, 4, 1, 5).reshape(n, *size, out)

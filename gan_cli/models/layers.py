@@ -147,15 +147,19 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         mean, var = self.mean[...], self.var[...]
         if train:
-            # On a CPU, two-dimensional arrays and a single multiply-add compile to fewer and larger loops.
-            rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-            batch_mean = rows.mean(0)
-            batch_var = jnp.square(rows - batch_mean).mean(0)
+            batch_mean, batch_var = self.moments(x)
             self.mean[...] = self.decay * mean + (1 - self.decay) * lax.stop_gradient(batch_mean)
             self.var[...] = self.decay * var + (1 - self.decay) * lax.stop_gradient(batch_var)
             mean, var = batch_mean, batch_var
         scale = self.scale[...] * lax.rsqrt(var + _EPSILON)
         return (x * scale + (self.bias[...] - mean * scale)).astype(x.dtype)
+
+    def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A pair: the mean and the variance ``[features]`` of each channel of a batch, in float32."""
+        # On a CPU, two-dimensional arrays and a single multiply-add compile to fewer and larger loops.
+        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+        mean = rows.mean(0)
+        return mean, jnp.square(rows - mean).mean(0)
 
 
 class LayerNorm(nnx.Module):
