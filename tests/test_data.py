@@ -50,7 +50,7 @@ def test_shuffle_is_uniform():
 
 
 def test_epochs_are_without_replacement_and_differ():
-    data, batch = Feed({}, {"": Domain(50)}), 8
+    data, batch = Feed({}, {"": Domain(50)}, {}), 8
     indices = np.asarray(data.select(KEY, jnp.arange(18)[:, None], batch).indices[""])[:, 0]
     epochs = indices.reshape(3, 6 * batch)
     for epoch in epochs:
@@ -63,7 +63,7 @@ def test_epochs_are_without_replacement_and_differ():
 def test_flip_mirrors_about_half():
     picture = np.zeros((1, 4, 4, 1), np.uint8)
     picture[..., 0, :] = 255
-    feed = Feed({"x": features.Image(*picture.shape[1:])}, {"": Domain(1)}, flip=True)
+    feed = Feed({"x": features.Image(*picture.shape[1:])}, {"": Domain(1)}, {"x": ""}, flip=True)
     seen = feed.batch({"x": jnp.array(picture)}, Selection({"": jnp.zeros(400, jnp.int32)}), KEY)["x"]
     mirrored = np.asarray(seen)[:, 0, -1, 0] == 1
     np.testing.assert_array_equal(np.asarray(seen)[:, 0, 0, 0] == 1, ~mirrored)

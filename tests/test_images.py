@@ -26,7 +26,9 @@ from gan_cli.config.check import convert
 from gan_cli.config.reference import type_text
 from gan_cli.data import features, images
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.external import external_samples
 from gan_cli.data.folder import folder
+from gan_cli.data.inputs import read_inputs
 from gan_cli.data.tfds import Records
 from gan_cli.errors import UserError
 from gan_cli.metrics import inception
@@ -51,12 +53,14 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def deep_png(values: tuple[int, ...]) -> bytes:
-    """A PNG file of one pixel with 16 bits for each channel: grey, grey and opacity, RGB or RGBA."""
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[len(values)]
+def deep_png(values: tuple[int, ...] | np.ndarray) -> bytes:
+    """A PNG file with 16 bits for each channel: grey, grey and opacity, RGB or RGBA. A tuple is a single pixel."""
+    pixels = np.array(values, ">u2").reshape(*(np.shape(values) if np.ndim(values) == 3 else (1, 1, -1)))
+    height, width, channels = pixels.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     parts = {
-        b"IHDR": struct.pack(">IIBBBBB", 1, 1, 16, colour, 0, 0, 0),
-        b"IDAT": zlib.compress(b"\0" + struct.pack(f">{len(values)}H", *values)),
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels)),
         b"IEND": b"",
     }
     chunks = (
@@ -109,6 +113,91 @@ def test_every_colour_mode_with_every_number_of_channels(content, grey, colour, 
         np.testing.assert_allclose(images.decode(content, side, channels)[0, 0], expected, atol=1)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_are_kept_and_converted(channels):
+    """All 16 bits of PNG files survive; 8 bits are the rounded share of the range, and fill 16 bits times 257."""
+    deep = np.random.default_rng(channels).integers(1, 65536, (5, 7, channels), np.uint16)
+    deep[..., -1] |= 256  # the opacity is not 0 with 8 bits either
+    content = deep_png(deep)
+    kept = images.decode(content, None, channels, 16)
+    np.testing.assert_array_equal(kept, deep)
+    flat = images.decode(content, None, channels)
+    assert flat.dtype == np.uint8 and np.abs(flat - deep / 257).max() <= 1
+    shallow = encoded(Image.fromarray(np.squeeze(flat)))
+    size = None if channels == 2 else 4
+    expected = 257 * images.decode(shallow, size, channels).astype(int)
+    np.testing.assert_array_equal(images.decode(shallow, size, channels, 16), expected)
+    for other in (1, 3, 4):  # colours change as with 8 bits
+        found, expected = (images.decode(content, None, other, bits).astype(float) for bits in (8, 16))
+        assert np.abs(expected / 257 - found).max() < 2
+
+
+@pytest.mark.parametrize(("order", "compression"), [("<", 1), (">", 1), ("<", 8), (">", 8)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_tiff_files_of_16_bits(order, compression, channels):
+    """TIFF files in both byte orders, without compression and with Deflate, written by hand."""
+    deep = np.random.default_rng(0).integers(1, 65536, (6, 5, channels), np.uint16)
+    strip = deep.astype(f"{order}u2").tobytes()
+    strip = zlib.compress(strip) if compression == 8 else strip
+    offset = 8 + len(strip) + len(strip) % 2
+    tags = [(256, 4, [5]), (257, 4, [6]), (258, 3, [16] * channels), (259, 3, [compression])]
+    tags += [(262, 3, [2 if channels > 1 else 1]), (273, 4, [8]), (277, 3, [channels]), (278, 4, [6])]
+    tags += [(279, 4, [len(strip)]), (284, 3, [1])] + ([(338, 3, [2])] if channels == 4 else [])
+    beyond, entries = offset + 2 + 12 * len(tags) + 4, b""
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    for tag, kind, values in tags:
+        code = {3: "H", 4: "I"}[kind]
+        data = struct.pack(f"{order}{len(values)}{code}", *values)
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values))
+        entries += data.ljust(4, b"\0") if len(data) <= 4 else struct.pack(f"{order}I", beyond)
+    content = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, offset) + strip.ljust(
+        offset - 8, b"\0"
+    )
+    content += struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + bits
+    np.testing.assert_array_equal(images.decode(content, None, channels, 16), deep)
+
+
+def test_any_number_of_channels_comes_from_pages_and_arrays():
+    deep = np.random.default_rng(0).integers(0, 65536, (6, 5, 7), np.uint16)
+    pages = [Image.fromarray(deep[..., i]) for i in range(7)]
+    array = io.BytesIO()
+    np.save(array, deep)
+    for content in (encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), array.getvalue()):
+        np.testing.assert_array_equal(images.decode(content, None, 7, 16), deep)
+        small = images.decode(content, 3, 7)
+        assert small.shape == (3, 3, 7) and small.dtype == np.uint8
+        with pytest.raises(images.BadImage, match=r"7 (channels|pages)"):
+            images.decode(content, None, 5)
+    with pytest.raises(images.BadImage, match="has 3 channels, not 5"):
+        images.decode(encoded(Image.new("RGB", (4, 4))), None, 5)
+    for values, words in (
+        (np.zeros(3), "shape"),
+        (np.full((2, 2), np.nan), "NaN"),
+        (np.zeros((2, 2), complex), "type"),
+    ):
+        array = io.BytesIO()
+        np.save(array, values)
+        with pytest.raises(images.BadImage, match=words):
+            images.decode(array.getvalue(), None, 1)
+
+
+def test_examples_of_16_bits_are_evaluated_and_read_as_inputs(tmp_path):
+    """Arrays of both numbers of bits have the same meaning to networks and metrics."""
+    deep, flat = features.Image(4, 4, 1, 16), features.Image(4, 4, 1)
+    values = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
+    np.savez("flat.npz", samples=values)
+    np.savez("deep.npz", samples=values.astype(np.uint16) * 257)
+    for feature in (deep, flat):
+        for name in ("flat", "deep"):
+            found = external_samples(Path(f"{name}.npz"), feature)
+            assert found.feature.bits == {"flat": 8, "deep": 16}[name]
+            np.testing.assert_allclose(found.feature.encode(found.arrays["x"]), flat.encode(values), atol=1e-6)
+    np.testing.assert_array_equal(read_inputs(Path("flat.npz"), {"x": deep})[0]["x"], values.astype(int) * 257)
+    np.testing.assert_array_equal(read_inputs(Path("deep.npz"), {"x": deep})[0]["x"], values.astype(int) * 257)
+    with pytest.raises(UserError, match=r"has values from .* Save images \[n, 4, 4, 1\] in 0\.\.255"):
+        read_inputs(Path("deep.npz"), {"x": flat})
+
+
 def test_an_image_is_cropped_to_the_shape_and_hidden_colours_do_not_bleed():
     """The middle of a tall image is kept, and the colour of a transparent pixel does not enter its neighbours."""
     tall = np.zeros((90, 20, 3), np.uint8)
@@ -120,6 +209,18 @@ def test_an_image_is_cropped_to_the_shape_and_hidden_colours_do_not_bleed():
     found = images.decode(encoded(Image.fromarray(hidden)), 15, 4)
     assert 0 in found[..., 3] and 255 in found[..., 3] and (found[..., 1][found[..., 3] > 0] < 8).all()
     assert (found[found[..., 3] == 0] == (255, 255, 255, 0)).all()
+
+
+def test_hidden_colours_do_not_bleed_in_16_bits_either():
+    """Colours are resized in proportion to their opacity, as Pillow resizes RGBA."""
+    values = np.zeros((8, 8, 4), np.float32)
+    values[:, :3] = (1, 0, 0, 0)  # hidden red
+    values[:, 3:] = (0, 1, 0, 1)
+    small = images.fitted_values(values, (4, 4, 4), 16)
+    eight = images.fitted(Image.fromarray(np.uint8(values * 255)), (4, 4, 4))
+    seen = small[..., 3] > 1000
+    assert small[seen][:, 0].max() == 0 and small[seen][:, 1].min() == 65535
+    np.testing.assert_allclose(small / 257, eight, atol=1.5)
 
 
 def test_a_turned_jpeg_is_decoded_at_full_detail():

@@ -29,7 +29,7 @@ KEY = jax.random.key(4)
 
 
 def order(domain, seed, step, length, batches, batch_size, sampler=samplers.shuffled):
-    selected = randomness.order(Feed({}, {"": domain}, sampler), seed, step, length, batches, batch_size)
+    selected = randomness.order(Feed({}, {"": domain}, {}, sampler), seed, step, length, batches, batch_size)
     return np.asarray(selected.indices[""])
 
 
@@ -169,11 +169,11 @@ def test_domains_have_independent_streams():
     numbers = jnp.arange(40)[:, None]
     selected = data.feed.select(KEY, numbers, 6)
     a, b = (np.asarray(selected.indices[name])[:, 0] for name in ("", "b"))
-    np.testing.assert_array_equal(a, Feed({}, {"": Domain(60)}).select(KEY, numbers, 6).indices[""][:, 0])
+    np.testing.assert_array_equal(a, Feed({}, {"": Domain(60)}, {}).select(KEY, numbers, 6).indices[""][:, 0])
     for indices, size in ((a, 60), (b, 90)):  # epochs of 10 and of 15 batches
         epochs = indices[: 40 // (size // 6) * (size // 6)].reshape(-1, size)
         assert (np.sort(epochs) == np.arange(size)).all()
-    same = Feed({}, {"": Domain(60), "b": Domain(60)}).select(KEY, numbers, 6).indices
+    same = Feed({}, {"": Domain(60), "b": Domain(60)}, {}).select(KEY, numbers, 6).indices
     # Two independent permutations agree in one place on average, here in 4 epochs.
     assert (np.asarray(same[""]) == np.asarray(same["b"])).sum() < 15
     batch = data.feed.batch(data.arrays, jax.tree.map(lambda leaf: leaf[3, 0], selected), KEY)

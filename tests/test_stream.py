@@ -13,7 +13,7 @@ from PIL import Image
 from test_run import manifest, records
 
 import gan_cli
-from gan_cli.data import features
+from gan_cli.data import capacity, features
 from gan_cli.data import loader as loader_module
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import spec_of
@@ -132,3 +132,21 @@ def test_data_larger_than_the_memory_are_streamed(monkeypatch):
     assert folder(path="images", resolution=16).feed.streams  # 30,720 bytes exceed the memory of 28,672
     monkeypatch.setattr("gan_cli.data.capacity.os.sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 70)
     assert not folder(path="images", resolution=16).feed.streams
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_memory_of_a_control_group_is_a_limit(tmp_path, monkeypatch, version):
+    """Limits of the group of the process and of the groups around it, in files of both versions."""
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    inner = root / "slurm/job"
+    inner.mkdir(parents=True)
+    name = "memory.limit_in_bytes" if version == 1 else "memory.max"
+    (root / "slurm" / name).write_text(f"{3 * 2**20}\n")
+    (inner / name).write_text(f"{2**63 - 4096}\n" if version == 1 else "max\n")
+    (tmp_path / "cgroup").write_text("0::/slurm/job\n" if version == 2 else "0::/\n4:cpu,memory:/slurm/job\n")
+    monkeypatch.setattr(capacity, "_GROUP_OF_PROCESS", tmp_path / "cgroup")
+    monkeypatch.setattr(capacity, "_CONTROL_GROUPS", tmp_path)
+    assert capacity.available_memory() == 3 * 2**20
+    monkeypatch.setattr(capacity, "_GROUP_OF_PROCESS", tmp_path / "none")
+    (root / name).write_text("4096")
+    assert capacity.available_memory() == 4096

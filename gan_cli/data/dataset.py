@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
 
 from gan_cli.data import samplers
-from gan_cli.data.features import classes_of
+from gan_cli.data.features import Label, classes_of
 from gan_cli.data.feed import Feed
 from gan_cli.data.samplers import Domain, Sampler
 from gan_cli.types import Duplicates, Feature, Spec
@@ -102,8 +102,11 @@ class Dataset:
         sampler: function ``(domain, batch_size) -> Sampler``, selects the examples of each training batch.
         domain_of: mapping from names of features to names of domains, for features that are not paired, e.g.
             photographs ``a`` and paintings ``b``. The other features belong to the domain of the main feature.
-        duplicates: treatment of copied images: ``warn`` names them, ``drop`` also leaves them out, and ``keep``
-            does not look for them. ``gan_cli.config.build`` applies it when it loads the data.
+        held_out_names: mapping from features to the names of the files of their held-out images, without suffixes,
+            in the order of ``held_out``. Empty for data without files. The names are never stored.
+        duplicates: treatment of copied images: ``warn`` states their numbers, ``drop`` leaves out superfluous
+            training images, and ``keep`` skips the search. ``gan_cli.config.build`` applies it to loaded data.
+        copies: sentences about copied images (see ``gan_cli.data.duplicates``).
     """
 
     name: str
@@ -120,6 +123,8 @@ class Dataset:
     sampler: Callable[[Domain, int], Sampler] = samplers.shuffled
     domain_of: Mapping[str, str] = field(default_factory=dict)
     duplicates: Duplicates = "keep"
+    copies: tuple[str, ...] = ()
+    held_out_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
@@ -144,7 +149,7 @@ class Dataset:
             if name not in self.arrays:
                 raise ValueError(f"the data set {self.name} has no array of the feature {name} of its Spec")
             array = self.arrays[name]
-            if len(array) != (size := self.domains[self._domain(name)].size):
+            if len(array) != (size := self.domains[self.domain(name)].size):
                 raise ValueError(
                     f"the array {name} of the data set {self.name} holds {len(array)} examples, not {size}"
                 )
@@ -167,12 +172,12 @@ class Dataset:
     @property
     def size(self) -> int:
         """Number of training examples."""
-        return self.domains[self._domain(self.main)].size
+        return self.domains[self.domain(self.main)].size
 
     @property
     def held_out_size(self) -> int:
-        """Number of held-out examples."""
-        return 0 if self.held_out is None else len(self.held_out[self.main])
+        """Number of held-out examples, in the domain of the main feature."""
+        return len((self.held_out or {}).get(self.main, ()))
 
     @property
     def streams(self) -> bool:
@@ -189,13 +194,14 @@ class Dataset:
     def sources(self) -> dict[str, Source]:
         """Mapping from the names of the domains to streamed examples. Empty for examples in memory."""
         if not isinstance(self.examples, Mapping):
-            return {self._domain(self.main): self.examples}
+            return {self.domain(self.main): self.examples}
         return {name: one for name, one in self.examples.items() if not isinstance(one, _ARRAYS)}
 
     @property
     def feed(self) -> Feed:
         """The ``Feed`` that selects the batches of this data set inside a compiled program."""
-        return Feed(self.spec, self.domains, self.sampler, self.domain_of, self.flip, self.streams)
+        domain_of = {name: self.domain(name) for name in self.spec}
+        return Feed(self.spec, self.domains, domain_of, self.sampler, self.flip, self.streams)
 
     @property
     def bytes_per_example(self) -> int:
@@ -207,17 +213,39 @@ class Dataset:
         """Mapping from the names of the domains to the domains, the first of which contains the main feature."""
         found: dict[str, Domain] = {}
         for name in self.spec:
-            domain = self._domain(name)
+            domain = self.domain(name)
             part = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
-                labelled = "label" in self.spec and self._domain("label") == domain
-                labels = self.arrays.get("label") if isinstance(part, _ARRAYS) else part.labels
-                found[domain] = Domain(len(part), *((self.classes, labels) if labelled else ()))
+                label = self._label(domain)
+                if label is None:
+                    found[domain] = Domain(len(part))
+                else:
+                    labels = self.arrays.get(label) if isinstance(part, _ARRAYS) else part.labels
+                    found[domain] = Domain(len(part), cast(Label, self.spec[label]).classes, labels)
         return found
 
-    def _domain(self, name: str) -> str:
-        """The name of the domain of a feature."""
+    def domain(self, name: str) -> str:
+        """The name of the domain of a feature. The features of a domain belong to the same examples."""
         return self.domain_of.get(name, self.domain_of.get(self.main, ""))
+
+    def _label(self, domain: str) -> str | None:
+        """The name of the labels of a domain: ``label``, or else its first feature of this kind. None without."""
+        names = [n for n, one in self.spec.items() if isinstance(one, Label) and self.domain(n) == domain]
+        return "label" if "label" in names else next(iter(names), None)
+
+    @property
+    def summary(self) -> str:
+        """The name, the number of examples and the shapes of the data set, by domain, for messages."""
+        parts: dict[str, list[str]] = {}
+        for name, feature in self.spec.items():
+            if not isinstance(feature, Label):
+                parts.setdefault(self.domain(name), []).append(f"{name} {feature.shape}")
+        if parts == {self.domain(self.main): [f"{self.main} {self.feature.shape}"]}:
+            return f"{self.name}: {self.size:,} examples of {self.feature.shape}"
+        each = [
+            f"{self.domains[domain].size:,} examples of {' and '.join(names)}" for domain, names in parts.items()
+        ]
+        return f"{self.name}: {', '.join(each)}"
 
     def take(
         self, indices: np.ndarray | Mapping[str, np.ndarray], pool: Executor | None = None
@@ -230,10 +258,10 @@ class Dataset:
             pool: executor whose threads read from a ``Source`` in parallel. With None, the examples are read one by
                 one.
         """
-        asked = indices if isinstance(indices, Mapping) else {self._domain(self.main): indices}
+        asked = indices if isinstance(indices, Mapping) else {self.domain(self.main): indices}
         taken: dict[str, np.ndarray] = {}
         for domain, at in asked.items():
-            names = [name for name in self.spec if self._domain(name) == domain]
+            names = [name for name in self.spec if self.domain(name) == domain]
             taken |= self._read(domain, names, at, pool) if self.streams else {n: self.arrays[n][at] for n in names}
         return taken
 
@@ -259,9 +287,9 @@ class Dataset:
 
         The labels of a feature ``a`` are the feature ``label_a``, or else ``label`` if both have the same domain.
         """
-        domain, kept = self._domain(name), {"x": name}
+        domain, kept = self.domain(name), {"x": name}
         labels = next((one for one in (f"label_{name}", "label") if one in self.spec and one != name), None)
-        if labels is not None and self._domain(labels) == domain:
+        if labels is not None and self.domain(labels) == domain:
             kept["label"] = labels
         part: Mapping[str, np.ndarray] | Source
         if self.streams:
@@ -280,28 +308,47 @@ class Dataset:
     def only_held_out(self) -> Dataset:
         """A data set whose training examples are the held-out examples of this data set."""
         assert self.held_out is not None
-        return Dataset(self.name, {name: self.spec[name] for name in self.held_out}, self.held_out)
+        spec = {name: feature for name, feature in self.spec.items() if name in self.held_out}
+        return Dataset(self.name, spec, self.held_out, class_names=self.class_names, domain_of=self.domain_of)
 
     def contents(self) -> dict[str, Any]:
-        """A description of the data as a dictionary for ``run.json``."""
+        """A description of the data as a dictionary for ``run.json``.
+
+        The numbers are those of the domain of the main feature. The entry ``domains``, for data with several,
+        has the numbers of each.
+        """
+        domains = {
+            name: {
+                "examples": domain.size,
+                "held_out": self._held_out_sizes().get(name, 0),
+                "examples_per_class": _counts(domain),
+            }
+            for name, domain in self.domains.items()
+        }
+        first = next(iter(domains.values()))
         return {
             "name": self.name,
-            "examples": self.size,
-            "held_out": self.held_out_size,
+            "examples": first["examples"],
+            "held_out": first["held_out"],
             "classes": list(self.class_names),
-            "examples_per_class": self._counts(),
+            "examples_per_class": first["examples_per_class"],
             "left_out": dict(self.passed_over),
             "notes": list(self.notes),
-        }
+            "copies": list(self.copies),
+        } | ({"domains": domains} if len(domains) > 1 else {})
 
     def lines(self) -> list[str]:
         """A list of lines that describe the classes and the files, and name everything that was left out."""
         found = [f"files     {note}" for note in self.notes]
         if self.held_out is not None:
-            found.append(f"held out  {self.held_out_size:,} examples")
+            held_out = [f"{size:,} examples of {domain}" for domain, size in self._held_out_sizes().items()]
+            found.append(f"held out  {', '.join(held_out).removesuffix(' of ')}")
         if self.class_names:
-            counts = self._counts()
-            sizes = [f" ({counts[i]:,})" if counts else "" for i in range(len(self.class_names))]
+            counts = [numbers for domain in self.domains.values() if (numbers := _counts(domain))]
+            sizes = [
+                f" ({' + '.join(f'{of_domain[i]:,}' for of_domain in counts)})" if counts else ""
+                for i in range(len(self.class_names))
+            ]
             each = [
                 f"{name}{size}" if name == str(i) else f"{i} {name}{size}"
                 for i, (name, size) in enumerate(zip(self.class_names, sizes, strict=True))
@@ -311,11 +358,13 @@ class Dataset:
         if self.passed_over:
             kinds = sorted(self.passed_over.items(), key=lambda kind: -kind[1])
             found.append(f"left out  {', '.join(f'{count:,} {kind}' for kind, count in kinds)}")
+        found += [f"copies    {line}" for line in self.copies]
         return found
 
-    def _counts(self) -> list[int]:
-        labels = next((domain.labels for domain in self.domains.values() if domain.labels is not None), None)
-        return [] if labels is None else np.bincount(labels, minlength=self.classes or 0).tolist()
+    def _held_out_sizes(self) -> dict[str, int]:
+        """Mapping from the names of the domains with held-out examples to the numbers of these examples."""
+        held_out = self.held_out or {}
+        return {self.domain(name): len(held_out[name]) for name in self.spec if name in held_out}
 
     def spread(self, n: int) -> np.ndarray:
         """At most ``n`` training examples at evenly spaced indices: their main feature as networks see it."""
@@ -336,3 +385,8 @@ class Dataset:
             digest.update(str((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def _counts(domain: Domain) -> list[int]:
+    """The number of examples of each class, or an empty list if the labels are not known."""
+    return [] if domain.labels is None else np.bincount(domain.labels, minlength=domain.classes or 0).tolist()

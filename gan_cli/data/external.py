@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import io
 import zipfile
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
-from gan_cli.data import features, folder
+from gan_cli.data import features, folder, scans
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import feature_of, spec_of
-from gan_cli.data.images import FORMATS
-from gan_cli.data.layout import list_files
+from gan_cli.data.images import FORMATS, BadImage, array_values
+from gan_cli.data.layout import list_files, read
+from gan_cli.data.scans import SCANS
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Channels, Feature, Layout
+from gan_cli.types import Bits, Feature, Layout
 
 
-def external_samples(path: Path, feature: Feature) -> Dataset:
+def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dataset:
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
-    An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or points ``[n, features]``.
-    The file may also contain an array ``labels`` of non-negative integers ``[n]``.
+    An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535, or
+    points ``[n, features]``. The file may also contain an array ``labels`` of non-negative integers ``[n]``.
 
     Args:
         path: the folder or file.
         feature: the main feature of the reference with which the examples are compared. Images in a folder or zip
             file are resized, cropped and converted to the shape of the reference.
+        name: another name that the array ``samples`` may have, e.g. that of the output of a task.
 
     Raises:
         UserError: ``path`` does not exist or contains no examples that can be read, or the examples do not have the
             shape of ``feature``.
     """
-    found = _read(path, feature, "flat")  # only a reference needs labels, so samples may have any layout
+    found = _read(path, feature, "flat", name)  # only a reference needs labels, so samples may have any layout
     if found.feature.shape != feature.shape:
         raise UserError(
             f"{path}: the examples have the shape {found.feature.shape}, but the examples of the reference have "
@@ -57,10 +61,27 @@ def external_reference(path: Path, feature: Feature | None = None) -> Dataset:
     return _read(path, feature, None)
 
 
-def _read(path: Path, feature: Feature | None, layout: Layout | None) -> Dataset:
+def names_of(path: Path, data: Dataset, layout: Layout | None = None) -> tuple[str, ...]:
+    """The names of the images of ``data``, in its order: relative paths without the suffix.
+
+    The result is empty for an ``.npz`` file, and if some of the images were left out.
+
+    Args:
+        path: the folder or zip file from which ``data`` was read.
+        data: the data set.
+        layout: ``flat`` for samples, None for a reference.
+    """
+    if path.suffix == ".npz":
+        return ()
+    found = read(list_files(path, "skip"), layout, str(path)).training
+    names = tuple(str(PurePosixPath(file.name).with_suffix("")) for file in found)
+    return names if len(names) == data.size else ()
+
+
+def _read(path: Path, feature: Feature | None, layout: Layout | None, name: str = "samples") -> Dataset:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder. Check the path.")
-    return _archive(path) if path.suffix == ".npz" else _images(path, feature, layout)
+    return _archive(path, feature, name) if path.suffix == ".npz" else _images(path, feature, layout)
 
 
 def _images(path: Path, feature: Feature | None, layout: Layout | None) -> Dataset:
@@ -75,18 +96,29 @@ def _images(path: Path, feature: Feature | None, layout: Layout | None) -> Datas
             "images, for example --reference=mnist5k."
         )
     height, width, channels = _first(path) if feature is None else feature.shape
+    bits: Bits = 8 if feature is None or feature.bits == 8 else 16
     try:
-        kept: Channels = 1 if channels == 1 else 4 if channels == 4 else 3
-        return folder.folder(path=str(path), resolution=(height, width), channels=kept, layout=layout)
+        return folder.folder(
+            path=str(path), resolution=(height, width), channels=channels, bits=bits, layout=layout
+        )
     except UserError as error:
         raise UserError(str(error).removeprefix("dataset.path=")) from error
 
 
 def _first(path: Path) -> tuple[int, int, int]:
     """Height, width and number of channels of the first image that can be opened."""
-    for _, content in folder.contents_of(path, list_files(path, "skip").files):
+    listing = list_files(path, "skip")
+    if listing.kind in SCANS:
+        return scans.first_shape(path, listing)
+    for _, content in folder.contents_of(path, listing.files):
         if not isinstance(content, bytes):
             continue
+        if listing.kind == "arrays":
+            try:
+                height, width, channels = array_values(content).shape
+                return height, width, channels
+            except (BadImage, ValueError, OSError):
+                continue
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 grey = image.mode in ("1", "L", "I", "I;16")
@@ -98,7 +130,7 @@ def _first(path: Path) -> tuple[int, int, int]:
     return 32, 32, 3  # arbitrary values: no image can be opened, so ``folder.folder`` raises an error
 
 
-def _archive(path: Path) -> Dataset:
+def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
     try:
         arrays = files.read_arrays(path)
     except (OSError, ValueError) as error:
@@ -106,6 +138,8 @@ def _archive(path: Path) -> Dataset:
             f"{path}: the file cannot be read as an .npz file ({error}). Save the examples again, for example with "
             "numpy.savez('samples.npz', samples=array)."
         ) from error
+    if name in arrays:
+        arrays.setdefault("samples", arrays[name])
     if "samples" not in arrays:
         raise UserError(
             f"{path}: the file has no array `samples`. Its arrays are: "
@@ -131,7 +165,9 @@ def _archive(path: Path) -> Dataset:
         raise UserError(f"{path}: some samples contain NaN or infinite values. Remove these samples.")
     if samples.ndim == 4:
         low, high = samples.min(), samples.max()
-        if not (low >= 0 and high <= 255):
+        # Some programs save values of 8 bits as uint16.
+        deep = samples.dtype == np.uint16 and (high > 255 or (isinstance(like, features.Image) and like.bits == 16))
+        if not deep and not (low >= 0 and high <= 255):
             raise UserError(
                 f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
                 f"{high:g}. Scale the images to 0..255."
@@ -141,7 +177,7 @@ def _archive(path: Path) -> Dataset:
                 f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
                 f"{high:g}. If the images are scaled to 0..1, multiply them by 255. Otherwise, save them as uint8."
             )
-        samples = np.rint(samples).astype(np.uint8)
+        samples = samples if deep else np.rint(samples).astype(np.uint8)
     else:
         with np.errstate(over="ignore"):
             samples = samples.astype(np.float32)
@@ -152,6 +188,8 @@ def _archive(path: Path) -> Dataset:
     classes = None if labels is None else int(labels.max()) + 1
     feature = feature_of(samples.shape[1:])
     assert feature is not None
+    if samples.dtype == np.uint16:
+        feature = replace(cast(features.Image, feature), bits=16)
     examples = {"x": samples} | ({} if labels is None else {"label": labels.astype(np.int32)})
     return Dataset(path.name, spec_of(feature, classes), examples)
 

@@ -3,52 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import io
-import logging
+import itertools
 import math
-import os
-import threading
 import zipfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from gan_cli.data import features
+from gan_cli.data import features, scans
 from gan_cli.data.capacity import must_stream
+from gan_cli.data.contents import contents_of as contents_of
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import spec_of
-from gan_cli.data.images import (
-    FORMATS,
-    SKIPPED,
-    SUFFIXES,
-    BadImage,
-    Skipped,
-    decode,
-    decode_all,
-    refusal,
-    sides,
-)
-from gan_cli.data.layout import File, Listing, Reading, list_files, printable, read
+from gan_cli.data.images import FORMATS, BadImage, Skipped, refusal, sides
+from gan_cli.data.layout import KINDS, File, Listing, Reading, held_out_share, list_files, printable, read
+from gan_cli.data.scans import SCANS, Opened, Scanning
+from gan_cli.data.streamed_folder import Files, none_decoded
 from gan_cli.errors import UserError
 from gan_cli.storage import files as storage
-from gan_cli.types import Channels, Layout, OnError, Resolution
+from gan_cli.types import (
+    Axis,
+    Bits,
+    Channels,
+    Duplicates,
+    FileKind,
+    Layout,
+    OnError,
+    Resolution,
+    Share,
+    Slices,
+    Window,
+)
 
-log = logging.getLogger(__name__)
-
-# Maximum size of a file in bytes. Larger files count as damaged images, because a member of a malicious zip file
-# can decompress to any size.
-MAX_FILE = 256 * 2**20
-_TOO_LARGE = f"the file is larger than {MAX_FILE // 2**20} MiB"
-
-# The fingerprint of a streamed folder covers the contents of at most _SAMPLED files, three slices of each.
-_SAMPLED, _SLICE = 20_000, 4096
-
+_AXIAL: Axis = 2  # the default axis of NIfTI volumes
 _RENUMBERED = (
     "Versions without the option dataset.layout numbered or divided the sub-folders of this data set in another "
     "way. To resume a run of such a version, add dataset.layout=earlier."
@@ -60,22 +51,34 @@ def folder(
     path: str,
     resolution: Resolution = 32,
     channels: Channels = 3,
+    bits: Bits = 8,
     flip: bool = False,
     on_error: OnError = "skip",
     layout: Layout | None = None,
     stream: bool | None = None,
+    duplicates: Duplicates = "warn",
+    hold_out: Share = 0.0,
+    files: FileKind | None = None,
+    window: Window | None = None,
+    axis: Axis = _AXIAL,
+    slices: Slices | None = None,
 ) -> Dataset:
     """Images from a folder or zip file, with top-level sub-folders as classes.
 
-    The images are sorted by their relative path, and the classes by name, with numbers in numerical order.
-    Example: ``gan-train dataset=folder dataset.path=photos``.
+    The images are sorted by their relative path, and the classes by name, with numbers in numerical order. The
+    images are pictures (PNG, JPEG, TIFF and others) or, in a folder without pictures, the slices of DICOM or NIfTI
+    files, or arrays. Example: ``gan-train dataset=folder dataset.path=photos``.
 
     Args:
         path: folder or zip file with the images. Sub-folders are searched too.
         resolution: side of the square images in pixels, or the height and width as a list, e.g. ``[24,40]``. Each
             image is resized until it covers this size, and cropped around the centre.
         channels: number of channels. 1 converts all images to greyscale, 3 converts all images to RGB, and 4 keeps
-            the transparency of the images (RGBA). With 1 and 3, transparent images are blended with white.
+            the transparency of the images (RGBA). With 1 and 3, transparent images are blended with white. Any
+            other number needs images with this number of channels, which have no colours: the pages of TIFF files,
+            or arrays ``[h, w, c]`` in ``.npy`` files.
+        bits: bits per value, 8 or 16. 16 keeps the values of 16-bit PNG, TIFF and ``.npy`` files, and multiplies
+            values of 8 bits by 257.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         on_error: treatment of images that cannot be read or decoded, and of folders that cannot be read. With
             ``skip``, they are left out. In streamed data, the next image that can be decoded replaces such an
@@ -88,10 +91,27 @@ def folder(
         stream: whether images are decoded during training, batch by batch. If false, all images are decoded at the
             start. With null, images are decoded during training only if all decoded images take more than a quarter
             of the memory of the host or of the accelerator.
+        duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
+            ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
+            skips the search.
+        hold_out: share of the patients (DICOM), subjects (NIfTI) or pictures that training does not use, for
+            example 0.1. No patient has images on both sides. With 0, only folders named ``test`` and the like
+            hold out images.
+        files: kind of the files that are the images: ``pictures``, ``dicom``, ``nifti``, or ``arrays`` (``.npy``
+            files). Other files are left out. With null, the kind is the first of these of which the folder has
+            files. DICOM files need no suffix.
+        window: centre and width of the range of values that becomes black to white in DICOM and NIfTI files, for
+            example ``[40,400]`` for soft tissue in CT. With null, the window of each file is used or, if it has
+            none, the range of its values.
+        axis: axis of a NIfTI volume across which it is cut into slices: 0 for sagittal, 1 for coronal and 2 for
+            axial slices, whatever the order in which the file stores them.
+        slices: first slice of each DICOM or NIfTI file, and the slice after the last, counted from 0, for example
+            ``[40,60]``. With null, all slices are images.
 
     Raises:
         UserError: the path does not exist, is not a folder or zip file, contains no image that can be decoded, does
-            not have the layout, or, with ``on_error="refuse"``, contains an image that cannot be decoded.
+            not have the layout, or, with ``on_error="refuse"``, contains an image that cannot be decoded; or the
+            options do not fit the files.
     """
     root = storage.expanded(path)
     if not root.exists():
@@ -101,54 +121,138 @@ def folder(
             f"dataset.path={path}: the file is not a zip file. Choose a folder or zip file of images, for example "
             "dataset.path=photos."
         )
-    listing = list_files(root, on_error)
-    reading = read(listing, layout, path)
+    listing = list_files(root, on_error, files)
+    scanning, skipped = _scanning(listing, window, axis, slices, path), Skipped()
+    reading, notes, shown = _read(root, listing, scanning, layout, hold_out, path, on_error, skipped)
     passed_over = listing.passed_over + reading.passed_over
     if not reading.training:
-        others = "".join(f"; there are {count:,} {kind}" for kind, count in passed_over.most_common(3))
-        raise UserError(
-            f"dataset.path={path}: there are no images in the folder or zip file{others}. Choose a folder or zip "
-            f"file with files of these types: {', '.join(SUFFIXES)}."
-        )
-    shape = (*sides(resolution), channels)
+        raise UserError(_no_images(path, files, passed_over, skipped))
+    x = features.Image(*sides(resolution), channels, bits)
     images, held_out = reading.training, reading.held_out
     classes = tuple(reading.classes)
-    notes = tuple(filter(None, (reading.note, _headers(root, images))))
-    alike = _read_alike(listing, reading, path)
-    if must_stream((len(images) + len(held_out)) * math.prod(shape), stream):
-        files = Files(root, reading, shape, on_error)
+    # Earlier versions read pictures only, and held out no share of them.
+    comparable = listing.kind == "pictures" and not hold_out
+    alike = not comparable or _read_alike(listing, reading, path)
+    opened = scans.opener(listing.kind, x, scanning)
+    if must_stream((len(images) + len(held_out)) * math.prod(x.shape) * bits // 8, stream):
+        source = Files(root, reading, x, on_error, opened, shown, _options(listing, scanning))
+        if skipped.count:
+            passed_over["files that cannot be read"] = skipped.count
         if held_out:
             passed_over["held-out images, because the data are streamed"] = len(held_out)
         return Dataset(
             name=f"{root.name} ({len(images)} images, streamed)",
-            spec=spec_of(features.Image(*shape), len(classes) or None),
-            examples=files,
+            spec=spec_of(x, len(classes) or None),
+            examples=source,
             flip=flip,
             class_names=classes,
             passed_over=passed_over,
             notes=notes,
-            earlier=(files.earlier_fingerprint(),) if alike else (),
+            earlier=(source.earlier_fingerprint(),) if comparable and alike else (),
             hint="" if alike else _RENUMBERED,
+            duplicates=duplicates,
         )
-    skipped = Skipped()
-    decoded, labels = _decoded(root, images, reading.labels, shape, on_error, skipped)
+    decoded, labels = _decoded(root, images, reading.labels, opened, shown, on_error, skipped)
     if not decoded:
-        raise UserError(_none_decoded(path, len(images)))
+        raise UserError(none_decoded(path, len(images), skipped.reason))
     if layout == "earlier":
         labels, classes = _without_empty_classes(labels, classes)
-    tests, test_labels = _decoded(root, held_out, reading.held_out_labels, shape, on_error, skipped)
+    tests, test_labels = _decoded(root, held_out, reading.held_out_labels, opened, shown, on_error, skipped)
     if skipped.count:
         passed_over["images that cannot be decoded"] = skipped.count
     return Dataset(
         name=f"{root.name} ({len(decoded)} images{f', {skipped.count} skipped' if skipped.count else ''})",
-        spec=spec_of(features.Image(*shape), len(classes) or None),
+        spec=spec_of(x, len(classes) or None),
         examples=_arrays(decoded, labels if classes else None),
         held_out=_arrays(tests, test_labels) if tests else None,
         flip=flip,
         class_names=classes,
         passed_over=passed_over,
         notes=notes,
-        hint="" if alike and len(set(labels or ())) == len(classes) else _RENUMBERED,
+        hint="" if not comparable or (alike and len(set(labels or ())) == len(classes)) else _RENUMBERED,
+        duplicates=duplicates,
+    )
+
+
+def _scanning(listing: Listing, window: Window | None, axis: int, slices: Slices | None, path: str) -> Scanning:
+    """The options of DICOM and NIfTI files.
+
+    Raises:
+        UserError: an option of some files is set for other files, the range of slices is empty, or the package
+            that reads the files is not installed.
+    """
+    for name, value in (("window", window), ("slices", slices)):
+        if value is not None and listing.kind not in SCANS:
+            raise UserError(
+                f"dataset.{name}={list(value)}: an option of DICOM and NIfTI files, but the images of {path} are "
+                f"{listing.kind}. Set dataset.{name}=null, or choose the kind of files, e.g. dataset.files=dicom."
+            )
+    if axis != _AXIAL and listing.kind != "nifti":
+        raise UserError(
+            f"dataset.axis={axis}: an option of NIfTI volumes, but the images of {path} are {listing.kind}. Set "
+            f"dataset.axis={_AXIAL}, its default, or dataset.files=nifti."
+        )
+    if slices is not None and slices[0] >= slices[1]:
+        raise UserError(
+            f"dataset.slices={list(slices)}: contains no slice. State the first slice and the slice after the "
+            "last, for example dataset.slices=[40,60]."
+        )
+    scans.check_installed(listing.kind, path)
+    return Scanning(
+        None if window is None else (window[0], window[1]), axis, None if slices is None else (slices[0], slices[1])
+    )
+
+
+def _read(
+    root: Path,
+    listing: Listing,
+    scanning: Scanning,
+    layout: Layout | None,
+    hold_out: float,
+    path: str,
+    on_error: str,
+    skipped: Skipped,
+) -> tuple[Reading, tuple[str, ...], Callable[[File], str]]:
+    """The reading of a listing, notes about its files, and a function that returns the name of a file in messages.
+
+    In place of DICOM and NIfTI files, the reading contains their slices.
+    """
+    if listing.kind not in SCANS:
+        reading = read(listing, layout, path)
+        if hold_out and reading.training:
+            reading = held_out_share(reading, hold_out, lambda file: file.name, "images")
+        notes = (reading.note, _headers(root, reading.training))
+        return reading, tuple(filter(None, notes)), lambda file: printable(file.name)
+    found = scans.survey(root, listing, scanning, on_error, skipped)
+    reading, about_classes = scans.without_patients_as_classes(read(listing, layout, path), layout, found)
+    if hold_out and reading.training:
+        people = scans.PATIENTS[listing.kind]
+        reading = held_out_share(reading, hold_out, lambda file: found.patients[file.member], people)
+    files = reading.training
+    reading = scans.expanded(reading, found, scanning)
+    if files and not reading.training:
+        depth = max(depth for depth, _ in found.counts.values())
+        raise UserError(
+            f"dataset.slices={list(scanning.slices or ())}: no file has these slices, because the files have at "
+            f"most {depth}. Choose slices from 0 to {depth}."
+        )
+    return reading, tuple(filter(None, (reading.note, *found.notes(reading), about_classes))), found.shown
+
+
+def _options(listing: Listing, scanning: Scanning) -> tuple[object, ...]:
+    """The options that change the images of a streamed folder, for its fingerprint."""
+    return (scanning,) if listing.kind in SCANS else ()
+
+
+def _no_images(path: str, kind: FileKind | None, passed_over: Counter[str], skipped: Skipped) -> str:
+    others = "".join(f"; there are {count:,} {kind}" for kind, count in passed_over.most_common(3))
+    if skipped.count:
+        others = f"; {skipped.count:,} files cannot be read{others}"
+    noun = "images" if kind is None else f"{SCANS[kind][0]} images" if kind in SCANS else kind
+    suffixes = [suffix for one in (KINDS if kind is None else (kind,)) for suffix in KINDS[one]]
+    return (
+        f"dataset.path={path}: there are no {noun} in the folder or zip file{others}. Choose a folder or zip file "
+        f"with files of these types: {', '.join(suffixes)}."
     )
 
 
@@ -167,14 +271,36 @@ def _decoded(
     root: Path,
     files: list[File],
     labels: list[int] | None,
-    shape: tuple[int, int, int],
+    opened: Callable[[bytes], Opened],
+    shown: Callable[[File], str],
     on_error: str,
     skipped: Skipped,
 ) -> tuple[list[np.ndarray], list[int] | None]:
     """A pair of lists: the images that can be decoded, and their labels."""
-    of = {} if labels is None else {file.name: label for file, label in zip(files, labels, strict=True)}
-    pairs = list(decode_all(contents_of(root, files), shape[:2], shape[2], on_error, skipped))
-    return [image for _, image in pairs], None if labels is None else [of[name] for name, _ in pairs]
+    images, kept = [], []
+
+    def skip(file: File, error: BadImage) -> None:
+        if on_error == "refuse":
+            raise UserError(refusal(shown(file), error)) from error
+        skipped.add(shown(file), error)
+
+    groups = [list(group) for _, group in itertools.groupby(range(len(files)), lambda i: files[i].member)]
+    contents = contents_of(root, [files[group[0]] for group in groups])
+    for group, (_, content) in zip(groups, contents, strict=True):
+        try:
+            if isinstance(content, BadImage):
+                raise content
+            image = opened(content)
+        except BadImage as error:
+            skip(files[group[0]]._replace(part=None), error)
+            continue
+        for i in group:
+            try:
+                images.append(image(files[i].part))
+                kept.append(i)
+            except BadImage as error:
+                skip(files[i], error)
+    return images, None if labels is None else [labels[i] for i in kept]
 
 
 def _without_empty_classes(labels: list[int] | None, classes: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
@@ -201,139 +327,3 @@ def _headers(root: Path, files: list[File]) -> str:
     extent = low if low == high else f"{low} to {high}"
     sample = "" if len(chosen) == len(files) else f" in {len(chosen)} of {len(files):,} images"
     return f"{extent} pixels, {', '.join(sorted(modes))}{sample}"
-
-
-class Files:
-    """A ``Source`` of the images in a folder or zip file, which decodes an image at each access."""
-
-    def __init__(self, root: Path, reading: Reading, shape: tuple[int, int, int], on_error: str):
-        self._root, self._files, self._labels, self._on_error = root, reading.training, reading.labels, on_error
-        self.shape, self._classes = shape, reading.classes
-        self.labels = np.array(reading.labels, np.int32) if reading.classes else None
-        self._warned: set[int] = set()
-        # Each thread opens the zip file separately, because an open file has only one read position.
-        self._local = threading.local()
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        """Image ``i`` as uint8, and its label.
-
-        With ``on_error="skip"``, the next image that can be decoded, with its label, replaces an image that cannot
-        be decoded.
-
-        Raises:
-            UserError: no image can be decoded, or ``on_error`` is ``"refuse"`` and image ``i`` cannot be decoded.
-        """
-        for j in range(i, i + len(self._files)):
-            j %= len(self._files)
-            try:
-                image = decode(self._content(self._files[j]), self.shape[:2], self.shape[2])
-                return {"x": image, "label": self._labels[j]}
-            except BadImage as error:
-                name = printable(self._files[j].name)
-                if self._on_error == "refuse":
-                    raise UserError(refusal(name, error)) from error
-                if j not in self._warned:
-                    self._warned.add(j)
-                    log.warning(SKIPPED, name, error)
-        raise UserError(_none_decoded(self._root, len(self._files)))
-
-    def _content(self, file: File) -> bytes:
-        if self._root.is_dir():
-            return _read_file(self._root / file.member)
-        if not hasattr(self._local, "archive"):
-            self._local.archive = zipfile.ZipFile(self._root)
-        return _read_member(self._local.archive, file.member)
-
-    def fingerprint(self) -> str:
-        """A digest of the image shape, the names, sizes and labels of all files, and a sample of their contents.
-
-        For a folder, the sample consists of up to ``_SAMPLED`` evenly spaced files: the first, middle and last
-        ``_SLICE`` bytes of each. For a zip file, the stored CRC checksums of all files are used instead.
-        """
-        return self._fingerprint
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
-        named = [(file.name, size) for file, size in zip(self._files, self._sizes, strict=True)]
-        digest = hashlib.sha256(repr((self.shape, named, self._classes, self._labels)).encode())
-        if self._root.is_dir():
-            count = min(len(self._files), _SAMPLED)
-            chosen = [self._root / self._files[i * len(self._files) // count].member for i in range(count)]
-            with ThreadPoolExecutor(16) as readers:  # the time of small reads is mostly waiting
-                for part in readers.map(_sample, chosen):
-                    digest.update(part)
-        return digest.hexdigest()
-
-    def earlier_fingerprint(self) -> str:
-        """The fingerprint that versions without ``dataset.layout`` computed from names and sizes or checksums."""
-        named = [(file.member, size) for file, size in zip(self._files, self._sizes, strict=True)]
-        return hashlib.sha256(repr((self.shape, named)).encode()).hexdigest()
-
-    @functools.cached_property
-    def _sizes(self) -> list[int]:
-        """The size of each file in a folder, or the CRC checksum of each file in a zip file."""
-        if self._root.is_dir():
-            return [(self._root / file.member).stat().st_size for file in self._files]
-        with zipfile.ZipFile(self._root) as archive:
-            return [archive.getinfo(file.member).CRC for file in self._files]
-
-
-def _sample(path: Path) -> bytes:
-    """The SHA-256 digest of the first, middle and last ``_SLICE`` bytes of a file, or of a whole short file."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= 3 * _SLICE:
-                return hashlib.sha256(file.read()).digest()
-            digest = hashlib.sha256()
-            for start in (0, (size - _SLICE) // 2, size - _SLICE):
-                file.seek(start)
-                digest.update(file.read(_SLICE))
-            return digest.digest()
-    except PermissionError:  # dataset.on_error decides when the image is decoded
-        return b"unreadable"
-
-
-def _none_decoded(path: str | Path, count: int) -> str:
-    return (
-        f"dataset.path={path}: none of the {count} image files can be decoded. Choose another folder or zip file."
-    )
-
-
-def contents_of(root: Path, files: Iterable[File]) -> Iterator[tuple[str, bytes | BadImage]]:
-    """Yields ``(name, content)`` for each of the given files in a folder or zip file.
-
-    In place of the content, the function yields a ``BadImage`` with the reason if the file may not be read, is
-    larger than ``MAX_FILE``, or is a damaged member of a zip file.
-    """
-    with contextlib.nullcontext() if root.is_dir() else zipfile.ZipFile(root) as archive:
-        for file in files:
-            content: bytes | BadImage
-            try:
-                content = _read_member(archive, file.member) if archive else _read_file(root / file.member)
-            except BadImage as error:
-                content = error
-            yield file.name, content
-
-
-def _read_file(file: Path) -> bytes:
-    try:
-        if file.stat().st_size > MAX_FILE:
-            raise BadImage(_TOO_LARGE)
-        return file.read_bytes()
-    except PermissionError as error:
-        raise BadImage(str(error.strerror)) from error
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        with archive.open(name) as member:
-            content = member.read(MAX_FILE + 1)
-    except Exception as error:  # a damaged, encrypted or unsupported member counts as a damaged image
-        raise BadImage(f"damaged or encrypted in the zip file: {error}") from error
-    if len(content) > MAX_FILE:
-        raise BadImage(_TOO_LARGE)
-    return content

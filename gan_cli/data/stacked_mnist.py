@@ -40,4 +40,5 @@ def stacked_mnist(*, digits: Digits = "mnist5k", size: PositiveInt = 128_000) ->
         class_names=(),
         passed_over={},
         notes=(),
+        duplicates="keep",
     )

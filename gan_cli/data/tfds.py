@@ -20,7 +20,7 @@ from gan_cli.data.features import spec_of
 from gan_cli.data.images import SKIPPED, BadImage, fitted, sides
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import OnError, Resolution
+from gan_cli.types import Duplicates, OnError, Resolution
 
 log = logging.getLogger(__name__)
 _OWN = "tensorflow_datasets."
@@ -37,6 +37,7 @@ def tfds(
     flip: bool = False,
     on_error: OnError = "refuse",
     stream: bool | None = None,
+    duplicates: Duplicates = "warn",
 ) -> Dataset:
     """Image data set of TensorFlow Datasets (TFDS), such as ``cifar10`` or ``svhn_cropped``.
 
@@ -63,6 +64,9 @@ def tfds(
         stream: whether images are decoded during training, batch by batch. If false, all images are decoded at the
             start. With null, images are decoded during training only if all decoded images take more than a quarter
             of the memory of the host or of the accelerator.
+        duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
+            ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
+            skips the search.
 
     Raises:
         UserError: the data set, the version or the split does not exist, the data set cannot be downloaded or read,
@@ -115,7 +119,7 @@ def tfds(
             ) from error
         return _dataset(source, full, wanted, image_key, builder.info, resolution, flip, on_error, stream)
 
-    data = read("split", split, stream)
+    data = replace(read("split", split, stream), duplicates=duplicates)
     if held_out is None:
         return data
     return replace(data, held_out=read("held_out", held_out, stream=False).arrays)
