@@ -34,12 +34,15 @@ class Augment(NamedTuple):
             from the logits (see ``Loss.above_boundary``). With packing, the game also repeats the logit of a pack
             for each example of the pack.
         pack: number of examples that form one input of the discriminator.
+        alike: whether the source and the output of a translation receive the same random numbers, so that a
+            transformation keeps the relation of the two images.
     """
 
     apply: Callable[[Array, Array, Step, Tree], Array]
     start: Tree = ()
     adapt: Callable[[Tree, Array], Tree] = lambda state, real_logits: state
     pack: int = 1
+    alike: bool = True
 
 
 def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = None) -> Augment:
@@ -56,7 +59,8 @@ def noise(*, std: NonNegativeFloat = 0.1, anneal_steps: PositiveInt | None = Non
         left = 1.0 if anneal_steps is None else jnp.maximum(0.0, 1.0 - step / anneal_steps)
         return x + std * left * jax.random.normal(key, x.shape)
 
-    return Augment(apply)
+    # Equal noise would cancel out in the difference of two images.
+    return Augment(apply, alike=False)
 
 
 def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = True) -> Augment:

@@ -145,8 +145,8 @@ def check(name: str, estimator: Estimator, game: Game, pads: bool) -> None:
     reason = (
         f"and the examples of a batch depend on each other in the loss of the {players}. Remove batch "
         "normalisation (norm=layer), minibatch layers (minibatch=none), augment=[packing] and [adaptive], "
-        "loss=relativistic_average, penalty=[dragan] and [consistency], and networks that do not declare "
-        "couples_batch=False, or "
+        "loss=relativistic_average, penalty=[dragan] and [consistency], image pools (game.pool=0), and networks "
+        "that do not declare couples_batch=False, or "
     )
     if estimator.divides_batch:
         raise UserError(f"estimator={name}: divides the batch, {reason}set estimator=mean.")

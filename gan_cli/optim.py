@@ -51,8 +51,10 @@ class Options(TypedDict, total=False):
     Args:
         lr: learning rate at the end of the warm-up, which is the initial value of the schedule.
         schedule: change of the learning rate after the warm-up. With ``constant``, the learning rate stays at lr.
-            With ``linear``, the rate changes from lr to lr_end along a straight line. With ``cosine``, the rate
-            changes from lr to lr_end along half a cosine (Loshchilov and Hutter 2017).
+            With ``linear``, the rate changes from lr to lr_end along a straight line. With ``constant_linear``, the
+            rate stays at lr until the middle of decay_steps, and then changes to lr_end along a straight line
+            (Zhu et al. 2017, appendix 7.1). With ``cosine``, the rate changes from lr to lr_end along half a cosine
+            (Loshchilov and Hutter 2017).
         lr_end: learning rate at the end of the schedule and at all later steps. null means zero.
         decay_steps: number of steps until the schedule ends, including warmup_steps. If null, the number is the
             value of train.steps at the first start of the run.
@@ -346,8 +348,8 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
     if schedule == "constant":
         if lr_end is not None:
             raise ValueError(
-                "lr_end: the option has no effect with schedule=constant. Choose schedule=linear or "
-                "schedule=cosine, or set lr_end=null to keep a constant learning rate."
+                "lr_end: the option has no effect with schedule=constant. Choose another "
+                "schedule, e.g. schedule=linear, or set lr_end=null to keep a constant learning rate."
             )
         main = optax.constant_schedule(lr)
     else:
@@ -361,9 +363,14 @@ def _rate(lr: float, schedule: str, lr_end: float | None, decay_steps: int | Non
                 f"warmup_steps={warmup_steps}: must be less than decay_steps={decay_steps}, because decay_steps "
                 "includes the warm-up. Reduce warmup_steps or increase decay_steps."
             )
-        length = decay_steps - warmup_steps
-        make = optax.linear_schedule if schedule == "linear" else cosine
-        main = make(lr, 0.0 if lr_end is None else lr_end, length)
+        length, end = decay_steps - warmup_steps, 0.0 if lr_end is None else lr_end
+        if schedule == "constant_linear":
+            flat = max(decay_steps // 2 - warmup_steps, 0)
+            falling = optax.linear_schedule(lr, end, length - flat)
+            main = optax.join_schedules([optax.constant_schedule(lr), falling], [flat])
+        else:
+            make = optax.linear_schedule if schedule == "linear" else cosine
+            main = make(lr, end, length)
     if warmup_steps:
         return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup_steps), main], [warmup_steps])
     return lr if schedule == "constant" else main

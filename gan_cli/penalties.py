@@ -9,7 +9,7 @@ update. StyleGAN2 applies the penalty in a separate update.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import optax
 
 from gan_cli import transforms
 from gan_cli.schedules import cosine
-from gan_cli.types import NonNegativeFloat, PositiveInt, Tree
+from gan_cli.types import NonNegativeFloat, PositiveInt, Term, Tree
 
 Critic = Callable[[Tree, jax.Array], jax.Array]
 
@@ -41,6 +41,45 @@ class Penalty(NamedTuple):
     interval: int
     per_example: bool = False
     couples_batch: bool = False
+
+
+def penalty_terms(
+    penalties: Mapping[str, Penalty],
+    critic: Callable[[Tree, jax.Array, jax.Array], jax.Array],
+    params: Tree,
+    real: jax.Array,
+    fake: jax.Array,
+    *,
+    key: jax.Array,
+    step: jax.Array,
+) -> dict[str, Term]:
+    """The terms of the penalties in the discriminator's loss at a step, by name.
+
+    Args:
+        penalties: mapping from names to penalties.
+        critic: ``(params, x, key) -> logits [batch]``.
+        params: parameters of the critic.
+        real: real examples ``[batch, ...]``.
+        fake: generated examples ``[batch, ...]``.
+        key: random key, from which each penalty receives its own key.
+        step: the step.
+    """
+    terms = {}
+    for i, (name, penalty) in enumerate(penalties.items()):
+        own_key = jax.random.fold_in(key, i)
+
+        def value(params: Tree, penalty: Penalty = penalty, key: jax.Array = own_key) -> jax.Array:
+            return penalty.function(lambda own, x: critic(own, x, key), params, real, fake, key)
+
+        if penalty.interval == 1:
+            amount = value(params)
+        else:  # evaluated at the last step of each interval
+            due = step % penalty.interval == penalty.interval - 1
+            shape = jax.eval_shape(value, params).shape
+            amount = jax.lax.cond(due, value, lambda params, shape=shape: jnp.zeros(shape), params)
+        weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
+        terms[name] = Term(amount, weight * penalty.interval)
+    return terms
 
 
 def _squared_gradient_norm(critic: Critic, params: Tree, x: jax.Array) -> jax.Array:

@@ -50,11 +50,15 @@ PackSize = Annotated[int, Range(ge=2)]
 PositiveFloat = Annotated[float, Range(gt=0)]
 NonNegativeFloat = Annotated[float, Range(ge=0)]
 UnitFloat = Annotated[float, Range(ge=0, le=1)]
+PositiveShare = Annotated[float, Range(gt=0, le=1)]
+Share = Annotated[float, Range(ge=0, lt=1)]  # share of the examples that is held out
 OpenUnitFloat = Annotated[float, Range(gt=0, lt=1)]
 Smoothing = Annotated[float, Range(ge=0, lt=0.5)]
 Decay = Annotated[float, Range(ge=0, lt=1)]  # decay rate of a moving average, or dropout rate
 Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
+TranslationNorm = Literal["none", "batch", "instance"]
+Initialiser = Literal["normal", "xavier"]  # the distribution of the initial weights of a network of translation
 Conditional = Literal["none", "concat", "projection", "acgan"]
 MinibatchKind = Literal["none", "std", "discrimination"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
@@ -66,8 +70,13 @@ Layout = Literal["classes", "flat", "splits", "earlier"]
 Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a square, or height and width
 Channels = PositiveInt  # 1 grey, 3 RGB, 4 RGB with transparency (RGBA); other numbers have no colours
 Bits = Literal[8, 16]  # bits per value of a stored image
+FileKind = Literal["pictures", "dicom", "nifti", "arrays"]  # the kinds of image files in a folder
+Axis = Literal[0, 1, 2]  # of a volume: left to right, posterior to anterior, inferior to superior
+Window = tuple[float, PositiveFloat]  # centre and width of the range of values from black to white
+Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice after the last
+HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "constant_linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 Likelihood = Literal["bernoulli", "gaussian"]
 Binarisation = Literal["threshold", "fixed", "dynamic"]
@@ -190,6 +199,8 @@ class Task(NamedTuple):
             the two. None if the output imitates no feature, e.g. for codes and reconstructions.
         multiple: if the task accepts images of any size, the number of which both sides must be multiples. None if
             all inputs must have the shapes of the features.
+        reach: if the task accepts images of any size, the number of pixels beyond an aligned block of ``multiple``
+            pixels on which the outputs of the block depend, apart from normalisation statistics. None if unknown.
     """
 
     inputs: Spec
@@ -200,6 +211,7 @@ class Task(NamedTuple):
     distribution: str = "N(0, I)"
     imitates: str | None = None
     multiple: int | None = None
+    reach: int | None = None
 
 
 class Game:
@@ -220,6 +232,8 @@ class Game:
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
         has_equilibrium: whether the game implements ``distance``, the distance to a known equilibrium.
+        paired: whether the losses compare the features of an example, e.g. an image and its partner, so that all
+            features must belong to one domain.
     """
 
     players: tuple[str, ...]
@@ -230,6 +244,7 @@ class Game:
     pack: int = 1
     shares_fakes: bool = False
     has_equilibrium: bool = False
+    paired: bool = False
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: the initial parameters and the initial network state, each as a mapping from player names.
@@ -254,7 +269,7 @@ class Game:
         batch: Batch,
         key: jax.Array,
         step: jax.Array,
-        fake: jax.Array | None = None,
+        fake: Tree = None,
     ) -> LossTerms:
         """The terms of a player's loss on a batch that ``noise`` has returned.
 
@@ -263,10 +278,8 @@ class Game:
         """
         raise NotImplementedError
 
-    def fake(
-        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, ByPlayer]:
-        """A pair: a generated batch, and the network state after the generator's forward pass.
+    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Tree, ByPlayer]:
+        """A pair: a generated batch, a pytree of arrays, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.
         """

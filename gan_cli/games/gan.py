@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +12,19 @@ from gan_cli.augment import Augment
 from gan_cli.data.features import Vector
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
-from gan_cli.games.networks import Network, build_discriminator, build_generator, label_classes, normal_prior
+from gan_cli.games.networks import (
+    Network,
+    PenalisedGame,
+    build_discriminator,
+    build_generator,
+    check_generates,
+    label_classes,
+    normal_prior,
+)
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model
-from gan_cli.penalties import Critic, Penalty
-from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Spec, Task, Term, Tree
+from gan_cli.penalties import Penalty, penalty_terms
+from gan_cli.types import Batch, ByPlayer, LossTerms, Spec, Task, Term, Tree
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -29,7 +36,7 @@ class DiscriminatorOutput(NamedTuple):
     classes: jax.Array | None = None
 
 
-class GAN(Game):
+class GAN(PenalisedGame):
     """GAN: a generator against a discriminator, for any networks, loss, penalties and augmentations.
 
     Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
@@ -60,6 +67,7 @@ class GAN(Game):
         augments: dict[str, Augment],
         precision: str,
     ):
+        check_generates("gan", model, spec)
         self.spec: Spec = spec
         self.adversarial, self.penalties = loss, penalties
         self._latent_dim = model.latent_dim
@@ -94,7 +102,8 @@ class GAN(Game):
         inputs: Spec = {"latents": Vector(self._latent_dim)}
         if self._labelled:
             inputs = {**inputs, "label": self.spec["label"]}
-        return {"generate": Task(inputs, {"samples": self._x}, self._samples, normal_prior(self._latent_dim))}
+        prior = normal_prior(self._latent_dim)
+        return {"generate": Task(inputs, {"samples": self._x}, self._samples, prior, imitates="x")}
 
     def _check(self) -> None:
         """Raise a UserError if a penalty or a network is not compatible with the other parts of the game."""
@@ -127,12 +136,6 @@ class GAN(Game):
                 "(2,), one logit per input. Correct the __call__ method of the discriminator, or choose another "
                 "model."
             )
-
-    def with_eager_penalties(self) -> GAN:
-        """A copy of the game that applies every penalty at every step."""
-        game = copy.copy(self)
-        game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
-        return game
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: initial parameters and initial network state, as mappings from the name of each player."""
@@ -230,33 +233,25 @@ class GAN(Game):
             metrics[f"{DISCRIMINATOR}/class_accuracy"] = masked_mean(correct, mask)
         adapted = net_state[DISCRIMINATOR]["augment"]
         for name, own in adapted.items():
-            for what, value in own.items() if own else ():
-                metrics[f"{DISCRIMINATOR}/{name}_{what}"] = value
+            for quantity, value in own.items() if own else ():
+                metrics[f"{DISCRIMINATOR}/{name}_{quantity}"] = value
         adapted = {
             name: augment.adapt(adapted[name], jnp.repeat(jax.lax.stop_gradient(real_above), self.pack))
             for name, augment in self._changes.items()
         }
-        for i, (name, penalty) in enumerate(self.penalties.items()):
-            key = jax.random.fold_in(penalty_key, i)
 
-            def critic(own: Tree, x: jax.Array, key: jax.Array = key) -> jax.Array:
-                return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
+        def critic(own: Tree, x: jax.Array, key: jax.Array) -> jax.Array:
+            return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
 
-            def value(
-                own: Tree, penalty: Penalty = penalty, critic: Critic = critic, key: jax.Array = key
-            ) -> jax.Array:
-                return penalty.function(critic, own, real, fake, key)
-
-            own = params[DISCRIMINATOR]
-            if penalty.interval == 1:
-                amount = value(own)
-                metrics[f"{DISCRIMINATOR}/{name}"] = masked_mean(amount, mask)
-            else:  # evaluated at the last step of each interval; not logged, because most values would be zero
-                due = step % penalty.interval == penalty.interval - 1
-                shape = jax.eval_shape(value, own).shape
-                amount = jax.lax.cond(due, value, lambda own, shape=shape: jnp.zeros(shape), own)
-            weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
-            terms[name] = Term(amount, weight * penalty.interval)
+        penalised = penalty_terms(
+            self.penalties, critic, params[DISCRIMINATOR], real, fake, key=penalty_key, step=step
+        )
+        metrics |= {
+            f"{DISCRIMINATOR}/{name}": masked_mean(term.values, mask)
+            for name, term in penalised.items()
+            if self.penalties[name].interval == 1  # most values of the others would be zero
+        }
+        terms |= penalised
         return LossTerms(terms, net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
     def fake(

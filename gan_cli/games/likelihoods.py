@@ -1,8 +1,8 @@
 """Likelihoods of examples given the outputs of a decoder, in nats per example, with all constants.
 
-A Bernoulli likelihood models binary images. A Gaussian likelihood models points, and images of 8 bits per value
-with uniform dequantisation: noise u is added that is uniform within the width w of one level. The probability P of
-the levels and the density p of the D values satisfy log P(x) >= E log p(x + u) + D log w (Theis et al. 2016,
+A Bernoulli likelihood models binary images. A Gaussian likelihood models points, and images of 8 or 16 bits per
+value with uniform dequantisation: noise u is added that is uniform within the width w of one level. The probability
+P of the levels and the density p of the D values satisfy log P(x) >= E log p(x + u) + D log w (Theis et al. 2016,
 section 3.1).
 """
 
@@ -14,9 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Networks see the level n of a value, a whole number from 0 to 255, as n / 127.5 - 1.
-_LEVEL = 1 / 127.5
 LOG_TWO_PI = float(np.log(2 * np.pi))
+
+
+def level(bits: int) -> float:
+    """Width of one level of images of 8 or 16 bits per value, on the scale of the networks, [-1, 1]."""
+    return 2 / ((1 << bits) - 1)
+
+
+_LEVEL = level(8)
 
 
 def bernoulli(logits: jax.Array, binary: jax.Array) -> jax.Array:
@@ -36,7 +42,7 @@ def kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 
 def threshold(x: jax.Array) -> jax.Array:
-    """Binary images: 1 where the value of an image ``x`` in [-1, 1] is positive, i.e. the level is at least 128."""
+    """Binary images: 1 where the value of an image ``x`` in [-1, 1] is positive, i.e. in its upper half."""
     return (x > 0).astype(x.dtype)
 
 
@@ -50,7 +56,7 @@ def sampled(x: jax.Array, uniform: jax.Array) -> jax.Array:
     return (uniform < (x + 1) / 2).astype(x.dtype)
 
 
-def sampled_once(x: jax.Array) -> jax.Array:
+def sampled_once(x: jax.Array, width: float = _LEVEL) -> jax.Array:
     """Binary images as ``sampled`` draws them, with random numbers that depend on the image alone.
 
     The same image is thus the same binary image in every epoch, in every run and in evaluations, in any order and
@@ -58,8 +64,9 @@ def sampled_once(x: jax.Array) -> jax.Array:
 
     Args:
         x: images ``[n, *shape]`` in [-1, 1].
+        width: width of one level.
     """
-    levels = jnp.rint((x + 1) / _LEVEL).astype(jnp.uint32).reshape(x.shape[0], -1)
+    levels = jnp.rint((x + 1) / width).astype(jnp.uint32).reshape(x.shape[0], -1)
     # Two multilinear hashes modulo 2^32 form a key of 64 bits (Carter and Wegman 1979).
     words = (levels[:, :, None] * jnp.asarray(_multipliers(levels.shape[1]))).sum(1, dtype=jnp.uint32)
     keys = jax.random.wrap_key_data(words, impl="threefry2x32")
@@ -71,15 +78,16 @@ def _multipliers(size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 2**32, (size, 2), dtype=np.uint32) | np.uint32(1)
 
 
-def dequantised(x: jax.Array, uniform: jax.Array) -> jax.Array:
+def dequantised(x: jax.Array, uniform: jax.Array, width: float = _LEVEL) -> jax.Array:
     """Images ``x`` in [-1, 1] plus noise that is uniform within the width of one level, centred at the level.
 
     Args:
         uniform: random numbers of the shape of ``x``, uniform in [0, 1).
+        width: width of one level.
     """
-    return x + (uniform - 0.5) * _LEVEL
+    return x + (uniform - 0.5) * width
 
 
-def log_level(size: int) -> float:
+def log_level(size: int, width: float = _LEVEL) -> float:
     """Logarithm of the volume of one level in ``size`` dimensions: converts a log-density to a log-probability."""
-    return size * float(np.log(_LEVEL))
+    return size * float(np.log(width))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,11 @@ from flax import nnx
 
 from gan_cli.data.features import Label, Vector, classes_of
 from gan_cli.errors import UserError
-from gan_cli.models import Model, conditional
-from gan_cli.types import Batch, ByPlayer, Feature, Prior, Spec, Task, Tree
+from gan_cli.models import Model, TranslationModel, conditional
+from gan_cli.penalties import Penalty
+from gan_cli.types import Batch, ByPlayer, Feature, Game, Prior, Spec, Task, Tree
+
+_Game = TypeVar("_Game", bound="PenalisedGame")
 
 
 class Network:
@@ -25,6 +29,8 @@ class Network:
     Attributes:
         couples_batch: whether the output of an example depends on the other examples of its batch. A module that
             does not declare it is assumed to couple them.
+        multiple: the attribute of a ``TranslatorNetwork``. None if the module does not declare it.
+        reach: the attribute of a ``TranslatorNetwork``. None if the module does not declare it.
     """
 
     def __init__(self, build: Callable[[jax.Array], Any], precision: str):
@@ -32,6 +38,8 @@ class Network:
         module = nnx.eval_shape(build, jax.random.key(0))
         self._graph = nnx.split(module, nnx.Param, ...)[0]
         self.couples_batch = bool(getattr(module, "couples_batch", True))
+        self.multiple: int | None = getattr(module, "multiple", None)
+        self.reach: int | None = getattr(module, "reach", None)
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         """A pair: the initial parameters and the initial state, e.g. running statistics."""
@@ -47,29 +55,65 @@ class Network:
         self,
         params: Tree,
         state: Tree,
-        x: jax.Array,
-        label: jax.Array | None,
-        *,
+        x: Tree,
+        *more: Any,
         train: bool,
         key: jax.Array,
         method: str = "__call__",
     ) -> tuple[Any, Tree]:
-        """A pair: the output of the module or of one of its methods, an array or a tuple, and the new state.
+        """A pair: the output of the module or of one of its methods, a pytree of arrays, and the new state.
 
         Args:
             params: parameters of the module.
             state: state of the module.
-            x: inputs ``[n, ...]``.
-            label: labels ``[n]``, or None for a module without labels.
+            x: inputs ``[n, ...]``, an array or a pytree of arrays.
+            more: further arguments of the method, e.g. labels ``[n]``. None is left out.
             train: whether normalisation uses the statistics of the batch and dropout is on.
             key: random key, e.g. of dropout.
             method: name of the method.
         """
         # A copy, because the module's variables must belong to the innermost JAX trace.
         module = self.module(params, state)
-        inputs = (x.astype(self._dtype),) if label is None else (x.astype(self._dtype), label)
-        y = getattr(module, method)(*inputs, train=train, key=key)
+        x = jax.tree.map(lambda x: x.astype(self._dtype), x)
+        y = getattr(module, method)(x, *(one for one in more if one is not None), train=train, key=key)
         return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
+
+
+class PenalisedGame(Game):
+    """A game whose discriminator has penalties.
+
+    Attributes:
+        penalties: mapping from the name of each penalty to the penalty.
+    """
+
+    penalties: dict[str, Penalty]
+
+    def with_eager_penalties(self: _Game) -> _Game:
+        """A copy of the game that applies every penalty at every step."""
+        game = copy.copy(self)
+        game.penalties = {name: penalty._replace(interval=1) for name, penalty in self.penalties.items()}
+        return game
+
+
+def check_generates(game: str, model: Model, spec: Spec) -> None:
+    """Raise a UserError if a game that generates examples ``x`` from latents has another model or other data.
+
+    Args:
+        game: name of the game in the error message.
+        model: the model of the run.
+        spec: the features of an example.
+    """
+    if isinstance(model, TranslationModel):
+        raise UserError(
+            f"model: game={game} makes examples from latents, and this model translates images. Choose another "
+            "model, e.g. model=mlp, or a game of translation, e.g. game=pix2pix."
+        )
+    if "x" not in spec:
+        raise UserError(
+            f"dataset: game={game} learns examples of one feature, and this data set has the features "
+            f"{', '.join(spec)}. Choose another data set, e.g. dataset=mnist5k, or a game of translation, e.g. "
+            "game=pix2pix for pairs and game=cyclegan for two domains."
+        )
 
 
 def label_classes(model: Model, spec: Spec) -> int | None:
@@ -167,7 +211,9 @@ def autoencoder_tasks(
         return {"samples": decode(params, net_state, latents, label(inputs))}
 
     return {
-        "generate": Task({"latents": codes, **labels}, {"samples": x}, generate, normal_prior(latent_dim)),
+        "generate": Task(
+            {"latents": codes, **labels}, {"samples": x}, generate, normal_prior(latent_dim), imitates="x"
+        ),
         "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
         "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),
     }

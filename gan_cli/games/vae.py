@@ -10,7 +10,14 @@ from gan_cli.data.features import Number, Raw
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
-from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, build_generator, label_classes
+from gan_cli.games.networks import (
+    Network,
+    autoencoder_tasks,
+    build_encoder,
+    build_generator,
+    check_generates,
+    label_classes,
+)
 from gan_cli.losses import masked_mean
 from gan_cli.models import Model
 from gan_cli.types import (
@@ -44,7 +51,7 @@ class VAE(Game):
     Kingma and Welling 2014. The decoder is the generator of the model, and the prior of the latents is N(0, I). The
     bound is the evidence lower bound (ELBO), E log p(x|z) - KL(q(z|x) || p(z)), with the KL divergence in closed
     form (eq. 10 of the paper). Likelihoods are in nats per example. Images are binary with
-    ``likelihood=bernoulli``, and have 8 bits per value with ``likelihood=gaussian`` (uniform dequantisation).
+    ``likelihood=bernoulli``, and have 8 or 16 bits per value with ``likelihood=gaussian`` (uniform dequantisation).
 
     Args:
         spec: the features of an example: ``x`` and, for a conditional model, ``label``.
@@ -53,14 +60,14 @@ class VAE(Game):
             and updates are float32 in both cases.
         beta: factor of the KL divergence (Higgins et al. 2017, beta-VAE). With 1, the loss is the negative ELBO.
         likelihood: distribution of an example given its latents. ``bernoulli`` needs images, which it binarises.
-            ``gaussian`` is for 8-bit images and for points.
+            ``gaussian`` is for images and for points.
         variance: variance of the Gaussian likelihood, a number, or ``learnt`` for one parameter that all values
             share (Rybkin et al. 2021). The unit is the scale of the networks, on which images lie in [-1, 1].
-        binarisation: how ``likelihood=bernoulli`` makes binary images. With ``threshold``, values of at least
-            128 (of 255) become 1. With ``fixed``, each value is drawn once, with a probability equal to its
-            intensity. The random numbers depend on the image only, so all runs see the same binary images. With
-            ``dynamic``, the values are drawn again each time that an image is used in training (Burda et al. 2016).
-            Tasks and metrics then use the images of ``fixed``.
+        binarisation: how ``likelihood=bernoulli`` makes binary images. With ``threshold``, values in the
+            upper half of the range (of 8 bits, at least 128) become 1. With ``fixed``, each value is drawn once,
+            with a probability equal to its intensity. The random numbers depend on the image only, so all runs see
+            the same binary images. With ``dynamic``, the values are drawn again each time that an image is used in
+            training (Burda et al. 2016). Tasks and metrics then use the images of ``fixed``.
         importance_samples: number k of posterior samples per example. With more than one, the loss is the negative
             k-sample bound of the importance weighted autoencoder (IWAE, Burda et al. 2016, eq. 8), and ``beta`` and
             ``kl_warmup`` multiply log q(z|x) - log p(z).
@@ -91,6 +98,7 @@ class VAE(Game):
         free_bits: PositiveFloat | None = None,
         kl_warmup: NonNegativeInt = 0,
     ):
+        check_generates("vae", model, spec)
         self.spec: Spec = spec
         self._latent_dim, self._x = model.latent_dim, spec["x"]
         self._beta, self._warmup, self._free_bits = beta, kl_warmup, free_bits
@@ -98,7 +106,9 @@ class VAE(Game):
         self._samples = importance_samples
         self._check_options()
         self._learns_variance = likelihood == "gaussian" and variance == "learnt"
-        self._levels = np.dtype(self._x.dtype) == np.uint8
+        # The width of one level of images, or None for examples of real values.
+        bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}.get(np.dtype(self._x.dtype))
+        self._level = None if bits is None else likelihoods.level(bits)
         self._classes = label_classes(model, spec)
         encoder = build_encoder("vae", model, self._x, 2 * model.latent_dim, self._classes)
         decoder = build_generator(model, Raw(self._x), self._classes)
@@ -169,7 +179,7 @@ class VAE(Game):
 
     @property
     def _uses_pixel_noise(self) -> bool:
-        return self._binarisation == "dynamic" if self._likelihood == "bernoulli" else self._levels
+        return self._binarisation == "dynamic" if self._likelihood == "bernoulli" else self._level is not None
 
     def loss(
         self,
@@ -228,14 +238,14 @@ class VAE(Game):
     def _targets(self, x: jax.Array, noise: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
         """A pair: the input of the encoder, and the values of which the likelihood is computed."""
         if self._likelihood == "gaussian":
-            return x, x if noise is None else likelihoods.dequantised(x, noise)
+            return x, x if noise is None or self._level is None else likelihoods.dequantised(x, noise, self._level)
         if self._binarisation == "threshold":
             binary = likelihoods.threshold(x)
         elif self._binarisation == "dynamic" and train:
             assert noise is not None
             binary = likelihoods.sampled(x, noise)
         else:
-            binary = likelihoods.sampled_once(x)
+            binary = likelihoods.sampled_once(x, self._level or likelihoods.level(8))
         return 2 * binary - 1, binary
 
     def _apply(
@@ -285,8 +295,8 @@ class VAE(Game):
         else:
             values = likelihoods.gaussian(self._x.head(raw), self._log_variance(params), target)
         total = values.sum(tuple(range(2, values.ndim)))
-        if self._likelihood == "gaussian" and self._levels:
-            total += likelihoods.log_level(self._x.size)
+        if self._likelihood == "gaussian" and self._level is not None:
+            total += likelihoods.log_level(self._x.size, self._level)
         return total, state
 
     def _log_variance(self, params: Tree) -> jax.Array:

@@ -13,7 +13,7 @@ from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
 from gan_cli.games.gan import DISCRIMINATOR, GAN, GENERATOR
-from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, label_classes
+from gan_cli.games.networks import Network, autoencoder_tasks, build_encoder, check_generates, label_classes
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model
 from gan_cli.penalties import Penalty
@@ -66,6 +66,7 @@ class VAEGAN(Game):
         gamma: NonNegativeFloat = 1.0,
         beta: NonNegativeFloat = 1.0,
     ):
+        check_generates("vae_gan", model, spec)
         self.spec: Spec = spec
         packing = next((name for name, augment in augments.items() if augment.pack > 1), None)
         if packing is not None:

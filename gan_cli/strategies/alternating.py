@@ -11,7 +11,7 @@ from gan_cli.estimators import Estimate, Estimator
 from gan_cli.strategies.updates import Optimisers, gradient, update_player
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Strategy, Tree
 
-PullBack = Callable[[jax.Array], tuple[Tree]]
+PullBack = Callable[[Tree], tuple[Tree]]
 
 
 def alternating(
@@ -71,10 +71,10 @@ def alternating(
 
 def _fake(
     game: Game, player: str, state: TrainState, batch: Batch, key: jax.Array
-) -> tuple[jax.Array, PullBack, ByPlayer]:
+) -> tuple[Tree, PullBack, ByPlayer]:
     """A triple: a generated batch, the vector-Jacobian product of the forward pass, and the new network state."""
 
-    def fake(own: Tree) -> tuple[jax.Array, ByPlayer]:
+    def fake(own: Tree) -> tuple[Tree, ByPlayer]:
         return game.fake(state.params | {player: own}, state.net_state, batch, key)
 
     return jax.vjp(fake, state.params[player], has_aux=True)
@@ -87,7 +87,7 @@ def _gradient_through(
     state: TrainState,
     batch: Batch,
     key: jax.Array,
-    fake: jax.Array,
+    fake: Tree,
     pull_back: PullBack,
 ) -> Estimate:
     """The gradient of the player's loss at a generated batch whose forward pass is known.
@@ -96,7 +96,7 @@ def _gradient_through(
     with respect to ``fake``, which ``pull_back`` maps to the player's parameters.
     """
 
-    def loss(at: tuple[Tree, jax.Array], batch: Batch, key: jax.Array) -> LossTerms:
+    def loss(at: tuple[Tree, Tree], batch: Batch, key: jax.Array) -> LossTerms:
         own, fake = at
         return game.loss(player, state.params | {player: own}, state.net_state, batch, key, state.step, fake)
 

@@ -54,7 +54,7 @@ def gradient(
     state: TrainState,
     batch: Batch,
     key: jax.Array,
-    fake: jax.Array | None = None,
+    fake: Tree = None,
 ) -> Estimate:
     """The gradient of a player's loss with respect to the player's parameters, and the metrics of the loss.
 
