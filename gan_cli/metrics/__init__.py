@@ -1,20 +1,41 @@
 """Metrics: the module of each metric defines a function that creates a ``Metric`` from the user's options.
 
 The inputs of a metric are the parameters of its ``function``. The module ``gan_cli.metrics.evaluator`` passes these
-inputs by name:
+inputs by name. Inputs that describe a task that imitates the data, such as ``generate`` or the translation
+``a_to_b``:
 
     fake                        float32 features ``[n, f]`` of the samples
     real                        float32 features ``[n, f]`` of the reference data
+    training                    float32 features ``[n, f]`` of the training data
     held_out                    float32 features ``[n, f]`` of the held-out data
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
     fake_classes                predicted classes ``[n]``, if the feature network is a classifier of the data
     real_classes                labels ``[n]`` of the reference data, if it has labels
     fake_examples               samples ``[n, *stored_shape]`` as they are stored
     known_modes                 ``Modes`` of the data, if the modes are known
+
+The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
+source, and is compared with the held-out images of its target (without held-out images: the training images). A
+metric with at least one of these inputs is computed once for each such task. Its values have no suffix for
+``generate``, and the suffix ``_<task>`` for other tasks, e.g. ``fid_a_to_b``.
+
+Inputs that describe the whole game:
+
+    pairs                       mapping from tasks to ``(made, wanted)``: translations of held-out images and their
+                                true outputs, both ``[n, h, w, c]`` in [-1, 1]
+    translated_classes          mapping from tasks to ``(labels, predicted)``: int ``[n]``, the labels of the
+                                translated images, and the classes that a classifier of the target predicts for
+                                their translations
+    labelled_data               the reference data, a ``Dataset`` with labels, and with labelled held-out examples
     run_task                    a ``RunTask``, which runs the tasks of the game on examples of the reference data
     seed                        seed of the random numbers that the metric draws
 
-The rows of all arrays are in random order.
+A metric that reads ``pairs`` returns its values for the first task, and with the suffix ``_<task>`` for further
+tasks. A metric that reads ``translated_classes`` returns its values for all tasks together, and with the suffix for
+each task.
+
+The rows of the arrays are in random order. Only the arrays of ``pairs`` and ``translated_classes`` may have the
+order of the data.
 """
 
 from __future__ import annotations
@@ -25,6 +46,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from gan_cli.types import Feature
 
 Direction = Literal["lower", "higher", "neither"]
 LOWER: Direction = "lower"
@@ -47,8 +70,8 @@ class RunTask(Protocol):
             task: name of the task, one of the names in ``Metric.tasks``.
             split: ``held_out`` for examples that are excluded from training, or ``training``.
             n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
-            numbers: inputs of kind ``Number`` by name, the same for all examples, in place of those that the prior
-                of the task draws.
+            numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
+                prior of the task draws.
         """
         ...
 
@@ -64,6 +87,9 @@ class Metric(NamedTuple):
         minimum: smallest number of samples, and smallest number of reference examples, that the metric needs.
         tasks: names of the tasks that the metric runs with its input ``run_task``.
         held_out_tasks: whether the metric runs these tasks on held-out examples.
+        cannot: ``(feature, number of features) -> text or None``: a need that the examples of the compared feature
+            of the data set do not meet, with a remedy. The second argument is None for features of a network that
+            classifies, which are few, and if no metric reads features.
     """
 
     function: Callable[..., dict[str, float]]
@@ -71,6 +97,7 @@ class Metric(NamedTuple):
     minimum: int = 2
     tasks: tuple[str, ...] = ()
     held_out_tasks: bool = False
+    cannot: Callable[[Feature, int | None], str | None] = lambda feature, features: None
 
     @property
     def needs(self) -> frozenset[str]:

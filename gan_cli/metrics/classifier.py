@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gan_cli import transforms
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.models.layers import dense, down
 from gan_cli.storage import cache
+from gan_cli.types import Feature
 
 _INIT = nnx.initializers.he_normal()
 _BATCH = 100
@@ -40,13 +42,16 @@ class _Network(nnx.Module):
 
 
 class Classifier:
-    """A cached classifier, which is trained on a data set and tested on the held-out examples.
+    """A classifier, which is trained on a data set and tested on the held-out examples.
 
     If the data set has no held-out examples, a tenth of the examples is excluded from training and used for the
     test.
 
     Args:
         data: images with labels.
+        steps: number of training steps, or None for 20 epochs.
+        seed: seed of the initial weights, of the order of the examples and of their shifts.
+        cached: whether the cache stores the classifier.
 
     Attributes:
         params: the weights.
@@ -58,7 +63,7 @@ class Classifier:
         ValueError: the data are not images, or have no labels.
     """
 
-    def __init__(self, data: Dataset):
+    def __init__(self, data: Dataset, *, steps: int | None = None, seed: int = 0, cached: bool = True):
         if len(data.feature.shape) != 3 or data.classes is None:
             raise ValueError("a classifier needs images with labels")
         # A random order, because a data set may be sorted by class.
@@ -66,12 +71,13 @@ class Classifier:
         held_out = data.held_out is not None and "label" in data.held_out
         tested = np.arange(0) if held_out else chosen[::10]
         self._rows = chosen if held_out else np.delete(chosen, np.s_[::10])
-        self._data, self._encode = data, data.feature.encode
-        network = _Network(data.feature.shape, data.classes, nnx.Rngs(0))
+        self._data, self._encode, self._steps, self._seed = data, data.feature.encode, steps, seed
+        network = _Network(data.feature.shape, data.classes, nnx.Rngs(seed))
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
         test_data = data.only_held_out().fingerprint() if held_out else None
-        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.classes)
+        terms = () if steps is None and seed == 0 else (steps, seed)
+        self.digest = cache.digest("classifier", _SOURCE, data.fingerprint(), test_data, data.classes, *terms)
 
         def make() -> dict[str, np.ndarray]:
             params = self._train(start)
@@ -81,7 +87,7 @@ class Classifier:
             stored = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
             return stored | {"accuracy": np.array(right.mean()), "tested_on": np.array(len(right))}
 
-        found = cache.arrays("classifier", self.digest, make)
+        found = cache.arrays("classifier", self.digest, make) if cached else make()
         self.params = jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
         self.accuracy, self.tested_on = float(found["accuracy"]), int(found["tested_on"])
 
@@ -90,37 +96,71 @@ class Classifier:
         examples, labels = jnp.asarray(taken[self._data.main]), jnp.asarray(taken["label"])
         size = min(_BATCH, len(examples))
         per_epoch = len(examples) // size
-        optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, _EPOCHS * per_epoch))
-
-        def step(
-            carry: tuple[Params, optax.OptState], batch: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[Params, optax.OptState], None]:
-            (params, state), (rows, key) = carry, batch
-            images = transforms.shift(self._encode(examples[rows]), key, 1 / 14, "edge")
-
-            def loss(params: Params) -> jax.Array:
-                _, logits = self.apply(params, images)
-                losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
-                return losses.mean()
-
-            updates, state = optimiser.update(jax.grad(loss)(params), state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        order = np.random.default_rng(0)
-        rows = [order.permutation(len(examples))[: per_epoch * size] for _ in range(_EPOCHS)]
-        keys = jax.random.split(jax.random.key(0), _EPOCHS * per_epoch)
-        batches = jnp.asarray(np.concatenate(rows).reshape(-1, size)), keys
-        run = jax.jit(lambda carry: jax.lax.scan(step, carry, batches)[0])
-        trained: Params = run((params, optimiser.init(params)))[0]
+        steps = self._steps or _EPOCHS * per_epoch
+        order = np.random.default_rng(self._seed)
+        rows = [order.permutation(len(examples))[: per_epoch * size] for _ in range(-(-steps // per_epoch))]
+        keys = jax.random.split(jax.random.key(self._seed), steps)
+        batches = jnp.asarray(np.concatenate(rows).reshape(-1, size)[:steps]), keys
+        trained: Params = _trained(params, examples, labels, batches, self._graph, self._data.feature)
         return trained
 
     def apply(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
         return nnx.merge(self._graph, params)(x)
 
+    def logits(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
+        parts = [_applied(self.params, images[i : i + BATCH], self._graph) for i in range(0, len(images), BATCH)]
+        features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+        return features, logits
+
     def __call__(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[n, 64]`` and class probabilities ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
-        apply = jax.jit(self.apply)
-        parts = [apply(self.params, images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+        features, logits = self.logits(images)
         return features, np.asarray(jax.nn.softmax(logits))
+
+
+# Module-level functions, so that classifiers of equal shapes share their compiled programs.
+@functools.partial(jax.jit, static_argnums=2)
+def _applied(params: Params, x: jax.Array, graph: Any) -> tuple[jax.Array, jax.Array]:
+    found: tuple[jax.Array, jax.Array] = nnx.merge(graph, params)(x)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _trained(
+    params: Params,
+    examples: jax.Array,
+    labels: jax.Array,
+    batches: tuple[jax.Array, jax.Array],
+    graph: Any,
+    feature: Feature,
+) -> Params:
+    """The weights after a step of Adam on each of the batches, whose images are shifted at random.
+
+    Args:
+        params: the initial weights.
+        examples: the stored images, ``[n, *stored_shape]``.
+        labels: the classes ``[n]``.
+        batches: indices of examples ``[steps, batch]``, and random keys ``[steps]``.
+        graph: the graph definition of the network.
+        feature: the feature of the images.
+    """
+    optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, len(batches[0])))
+
+    def step(
+        carry: tuple[Params, optax.OptState], batch: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[Params, optax.OptState], None]:
+        (params, state), (rows, key) = carry, batch
+        images = transforms.shift(feature.encode(examples[rows]), key, 1 / 14, "edge")
+
+        def loss(params: Params) -> jax.Array:
+            _, logits = nnx.merge(graph, params)(images)
+            losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
+            return losses.mean()
+
+        updates, state = optimiser.update(jax.grad(loss)(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    trained: Params = jax.lax.scan(step, (params, optimiser.init(params)), batches)[0][0]
+    return trained

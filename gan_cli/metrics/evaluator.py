@@ -1,4 +1,4 @@
-"""Evaluation of samples: computes the features of samples and reference data, then all metrics."""
+"""Evaluation of samples and translations: computes features of samples and reference data, then all metrics."""
 
 from __future__ import annotations
 
@@ -14,30 +14,42 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric, RunTask
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
+from gan_cli.metrics.targets import GENERATE, MOST, Target
 from gan_cli.storage import cache
 from gan_cli.types import Task
 
 log = logging.getLogger(__name__)
-# Maximum number of reference examples, as in published evaluations. Their features fit into memory and cache.
-MOST = 50_000
+# Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
+_OF_ALL = frozenset({"run_task", "seed", "pairs", "translated_classes", "labelled_data"})
+_SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
+_TRANSLATED = frozenset({"pairs", "translated_classes"})
+# Games that have the tasks of metrics. All other tasks belong to autoencoders.
+_GAMES = {GENERATE: "gan", "cycle_a": "cyclegan", "cycle_b": "cyclegan"}
 _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
     "known_modes": "known modes, but {name} has none. Use dataset=ring or dataset=grid. For labelled images, use "
     "metric=classes",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
     "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
+    "labelled_data": "a data set whose training and held-out examples have `label`, unlike {name}. Use "
+    "dataset=mnist5k, or another metric",
     "real_classes": "labels, but {name} has none. Use another metric, e.g. metric=fid",
+    "pairs": "translated held-out pairs, but the game translates no held-out pairs of {name}. Use e.g. "
+    "game=pix2pix dataset=edges, or another metric",
+    "translated_classes": "translations of labelled images, but the game translates no images of {name} with "
+    "labels of the same classes. Use e.g. game=pix2pix dataset=edges, or another metric",
 }
 
 
 class Evaluator:
-    """Evaluates sets of samples against one reference data set, whose features are computed once.
+    """Evaluates sets of samples against reference data, whose features are computed once.
 
     Args:
         metrics: mapping from names to metrics.
-        extractor: the feature extractor. None if no metric reads features (see ``reads_features``).
-        data: the reference data set.
-        samples: number of samples per evaluation.
+        targets: the data with which the outputs of tasks are compared, by the name of the task. The targets have
+            extractors if a metric reads features (see ``reads_features``).
+        data: the data set.
+        samples: number of samples per evaluation, and maximum number of translations.
         objective: name of the metric value that ranks checkpoints. If None, the evaluator uses the first value that
             can rank checkpoints.
         every: whether a metric that cannot be computed is an error. With False, the metric is left out with a
@@ -45,8 +57,10 @@ class Evaluator:
         tasks: the tasks of the game that makes the samples, by name. Samples of other programs have none.
 
     Attributes:
+        targets: the targets whose outputs the metrics read. Empty if all metrics only run tasks of the game.
         features: description of the features, or "none" if no metric reads features.
         reference: description of the reference data.
+        samples: number of samples per evaluation; for translations, the largest number of inputs of a task.
         objective: pair of the name and the direction (``lower`` or ``higher``) of the metric value that ranks
             checkpoints. None if no metric value can rank checkpoints.
 
@@ -59,128 +73,191 @@ class Evaluator:
     def __init__(
         self,
         metrics: dict[str, Metric],
-        extractor: Extractor | None,
+        targets: Mapping[str, Target],
         data: Dataset,
         samples: int,
         objective: str | None = None,
         every: bool = True,
         tasks: Mapping[str, Task] = MappingProxyType({}),
     ):
-        self.extractor, self.data, self._every = extractor, data, every
+        self.data, self._every, self._limit = data, every, samples
         if not every:
             metrics = _possible(
                 metrics,
-                lambda metric: lacking(metric, extractor, data, tasks) or _too_few(metric, data.size, samples),
+                lambda metric: lacking(metric, targets, data, tasks) or _too_few(metric, targets, samples),
             )
         self._metrics = metrics
-        check_metrics(metrics, data, samples)
-        wanted: set[str] = set().union(*(metric.needs for metric in metrics.values()))
-        self._keeps = "fake_examples" in wanted
-        self._inputs: dict[str, Any] = {"known_modes": data.modes, "held_out": None}
-        check_inputs(metrics, extractor, data, tasks)
-        self.objective = objective_of(metrics, objective)
-        if extractor is None:
-            self.features, self.reference = "none", f"{data.name}, {data.held_out_size:,} held-out examples"
-            return
-        found = self._of_data(data, extractor)
-        self._inputs |= {"real": found["features"], "real_classes": found.get("labels")}
-        if "held_out" in wanted:
-            self._inputs["held_out"] = self._of_data(data.only_held_out(), extractor)["features"]
-        self.features = extractor.name
-        self.reference = f"{data.name}, {len(found['features']):,} examples"
+        check_metrics(metrics, targets, samples)
+        check_inputs(metrics, targets, data, tasks)
+        self.objective = objective_of(metrics, objective, targets)
+        self._wanted: frozenset[str] = frozenset().union(*(metric.needs for metric in metrics.values()))
+        of_features = reads_features(metrics)
+        self.targets = {name: one for name, one in targets.items() if of_features or self._translated(one)}
+        with_features = {name: one for name, one in self.targets.items() if one.extractor is not None}
+        self._of_data = {name: self._of_reference(one) for name, one in with_features.items()}
+        self.features = _joined({name: self._features(one) for name, one in self.targets.items()}) or "none"
+        self.reference = (
+            _joined({name: one.described for name, one in self.targets.items()})
+            or f"{data.name}, {data.held_out_size:,} held-out examples"
+        )
+        self.samples = max((one.count(samples) for one in self.targets.values()), default=samples)
 
     @property
     def terms(self) -> dict[str, str]:
         """A dictionary with two descriptions, ``features`` and ``reference``. All metric values depend on both."""
         return {"features": self.features, "reference": self.reference}
 
-    def _figures(self, available: dict[str, Any]) -> Iterator[dict[str, float]]:
-        """Yields, for each metric, a dictionary from names to metric values, computed from the available inputs."""
-        metrics = self._metrics
-        if not self._every and "fake" in available:  # a file may contain fewer examples than requested
-            samples = len(available["fake"])
-            metrics = _possible(metrics, lambda metric: _too_few(metric, self.data.size, samples))
-        for name, metric in metrics.items():
-            try:
-                yield metric(**{need: available[need] for need in metric.needs})
-            except ValueError as error:
-                raise UserError(f"metric={name}: {error}.") from error
+    def _translated(self, target: Target) -> bool:
+        """Whether a metric compares each output of a target with the example to which it belongs."""
+        return ("pairs" in self._wanted and target.paired) or self._classifies(target)
 
-    def _of_data(self, data: Dataset, extractor: Extractor) -> dict[str, np.ndarray]:
+    def _classifies(self, target: Target) -> bool:
+        return "translated_classes" in self._wanted and target.labelled
+
+    def _features(self, target: Target) -> str:
+        name = target.extractor.name if target.extractor else "none"
+        if not self._classifies(target) or target.classifier is target.extractor:
+            return name
+        assert target.classifier is not None
+        return f"{name}, classes by {target.classifier.name}"
+
+    def _of_reference(self, target: Target) -> dict[str, Any]:
+        """The inputs of metrics that depend on the reference of a target."""
+        assert target.extractor is not None
+        found = self._of_examples(target.reference, target.extractor)
+        inputs: dict[str, Any] = {"known_modes": target.data.modes, "held_out": None}
+        inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
+        if "training" in self._wanted and target.reference is not target.data:
+            inputs["training"] = self._of_examples(target.data, target.extractor)["features"]
+        if "held_out" in self._wanted:
+            held_out = target.data.only_held_out()
+            inputs["held_out"] = self._of_examples(held_out, target.extractor)["features"]
+        return inputs
+
+    def _of_examples(self, data: Dataset, extractor: Extractor) -> dict[str, np.ndarray]:
         """A dictionary with the ``features`` and, for labelled data, the ``labels`` of at most ``MOST`` examples.
 
         The cache stores both arrays.
         """
-        rows = _rows(data)
+        rows, feature = _rows(data), data.feature
+        # Images with margins have the same fingerprint for every size of the crop.
+        crop = () if feature.stored_shape == feature.shape else (feature.shape,)
 
         def make() -> dict[str, np.ndarray]:
             features, _ = extractor(_taken(data, rows))
             taken = data.take(rows) if data.classes is not None else {}
             return {"features": features} | ({"labels": taken["label"]} if "label" in taken else {})
 
-        return cache.arrays("features", cache.digest(extractor.digest, data.fingerprint(), MOST), make)
+        return cache.arrays("features", cache.digest(extractor.digest, data.fingerprint(), MOST, *crop), make)
 
     def nearest(self, examples: np.ndarray) -> np.ndarray:
-        """For each stored example, the nearest reference example in feature space."""
-        assert self.extractor is not None
-        features, _ = self.extractor([examples])
-        rows, _ = neighbours(features, self._inputs["real"])
-        found: np.ndarray = self.data.take(_rows(self.data)[rows])[self.data.main]
+        """For each stored sample of the task ``generate``, the nearest reference example in feature space."""
+        target = self.targets[GENERATE]
+        assert target.extractor is not None
+        features, _ = target.extractor([examples])
+        rows, _ = neighbours(features, self._of_data[GENERATE]["real"])
+        found: np.ndarray = target.reference.take(_rows(target.reference)[rows])[target.reference.main]
         return found
 
     def __call__(
-        self, batches: Iterable[Examples], seed: int = 0, run_task: RunTask | None = None
+        self, samples: Mapping[str, Iterable[Examples]], seed: int = 0, run_task: RunTask | None = None
     ) -> dict[str, float]:
         """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
         Args:
-            batches: the samples, as they are stored, in batches of any size. They are not read if no metric reads
-                features.
+            samples: the outputs of each target's task, as they are stored, in batches of any size. They are not
+                read if all metrics only run tasks of the game.
             seed: seed of the random numbers that metrics draw.
             run_task: runs the tasks of the game on the reference data; None for samples of other programs.
 
         Raises:
             UserError: a metric needs more samples.
         """
-        available = self._inputs | {"run_task": run_task, "seed": seed}
-        if self.extractor is not None:
-            of_samples = self._of_samples(self.extractor, batches)
-            if of_samples is None:
+        of_all: dict[str, Any] = {"run_task": run_task, "seed": seed, "labelled_data": self.data}
+        of_all |= {need: {} for need in _TRANSLATED}
+        by_task: dict[str, dict[str, Any]] = {}
+        for name, target in self.targets.items():
+            outputs = self._of_outputs(target, samples[name])
+            if outputs is None:
                 log.warning(
                     "the features of the samples contain NaN or infinite values, so no metric is computed. "
                     "Evaluate an earlier checkpoint."
                 )
                 return {}
-            available |= of_samples
-        return {figure: value for figures in self._figures(available) for figure, value in figures.items()}
+            for need in _TRANSLATED & outputs.keys():
+                of_all[need][name] = outputs.pop(need)
+            by_task[name] = self._of_data.get(name, {}) | outputs
+        return self._figures(by_task, of_all)
 
-    def _of_samples(self, extractor: Extractor, batches: Iterable[Examples]) -> dict[str, Any] | None:
-        """The inputs of metrics that depend on the samples, or None if a feature is NaN or infinite."""
+    def _figures(self, by_task: dict[str, dict[str, Any]], of_all: dict[str, Any]) -> dict[str, float]:
+        """The values of all metrics, computed from the available inputs."""
+        metrics, figures = self._metrics, dict[str, float]()
+        counts = [len(inputs["fake"]) for inputs in by_task.values() if "fake" in inputs]
+        if not self._every and counts:  # a file may contain fewer examples than requested
+            metrics = _possible(metrics, lambda metric: _too_few(metric, self.targets, min(counts)))
+        for name, metric in metrics.items():
+            try:
+                if metric.needs <= _OF_ALL:
+                    figures |= metric(**{need: of_all[need] for need in metric.needs})
+                    continue
+                for task, inputs in by_task.items():
+                    available, suffix = inputs | of_all, self.targets[task].suffix
+                    found = metric(**{need: available[need] for need in metric.needs})
+                    figures |= {f"{figure}{suffix}": value for figure, value in found.items()}
+            except ValueError as error:
+                raise UserError(f"metric={name}: {error}.") from error
+        return figures
+
+    def _of_outputs(self, target: Target, batches: Iterable[Examples]) -> dict[str, Any] | None:
+        """The inputs of metrics that depend on the outputs of a task, or None if a feature is NaN or infinite."""
         kept: list[np.ndarray] = []
+        found: dict[str, Any]
+        translated = self._translated(target)
 
         def seen() -> Iterator[Examples]:
             for batch in batches:
-                if self._keeps:
+                if translated or "fake_examples" in self._wanted:
                     kept.append(np.asarray(batch))
                 yield batch
 
-        features, logits = extractor(seen())
-        if not np.isfinite(features).all():
-            return None
-        return {
-            "fake": features,
-            "fake_logits": logits,
-            "fake_classes": None if logits is None else logits.argmax(1),
-            "fake_examples": np.concatenate(kept) if kept else None,
-        }
+        if target.extractor is None:
+            logits, found = None, {"fake_examples": np.concatenate([np.asarray(batch) for batch in seen()])}
+        else:
+            features, logits = target.extractor(seen())
+            if not np.isfinite(features).all():
+                return None
+            found = {
+                "fake": features,
+                "fake_logits": logits,
+                "fake_classes": None if logits is None else logits.argmax(1),
+                "fake_examples": np.concatenate(kept) if kept else None,
+            }
+        made = found["fake_examples"]
+        if self._classifies(target):
+            if target.classifier is not target.extractor:
+                assert target.classifier is not None
+                _, logits = target.classifier(made[start : start + BATCH] for start in range(0, len(made), BATCH))
+            assert logits is not None
+            found["translated_classes"] = target.labels(self._limit)[: len(made)], logits.argmax(1)
+        if "pairs" in self._wanted and target.paired:
+            wanted = target.wanted(self._limit)[: len(made)]
+            found["pairs"] = np.asarray(target.reference.feature.encode(made)), wanted
+        if target.sources and target.extractor is not None:
+            # The translations have the order of the data, and metrics may use a part of them.
+            order = np.random.default_rng(0).permutation(len(features))
+            found |= {name: found[name][order] for name in _SAMPLES if found[name] is not None}
+        return found
 
 
 def reads_features(metrics: Mapping[str, Metric]) -> bool:
-    """Whether any of the metrics compares samples with data. All others only run tasks of the game."""
-    return not all(metric.needs <= {"run_task", "seed"} for metric in metrics.values())
+    """Whether any of the metrics compares features of samples and data.
+
+    All others only run tasks of the game, or compare each translation with its example.
+    """
+    return not all(metric.needs <= _OF_ALL for metric in metrics.values())
 
 
-def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) -> None:
+def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], samples: int) -> None:
     """Check that there are enough samples and reference examples for all metrics, without computing features.
 
     Raises:
@@ -193,16 +270,34 @@ def check_metrics(metrics: Mapping[str, Metric], data: Dataset, samples: int) ->
                 f"metric={name}: the function in _target_ must return a gan_cli.metrics.Metric, but it "
                 f"returned {type(metric).__name__}. Correct the function."
             )
-        if samples < metric.minimum:
-            raise UserError(
-                f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
-                f"{samples}. Increase the number of samples (gan-train: train.eval_samples, gan-eval: --num)."
-            )
-        if data.size < metric.minimum:
-            raise UserError(
-                f"metric={name}: needs at least {metric.minimum} reference examples, but {data.name} has only "
-                f"{data.size}. Use a larger data set."
-            )
+        for target in targets.values():
+            if samples < metric.minimum:
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
+                    f"{samples}. Increase the number of samples (gan-train: train.eval_samples, gan-eval: --num)."
+                )
+            if target.reference.size < metric.minimum:
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} reference examples, but "
+                    f"{target.reference.name} has only {target.reference.size}. Use a larger data set."
+                )
+            if target.count(samples) < metric.minimum:
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} translated images, but there are only "
+                    f"{target.count(samples)} for {target.task}. Use more test images."
+                )
+
+
+def without_pairs(metrics: Mapping[str, Metric], targets: Mapping[str, Target], data: Dataset) -> dict[str, Metric]:
+    """The metrics without the metrics of pairs, if the targets have no pairs. A warning names the omitted metrics.
+
+    If all metrics need pairs, the function returns all metrics.
+    """
+    paired = any(target.paired for target in targets.values())
+    problem = _LACKING["pairs"].format(name=data.name)
+    if paired or all("pairs" in metric.needs for metric in metrics.values()):
+        return dict(metrics)
+    return _possible(metrics, lambda metric: problem if "pairs" in metric.needs else None)
 
 
 def _possible(metrics: Mapping[str, Metric], problem: Callable[[Metric], str | None]) -> dict[str, Metric]:
@@ -220,25 +315,48 @@ def _possible(metrics: Mapping[str, Metric], problem: Callable[[Metric], str | N
     return {name: metric for name, metric in metrics.items() if not problems[name]}
 
 
-def _too_few(metric: Metric, examples: int, samples: int) -> str | None:
+def _too_few(metric: Metric, targets: Mapping[str, Target], samples: int) -> str | None:
     """The minimum that the metric requires, if there are fewer reference examples or samples. Otherwise, None."""
-    noun = "reference examples" if examples < metric.minimum else "samples"
-    return f"at least {metric.minimum} {noun}" if min(examples, samples) < metric.minimum else None
+    for target in targets.values():
+        noun = "reference examples" if target.reference.size < metric.minimum else "samples"
+        if min(target.reference.size, target.count(samples)) < metric.minimum:
+            return f"at least {metric.minimum} {noun}"
+    return None
 
 
 def check_inputs(
-    metrics: Mapping[str, Metric], extractor: Extractor | None, data: Dataset, tasks: Mapping[str, Task]
+    metrics: Mapping[str, Metric], targets: Mapping[str, Target], data: Dataset, tasks: Mapping[str, Task]
 ) -> None:
-    """Raise a UserError if the data, the features or the tasks of the game lack an input of a metric.
+    """Raise a UserError if the data, the features or the tasks of the game do not meet the needs of a metric.
 
     No features are computed.
     """
     for name, metric in metrics.items():
-        if lack := lacking(metric, extractor, data, tasks):
+        if lack := lacking(metric, targets, data, tasks):
             raise UserError(f"metric={name}: needs {lack}.")
 
 
-def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[str, Direction] | None:
+def figures_of(metric: Metric, targets: Mapping[str, Target]) -> dict[str, Direction]:
+    """The names and directions of all values of a metric.
+
+    A metric that compares distributions has values for each task, with the target's suffix. A metric that reads
+    ``pairs`` has values without a suffix for the first task, and with a suffix for further tasks. A metric that
+    reads ``translated_classes`` has values with a suffix for each task, and values without a suffix for all tasks
+    together.
+    """
+    if not metric.needs <= _OF_ALL:
+        suffixes = [target.suffix for target in targets.values()]
+    elif "translated_classes" in metric.needs:
+        suffixes = ["", *(f"_{name}" for name, target in targets.items() if target.labelled)]
+    else:
+        paired = [f"_{name}" for name, target in targets.items() if target.paired]
+        suffixes = ["", *(paired[1:] if "pairs" in metric.needs else ())]
+    return {f"{name}{suffix}": kind for suffix in suffixes for name, kind in metric.figures.items()}
+
+
+def objective_of(
+    metrics: Mapping[str, Metric], requested: str | None, targets: Mapping[str, Target]
+) -> tuple[str, Direction] | None:
     """A pair: name and direction of the metric value that ranks checkpoints.
 
     If no metric value can rank checkpoints, the function returns None.
@@ -246,11 +364,12 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
     Args:
         metrics: mapping from names to metrics.
         requested: name of the metric value, or None for the first metric value that can rank checkpoints.
+        targets: the targets of the tasks, by name.
 
     Raises:
         UserError: no metric computes the requested value, or the requested value cannot rank checkpoints.
     """
-    figures = {name: kind for metric in metrics.values() for name, kind in metric.figures.items()}
+    figures = {name: kind for metric in metrics.values() for name, kind in figures_of(metric, targets).items()}
     directed = {name: kind for name, kind in figures.items() if kind != NEITHER}
     if requested is not None and requested not in directed:
         problem = (
@@ -269,30 +388,48 @@ def objective_of(metrics: Mapping[str, Metric], requested: str | None) -> tuple[
 
 
 def lacking(
-    metric: Metric, extractor: Extractor | None, data: Dataset, tasks: Mapping[str, Task] = MappingProxyType({})
+    metric: Metric,
+    targets: Mapping[str, Target],
+    data: Dataset,
+    tasks: Mapping[str, Task] = MappingProxyType({}),
 ) -> str | None:
-    """Message text about the first missing input of the metric, with a remedy. None if no input is missing.
+    """The first need of the metric that is not met, with a remedy, for a message. None if all needs are met.
 
     Args:
         metric: the metric.
-        extractor: the feature extractor. None if no metric reads features (see ``reads_features``).
-        data: the reference data set.
+        targets: the targets of the tasks, by name. Without extractors, features are missing.
+        data: the data set.
         tasks: the tasks of the game that makes the samples, by name.
     """
-    has = {
-        "held_out": data.held_out is not None,
-        "known_modes": data.modes is not None,
-        "fake_logits": extractor is not None and extractor.gives_logits,
-        "fake_classes": extractor is not None and extractor.of_classes,
-        "real_classes": data.classes is not None,
-    }
-    for need in _LACKING:
-        if need in metric.needs and not has[need]:
+    if not targets and not metric.needs <= _OF_ALL:
+        return "a game with a task whose output imitates the data, e.g. game=gan or game=pix2pix"
+    if "labelled_data" in metric.needs and (data.classes is None or "label" not in (data.held_out or {})):
+        return _LACKING["labelled_data"].format(name=data.name)
+    for need in _TRANSLATED & metric.needs:
+        if not any(one.paired if need == "pairs" else one.labelled for one in targets.values()):
             return _LACKING[need].format(name=data.name)
+    for target in targets.values():
+        has = {
+            "held_out": target.data.held_out is not None,
+            "known_modes": target.data.modes is not None,
+            "fake_logits": target.extractor is not None and target.extractor.gives_logits,
+            "fake_classes": target.extractor is not None and target.extractor.of_classes,
+            "real_classes": target.reference.classes is not None,
+        }
+        for need, available in has.items():
+            if need in metric.needs and not available:
+                return _LACKING[need].format(name=target.data.name)
+    for target in targets.values():
+        if (target.paired or "pairs" not in metric.needs) and (
+            text := metric.cannot(target.data.feature, target.features)
+        ):
+            return text
     for task in metric.tasks:
         if task not in tasks:
-            return f"a game with the task {task}, e.g. game=vae"
+            return f"a game with the task {task}, e.g. game={_GAMES.get(task, 'vae')}"
         label = tasks[task].inputs.get("label")
+        if label is None and "labelled_data" in metric.needs:
+            return "a generator that takes a class. Set model.conditional=projection, or use another metric"
         if label is not None and data.spec.get("label") != label:
             return (
                 f"reference data with the same classes as the run, but {data.name} has others. Use another metric"
@@ -303,8 +440,16 @@ def lacking(
 
 
 def has_held_out(task: Task, data: Dataset) -> bool:
-    """Whether the data set has held-out examples, with labels if the task needs labels."""
-    return data.held_out is not None and ("label" not in task.inputs or "label" in data.held_out)
+    """Whether the data set has held-out examples with all features that the task reads."""
+    held_out = data.held_out
+    return held_out is not None and all(name in held_out for name in task.inputs if name in data.spec)
+
+
+def _joined(texts: Mapping[str, str]) -> str:
+    """The texts of all tasks, each after the name of the task. The text itself if all tasks have the same."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _rows(data: Dataset) -> np.ndarray:

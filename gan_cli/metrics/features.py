@@ -1,7 +1,7 @@
 """Feature extractors: they define the feature space in which metrics compare samples and data.
 
 Each public function of this module takes the reference data set and returns an ``Extractor``. Every evaluation
-result states the name of the extractor. Images are uint8 from 0 to 255, as in image files, so that samples of other
+result states the name of the extractor. Images are uint8 or uint16, as in image files, so that samples of other
 programs can be evaluated in the same way. Points are float32.
 """
 
@@ -19,7 +19,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.storage import cache, files
-from gan_cli.types import Tree
+from gan_cli.types import PositiveInt, Tree
 
 Examples = np.ndarray | jax.Array
 
@@ -199,6 +199,33 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
         )
     loaded = network.load(files.expanded(weights))
     return Extractor("inception (2015-12-05)", network.SHA256, loaded.params, network.apply, network.BATCH, True)
+
+
+def thumbnails(data: Dataset, *, side: PositiveInt = 8) -> Extractor:
+    """Pixels of images that are reduced to thumbnails, for large images without labels.
+
+    Metrics in this feature space notice changes of colours and large shapes, but no details.
+
+    Args:
+        side: largest height and width of the thumbnails in pixels.
+
+    Raises:
+        UserError: the data are not images.
+    """
+    feature = data.feature
+    if len(feature.shape) != 3:
+        raise UserError(
+            f"features=thumbnails: needs images, but {data.name} consists of {feature.noun}. Use features=auto, "
+            "which chooses features for them."
+        )
+    height, width = (min(length, side) for length in feature.shape[:2])
+
+    def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
+        small = jax.image.resize(feature.encode(x), (len(x), height, width, feature.shape[-1]), "linear")
+        return small.reshape(len(x), -1), None
+
+    name = f"thumbnails ({height}x{width} pixels)"
+    return Extractor(name, cache.digest("thumbnails", height, width, feature.shape), (), apply)
 
 
 def auto(data: Dataset) -> Extractor:

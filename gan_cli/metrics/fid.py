@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_cli.data.capacity import available_memory
 from gan_cli.metrics import LOWER, Metric
-from gan_cli.types import PositiveInt
+from gan_cli.types import Feature, PositiveInt
 
 log = logging.getLogger(__name__)
 _BLOCK = 4096
+_COVARIANCES = 5  # number of matrices of the size of a covariance that the distance needs at a time
 
 
 class Moments(NamedTuple):
@@ -29,16 +31,33 @@ def moments(features: np.ndarray) -> Moments:
     float64 is slow or missing on accelerators.
 
     Raises:
-        ValueError: there are fewer than two examples.
+        ValueError: there are fewer than two examples, or the covariances do not fit into memory.
     """
     if len(features) < 2:
         raise ValueError("a covariance needs at least two examples")
+    if problem := _too_many(features.shape[1]):
+        raise ValueError(f"needs {problem}")
     mean = features.mean(0, dtype=np.float64)
     scatter = np.zeros((features.shape[1], features.shape[1]))
     for start in range(0, len(features), _BLOCK):
         centred = features[start : start + _BLOCK].astype(np.float64) - mean
         scatter += centred.T @ centred
     return Moments(mean, scatter / (len(features) - 1))
+
+
+def _too_many(features: int) -> str | None:
+    """The memory that the covariances need and a remedy, or None if they fit."""
+    needed = _COVARIANCES * 8 * features**2
+    if needed <= available_memory():
+        return None
+    return (
+        f"about {needed / 2**30:.0f} GiB of memory for the covariances of {features} features. Use "
+        "features=thumbnails or features=inception, or another metric, e.g. metric=kid"
+    )
+
+
+def _cannot(feature: Feature, features: int | None) -> str | None:
+    return None if features is None else _too_many(features)
 
 
 def distance(first: Moments, second: Moments) -> float:
@@ -76,7 +95,7 @@ def fid() -> Metric:
         _warn_of_few(len(fake), len(real), fake.shape[1])
         return {"fid": float(distance(moments(real), moments(fake)))}
 
-    return Metric(figures, {"fid": LOWER})
+    return Metric(figures, {"fid": LOWER}, cannot=_cannot)
 
 
 def fid_infinity(*, points: PositiveInt = 15) -> Metric:
@@ -104,7 +123,7 @@ def fid_infinity(*, points: PositiveInt = 15) -> Metric:
             return {"fid_infinity": float(found[0])}
         return {"fid_infinity": float(np.polyfit(1 / sizes, found, 1)[1])}
 
-    return Metric(figures, {"fid_infinity": LOWER})
+    return Metric(figures, {"fid_infinity": LOWER}, cannot=_cannot)
 
 
 @functools.cache  # warns once for each combination of the three arguments

@@ -125,13 +125,13 @@ def apply(params: Params | HostParams, images: jax.Array) -> tuple[jax.Array, ja
     The logits omit the bias of the last layer, as in the code of published Inception scores (Salimans et al. 2016).
 
     Args:
-        images: uint8 ``[n, h, w, c]`` with one, three or four channels. The network takes three: grey is repeated,
-            and RGBA is blended with white.
+        images: uint8 or uint16 ``[n, h, w, c]`` with one, three or four channels. The network takes three: grey is
+            repeated, and RGBA is blended with white.
 
     Returns:
         Pooled features ``[n, 2048]`` and logits ``[n, 1008]``.
     """
-    x = images.astype(jnp.float32)
+    x = images.astype(jnp.float32) / (257 if images.dtype == jnp.uint16 else 1)
     if x.shape[-1] == 4:
         x = 255 + (x[..., :3] - 255) * (x[..., 3:] / 255)
     x = _resized((x - 128) / 128)

@@ -33,11 +33,11 @@ def nearest_training() -> Metric:
     - memorised: 1 if ``copying_z`` is below -3, otherwise 0; lower is better.
     """
 
-    def figures(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
-        of_fake, of_held_out = (np.sqrt(neighbours(points, real)[1]) for points in (fake, held_out))
+    def figures(fake: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+        of_fake, of_held_out = (np.sqrt(neighbours(points, training)[1]) for points in (fake, held_out))
         both = np.concatenate([of_fake, of_held_out])
         n, m = len(of_fake), len(of_held_out)
-        ranks = _ranks(both)[:n].sum()
+        ranks = mean_ranks(both)[:n].sum()
         # The number of pairs in which the sample is farther from the training data than the held-out example. Ties
         # count as 1/2.
         greater = ranks - n * (n + 1) / 2
@@ -63,7 +63,7 @@ def nearest_training() -> Metric:
     )
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def mean_ranks(values: np.ndarray) -> np.ndarray:
     """The ranks of values in ascending order from 1, where equal values share the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
