@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gan_cli.cli.report import main
-from gan_cli.views import report
+from gan_cli.views import pictures, report
 
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\"><!--<script>"
 CONFIG = {
@@ -31,6 +32,14 @@ def png(shade: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.full((64, 64), shade, np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+def rows_png(path: Path, labels: Any, shade: int = 0) -> None:
+    """Write a picture with labels of its rows, each of which is 20 pixels high."""
+    text = PngInfo()
+    text.add_text("Rows", labels if isinstance(labels, str) else json.dumps(labels))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((120, 160), shade, np.uint8)).save(path, pnginfo=text)
 
 
 def records(n: int = 40) -> list[dict[str, Any]]:
@@ -157,6 +166,20 @@ def test_members_of_an_ensemble_are_compared(tmp_path):
         run(tmp_path / "e" / "members" / str(i), config=CONFIG | {"seed": i, "name": str(i)})
     found = data(report.write(tmp_path / "e"))
     assert [one["name"] for one in found["runs"]] == [str(i) for i in range(11)] and found["varied"] == ["seed"]
+
+
+def test_labels_of_rows_are_data(tmp_path):
+    """The labels come from the metadata of the newest picture of a task. Labels of another form are left out."""
+    folder = run(tmp_path / "a", pictures=0)
+    pictures.write(folder / "samples" / "t" / "1.png", Image.new("L", (9, 9)), ["input", "output"])
+    for name, labels in {"a": ["x"] * 100, "b": "[1", "c": {"x": 1}, "d": [3, "y" * 99, HOSTILE[:30]]}.items():
+        rows_png(folder / "samples" / name / "2.png", labels)
+    (folder / "samples" / "e").mkdir()
+    (folder / "samples" / "e" / "2.png").write_bytes(png(0)[:40])
+    found = {task["name"]: task["rows"] for task in data(report.write(folder))["runs"][0]["tasks"]}
+    assert found == {"a": [], "b": [], "c": [], "d": [HOSTILE[:30]], "e": [], "t": ["input", "output"]}
+    both = data(report.compare([folder, run(tmp_path / "b")], tmp_path / "both.html"))["runs"]
+    assert [one["drawn_at"] for one in both] == [2, 4000]  # a run without samples shows its first task
 
 
 # ---- The command.
@@ -324,6 +347,23 @@ def test_slider(page, tmp_path):
         "new MutationObserver(() => out.textContent === 'step 4,000' && done()).observe(out, { childList: true })"
     )
     assert shown.get_attribute("src") == last
+
+
+def test_rows_of_a_task_have_labels(page, tmp_path):
+    """Each label stands beside its row, and the slider shows the pictures of all steps."""
+    folder, labels = run(tmp_path / "a", pictures=0), ["input", "output", "target"] * 2
+    for step in (1, 2, 3):
+        rows_png(folder / "samples" / "a_to_b" / f"{step}.png", labels, 40 * step)
+    page.open(report.write(folder))
+    assert page.texts(".rows li") == labels and page.texts("figcaption") == ["input, output, target, step 3"]
+    of = "[...document.querySelectorAll('{}')].map((one) => one.getBoundingClientRect())"
+    (picture,), places = page.js(f"[{of.format('.labelled img')}, {of.format('.rows li')}]")
+    for i, place in enumerate(places):
+        middle = (place["top"] + place["bottom"]) / 2
+        assert abs(middle - picture["top"] - (20 * i + 10)) < 2 and place["right"] <= picture["left"]
+    page.find("input[type=range]").send_keys("\ue012")  # the key Left
+    assert page.texts("figcaption") == ["input, output, target, step 2"]
+    assert page.quiet()
 
 
 def test_zoom_pan_log_and_reset(page, tmp_path):

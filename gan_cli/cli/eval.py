@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="gan-eval",
         description="Evaluate the samples of runs against their training data, or samples of other programs "
         "against --reference. Samples of other programs are read from an image folder, a zip file of images, or an "
-        ".npz file with an array `samples` ([n, h, w, c] in 0..255).",
+        ".npz file with an array `samples` ([n, h, w, c] in 0..255). Translations of images are evaluated on the "
+        "test images of a run: of the run itself, or by another program, in a FOLDER with the names of the test "
+        "images (gan-eval RUN FOLDER). With a folder as --reference, images of equal names are compared in pairs.",
     )
     add = parser.add_argument
     add(
@@ -86,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         "trained)",
     )
     add(
+        "--task",
+        metavar="TASK",
+        help="the task that images of other programs result from, e.g. a_to_b, if the run or the --reference has "
+        "several domains (default: the only task of the run)",
+    )
+    add(
         "--json",
         type=Path,
         metavar="FILE",
@@ -133,6 +141,10 @@ def _main(options: argparse.Namespace) -> int:
         raise UserError("--watch: evaluates every new checkpoint of the run. Leave out --best and --step.")
     if options.watch and options.json:
         raise UserError("--watch: writes the results to the directory of the run. Leave out --json.")
+    if options.task and all(map(run_directory.holds_run, runs)):
+        raise UserError(
+            f"--task {options.task}: needs a folder or file with images of another program. Leave it out."
+        )
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
@@ -147,7 +159,7 @@ def _main(options: argparse.Namespace) -> int:
             if run_directory.holds_run(run):
                 results.append(evaluator.run(run, best=options.best, step=options.step))
             else:
-                results.append(evaluator.examples(run))
+                results.append(evaluator.examples(run, options.task))
         except UserError as error:  # the other runs are evaluated nevertheless
             errors.append(error)
     if results:
@@ -203,6 +215,7 @@ def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
         seed=options.seed,
         raw=options.raw,
         reference=_reference(options.reference) if options.reference else None,
+        reference_path=Path(options.reference) if options.reference and Path(options.reference).exists() else None,
         draw_neighbours=write_neighbours,
         modules=import_user_modules([name for name in options.modules.split(",") if name]),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_cli.cli import outputs
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError, nearest
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from gan_cli.trained.sampling import TaskRunner
     from gan_cli.types import Feature, Prior
     from gan_cli.views.drawings import InputRequest
-
-_SOFTWARE = "gan-sample"  # the entry `Software` of the PNG files in a folder, by which --overwrite recognises them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,15 +47,17 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         type=Path,
         metavar="FILE|DIR",
-        help="the inputs of a task that needs data: an .npz file with arrays that have the names of the inputs (or "
-        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs are in the same order",
+        help="the inputs of a task on data (default: held-out examples of the run's data set, or training examples "
+        "if none are held out): an .npz file with arrays that have the names of the inputs (or "
+        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. "
+        "Image translation keeps the size and the name of each picture",
     )
     add(
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples (default: {SIDE**2} images, {POINTS:,} points, or all rows of --latents or "
-        "--input). For "
+        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, or all rows of "
+        "--latents or --input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
     )
@@ -150,14 +151,17 @@ def _main(options: argparse.Namespace) -> int:
         for path in export.write(run, options.export, options.task):
             print(path)
         return 0
-    request = _request(options, runner, run.class_names)
+    keeps_sizes = outputs.keeps_sizes(options, runner)
+    request = _request(options, run, runner, modules, read=not keeps_sizes)
     suffix = options.out.suffix
-    if suffix == ".npz":
-        content = _arrays(options, run, runner, request)
+    if keeps_sizes:
+        content = outputs.write_translated(options, run, runner, request)
+    elif suffix == ".npz":
+        content = outputs.write_arrays(options, run, runner, request)
     elif suffix == "":
-        content = _folder(options, run, runner, request)
+        content = outputs.write_folder(options, run, runner, request)
     else:
-        content = _picture(options, run, runner, request)
+        content = outputs.write_picture(options, run, runner, request)
     named = f" of class {run.class_names[request.label]}" if run.class_names and request.label is not None else ""
     print(f"{content}{named} of step {run.step}: {options.out}")
     return 0
@@ -213,44 +217,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.overwrite and suffix:
         raise UserError(f"--overwrite: applies to a folder. A file such as --out {options.out} is always replaced.")
     if not suffix:
-        _check_folder(options.out, options.overwrite)
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Check that the folder of the samples will hold no other files, which would enter an FID of the folder.
-
-    Args:
-        folder: the folder, which need not exist.
-        overwrite: whether samples that gan-sample wrote to the folder earlier are allowed.
-
-    Raises:
-        UserError: the folder contains another file or folder.
-    """
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    if entries and not overwrite:
-        raise UserError(
-            f"--out {folder}: holds {len(entries):,} files already, and the samples would mix with them. Choose "
-            "another folder, or add --overwrite, which removes the samples that gan-sample wrote there earlier."
-        )
-    for entry in entries:
-        if not _is_sample(entry):
-            raise UserError(
-                f"--out {folder}: holds {entry.name}, which gan-sample did not write, so --overwrite does not "
-                "remove it. Choose another folder."
-            )
-
-
-def _is_sample(path: Path) -> bool:
-    """Whether gan-sample wrote this picture as a sample in a folder."""
-    from PIL import Image
-
-    if path.suffix != ".png" or not path.is_file():
-        return False
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == _SOFTWARE
-    except OSError:
-        return False
+        outputs.check_folder(options.out, options.overwrite)
+        if options.input is not None and options.input.resolve().is_relative_to(options.out.resolve()):
+            raise UserError(f"--out {options.out}: contains --input {options.input}. Choose another folder.")
 
 
 def _mixture(run: RestoredRun, runner: TaskRunner) -> Prior:
@@ -276,8 +245,14 @@ def _mixture(run: RestoredRun, runner: TaskRunner) -> Prior:
     return mixture.fit(run_task("encode", "training", None)["codes"])
 
 
-def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Sequence[str]) -> InputRequest:
-    """The inputs of the task that the options request.
+def _request(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, modules: Sequence[str], read: bool = True
+) -> InputRequest:
+    """The inputs of the task that the options request. Without ``--input``, the data of the run provide them.
+
+    Args:
+        modules: the user's Python modules.
+        read: whether to read the inputs from the file or folder ``--input``.
 
     Raises:
         UserError: the task does not accept the requested class, latents or inputs, or needs inputs from a file.
@@ -296,8 +271,8 @@ def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Seque
                 f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
                 "run, e.g. with model.conditional=projection."
             )
-        label = _label(options.label, next(iter(runner.classes.values())), class_names)
-    given, sources, names = {}, {}, list[str]()
+        label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
+    given, sources, names, target = {}, {}, list[str](), None
     if options.latents is not None:
         if "latents" not in task.inputs:
             raise UserError(
@@ -311,17 +286,55 @@ def _request(options: argparse.Namespace, runner: TaskRunner, class_names: Seque
         raise UserError(
             f"--truncation {options.truncation}: the task {runner.name} draws no latents. Leave out --truncation."
         )
-    if options.input is not None:
+    if options.input is not None and read:
         found, names = _inputs(options, runner, needed)
         given, sources = given | found, sources | dict.fromkeys(found, "--input")
-    elif needed:
-        from gan_cli.data.inputs import described
+    elif needed and read:
+        found, target = _inputs_from_data(options, run, runner, needed, modules)
+        given, sources = given | found, sources | dict.fromkeys(found, "dataset")
+    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target)
 
-        wanted = ", ".join(f"`{name}` ({described(feature)})" for name, feature in needed.items())
+
+def _inputs_from_data(
+    options: argparse.Namespace,
+    run: RestoredRun,
+    runner: TaskRunner,
+    needed: dict[str, Feature],
+    modules: Sequence[str],
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The inputs of the task for ``--num`` examples of the run's data, and the targets of their outputs, or None.
+
+    Raises:
+        UserError: the data do not provide the inputs, cannot be loaded, or have fewer examples.
+    """
+    from gan_cli.data.inputs import described
+    from gan_cli.trained import restore
+    from gan_cli.trained.sampling import examples, shown_of
+    from gan_cli.views.kinds import view
+
+    any_size = runner.task.multiple is not None
+    wanted = ", ".join(f"`{name}` ({described(feature, any_size)})" for name, feature in needed.items())
+    remedy = "Add --input FILE, or --input FOLDER for images."
+    if any(name not in (run.experiment.game.spec or {}) for name in runner.given):
+        raise UserError(f"--task {runner.name}: needs the inputs {wanted}. {remedy}")
+    try:
+        data = run.experiment.dataset or restore.load_data(options.run, modules)
+    except UserError as error:
         raise UserError(
-            f"--task {runner.name}: needs the inputs {wanted}. Add --input FILE, or --input FOLDER for images."
-        )
-    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names)
+            f"--task {runner.name}: needs the inputs {wanted}. {remedy} The data of the run cannot be loaded: "
+            f"{error}"
+        ) from error
+    split, imitated = shown_of(runner, data)
+    n = SIDE**2
+    if options.out.suffix == ".png" and runner.pictured:
+        n = view(runner.task.inputs[runner.pictured[0]]).in_rows(len(runner.pictured) + (imitated is not None))
+    taken = examples(runner, data, split, options.num or n, [] if imitated is None else [imitated])
+    target = None if imitated is None else taken.pop(imitated)
+    count, noun = min(map(len, taken.values())), f"{split.replace('_', '-')} examples of {data.name}"
+    if count < (options.num or 0):
+        raise UserError(f"--num {options.num}: there are {count:,} {noun}. Choose a smaller --num.")
+    print(f"inputs: {count:,} {noun}")
+    return taken, target
 
 
 def _inputs(
@@ -343,7 +356,7 @@ def _inputs(
             f"Leave out --input{remedy}."
         )
     labels = {} if options.label is not None else {name: runner.task.inputs[name] for name in runner.classes}
-    found, names = read_inputs(options.input, needed | labels)
+    found, names = read_inputs(options.input, needed | labels, runner.task.multiple is not None)
     if missing := [name for name in labels if name not in found]:
         raise UserError(
             f"--input {options.input}: has no labels, and the task {runner.name} needs the class of each row. Add "
@@ -398,117 +411,6 @@ def _latents(path: Path, dim: int) -> np.ndarray:
     if not np.isfinite(latents).all():
         raise UserError(f"--latents {path}: contains NaN or infinity. Save finite latents only.")
     return latents
-
-
-def _arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
-    """Write the outputs of the task as an ``.npz`` file, with the inputs that do not come from ``--input``.
-
-    Returns:
-        A text that describes what was written, e.g. "64 samples (28, 28, 1) uint8".
-    """
-    import numpy as np
-
-    n = request.number(SIDE**2)
-    inputs = request.draw(runner, n)
-    parts = list(runner.stored(run.state, inputs, request.seed))
-    outputs = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in runner.task.outputs}
-    for name, x in inputs.items():
-        if request.options.get(name) != "--input":
-            outputs.setdefault("labels" if name == "label" else name, x)
-    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
-    main = outputs[runner.main]
-    return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
-
-
-def _folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
-    """Write the images of the task as a folder of pictures, with the names of the inputs or with numbers.
-
-    Returns:
-        A text that describes what was written, e.g. "64 pictures".
-    """
-    import numpy as np
-    from PIL.PngImagePlugin import PngInfo
-
-    from gan_cli.views import pictures
-    from gan_cli.views.kinds import view
-
-    chosen = view(runner.task.outputs[runner.main])
-    if chosen.one is None:
-        raise UserError(
-            f"--out {options.out}: the {runner.main} of this run are {chosen.noun}, which cannot be written as a "
-            f"folder of pictures. Use --out FILE.npz for an array, or --out FILE.png for one picture of all."
-        )
-    n = request.number(SIDE**2)
-    inputs = request.draw(runner, n)
-    names = (
-        _file_names(request.names[:n]) if request.names else [f"{i:0{max(len(str(n - 1)), 5)}}" for i in range(n)]
-    )
-    for earlier in options.out.iterdir() if options.out.is_dir() else ():  # `_check_folder` has checked each file
-        earlier.unlink()
-    mark = PngInfo()
-    mark.add_text("Software", _SOFTWARE)
-    written = iter(names)
-    for part in runner.stored(run.state, inputs, request.seed):
-        for output in np.asarray(part[runner.main]):
-            pictures.write(options.out / f"{next(written)}.png", chosen.one(output), mark)
-    return f"{n:,} pictures"
-
-
-def _file_names(names: Sequence[str]) -> list[str]:
-    """File names without suffix for the pictures ``names`` of a folder or zip file, all different.
-
-    The names of sub-folders become a part of the file name, so that no name leads outside of the folder.
-    """
-    used: dict[str, None] = {}
-    for name in names:
-        stem = "_".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
-        stem = stem.rpartition(".")[0] or stem
-        number, unique = 2, stem
-        while unique in used:
-            number, unique = number + 1, f"{stem}-{number}"
-        used[unique] = None
-    return list(used)
-
-
-def _picture(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
-    """Write a picture or an animation of the outputs of the task.
-
-    Returns:
-        The name of the drawing, "points" for a scatter plot, or "pairs" for inputs above their outputs.
-    """
-    from gan_cli.views import drawings, pictures
-    from gan_cli.views.kinds import view
-
-    name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
-    feature = runner.task.outputs[runner.main]
-    chosen = view(feature)
-    if not feature.shape:
-        raise UserError(
-            f"--out {options.out}: the task {runner.name} computes {feature.noun}, which are not shown as a "
-            "picture. Use --out FILE.npz for arrays."
-        )
-    if chosen.one is None:
-        if options.draw is None and name != "grid":
-            raise UserError(
-                f"--out {options.out}: a .gif file shows a walk of images, and the {runner.main} of this run are "
-                f"{chosen.noun}. Use --out FILE.png for one picture of all {runner.main}."
-            )
-        if name != "grid":
-            raise UserError(
-                f"--draw {name}: needs images, and the {runner.main} of this run are {chosen.noun}. "
-                "Leave out --draw and use --out FILE.png."
-            )
-        pictures.write(options.out, drawings.picture(run, runner, request))
-        return chosen.noun
-    if options.draw is None and name == "grid" and request.given and runner.task.pictured:
-        pictures.write(options.out, drawings.pairs(run, runner, request))
-        return "pairs"
-    drawing = drawings.draw(name, run, runner, request)
-    if isinstance(drawing, list):
-        files.write_bytes(options.out, pictures.animate(drawing))
-        return name
-    pictures.write(options.out, drawing)
-    return name
 
 
 if __name__ == "__main__":

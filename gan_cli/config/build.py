@@ -18,6 +18,7 @@ from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
+from gan_cli.data import duplicates
 from gan_cli.data.capacity import available_memory
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
@@ -31,6 +32,7 @@ from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of, reads_features
 from gan_cli.metrics.features import Extractor
+from gan_cli.metrics.targets import Target, targets_of
 from gan_cli.optim import Optimiser
 from gan_cli.types import Game, Spec, Strategy
 
@@ -92,15 +94,16 @@ class Experiment:
         return Devices(self.train.devices)
 
     @functools.cached_property
-    def extractor(self) -> Extractor | None:
-        """The feature extractor, whose reference is the data set of the run. None if no metric reads features."""
+    def targets(self) -> dict[str, Target]:
+        """The data with which metrics compare the outputs of the game's tasks, by the name of the task."""
         assert self.dataset is not None
-        return self.features(self.dataset) if reads_features(self.metrics) else None
+        features = self.features if reads_features(self.metrics) else None
+        return targets_of(self.dataset, self.game.tasks, features)
 
     def check_evaluation(self) -> None:
         """Raise a UserError if the data, the features or the game lack an input of a metric. Computes nothing."""
         if self.metrics and self.dataset is not None:
-            check_inputs(self.metrics, self.extractor, self.dataset, self.game.tasks)
+            check_inputs(self.metrics, self.targets, self.dataset, self.game.tasks)
 
     def compile(self) -> CompiledSteps:
         """The object that compiles and executes the training steps of the run or of the ensemble."""
@@ -150,14 +153,15 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
     if trains:
         _check_batches(data, whole)
-    if whole.metrics and "generate" not in whole.game.tasks:
+    if whole.metrics and not whole.game.tasks:
         raise UserError(
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
             "generate samples. Set metric=none."
         )
     if whole.metrics and data:
-        check_metrics(whole.metrics, data, whole.train.eval_samples)
-        objective_of(whole.metrics, whole.train.objective)
+        targets = targets_of(data, whole.game.tasks)
+        check_metrics(whole.metrics, targets, whole.train.eval_samples)
+        objective_of(whole.metrics, whole.train.objective, targets)
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
@@ -169,6 +173,12 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
     estimator: Estimator = _make(whole.config["estimator"])
     if data:
         domains = data.domains
+        if game.paired and len(domains) > 1:
+            raise UserError(
+                f"dataset: this game needs pairs, and the features of this data set belong to the domains "
+                f"{', '.join(domains)}, whose examples are drawn independently. Set game=cyclegan or game=cut, or "
+                "choose a data set of pairs, e.g. dataset=edges or dataset=paired."
+            )
         smallest = min(domain.size for domain in domains.values())
         if smallest < rows:
             raise UserError(
@@ -217,7 +227,7 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 
 
 def dataset(config: dict[str, Any]) -> Dataset | None:
-    """The data set of a checked configuration, or None for ``dataset=none``."""
+    """The data set of a checked configuration, after the treatment of copies, or None for ``dataset=none``."""
     filled = check.from_environment(config)
     data = _make(filled["dataset"])
     if data is not None and not isinstance(data, Dataset):
@@ -225,7 +235,7 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
             f"dataset: the function in _target_ must return a gan_cli.data.Dataset, but it returned "
             f"{type(data).__name__}. Correct the function."
         )
-    return dataclasses.replace(data, sampler=_make(filled["sampler"])) if data else None
+    return duplicates.treated(dataclasses.replace(data, sampler=_make(filled["sampler"]))) if data else None
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:

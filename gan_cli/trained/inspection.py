@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.engine.state import TrainState
+from gan_cli.metrics.targets import GENERATE
 from gan_cli.trained.sampling import averaged
 
 # Networks require a random key as an argument, but use it only in training.
@@ -63,7 +64,7 @@ def walk(latents: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _latent_dim(game: Any) -> int:
-    size: int = game.tasks["generate"].inputs["latents"].size
+    size: int = game.tasks[GENERATE].inputs["latents"].size
     return size
 
 

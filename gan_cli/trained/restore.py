@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from gan_cli.config import stored
-from gan_cli.config.build import Experiment, build
+from gan_cli.config.build import Experiment, build, dataset
 from gan_cli.data.capacity import available_memory
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import classes_of, from_description
 from gan_cli.engine.state import TrainState, init_state
 from gan_cli.errors import UserError
@@ -95,6 +96,21 @@ def restore_run(
     assert experiment.game.spec is not None
     names = _class_names(record.get("data"), classes_of(experiment.game.spec))
     return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state, names)
+
+
+def load_data(directory: Path, modules: Sequence[str] = ()) -> Dataset:
+    """The data set of a run, after the treatment of copies.
+
+    Args:
+        directory: directory of the run.
+        modules: the user's Python modules.
+
+    Raises:
+        UserError: the data set is not available.
+    """
+    data = dataset(stored.load(facts(directory), modules, ("dataset",)))
+    assert data is not None
+    return data
 
 
 def _class_names(described: Any, classes: int | None) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
-from gan_cli.data.features import Label
+from gan_cli.data.features import Image, Label
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import RunTask
-from gan_cli.metrics.evaluator import has_held_out
+from gan_cli.metrics.evaluator import Evaluator, has_held_out
+from gan_cli.metrics.targets import GENERATE, cropped
 from gan_cli.types import ByPlayer, Game, Prior
 
 Arrays = dict[str, np.ndarray]
 _MOST = 50_000  # the largest number of examples on which a metric runs a task
+PIXELS = 2**19  # the largest number of pixels of the input images of one call
 
 
 class TaskRunner:
@@ -36,15 +39,17 @@ class TaskRunner:
         classes: the numbers of classes of the inputs that are labels, by name.
         given: names of the inputs that must be provided, in the order of the task's inputs.
         main: name of the first output.
+        pictured: name of an input followed by names of outputs that a picture shows below it: those of the task or,
+            for a task from images to images, its only input that is provided and its first output. Else empty.
         feature: the feature of the first output.
+        batch: the largest number of rows of one call. Tasks that read large images have smaller batches, because
+            the networks keep values of every pixel.
 
     Raises:
         UserError: the game has no such task.
     """
 
-    batch = BATCH
-
-    def __init__(self, game: Game, name: str = "generate", prior: Prior | None = None):
+    def __init__(self, game: Game, name: str = GENERATE, prior: Prior | None = None):
         if name not in game.tasks:
             raise UserError(
                 f"--task {name}: this run has no such task.{nearest(name, game.tasks)} "
@@ -58,6 +63,11 @@ class TaskRunner:
         self.classes = {name: number for name, number in classes.items() if name not in drawn}
         self.given = tuple(name for name in task.inputs if name not in {*self.drawn, *self.classes})
         self.main, self.feature = next(iter(task.outputs.items()))
+        translates = len(self.given) == 1 and isinstance(task.inputs[self.given[0]], Image)
+        both = (self.given[0], self.main) if translates and isinstance(self.feature, Image) else ()
+        self.pictured: tuple[str, ...] = task.pictured or both
+        images = [math.prod(one.shape[:2]) for one in task.inputs.values() if len(one.shape) == 3]
+        self.batch = max(min(BATCH, PIXELS // max(images, default=1)), 1)
 
         def draw(seed: Any, first: Any, n: int, truncation: float | None) -> dict[str, jax.Array]:
             assert prior is not None
@@ -134,6 +144,18 @@ class TaskRunner:
         """
         return self._parts(self._stored, state, inputs, seed, first)
 
+    def apply(
+        self, state: TrainState, inputs: Mapping[str, np.ndarray], seed: int, numbers: np.ndarray
+    ) -> dict[str, jax.Array]:
+        """The outputs of one batch of rows with any numbers ``[n]``, as networks see them.
+
+        JAX compiles the task for each number of rows and each size of images.
+        """
+        outputs: dict[str, jax.Array] = self._outputs(
+            state, dict(inputs), np.uint32(seed), numbers.astype(np.uint32)
+        )
+        return outputs
+
     def numbered(self, state: TrainState, seed: int, n: int) -> Iterator[jax.Array]:
         """Yields batches of the first ``n`` rows of the main output for a seed, in the format of files.
 
@@ -165,6 +187,29 @@ def runners(game: Game) -> dict[str, TaskRunner]:
     return {name: TaskRunner(game, name) for name in game.tasks}
 
 
+def evaluated(
+    evaluator: Evaluator, runners: Mapping[str, TaskRunner], state: TrainState, seed: int, n: int
+) -> dict[str, float]:
+    """The metric values of a state: of ``n`` samples, and of translations of at most ``n`` images.
+
+    Args:
+        evaluator: computes the metrics.
+        runners: mapping from the names of the tasks to their runners.
+        state: the training state.
+        seed: seed of the samples and of the metrics.
+        n: number of samples.
+    """
+
+    def outputs(name: str) -> Iterator[jax.Array]:
+        runner, target = runners[name], evaluator.targets[name]
+        count = target.count(n)
+        for part in runner.stored(state, runner.inputs(seed, 0, count) | target.inputs(n), seed):
+            yield part[runner.main]
+
+    samples = {name: outputs(name) for name in evaluator.targets}
+    return evaluator(samples, seed, on_data(runners, state, evaluator.data, seed))
+
+
 def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset, seed: int) -> RunTask:
     """The input ``run_task`` of metrics: a function that runs a task of a game on examples of a data set.
 
@@ -190,21 +235,45 @@ def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset,
     return run_task
 
 
-def examples(runner: TaskRunner, data: Dataset, split: str, n: int | None) -> Arrays:
+def examples(runner: TaskRunner, data: Dataset, split: str, n: int | None, more: Sequence[str] = ()) -> Arrays:
     """The inputs of a task for ``n`` examples of a data set in random order, in the format of files.
+
+    Training images with margins are cropped to the size that networks see. Inputs of the same domain belong to the
+    same examples. If the inputs have several domains, the number of rows is limited by the smallest domain.
 
     Args:
         runner: the runner of the task. The features of the data set have the names of the task's inputs.
         data: the data set.
         split: ``training``, or ``held_out`` for examples that are excluded from training.
         n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+        more: names of further features of the data set, of the same examples.
     """
     if split == "held_out":
         assert has_held_out(runner.task, data)
         data = data.only_held_out()
-    rows = np.random.default_rng(0).permutation(data.size)[: min(n or _MOST, _MOST)]
-    taken = data.take(rows)
-    return {name: taken[name] for name in (*runner.given, *runner.classes)}
+    names = (*runner.given, *runner.classes, *more)
+    sizes = {(domain := data.domain(name)): data.domains[domain].size for name in names}
+    count = min(n or _MOST, _MOST, *sizes.values())
+    order = {domain: np.random.default_rng(0).permutation(size)[:count] for domain, size in sizes.items()}
+    taken = data.take(order)
+    return {name: cropped(data.spec[name], taken[name]) for name in names}
+
+
+def shown_of(runner: TaskRunner, data: Dataset) -> tuple[str, str | None]:
+    """The examples on which a picture shows a task: held-out ones if the data set has any, else training examples.
+
+    Returns:
+        A pair: the split, and the feature that the main output imitates, or None. The feature is None for examples
+        that lack it, e.g. unpaired data.
+    """
+    split = "held_out" if has_held_out(runner.task, data) else "training"
+    there, target = data.spec if split == "training" else data.held_out or {}, runner.task.imitates
+    paired = (
+        target is not None
+        and target in there
+        and all(data.domain(target) == data.domain(name) for name in runner.given)
+    )
+    return split, target if paired else None
 
 
 def averaged(state: TrainState) -> tuple[ByPlayer, ByPlayer]:

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from gan_cli.config.build import Experiment
+from gan_cli.data.features import Image
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
 from gan_cli.storage import provenance
 from gan_cli.training import init_from
-from gan_cli.views import sample_writer
+from gan_cli.views import pictures, sample_writer
 from gan_cli.views.kinds import view
 
 
@@ -25,7 +26,7 @@ def describe(experiment: Experiment) -> list[str]:
     lines = [f"device    {provenance.summary(experiment.devices.used)}"]
     if data is not None:
         epochs = options.steps * experiment.strategy.batches / max(data.size // options.batch_size, 1)
-        lines.append(f"data      {data.name}: {data.size:,} examples of {data.feature.shape}, {epochs:,.1f} epochs")
+        lines.append(f"data      {data.summary}, {epochs:,.1f} epochs")
         lines += data.lines()
     for player, params in state.params.items():
         lines.append(f"player    {player}: {sum(x.size for x in jax.tree.leaves(params)):,} parameters")
@@ -43,10 +44,19 @@ def describe(experiment: Experiment) -> list[str]:
 
 
 def draw(experiment: Experiment, path: Path) -> Path:
-    """Write a picture of the first examples that the discriminator would receive, and return its path."""
+    """Write a picture of the first training examples as the networks receive them, and return its path.
+
+    If the examples contain several images, e.g. ``a`` and ``b``, each has a row of its own.
+    """
     data = experiment.dataset
     assert data is not None
-    count = view(data.feature).count
+    chosen, size = view(data.feature), data.feature.shape[:2]
+    images = [name for name, one in data.spec.items() if isinstance(one, Image) and one.shape[:2] == size]
+    count = chosen.in_rows(len(images)) if len(images) > 1 else chosen.count
     examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
-    sample_writer.draw_samples(data, np.asarray(examples[data.main]), path)
+    if len(images) > 1:
+        picture, labels = chosen.rows([np.asarray(examples[name]) for name in images], images)
+        pictures.write(path, picture, labels)
+    else:
+        sample_writer.draw_samples(data, np.asarray(examples[data.main]), path)
     return path

@@ -27,7 +27,7 @@ from gan_cli.storage import checkpoints
 from gan_cli.storage.checkpoints import Identity
 from gan_cli.storage.metrics_log import MetricsLog
 from gan_cli.storage.run_record import RunRecord
-from gan_cli.trained.sampling import TaskRunner, on_data
+from gan_cli.trained.sampling import TaskRunner, evaluated
 from gan_cli.training.monitors import (
     CollapseMonitor,
     DivergenceMonitor,
@@ -128,9 +128,9 @@ class RunRecorder:
         """
         if self._evaluator is None:
             return None
-        options, objective = self.experiment.train, self._evaluator.objective
+        objective = self._evaluator.objective
         terms = self._evaluator.terms | {
-            "samples": options.eval_samples,
+            "samples": self._evaluator.samples,
             "seed": self.experiment.seed,
             "objective": objective and objective[0],
         }
@@ -228,11 +228,10 @@ class RunRecorder:
         self._samples = step, self.sample_writer.samples(state)
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """Compute the metrics of newly generated samples, and keep them until ``record_call`` records the step."""
+        """Compute the metrics of the state, and keep them until ``record_call`` records the step."""
         assert self._evaluator is not None
         seed, n = self.experiment.seed, self.experiment.train.eval_samples
-        run_task = on_data(self._tasks, state, self._evaluator.data, seed)
-        figures = self._evaluator(self._tasks["generate"].numbered(state, seed, n), seed, run_task)
+        figures = evaluated(self._evaluator, self._tasks, state, seed, n)
         self._evaluated = step, {f"eval/{name}": value for name, value in figures.items()}
 
     def save_best(self, step: int, state: TrainState) -> None:

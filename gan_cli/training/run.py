@@ -68,6 +68,7 @@ class Run:
     members: list[Run] = field(default_factory=list)
     objective: float | None = None
     _draw: Callable[[int, int], np.ndarray | dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    _tasks: tuple[str, ...] = field(default=(), repr=False)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray | dict[str, np.ndarray]:
         """Draw ``n`` samples with the task ``generate``, with the moving average of the parameters.
@@ -90,6 +91,11 @@ class Run:
             if not processes.is_primary():
                 raise ValueError(
                     "Only the first process of a run can draw samples. Call sample() in the first process."
+                )
+            if self._tasks:
+                raise ValueError(
+                    f"The game of this run has no task generate. Its tasks are: {', '.join(self._tasks)}. Run one "
+                    f"of them on data: gan-sample {self.directory} --task {self._tasks[0]} --input INPUT --out OUT."
                 )
             raise ValueError("The game of this run does not generate samples. Use another game, e.g. game=gan.")
         return self._draw(n, seed)
@@ -242,8 +248,9 @@ def _train(
 ) -> Run:
     options, data = experiment.train, experiment.dataset
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
-    reporter.say(f"data      {f'{data.name}: {data.size:,} examples of {data.feature.shape}' if data else 'none'}")
-    for line in data.lines() if data and (data.notes or data.passed_over) else ():  # data from the user's files
+    reporter.say(f"data      {data.summary if data else 'none'}")
+    # Data that come with the package need no description.
+    for line in data.lines() if data and (data.notes or data.passed_over or data.copies) else ():
         reporter.say(line)
 
     # 1. Start from the newest valid checkpoint, or initialise from the seed. The steps are not compiled yet.
@@ -375,8 +382,11 @@ def _train(
         exit_status = stop.exit_status if status == "stopped" else EXIT_STATUS[status]
         drawer = functools.partial(_samples, tasks["generate"], member_state) if "generate" in tasks else None
         runs.append(
-            Run(member.directory, status, step, final, exit_status, objective=member.objective.value, _draw=drawer)
-        )
+            Run(
+                member.directory, status, step, final, exit_status,
+                objective=member.objective.value, _draw=drawer, _tasks=tuple(tasks),
+            )
+        )  # fmt: skip
     rate = f", {_speed(throughput.rate)}" if throughput.rate else ""
     first = (
         f", first steps after {throughput.first:.1f} s, compilation included"
@@ -497,12 +507,15 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
         return None
     assert data is not None
     n, objective, tasks = options.eval_samples, options.objective, experiment.game.tasks
-    evaluator = Evaluator(experiment.metrics, experiment.extractor, data, n, objective, tasks=tasks)
-    metrics = ", ".join(experiment.metrics)
-    if evaluator.extractor is None:
+    evaluator = Evaluator(experiment.metrics, experiment.targets, data, n, objective, tasks=tasks)
+    metrics, features = ", ".join(experiment.metrics), evaluator.features
+    translations = ", ".join(name for name, target in evaluator.targets.items() if target.sources)
+    if features == "none":
         reporter.say(f"evaluates {metrics} on {evaluator.reference}")
+    elif translations:
+        reporter.say(f"evaluates {translations} of {evaluator.samples:,} images by {metrics} in {features}")
     else:
-        reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {evaluator.features}")
+        reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {features}")
     return evaluator
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.errors import UserError
-from gan_cli.trained import inspection
+from gan_cli.trained import inspection, translation
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.views import DRAWINGS, SIDE, pictures
-from gan_cli.views.kinds import view
+from gan_cli.views.kinds import kinds, view
 
 _STEPS = 9  # the number of samples in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
@@ -39,6 +39,7 @@ class InputRequest:
         given: the inputs that the user provides by name, ``[n, *stored_shape]``, in the format of files.
         options: for each input in ``given``, the command-line option that provides it.
         names: the names of the rows in the user's files, or an empty sequence.
+        target: the true examples that the main output of the task imitates, ``[n, *stored_shape]``, or None.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class InputRequest:
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[str] = ()
+    target: np.ndarray | None = None
 
     def number(self, default: int) -> int:
         """The number of rows: ``num``, else the number of rows that the user provides, else ``default``."""
@@ -55,6 +57,8 @@ class InputRequest:
 
     def draw(self, runner: TaskRunner, n: int, first: int = 0) -> dict[str, np.ndarray]:
         """The inputs of the rows ``first`` to ``first + n - 1``, counted from 0, in the order of the task's inputs.
+
+        Inputs that must be provided and are not in ``given`` are missing.
 
         Raises:
             UserError: the user provides fewer than ``first + n`` rows.
@@ -69,7 +73,7 @@ class InputRequest:
             found[name] = rows[first : first + n]
         if self.label is not None:
             found |= {name: np.full(n, self.label, np.int32) for name in runner.classes}
-        return {name: found[name] for name in runner.task.inputs}
+        return {name: found[name] for name in runner.task.inputs if name in found}
 
 
 def picture(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
@@ -81,13 +85,18 @@ def picture(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.
     return chosen.picture(np.asarray(made), behind)
 
 
-def pairs(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
-    """The inputs that the user provides, each with the output of the task."""
-    inputs = asked.draw(runner, asked.number(SIDE**2))
-    above, below = runner.task.pictured or ("", "")
-    made = np.concatenate([np.asarray(part[below]) for part in runner.stored(run.state, inputs, asked.seed)])
-    feature = runner.task.inputs[above]
-    return view(feature).pairs(np.asarray(feature.encode(inputs[above])), np.asarray(feature.encode(made)))
+def rows(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> tuple[Image.Image, list[str]]:
+    """The inputs above the outputs of the task, with the targets below if there are any, and labels of the rows."""
+    n = asked.number(SIDE**2)
+    inputs = asked.draw(runner, n)
+    shown, *pictured = runner.pictured
+    parts = list(translation.stored(runner, run.state, inputs, asked.seed))
+    made = {name: np.concatenate([part[name] for part in parts]) for name in pictured}
+    feature = runner.task.inputs[shown]
+    both = [feature.encode(inputs[shown]), *(runner.task.outputs[name].encode(x) for name, x in made.items())]
+    if asked.target is not None:
+        both.append(runner.feature.encode(asked.target[:n]))
+    return view(feature).rows([np.asarray(one) for one in both], kinds(runner, asked.target is not None))
 
 
 def grid(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Image.Image:
@@ -208,7 +217,7 @@ def draw(name: str, run: RestoredRun, runner: TaskRunner, asked: InputRequest) -
 
 def images(run: RestoredRun, runner: TaskRunner, inputs: Mapping[str, np.ndarray], seed: int = 0) -> np.ndarray:
     """The main output of the task for these inputs in the format of files: uint8 ``[n, h, w, c]`` for images."""
-    return np.concatenate([np.asarray(part[runner.main]) for part in runner.stored(run.state, inputs, seed)])
+    return np.concatenate([part[runner.main] for part in translation.stored(runner, run.state, inputs, seed)])
 
 
 def _latents(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.data import features
+from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
 from gan_cli.views import POINTS, SIDE, pictures
 
@@ -28,21 +29,26 @@ class View:
         count: the number of examples that a picture shows.
         picture: ``(samples, real) -> picture`` of samples, over real examples if ``behind`` is not 0.
         compared: ``(real, samples) -> picture`` of real examples and of samples, e.g. one half each.
-        pairs: ``(above, below) -> picture`` of pairs of examples, e.g. of inputs above their reconstructions.
+        rows: ``(parts, kinds) -> (picture, labels)`` of several arrays of examples, e.g. of inputs and of outputs
+            below them. ``kinds`` describes each array, and ``labels`` each row of the picture, from top to bottom.
+            ``labels`` is empty if the arrays have no rows of their own.
+        in_rows: ``(number of arrays) -> number of examples of each array`` that a picture of ``rows`` should show.
         behind: the number of real examples that ``picture`` draws behind the samples.
         write: ``(path, samples)``, writes the samples to a file beside the picture ``path``, or None.
-        one: ``(stored example) -> picture`` of a single example, or None if it has none. ``gan-sample`` then writes
-            no folder of pictures, and draws no rows and walks of single examples.
+        one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
+            is the name of the program in the file's metadata. None if there is no such file. ``gan-sample`` then
+            writes no folder of pictures, and draws no rows and walks of single examples.
     """
 
     noun: str
     count: int
     picture: Callable[[np.ndarray, np.ndarray | None], Image.Image]
     compared: Callable[[np.ndarray, np.ndarray], Image.Image]
-    pairs: Callable[[np.ndarray, np.ndarray], Image.Image]
+    rows: Callable[[Sequence[np.ndarray], Sequence[str]], tuple[Image.Image, list[str]]]
+    in_rows: Callable[[int], int]
     behind: int = 0
     write: Callable[[Path, np.ndarray], None] | None = None
-    one: Callable[[np.ndarray], Image.Image] | None = None
+    one: Callable[[np.ndarray, str], tuple[str, bytes]] | None = None
 
 
 @functools.singledispatch
@@ -57,19 +63,25 @@ def view(feature: Feature) -> View:
         count=SIDE**2,
         picture=matrix,
         compared=lambda real, samples: matrix(np.concatenate([real, samples])),
-        pairs=lambda above, below: matrix(np.stack([above, below], axis=1).reshape(-1, *above.shape[1:])),
+        rows=lambda parts, kinds: (matrix(np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])), []),
+        in_rows=lambda parts: max(SIDE**2 // parts, 1),
     )
 
 
 @view.register
 def _(feature: features.Image) -> View:
+    def rows(parts: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[Image.Image, list[str]]:
+        n, height, width = parts[0].shape[:3]
+        return pictures.rows(parts), pictures.row_labels(height, width, n, kinds)
+
     return View(
         noun="images",
         count=SIDE**2,
         picture=lambda samples, real: pictures.grid(samples),
         compared=lambda real, samples: pictures.grid(np.concatenate([real, samples])),
-        pairs=pictures.pairs,
-        one=pictures.single,
+        rows=rows,
+        in_rows=lambda parts: pictures.shown_in_rows(feature.height, feature.width, parts),
+        one=pictures.file_of,
     )
 
 
@@ -83,10 +95,23 @@ def _(feature: features.Vector) -> View:
         count=POINTS,
         picture=scatter,
         compared=lambda real, samples: pictures.scatter(samples, real),
-        pairs=lambda above, below: pictures.scatter(below, above),
+        rows=lambda parts, kinds: (pictures.scatter(parts[1], parts[0]), []),
+        in_rows=lambda parts: POINTS // 2,
         behind=POINTS,
         write=lambda path, samples: pictures.write_points(path.with_suffix(".npz"), samples),
     )
+
+
+def kinds(runner: TaskRunner, target: bool = False) -> list[str]:
+    """The kinds of the rows in a picture of a task: the input, the outputs, and the target.
+
+    Args:
+        runner: runs the task, whose inputs and outputs are ``pictured``.
+        target: whether the last row shows the true examples that the main output imitates.
+    """
+    _, *made = runner.pictured
+    outputs = ["output" if name == runner.main else name for name in made]
+    return ["input", *outputs, *(["target"] if target else [])]
 
 
 def write_neighbours(folder: Path, feature: Feature, samples: np.ndarray, neighbours: np.ndarray) -> None:
@@ -98,5 +123,6 @@ def write_neighbours(folder: Path, feature: Feature, samples: np.ndarray, neighb
         samples: stored samples ``[n, *stored_shape]``.
         neighbours: the nearest training example of each sample, of the same shape.
     """
-    above, below = (np.asarray(feature.encode(examples)) for examples in (samples, neighbours))
-    pictures.write(folder / "neighbours.png", view(feature).pairs(above, below))
+    parts = [np.asarray(feature.encode(examples)) for examples in (samples, neighbours)]
+    picture, _ = view(feature).rows(parts, ("sample", "nearest"))
+    pictures.write(folder / "neighbours.png", picture)

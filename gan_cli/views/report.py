@@ -30,6 +30,8 @@ _PICTURES = 100  # the largest number of pictures of a single run
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the most bytes of one picture, and of all pictures of a report
 _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
 _PNG = b"\x89PNG\r\n\x1a\n"
+_ROWS, _LABEL = 64, 40  # the most rows of a picture that have labels, and the most characters of a label
+_TEXTS = 1 << 14  # the number of bytes at the start of a picture that contain its metadata
 # For each ending of the name of a logged metric, the title of its chart. The order is the order of the charts.
 _TOGETHER = {
     "loss": "Losses",
@@ -151,7 +153,8 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
         facts = run_directory.facts(path)
     except UserError:
         facts = {"status": "unreadable", "config": {}}
-    pictures = _pictures(path / "samples")
+    drawn = [path / "samples", *(path / "samples" / name for name in _tasks(path / "samples"))]
+    pictures = next(filter(None, map(_pictures, drawn)), [])
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
@@ -394,11 +397,32 @@ def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
     steps = _pictures(folder)
     largest = max((size for _, _, size in steps), default=1)
     chosen = _evenly(steps, min(_PICTURES, max(1, most // max(largest, 1))))
-    pictures = [(step, _picture(picture)) for step, picture, _ in chosen]
+    pictures = [(step, path, _picture(path)) for step, path, _ in chosen]
+    included = [(step, path, picture) for step, path, picture in pictures if picture]
     return {
-        "pictures": [{"step": step, **picture} for step, picture in pictures if picture],
+        "pictures": [{"step": step, **picture} for step, _, picture in included],
         "drawn": len(steps),
+        "rows": _rows(included[-1][1]) if included else [],
     }
+
+
+def _rows(path: Path) -> list[str]:
+    """The labels of the rows of a picture, from top to bottom, or an empty list if the picture has none.
+
+    The program that draws the picture stores them as the entry ``Rows`` of the metadata, a list in JSON.
+    """
+    labels: Any = None
+    with contextlib.suppress(OSError, ValueError, struct.error), path.open("rb") as file:
+        start = file.read(_TEXTS)
+        at = len(_PNG)
+        while (kind := start[at + 4 : at + 8]) not in (b"IDAT", b""):
+            (length,) = struct.unpack(">I", start[at : at + 4])
+            content = start[at + 8 : at + 8 + length]
+            if kind == b"tEXt" and content.startswith(b"Rows\0"):
+                labels = json.loads(content.removeprefix(b"Rows\0"))
+            at += length + 12
+    labels = [label for label in _list(labels) if isinstance(label, str) and len(label) <= _LABEL]
+    return labels if len(labels) <= _ROWS else []
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:

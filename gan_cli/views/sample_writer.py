@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -13,12 +14,38 @@ from gan_cli.config.build import Experiment
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
-from gan_cli.metrics.evaluator import has_held_out
 from gan_cli.storage import files, metrics_log
-from gan_cli.trained.sampling import TaskRunner, examples
+from gan_cli.trained.sampling import TaskRunner, examples, shown_of
 from gan_cli.types import Feature
 from gan_cli.views import pictures
-from gan_cli.views.kinds import view
+from gan_cli.views.kinds import kinds, view
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples that the pictures of a task show at every step.
+
+    Attributes:
+        runner: runs the task.
+        inputs: the inputs of the task by name, as networks see them.
+        target: the true examples that the main output imitates, as networks see them. None if there are none.
+    """
+
+    runner: TaskRunner
+    inputs: Mapping[str, np.ndarray]
+    target: np.ndarray | None
+
+
+def rows_of(runner: TaskRunner, data: Dataset, seed: int) -> Rows:
+    """The examples that the pictures of a task show: held-out examples, or training examples if there are none."""
+    shown, *made = runner.task.pictured or ("",)
+    split, target = shown_of(runner, data)
+    more = [] if target is None else [target]
+    count = view(runner.task.inputs[shown]).in_rows(1 + len(made) + len(more))
+    taken = examples(runner, data, split, count, more)
+    inputs = {name: x for name, x in taken.items() if name in runner.task.inputs}
+    inputs = runner.encoded(runner.inputs(seed, 0, len(inputs[shown])) | inputs)
+    return Rows(runner, inputs, None if target is None else np.asarray(data.spec[target].encode(taken[target])))
 
 
 class SampleWriter:
@@ -26,8 +53,10 @@ class SampleWriter:
 
     If the game generates samples, the constructor starts writing a picture of the real data, and each call of
     ``draw`` starts writing a picture of samples. For each task with ``pictured`` inputs and outputs, ``draw`` also
-    starts writing a picture of real examples above the outputs of the task. If the game has no tasks but a known
-    equilibrium, ``draw`` starts writing a picture of the logged trajectory of the players.
+    starts writing a picture of held-out examples above the outputs of the task, or of training examples if there
+    are no held-out ones. For paired data, the last row shows the true examples that the outputs imitate. If the
+    game has no tasks but a known equilibrium, ``draw`` starts writing a picture of the logged trajectory of the
+    players.
 
     Args:
         experiment: the experiment of the run. Its seed determines the fixed latents.
@@ -35,7 +64,8 @@ class SampleWriter:
         tasks: the runners of the game's tasks by name; empty for a run without data.
 
     Attributes:
-        last: the path of the newest picture of samples or of a trajectory; None until such a picture is drawn.
+        last: the path of the newest picture of samples or of a trajectory, or else of the first pictured task; None
+            until such a picture is drawn.
         can_draw: whether the game generates samples.
     """
 
@@ -57,14 +87,11 @@ class SampleWriter:
             self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
             n = max(view(self._data.feature).count, diversity.SAMPLES)
             self._inputs = sampler.inputs(self._seed, 0, n)
-        self._pictured: dict[str, tuple[TaskRunner, dict[str, np.ndarray]]] = {}
-        for name, runner in tasks.items():
-            if runner.task.pictured is not None and self._data is not None:
-                shown = max(view(runner.task.inputs[runner.task.pictured[0]]).count // 2, 1)
-                split = "held_out" if has_held_out(runner.task, self._data) else "training"
-                inputs = examples(runner, self._data, split, shown)
-                n = len(next(iter(inputs.values())))
-                self._pictured[name] = runner, runner.encoded(runner.inputs(self._seed, 0, n) | inputs)
+        self._pictured: dict[str, Rows] = {}
+        if self._data is not None:
+            for name, runner in tasks.items():
+                if runner.task.pictured is not None:
+                    self._pictured[name] = rows_of(runner, self._data, self._seed)
 
     def samples(self, state: TrainState) -> jax.Array | None:
         """Samples from the fixed latents, or None without a sampler. The method does not wait for the device."""
@@ -85,12 +112,12 @@ class SampleWriter:
         if step in self._drawn:
             return
         self._drawn.add(step)
-        for name, (runner, inputs) in self._pictured.items():
-            above, below = runner.task.pictured or ("", "")
+        for name, rows in self._pictured.items():
             path = self._folder / name / f"{step}.png"
-            outputs = runner(state, inputs, self._seed)[below]
-            feature = runner.task.inputs[above]
-            self._pending.append((path, self._thread.submit(draw_pairs, feature, inputs[above], outputs, path)))
+            outputs = rows.runner(state, rows.inputs, self._seed)
+            self._pending.append((path, self._thread.submit(draw_rows, rows, outputs, path)))
+        if self._pictured:
+            self.last = self._folder / next(iter(self._pictured)) / f"{step}.png"
         if not self.can_draw and not self._run:
             return
         self.last = self._folder / f"{step}.png"
@@ -146,9 +173,14 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
         chosen.write(path, samples[: chosen.count])
 
 
-def draw_pairs(feature: Feature, inputs: np.ndarray, outputs: jax.Array, path: Path) -> None:
+def draw_rows(rows: Rows, outputs: Mapping[str, jax.Array], path: Path) -> None:
     """Write a picture of inputs and outputs of a task, e.g. images above their reconstructions."""
-    pictures.write(path, view(feature).pairs(inputs, np.asarray(outputs)))
+    shown, *made = rows.runner.task.pictured or ("",)
+    parts = [rows.inputs[shown], *(np.asarray(outputs[name]) for name in made)]
+    if rows.target is not None:
+        parts.append(rows.target)
+    picture, labels = view(rows.runner.task.inputs[shown]).rows(parts, kinds(rows.runner, rows.target is not None))
+    pictures.write(path, picture, labels)
 
 
 def draw_seen(feature: Feature, seen: np.ndarray, path: Path) -> None:

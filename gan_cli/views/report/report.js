@@ -157,16 +157,27 @@ function samples(run) {
 function ofTask(task) {
   if (!task.pictures.length) return null;
   const figure = filmstrip(task.pictures, task.name);
+  const title = task.rows.length ? [...new Set(task.rows)].join(", ") : "real examples, and the outputs below them";
   return section(
     `Task ${task.name}`,
     el(
       "div",
       { class: "card" },
-      el("div", { class: "pair" }, figure),
-      player(task.pictures, figure, task.name, "real examples, and the outputs below them"),
+      task.rows.length ? labelled(figure, task.rows) : el("div", { class: "pair" }, figure),
+      player(task.pictures, figure, task.name, title),
       few(task),
     ),
   );
+}
+
+/** A figure with a label beside each row of its picture. */
+function labelled(figure, rows) {
+  const labels = el(
+    "ol",
+    { class: "rows", "aria-label": "rows of the picture" },
+    rows.map((label) => el("li", {}, label)),
+  );
+  return el("div", { class: "labelled" }, labels, figure);
 }
 
 const few = ({ pictures, drawn }) =>

@@ -1,0 +1,383 @@
+"""Writes the outputs of a task for ``gan-sample``: a folder of pictures, arrays, one picture or an animation."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_cli.errors import UserError
+from gan_cli.storage import files
+from gan_cli.views import SIDE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gan_cli.trained.restore import RestoredRun
+    from gan_cli.trained.sampling import Arrays, TaskRunner
+    from gan_cli.views.drawings import InputRequest
+
+log = logging.getLogger(__name__)
+# The entry `Software` of PNG files in a folder, and the end of .npy files, by which --overwrite recognises them.
+_SOFTWARE = "gan-sample"
+_Made = Iterator[tuple[int, "Arrays"]]  # the numbers and the outputs of pictures
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Check that the folder of the samples will hold no other files, which would enter an FID of the folder.
+
+    Args:
+        folder: the folder, which need not exist.
+        overwrite: whether samples that gan-sample wrote to the folder earlier are allowed.
+
+    Raises:
+        UserError: the folder contains another file or folder.
+    """
+    files_, folders = _contents(folder)
+    if (files_ or folders) and not overwrite:
+        raise UserError(
+            f"--out {folder}: holds {len(files_):,} files already, and the samples would mix with them. Choose "
+            "another folder, or add --overwrite, which removes the samples that gan-sample wrote there earlier."
+        )
+    others = [path for path in files_ if not _is_sample(path)]
+    others += [path for path in folders if not any(file.is_relative_to(path) for file in files_)]
+    if others:
+        raise UserError(
+            f"--out {folder}: holds {others[0].relative_to(folder)}, which gan-sample did not write, so "
+            "--overwrite does not remove it. Choose another folder."
+        )
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """A pair: the files in a folder and its sub-folders, and all sub-folders, each after the folders inside it.
+
+    Symbolic links count as files.
+    """
+    files_, folders = list[Path](), list[Path]()
+    for parent, inside, names in os.walk(folder, topdown=False):
+        files_ += [Path(parent, name) for name in names]
+        for name in inside:
+            path = Path(parent, name)
+            (files_ if path.is_symlink() else folders).append(path)
+    return sorted(files_), folders
+
+
+def _remove_samples(folder: Path) -> None:
+    """Remove everything in a folder that ``check_folder`` has checked."""
+    files_, folders = _contents(folder)
+    for path in files_:
+        path.unlink()
+    for path in folders:
+        path.rmdir()
+
+
+def _is_sample(path: Path) -> bool:
+    """Whether gan-sample wrote this picture or array as a sample in a folder."""
+    from PIL import Image
+
+    if path.suffix not in (".png", ".npy") or not path.is_file():
+        return False
+    try:
+        if path.suffix == ".npy":
+            return path.read_bytes().endswith(_SOFTWARE.encode())
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _SOFTWARE
+    except OSError:
+        return False
+
+
+def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write the outputs of the task as an ``.npz`` file, with the inputs that do not come from ``--input``.
+
+    Returns:
+        A text that describes what was written, e.g. "64 samples (28, 28, 1) uint8".
+    """
+    import numpy as np
+
+    from gan_cli.trained import translation
+
+    n = request.number(SIDE**2)
+    inputs = request.draw(runner, n)
+    parts = list(translation.stored(runner, run.state, inputs, request.seed))
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in runner.task.outputs}
+    for name, x in inputs.items():
+        if request.options.get(name) != "--input":
+            outputs.setdefault("labels" if name == "label" else name, x)
+    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
+    main = outputs[runner.main]
+    return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
+
+
+def write_folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write the images of the task as a folder of pictures, with the names of the inputs or with numbers.
+
+    Returns:
+        A text that describes what was written, e.g. "64 pictures".
+    """
+    from gan_cli.trained import translation
+
+    _check_pictures(options, runner)
+    n = request.number(SIDE**2)
+    inputs = request.draw(runner, n)
+    names = request.names[:n] or [f"{i:0{max(len(str(n - 1)), 5)}}" for i in range(n)]
+    _remove_samples(options.out)
+    file_names = _FileNames()
+    written = iter([file_names.of(name) for name in names])
+    for part in translation.stored(runner, run.state, inputs, request.seed):
+        for output in part[runner.main]:
+            _write_picture(options.out / next(written), runner, output)
+    return f"{n:,} pictures"
+
+
+def _check_pictures(options: argparse.Namespace, runner: TaskRunner) -> None:
+    """Raise a UserError if the main output of the task cannot be written as pictures."""
+    from gan_cli.views.kinds import view
+
+    chosen = view(runner.feature)
+    if chosen.one is None:
+        raise UserError(
+            f"--out {options.out}: the {runner.main} of this run are {chosen.noun}, which cannot be written as a "
+            f"folder of pictures. Use --out FILE.npz for an array, or --out FILE.png for one picture of all."
+        )
+
+
+def _write_picture(path: Path, runner: TaskRunner, output: np.ndarray) -> None:
+    """Write one stored output to ``path`` plus the suffix of its format."""
+    from gan_cli.views.kinds import view
+
+    write = view(runner.feature).one
+    assert write is not None
+    suffix, content = write(output, _SOFTWARE)
+    files.write_bytes(path.with_name(path.name + suffix), content)
+
+
+class _FileNames:
+    """Makes the paths of outputs, relative to the folder and without suffix, from the names of pictures.
+
+    The paths are all different, and have the sub-folders of the names. No path leads outside of the folder.
+    """
+
+    def __init__(self) -> None:
+        self._used = set[str]()
+
+    def of(self, name: str) -> Path:
+        """The path for the next name."""
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")] or ["picture"]
+        parts[-1] = parts[-1].rpartition(".")[0] or parts[-1]
+        number, unique = 2, "/".join(parts)
+        while unique in self._used:
+            number, unique = number + 1, f"{'/'.join(parts)}-{number}"
+        self._used.add(unique)
+        return Path(unique)
+
+
+def keeps_sizes(options: argparse.Namespace, runner: TaskRunner) -> bool:
+    """Whether the outputs are images in the sizes of pictures, because the task accepts images of any size.
+
+    A single picture of several inputs, e.g. a .png file for a folder, shows all in the size of the run.
+    """
+    from gan_cli.data.features import Image
+    from gan_cli.data.images import SUFFIXES
+    from gan_cli.data.inputs import holds_pictures
+
+    if runner.task.multiple is None or options.input is None or not holds_pictures(options.input):
+        return False
+    if len(runner.given) != 1 or not isinstance(runner.task.inputs[runner.given[0]], Image):
+        return False
+    single = options.input.is_file() and options.input.name.lower().endswith(SUFFIXES)
+    return options.out.suffix in ("", ".npz") or (single and options.draw is None and options.out.suffix == ".png")
+
+
+def write_translated(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest
+) -> str:
+    """Write the outputs of the task for pictures of any size, each in the size of its picture.
+
+    The outputs are a folder of pictures with the names of the inputs, an ``.npz`` file, or one picture.
+
+    Returns:
+        A text that describes what was written, e.g. "64 pictures".
+    """
+    from gan_cli.data.features import Image
+    from gan_cli.data.inputs import Pictures, no_images
+    from gan_cli.trained import translation
+
+    _check_pictures(options, runner)
+    if runner.classes and request.label is None:
+        raise UserError(
+            f"--input {options.input}: has no labels, and the task {runner.name} needs the class of each row. Add "
+            "--class CLASS, or use an .npz file with the labels."
+        )
+    feature = runner.task.inputs[runner.given[0]]
+    assert isinstance(feature, Image)
+    pictures = Pictures(options.input, feature, options.out)
+    if request.num is not None and request.num > pictures.count:
+        raise UserError(
+            f"--input {options.input}: has {pictures.count} pictures, and {request.num} are needed. "
+            "Choose a smaller --num."
+        )
+    names = list[str]()
+
+    def images() -> Iterator[np.ndarray]:
+        for name, image in itertools.islice(pictures, request.num):
+            names.append(name)
+            yield image
+
+    def others(number: int) -> Arrays:
+        return request.draw(runner, 1, number)
+
+    made = _translated(options, names, translation.translated(runner, run.state, images(), others, request.seed))
+    if options.out.suffix == "":
+        count = _write_all(options, runner, names, made)
+    elif options.out.suffix == ".npz":
+        count = _write_rows(options, runner, request, made)
+    else:
+        count = _write_one(options, runner, made)
+    if not count:
+        raise no_images(options.input)
+    left_out = min(request.num or pictures.count, pictures.count) - count
+    skipped = f" ({left_out:,} skipped)" if left_out else ""
+    return f"{count:,} picture{'s' if count > 1 else ''}{skipped}"
+
+
+def _translated(
+    options: argparse.Namespace, names: Sequence[str], made: Iterator[tuple[int, Arrays | UserError]]
+) -> _Made:
+    """Yields the numbers and outputs of ``made`` without the pictures that are too large, which it logs.
+
+    Raises:
+        UserError: all pictures are too large.
+    """
+    worked, too_large = False, list[tuple[str, UserError]]()
+    for number, outputs in made:
+        if isinstance(outputs, UserError):
+            too_large.append((names[number], outputs))
+            continue
+        worked = True
+        yield number, outputs
+    if too_large and not worked:
+        name, error = too_large[0]
+        path = str(options.input) if options.input.name == name else f"{options.input}: {name}"
+        raise UserError(f"--input {path}: {error}")
+    for name, error in too_large:
+        log.warning("%s: %s The picture is skipped.", name, error)
+
+
+def _write_all(
+    options: argparse.Namespace,
+    runner: TaskRunner,
+    names: Sequence[str],
+    made: _Made,
+) -> int:
+    """Write the main outputs as pictures with the names of the inputs, and return the number of pictures.
+
+    Args:
+        names: the names of the pictures so far, to which reading adds.
+    """
+    file_names, targets, count = _FileNames(), list[Path](), 0
+    for number, outputs in made:
+        if not count:
+            _remove_samples(options.out)
+        targets += [file_names.of(name) for name in names[len(targets) :]]
+        _write_picture(options.out / targets[number], runner, outputs[runner.main])
+        count += 1
+    return count
+
+
+def _write_rows(
+    options: argparse.Namespace,
+    runner: TaskRunner,
+    request: InputRequest,
+    made: _Made,
+) -> int:
+    """Write the outputs and the inputs that are drawn as an ``.npz`` file, and return the number of rows.
+
+    Raises:
+        UserError: the outputs differ in size.
+    """
+    import numpy as np
+
+    found = dict(sorted(made, key=lambda pair: pair[0]))
+    sizes = sorted({outputs[runner.main].shape[:2] for outputs in found.values()})
+    if len(sizes) > 1:
+        (height, width), (other_height, other_width) = sizes[0], sizes[-1]
+        raise UserError(
+            f"--out {options.out}: an array holds images of one size, but the pictures have different ones, e.g. "
+            f"{height} x {width} and {other_height} x {other_width} pixels. Use --out FOLDER."
+        )
+    if not found:
+        return 0
+    arrays = {name: np.stack([outputs[name] for outputs in found.values()]) for name in runner.task.outputs}
+    rows = list(found)
+    for name, x in request.draw(runner, rows[-1] + 1).items():
+        arrays.setdefault("labels" if name == "label" else name, x[rows])
+    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    return len(found)
+
+
+def _write_one(options: argparse.Namespace, runner: TaskRunner, made: _Made) -> int:
+    """Write the main output for a single picture as a picture, and return the number of pictures.
+
+    Raises:
+        UserError: images of this number of channels cannot be written as PNG.
+    """
+    from gan_cli.views.kinds import view
+
+    write = view(runner.feature).one
+    assert write is not None
+    count = 0
+    for _, outputs in made:
+        suffix, content = write(outputs[runner.main], _SOFTWARE)
+        if suffix != options.out.suffix:
+            raise UserError(
+                f"--out {options.out}: images with {runner.feature.shape[-1]} channels cannot be written as PNG. "
+                f"Use --out FOLDER for {suffix} files, or --out FILE.npz."
+            )
+        files.write_bytes(options.out, content)
+        count += 1
+    return count
+
+
+def write_picture(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write a picture or an animation of the outputs of the task.
+
+    Returns:
+        The name of the drawing, "points" for a scatter plot, or "pairs" for inputs above their outputs.
+    """
+    from gan_cli.views import drawings, pictures
+    from gan_cli.views.kinds import view
+
+    name: str = options.draw or ("walk" if options.out.suffix == ".gif" else "grid")
+    feature = runner.task.outputs[runner.main]
+    chosen = view(feature)
+    if not feature.shape:
+        raise UserError(
+            f"--out {options.out}: the task {runner.name} computes {feature.noun}, which are not shown as a "
+            "picture. Use --out FILE.npz for arrays."
+        )
+    if chosen.one is None:
+        if options.draw is None and name != "grid":
+            raise UserError(
+                f"--out {options.out}: a .gif file shows a walk of images, and the {runner.main} of this run are "
+                f"{chosen.noun}. Use --out FILE.png for one picture of all {runner.main}."
+            )
+        if name != "grid":
+            raise UserError(
+                f"--draw {name}: needs images, and the {runner.main} of this run are {chosen.noun}. "
+                "Leave out --draw and use --out FILE.png."
+            )
+        pictures.write(options.out, drawings.picture(run, runner, request))
+        return chosen.noun
+    if options.draw is None and name == "grid" and request.given and runner.pictured:
+        pictures.write(options.out, *drawings.rows(run, runner, request))
+        return "pairs"
+    drawing = drawings.draw(name, run, runner, request)
+    if isinstance(drawing, list):
+        files.write_bytes(options.out, pictures.animate(drawing))
+        return name
+    pictures.write(options.out, drawing)
+    return name
