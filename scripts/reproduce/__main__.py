@@ -19,7 +19,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from tables import TABLES, Evaluation, Row, Size, Table
+from evaluations import Evaluation, Row, Size, Table
+from tables import TABLES
 
 import gan_cli
 from gan_cli.storage import provenance
@@ -47,7 +48,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
     if any(member.status == "stopped" for member in run.members):
         raise SystemExit(run.exit_status)
     finished = [member for member in run.members if member.status == "finished"]
-    found = [_evaluated(member) | evaluation.figures(member.sample(samples)) for member in finished]
+    found = [_evaluated(member) | evaluation.figures(evaluation.outputs(member, samples)) for member in finished]
     return {
         "row": row.name,
         "overrides": list(row.overrides),
@@ -123,9 +124,12 @@ def main() -> None:
             "row": name,
             "paper": {},
             "seeds": 0,
-            "ours": {k: {"mean": v, "std": 0.0} for k, v in evaluation.figures(samples).items()},
+            "ours": {
+                k: {"mean": v, "std": 0.0}
+                for k, v in (found if isinstance(found, dict) else evaluation.figures(found)).items()
+            },
         }
-        for name, samples in (size.references or table.references)(table.samples).items()
+        for name, found in (size.references or table.references)(table.samples).items()
     ]
     name = f"{arguments.table}-{arguments.size}"
     folder = f"reproduce/{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import translation
+from evaluations import Evaluation, References, Row, Size, Table
 
-from gan_cli.data import gaussians
+from gan_cli.data import duplicates, gaussians
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import Image
+from gan_cli.data.medmnist import medmnist
 from gan_cli.data.mnist5k import mnist5k
 from gan_cli.data.scaling import normalise
 from gan_cli.data.stacked_mnist import stacked_mnist
@@ -20,83 +25,7 @@ from gan_cli.metrics.diversity import Diversity
 from gan_cli.metrics.fid import distance, moments
 from gan_cli.metrics.nearest_training import nearest_training
 from gan_cli.metrics.precision_recall import precision_recall
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A method that computes the values of a table row from the samples of a run.
-
-    Attributes:
-        method: the text for the caption of the table that names the method, e.g. a classifier or the known modes.
-        figures: a function that takes samples ``[n, *shape]`` in the range of the networks' output. It returns a
-            mapping from the column of each value to the value.
-    """
-
-    method: str
-    figures: Callable[[np.ndarray], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-        name: the name of the row in the table.
-        overrides: the overrides of ``gan-train`` for this row.
-        paper: a mapping from columns to the values that a paper reports for the same setup.
-        full: further overrides at the size "full".
-        own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
-    """
-
-    name: str
-    overrides: tuple[str, ...]
-    paper: Mapping[str, str] = field(default_factory=dict)
-    full: tuple[str, ...] = ()
-    own_length: bool = False
-
-
-@dataclass(frozen=True)
-class Size:
-    """How long the runs of a table are, and how many runs each row has.
-
-    Attributes:
-        overrides: the overrides that set the number of steps or the size of the data.
-        seeds: the number of seeds for each row.
-        evaluation: the ``evaluation`` of the table at this size. None if it does not depend on the size.
-        references: the ``references`` of the table at this size. None if they do not depend on the size.
-    """
-
-    overrides: tuple[str, ...]
-    seeds: int
-    evaluation: Callable[[], Evaluation] | None = None
-    references: Callable[[int], Mapping[str, np.ndarray]] | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that are trained and evaluated in the same way.
-
-    Attributes:
-        title: the title of the table, with its sources.
-        columns: the names of the values in the table, in order. The values of a row are those of the evaluation,
-            and the metrics that the overrides of the row choose.
-        rows: the rows, which are trained and evaluated.
-        samples: the number of samples for the evaluation of a run.
-        evaluation: a function that returns the ``Evaluation`` of the samples.
-        references: a function for the rows without training, such as real data and noise. It takes a number of
-            samples, and returns a mapping from the name of each row to its samples.
-        sizes: a mapping from "quick" and "full" to sizes. The quick size takes minutes on a CPU. The full size is
-            the published setup.
-    """
-
-    title: str
-    rows: Sequence[Row]
-    columns: Sequence[str]
-    samples: int
-    evaluation: Callable[[], Evaluation]
-    references: Callable[[int], Mapping[str, np.ndarray]]
-    sizes: Mapping[str, Size]
-
+from gan_cli.metrics.train_on_synthetic import compared
 
 # ------------------------------------------------------------------------------- the table of the article
 
@@ -146,7 +75,7 @@ _HELP = {
 }
 
 ARTICLE = Table(
-    "The article's 128-128 GAN on 4,500 digits: optimisers and what helps them",
+    "The article's 128-128 GAN on 4,500 digits: optimisers and remedies",
     [
         Row(f"{optimiser}, {help_}", (*_ARTICLE, f"optim={optimiser}", "optim.clip_norm=null", *rate, *more))
         for optimiser, rate in _OPTIMISERS.items()
@@ -172,10 +101,10 @@ def _planar(data: Dataset) -> tuple[Evaluation, Callable[[int], dict[str, np.nda
     The references are a function that returns real data and noise by name, from a number of samples.
     """
     assert data.modes is not None
-    known, points = data.modes, data.take(np.arange(data.size))["x"]
+    known_modes, points = data.modes, data.take(np.arange(data.size))["x"]
 
     def figures(samples: np.ndarray) -> dict[str, float]:
-        return modes.coverage(samples, known)
+        return modes.coverage(samples, known_modes)
 
     def references(n: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(0)
@@ -284,9 +213,6 @@ PRECISION = Table(
 # ------------------------------------------------------------------------------- GAN and VAE with one decoder
 
 
-References = Callable[[int], dict[str, np.ndarray]]  # samples by the name of the row, from a number of samples
-
-
 def _generative(data: Callable[[], Dataset]) -> tuple[Callable[[], Evaluation], References]:
     """The evaluation and the references of generated images, for a data set with labels and held-out images.
 
@@ -361,11 +287,139 @@ GAN_VS_VAE = Table(
     },
 )
 
+# ------------------------------------------------------------------------------- X-rays for training a classifier
+
+_SHARES = {"5": 0.05, "10": 0.1, "100": 1.0}  # shares of the real images, by the suffix of the column
+_RUNS = 3  # classifiers per value
+
+
+class _Pneumonia:
+    """The evaluation and the references of generated X-rays.
+
+    The folder of pneumoniamnist.npz is the environment variable GAN_CLI_DATA, or the working directory.
+    """
+
+    path = Path(os.environ.get("GAN_CLI_DATA", ".")) / "pneumoniamnist.npz"
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        return medmnist(path=str(self.path))
+
+    @functools.cached_property
+    def by_class(self) -> list[np.ndarray]:
+        """The training images of each class."""
+        return [self.data.arrays["x"][self.data.arrays["label"] == label] for label in range(2)]
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        return Classifier(self.data)
+
+    def features(self, stored: np.ndarray) -> np.ndarray:
+        return self.classifier(np.asarray(normalise(stored)))[0]
+
+    @functools.cached_property
+    def real(self) -> np.ndarray:
+        return self.features(self.data.arrays["x"])
+
+    @functools.cached_property
+    def validation(self) -> np.ndarray:
+        held_out = medmnist(path=str(self.path), held_out="val").held_out
+        assert held_out is not None
+        return held_out["x"]
+
+    def likeness(self, stored: np.ndarray) -> dict[str, float]:
+        """The values of a row that need no labels."""
+        found = self.features(stored)
+        image = self.data.feature
+        assert isinstance(image, Image)
+        return {
+            "fid": distance(moments(found), moments(self.real)),
+            "copied": float(duplicates.copied(stored, self.data.arrays["x"], image).mean()),
+            "copying": nearest_training()(found, self.real, self.features(self.validation))["copying"],
+        }
+
+    def learnt(self, by_class: Sequence[np.ndarray]) -> dict[str, float]:
+        """The values of classifiers that are trained on images of each class, alone and beside real images."""
+        labels = np.concatenate([np.full(len(one), label, np.int32) for label, one in enumerate(by_class)])
+        fake = {"x": np.concatenate(list(by_class)), "label": labels}
+        found = compared(self.data, fake, runs=_RUNS, kinds=["tstr"])
+        values = {"auc": found["tstr_auc"], "accuracy": found["tstr_accuracy"]}
+        for suffix, share in _SHARES.items():
+            with_real = compared(self.data, fake, fraction=share, runs=_RUNS, kinds=["both"])
+            values |= {f"auc_{suffix}": with_real["both_auc"], f"accuracy_{suffix}": with_real["both_accuracy"]}
+        return values
+
+    def figures(self, samples: np.ndarray) -> dict[str, float]:
+        """The values of samples, in which class 0 and class 1 alternate: as many of each class as real images."""
+        stored = np.asarray(self.data.feature.decode(samples))
+        by_class = [stored[label::2][: len(real)] for label, real in enumerate(self.by_class)]
+        return self.likeness(np.concatenate(by_class)) | self.learnt(by_class)
+
+    def evaluation(self) -> Evaluation:
+        accuracy = f"{self.classifier.accuracy:.1%} on {self.classifier.tested_on} test images"
+        method = f"a classifier with an accuracy of {accuracy}"
+        return Evaluation(f"{method}, and {_RUNS} classifiers for each value", self.figures)
+
+    def references(self, n: int) -> dict[str, dict[str, float]]:
+        rng = np.random.default_rng(0)
+        real: dict[str, float] = {}
+        for suffix, share in _SHARES.items():
+            found = compared(self.data, self.data.arrays, fraction=share, runs=_RUNS, kinds=["trtr"])
+            real |= {f"auc_{suffix}": found["trtr_auc"], f"accuracy_{suffix}": found["trtr_accuracy"]}
+        real |= {"auc": real["auc_100"], "accuracy": real["accuracy_100"]}
+        gaussian = [_gaussian(one, 20, rng) for one in self.by_class]
+        copies = [rng.choice(one[rng.permutation(len(one))[:50]], len(one)) for one in self.by_class]
+        rows = {"Gaussian in 20 principal components": gaussian, "50 copied images a class": copies}
+        made = {name: self.likeness(np.concatenate(one)) | self.learnt(one) for name, one in rows.items()}
+        return {"real images": self.likeness(self.validation) | real, **made}
+
+
+def _gaussian(images: np.ndarray, components: int, rng: np.random.Generator) -> np.ndarray:
+    """As many images as ``images``, uint8, from a Gaussian that is fitted to their first principal components."""
+    x = images.reshape(len(images), -1).astype(np.float64)
+    mean = x.mean(0)
+    _, scales, axes = np.linalg.svd(x - mean, full_matrices=False)
+    codes = rng.standard_normal((len(x), components)) * scales[:components] / np.sqrt(len(x) - 1)
+    drawn = np.clip(np.rint(codes @ axes[:components] + mean), 0, 255)
+    return drawn.astype(np.uint8).reshape(images.shape)
+
+
+_XRAYS = _Pneumonia()
+PNEUMONIA = Table(
+    "A conditional GAN of chest X-rays (PneumoniaMNIST), whose images train a classifier",
+    [
+        Row(
+            "experiment=pneumonia",
+            ("experiment=pneumonia", f"dataset.path={_XRAYS.path}", "metric=none"),
+            own_length=True,
+        )
+    ],
+    (
+        "auc",
+        "accuracy",
+        "fid",
+        "auc_5",
+        "auc_10",
+        "auc_100",
+        "accuracy_5",
+        "accuracy_10",
+        "accuracy_100",
+        "copied",
+        "copying",
+    ),
+    2 * 3494,  # the larger class has 3,494 images, and the classes alternate
+    _XRAYS.evaluation,
+    _XRAYS.references,
+    {"quick": Size((), 1), "full": Size((), 3)},
+)
+
 TABLES = {
+    "pneumonia": PNEUMONIA,
     "article": ARTICLE,
     "stacked_mnist": STACKED,
     "precision": PRECISION,
     "gan_vs_vae": GAN_VS_VAE,
+    **translation.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }

@@ -1,0 +1,89 @@
+"""The types of tables: rows of runs that are trained and evaluated in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# A function from a number of samples to the values of each row, or the argument of ``Evaluation.figures``, by name.
+References = Callable[[int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A method that computes the values of a table row from the samples of a run.
+
+    Attributes:
+        method: the text for the caption of the table that names the method, e.g. a classifier or the known modes.
+        figures: a function that takes samples ``[n, *shape]`` in the range of the networks' output, or the
+            result of ``outputs``. It returns a mapping from the column of each value to the value.
+        outputs: a function that takes a run and a number of samples, and returns the argument of ``figures``.
+    """
+
+    method: str
+    figures: Callable[[Any], dict[str, float]]
+    outputs: Callable[[Any, int], Any] = lambda run, samples: run.sample(samples)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: the name of the row in the table.
+        overrides: the overrides of ``gan-train`` for this row.
+        paper: a mapping from columns to the values that a paper reports for the same setup.
+        full: further overrides at the size "full".
+        own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    paper: Mapping[str, str] = field(default_factory=dict)
+    full: tuple[str, ...] = ()
+    own_length: bool = False
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long the runs of a table are, and how many runs each row has.
+
+    Attributes:
+        overrides: the overrides that set the number of steps or the size of the data.
+        seeds: the number of seeds for each row.
+        evaluation: the ``evaluation`` of the table at this size. None if it does not depend on the size.
+        references: the ``references`` of the table at this size. None if they do not depend on the size.
+    """
+
+    overrides: tuple[str, ...]
+    seeds: int
+    evaluation: Callable[[], Evaluation] | None = None
+    references: References | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that are trained and evaluated in the same way.
+
+    Attributes:
+        title: the title of the table, with its sources.
+        columns: the names of the values in the table, in order. The values of a row come from the
+            evaluation, and from the metrics that the overrides of the row choose.
+        rows: the rows, which are trained and evaluated.
+        samples: the number of samples for the evaluation of a run.
+        evaluation: a function that returns the ``Evaluation`` of the samples.
+        references: a function for the rows without training, such as real data and noise. It takes a number of
+            samples, and returns a mapping from the name of each row to the argument of the figures, or to its
+            values.
+        sizes: a mapping from "quick" and "full" to sizes. The quick size takes minutes on a CPU. The full size is
+            the published setup.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[str]
+    samples: int
+    evaluation: Callable[[], Evaluation]
+    references: References
+    sizes: Mapping[str, Size]
