@@ -87,7 +87,7 @@ WITH_JAX = [
     (["optim.discriminatr.lr=1"], ["optim.discriminatr", "'discriminator'"]),
     (["penalty=[wgan_gp]", "model.discriminator.norm=batch"], ["penalty.wgan_gp", "norm=layer"]),
     (["penalty=[dragan]", "model.discriminator.minibatch=std"], ["penalty.dragan", "r1"]),
-    (["optim.discriminator.lr_end=1e-5"], ["discriminator", "lr_end", "schedule=linear or schedule=cosine"]),
+    (["optim.discriminator.lr_end=1e-5"], ["discriminator", "lr_end", "schedule=linear"]),
     (
         ["optim.schedule=linear", "optim.warmup_steps=10", "optim.decay_steps=10"],
         ["warmup_steps=10", "decay_steps=10"],

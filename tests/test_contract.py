@@ -20,10 +20,41 @@ from gan_cli.engine.state import init_state
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 
+# Small networks of image translation.
+SMALL_UNET = [
+    "model=unet", "model.generator.depth=2", "model.generator.width=4", "model.discriminator.layers=1",
+    "model.discriminator.width=4",
+]  # fmt: skip
+SMALL_RESNET = [
+    "model=resnet_translator", "model.generator.blocks=0", "model.generator.width=4",
+    "model.discriminator.layers=1", "model.discriminator.width=4",
+]  # fmt: skip
 # Options that a choice needs in order to run, or in order to differ from another choice: the hinge loss equals the
 # Wasserstein loss until a logit leaves [-1, 1].
+NARROW = ["model.generator.width=8", "model.discriminator.width=8"]
+PIX2PIX = ["game=pix2pix", "dataset=edges", *SMALL_UNET]
+CYCLEGAN = ["game=cyclegan", "dataset=digits_styles", *SMALL_UNET]
+PAIRS = ["dataset.path={tmp}/pairs", "dataset.load=18", "dataset.resolution=16"]
 NEEDS = {
-    ("dataset", "folder"): ["dataset.path={tmp}"],
+    ("dataset", "folder"): ["dataset.path={tmp}/images"],
+    ("dataset", "medmnist"): ["dataset.path={tmp}/pneumoniamnist.npz"],
+    ("dataset", "edges"): PIX2PIX,
+    ("dataset", "mosaic"): ["game=pix2pix", *SMALL_UNET],
+    ("dataset", "paired"): ["game=pix2pix", *SMALL_UNET, *PAIRS],
+    ("dataset", "unpaired"): ["game=cut", "game.identity=false", "game.layers=[0]", *SMALL_UNET, *PAIRS],
+    ("dataset", "digits_styles"): CYCLEGAN,
+    ("game", "pix2pix"): PIX2PIX,
+    ("game", "cyclegan"): CYCLEGAN,
+    ("game", "cut"): [*CYCLEGAN[1:], "game.layers=[0,1]"],
+    ("model", "unet"): PIX2PIX,
+    ("model", "resnet_translator"): [*PIX2PIX[:2], *SMALL_RESNET],
+    ("experiment", "pix2pix"): [*SMALL_UNET[1:], *PAIRS],
+    ("experiment", "cyclegan"): [*SMALL_RESNET[1:], *PAIRS],
+    ("experiment", "cut"): [*SMALL_RESNET[1:], *PAIRS, "game.layers=[0,4]"],
+    ("experiment", "horse2zebra"): [*SMALL_RESNET[1:], *PAIRS, "game.layers=[0,4]"],
+    ("experiment", "edges"): SMALL_UNET[1:],
+    ("experiment", "mosaic"): SMALL_UNET[1:],
+    ("experiment", "digits_styles"): SMALL_RESNET[1:],
     ("dataset", "tfds"): ["dataset.name=emnist/letters"],
     ("loss", "hinge"): ["optim.lr=0.05"],
     ("loss", "wgan"): ["optim.lr=0.05"],
@@ -35,15 +66,24 @@ NEEDS = {
     ("game", "dirac_gan"): ["experiment=dirac_gan"],
     ("model", "dirac"): ["dataset=point"],
     ("dataset", "point"): ["model=dirac"],
+    ("experiment", "pneumonia"): ["dataset.path={tmp}/pneumoniamnist.npz", *NARROW],
     # An experiment keeps the size of its networks. These two are deep, and narrow networks compile faster.
-    ("experiment", "r3gan"): ["model.generator.width=8", "model.discriminator.width=8"],
-    ("experiment", "stacked_mnist"): ["model.generator.width=8", "model.discriminator.width=8"],
+    ("experiment", "r3gan"): NARROW,
+    ("experiment", "stacked_mnist"): NARROW,
 }
 # Groups whose choices are tried in a game without networks, which compiles fast, except these choices.
 SCALAR = {"optim": {"muon"}, "strategy": set[str]()}
+# Choices whose programs take long to compile. The slow tests train them.
+LONG = {
+    "experiment": {"pix2pix", "cyclegan", "cut", "horse2zebra", "edges", "mosaic", "digits_styles"},
+    "dataset": {"paired", "unpaired", "edges", "mosaic", "digits_styles"},
+    "model": {"resnet_translator"},
+    "game": {"cyclegan", "cut"},
+}
 # Choices that train the same parameters by design.
 LOGGERS = ("csv", "mlflow", "none", "tensorboard", "wandb")
 EQUAL = {("logger", a, b) for a, b in itertools.combinations(LOGGERS, 2)}
+EQUAL |= {("experiment", "cut", "horse2zebra")}  # the same settings; horse2zebra names its data
 # Choices for games without this part; test_cli.py runs such a game, from tests/configs.
 NOT_FOR_GAN = {("model", "none"), ("loss", "none"), ("dataset", "none")}
 # Groups that evaluate samples and do not affect training; test_evaluate.py covers them.
@@ -55,17 +95,25 @@ GROUPS = sorted(
 )
 
 
-def options(group: str) -> list[str]:
+def options(group: str, slow: bool) -> list[str]:
     found = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml") if not p.stem.startswith("_"))
-    return [option for option in found if (group, option) not in NOT_FOR_GAN]
+    found = [option for option in found if (group, option) not in NOT_FOR_GAN]
+    return [option for option in found if (option in LONG.get(group, ())) == slow]
 
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """A folder of images, and mock TFDS data sets that have the real features and random pixels."""
+    """Folders of images and pairs, a file of MedMNIST, and mock TFDS data sets that have the real features."""
     rng = np.random.default_rng(0)
-    for i in range(12):
-        Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    for name, count in (("images", 12), ("pairs/trainA", 8), ("pairs/trainB", 8)):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = rng.integers(0, 255, (16, 28, 28), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(16, dtype=np.uint8)[:, None] % 2
+    np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     real_builder = tfds_module._builder
 
     def builder(tensorflow_datasets, full, directory):
@@ -82,15 +130,18 @@ def mock_data(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_every_choice_trains_and_differs_from_the_others(group, mock_data):
+@pytest.mark.parametrize(
+    ("group", "slow"),
+    [(group, False) for group in GROUPS] + [pytest.param(group, True, marks=pytest.mark.slow) for group in LONG],
+)
+def test_every_choice_trains_and_differs_from_the_others(group, slow, mock_data):
     """Each choice of a group trains tiny networks, without recompiling, and leads to different parameters.
 
     All failures are raised together, with a traceback for each choice.
     """
     reached: dict[str, list[np.ndarray]] = {}
     failures: list[Exception] = []
-    for i, option in enumerate(options(group), 1):
+    for i, option in enumerate(options(group, slow), 1):
         try:
             reached[option] = trained(group, option, mock_data)
         except Exception as error:
@@ -112,11 +163,8 @@ def trained(group: str, option: str, folder: Path) -> list[np.ndarray]:
     needs = [o.format(tmp=folder) for o in NEEDS.get((group, option), [])]
     if option not in SCALAR.get(group, {option}):
         needs = ["experiment=bilinear", *needs]
-    pinned = (
-        needs[:1] == ["experiment=bilinear"]
-        or group == "experiment"
-        or {"model=dirac", "dataset=point"} & {*needs, f"{group}={option}"}
-    )
+    others = {"model=dirac", "dataset=point", "experiment=bilinear", SMALL_UNET[0], SMALL_RESNET[0]}
+    pinned = group == "experiment" or others & {*needs, f"{group}={option}"}
     tiny = [o for o in TINY if not (pinned or needs[:1] == [f"experiment={option}"]) or not o.startswith("model")]
     program = Program(experiment([*tiny, f"{group}={option}", *needs]))
     for _ in range(2):

@@ -27,6 +27,7 @@ from gan_cli.metrics import HIGHER, LOWER, NEITHER, better
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.evaluator import Evaluator, lacking
 from gan_cli.metrics.objective import ObjectiveTracker
+from gan_cli.metrics.targets import targets_of
 from gan_cli.storage import checkpoints, run_directory
 from gan_cli.trained import restore
 
@@ -55,16 +56,18 @@ def test_every_metric_computes_figures_with_unique_names():
     named: dict[str, set[str]] = {}
     for name, metric in metrics.items():
         for data, kind in ((images, features), (points, features), (images, evaluation_of(_composed([]))[1])):
-            extractor = kind(data)
-            if lacking(metric, extractor, data) is None:
-                figures = Evaluator({name: metric}, extractor, data, 200)([data.examples["x"][::2]])
+            targets = targets_of(data, {}, kind)
+            if lacking(metric, targets, data) is None:
+                samples = {"generate": [data.examples["x"][::2]]}
+                figures = Evaluator({name: metric}, targets, data, 200)(samples)
                 assert all(np.isfinite(value) for value in figures.values()), name
                 assert figures.keys() == metric.figures.keys(), name
                 assert any(direction != NEITHER for direction in metric.figures.values()), name
                 named[name] = set(figures)
                 break
-    # Metrics that run tasks of a game are tested with the games that have these tasks.
-    assert named.keys() == {name for name, metric in metrics.items() if not metric.tasks}
+    # Metrics of translations, or that run tasks of a game, are tested with the games that have these tasks.
+    translated = {"ssim", "psnr", "l1", "label_kept"}
+    assert named.keys() | translated == {name for name, metric in metrics.items() if not metric.tasks}
     for a, b in itertools.combinations(named, 2):
         assert not named[a] & named[b], (a, b)
 
@@ -292,7 +295,7 @@ def test_wrong_input(tmp_path, capsys):
 def test_too_few_samples_give_a_warning(caplog):
     data = few(mnist5k())
     metrics, features = evaluation_of(_composed(["metric=[fid]", "features=pixels"]))
-    Evaluator(metrics, features(data), data, 50)([data.examples["x"][:50]])
+    Evaluator(metrics, targets_of(data, {}, features), data, 50)({"generate": [data.examples["x"][:50]]})
     assert "needs at least 785" in caplog.text
 
 

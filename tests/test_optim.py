@@ -63,6 +63,8 @@ def test_clipping_and_projection():
     [
         ({"schedule": "linear", "decay_steps": 4}, [1, 0.75, 0.5, 0.25, 0]),
         ({"schedule": "cosine", "decay_steps": 4}, [(1 + np.cos(np.pi * t / 4)) / 2 for t in range(5)]),
+        ({"schedule": "constant_linear", "decay_steps": 6}, [1, 1, 1, 1, 2 / 3, 1 / 3, 0, 0]),
+        ({"schedule": "constant_linear", "decay_steps": 6, "warmup_steps": 2}, [0, 0.5, 1, 1, 2 / 3, 1 / 3, 0]),
         ({"schedule": "constant", "warmup_steps": 2}, [0, 0.5, 1, 1, 1]),
         ({"schedule": "linear", "decay_steps": 4, "warmup_steps": 2}, [0, 0.5, 1, 0.5, 0]),
         ({"schedule": "linear", "decay_steps": 4, "lr_end": 0.2}, [1, 0.8, 0.6, 0.4, 0.2, 0.2]),

@@ -45,6 +45,7 @@ SMALL = {
     "train.checkpoint_every": 20,
     "train.eval_every": 20,
     "train.eval_samples": 500,
+    "metric.train_on_synthetic.epochs": 1,
     "model.generator.width": 8,
     "model.discriminator.width": 8,
 }
@@ -128,6 +129,10 @@ def folder(tmp_path, monkeypatch):
     for i in range(80):
         noise = np.random.default_rng(i).integers(0, 256, (40, 32, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / "photos" / f"{i}.png")
+        for domain in "AB":
+            folder = tmp_path / "scenes" / f"{'test' if i % 10 == 0 else 'train'}{domain}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise[:32] if domain == "A" else 255 - noise[:32]).save(folder / f"{i}.png")
     digits = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)
     np.savez(tmp_path / "samples.npz", samples=digits)
     return tmp_path

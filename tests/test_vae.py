@@ -89,19 +89,21 @@ def test_likelihoods_equal_those_of_scipy():
     )  # fmt: skip
 
 
-def test_probabilities_of_all_levels_sum_to_one():
-    """The density of dequantised values, averaged over the noise, is a distribution over the 256 levels.
+@pytest.mark.parametrize("bits", [8, 16])
+def test_probabilities_of_all_levels_sum_to_one(bits):
+    """The density of dequantised values, averaged over the noise, is a distribution over the levels.
 
     By Jensen's inequality, the mean log-density is at most the log-probability of the level.
     """
-    levels = IMAGE.encode(jnp.arange(256, dtype=jnp.uint8))[:, None]
+    count, width = 2**bits, likelihoods.level(bits)
+    levels = IMAGE.encode(jnp.arange(count, dtype=jnp.uint8 if bits == 8 else jnp.uint16))[:, None]
     noise = (jnp.arange(64) + 0.5) / 64
     logs = likelihoods.gaussian(
-        jnp.float32(0.1), jnp.log(jnp.float32(0.04)), likelihoods.dequantised(levels, noise)
+        jnp.float32(0.1), jnp.log(jnp.float32(0.04)), likelihoods.dequantised(levels, noise, width)
     )
-    logs += likelihoods.log_level(1)
+    logs += likelihoods.log_level(1, width)
     probability = jnp.exp(logs).mean(1)
-    edges = (np.arange(257) - 0.5) / 127.5 - 1
+    edges = (np.arange(count + 1) - 0.5) * width - 1
     np.testing.assert_allclose(probability, np.diff(scipy.stats.norm.cdf(edges, 0.1, 0.2)), atol=1e-6)
     np.testing.assert_allclose(probability.sum(), 1, atol=1e-4)
     assert (logs.mean(1) <= jnp.log(probability) + 1e-5).all()

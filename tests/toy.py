@@ -9,8 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gan_cli.data.features import Label, Number, Vector
+from gan_cli.data.dataset import Dataset
+from gan_cli.data.features import Image, Label, Number, Vector
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.types import Game, LossTerms, Task, Term
 
@@ -149,3 +151,53 @@ def toy_score() -> Metric:
 
     directions = {"toy_score": LOWER, "toy_count": NEITHER}
     return Metric(figures, directions, minimum=1, tasks=("score",), held_out_tasks=True)
+
+
+class Translator(Game):
+    """A translation by a matrix of channels, ``b = a W``, for images whose sides are multiples of 4."""
+
+    players = ("generator",)
+
+    def __init__(self, spec: Any):
+        self.spec, self._a, self._b = spec, spec["a"], spec["b"]
+        a, b = {"a": self._a}, {"b": self._b}
+        self.tasks = {
+            "a_to_b": Task(a, b, self._a_to_b, pictured=("a", "b"), imitates="b", multiple=4, reach=0),
+            "cycle_a": Task(a, b | {"cycle": self._a}, self._cycle, pictured=("a", "b", "cycle"), multiple=4),
+            "noisy": Task(a, b, self._noisy, imitates="b", multiple=4),
+        }
+
+    def init(self, key: Any) -> Any:
+        kernel = 0.1 + 0.5 * jnp.eye(self._a.channels, self._b.channels)
+        return {"generator": {"kernel": kernel}}, {"generator": ()}
+
+    def loss(
+        self, player: str, params: Any, net_state: Any, batch: Any, key: Any, step: Any, fake: Any = None
+    ) -> LossTerms:
+        error = (batch["a"] @ params["generator"]["kernel"] - batch["b"]) ** 2
+        return LossTerms({"error": Term(error.reshape(error.shape[0], -1).mean(1))}, net_state, {})
+
+    def _a_to_b(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        assert not inputs["a"].shape[1] % 4 and not inputs["a"].shape[2] % 4
+        return {"b": inputs["a"] @ params["generator"]["kernel"]}
+
+    def _cycle(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        made = self._a_to_b(params, net_state, inputs, keys)
+        return made | {"cycle": made["b"] @ params["generator"]["kernel"].T}
+
+    def _noisy(self, params: Any, net_state: Any, inputs: Any, keys: Any) -> Any:
+        made = self._a_to_b(params, net_state, inputs, keys)["b"]
+        return {"b": made + jax.vmap(lambda key: jax.random.normal(key))(keys)[:, None, None, None] / 4}
+
+
+def images(*, a: int = 1, b: int = 3, bits: int = 8, paired: bool = True) -> Dataset:
+    """Random 8x8 images of ``a`` and ``b`` channels, in one domain or in two. Six of each are held out."""
+    rng, spec = np.random.default_rng(0), {"a": Image(8, 8, a, bits), "b": Image(8, 8, b, bits)}
+    sizes = {"a": 18, "b": 18 if paired else 21}
+    all_ = {
+        name: rng.integers(0, 2**bits, (size, 8, 8, spec[name].channels), spec[name].dtype)
+        for name, size in sizes.items()
+    }
+    domains = {} if paired else {"a": "a", "b": "b"}
+    training, held_out = ({name: x[part] for name, x in all_.items()} for part in (slice(6, None), slice(6)))
+    return Dataset("toy images", spec, training, held_out, domain_of=domains)
