@@ -20,7 +20,7 @@ from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
 from gan_cli.metrics import l1, psnr, ssim
 from gan_cli.metrics.cycle import cycle
-from gan_cli.metrics.evaluator import Evaluator, check_inputs, objective_of, without_pairs
+from gan_cli.metrics.evaluator import Evaluator, check_inputs, objective_of, of_translations
 from gan_cli.metrics.features import auto, pixels
 from gan_cli.metrics.fid import fid
 from gan_cli.metrics.label_kept import label_kept, renaming
@@ -180,9 +180,9 @@ def test_unpaired_domains(caplog):
     ):
         figures(METRICS, game, data)
     targets = targets_of(data, game.tasks)
-    assert list(without_pairs(METRICS | {"fid": fid()}, targets, data)) == ["fid"]
+    assert list(of_translations(METRICS | {"fid": fid()}, targets, data)) == ["fid"]
     assert "metrics left out: ssim needs translated held-out pairs; psnr" in caplog.text
-    assert without_pairs(METRICS, targets, data) == METRICS  # an error states the reason
+    assert of_translations(METRICS, targets, data) == METRICS  # an error states the reason
     evaluator = Evaluator({"fid": fid()}, targets_of(data, game.tasks, pixels), data, 100, tasks=game.tasks)
     assert evaluator.terms["features"] == "pixels" and evaluator.samples == 40
     assert evaluator.terms["reference"] == (

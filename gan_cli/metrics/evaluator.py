@@ -288,16 +288,25 @@ def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], 
                 )
 
 
-def without_pairs(metrics: Mapping[str, Metric], targets: Mapping[str, Target], data: Dataset) -> dict[str, Metric]:
-    """The metrics without the metrics of pairs, if the targets have no pairs. A warning names the omitted metrics.
+def of_translations(
+    metrics: Mapping[str, Metric], targets: Mapping[str, Target], data: Dataset
+) -> dict[str, Metric]:
+    """The metrics without the metrics that need pairs or labels of translations which the targets lack.
 
-    If all metrics need pairs, the function returns all metrics.
+    A warning names the omitted metrics. If all metrics lack them, the function returns all metrics.
     """
-    paired = any(target.paired for target in targets.values())
-    problem = _LACKING["pairs"].format(name=data.name)
-    if paired or all("pairs" in metric.needs for metric in metrics.values()):
-        return dict(metrics)
-    return _possible(metrics, lambda metric: problem if "pairs" in metric.needs else None)
+    problems = [_untranslated(metric, targets, data) for metric in metrics.values()]
+    return (
+        dict(metrics) if all(problems) else _possible(metrics, lambda metric: _untranslated(metric, targets, data))
+    )
+
+
+def _untranslated(metric: Metric, targets: Mapping[str, Target], data: Dataset) -> str | None:
+    """Message text about missing pairs or labels of translations. None if the metric lacks neither."""
+    for need in _TRANSLATED & metric.needs:
+        if not any(one.paired if need == "pairs" else one.labelled for one in targets.values()):
+            return _LACKING[need].format(name=data.name)
+    return None
 
 
 def _possible(metrics: Mapping[str, Metric], problem: Callable[[Metric], str | None]) -> dict[str, Metric]:
@@ -405,9 +414,8 @@ def lacking(
         return "a game with a task whose output imitates the data, e.g. game=gan or game=pix2pix"
     if "labelled_data" in metric.needs and (data.classes is None or "label" not in (data.held_out or {})):
         return _LACKING["labelled_data"].format(name=data.name)
-    for need in _TRANSLATED & metric.needs:
-        if not any(one.paired if need == "pairs" else one.labelled for one in targets.values()):
-            return _LACKING[need].format(name=data.name)
+    if missing := _untranslated(metric, targets, data):
+        return missing
     for target in targets.values():
         has = {
             "held_out": target.data.held_out is not None,

@@ -15,7 +15,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples, names_of
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import Metric
-from gan_cli.metrics.evaluator import Evaluator, reads_features, without_pairs
+from gan_cli.metrics.evaluator import Evaluator, of_translations, reads_features
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import ObjectiveTracker
 from gan_cli.metrics.targets import GENERATE, Target, targets_of, translations_of, with_features
@@ -36,8 +36,8 @@ class CheckpointEvaluator:
         metrics: dictionary from names to metrics.
         features: function that returns the feature extractor for a reference data set.
         every: whether a metric that cannot be computed with the features and the reference is an error. With False,
-            the metric is left out with a warning. Metrics of pairs are also left out for runs without pairs,
-            unless all metrics need pairs.
+            the metric is left out with a warning. Metrics of pairs and of labels are also left out for
+            translations without pairs or labels, unless all metrics need them.
         num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
         seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
@@ -307,7 +307,7 @@ class CheckpointEvaluator:
         targets = {target.task: target} if target else targets_of(reference, tasks)
         metrics = self._metrics
         if self._every and target is None:
-            metrics = without_pairs(metrics, targets, reference)
+            metrics = of_translations(metrics, targets, reference)
         targets = with_features(targets, self._features if reads_features(metrics) else None)
         return Evaluator(metrics, targets, reference, self._num, every=self._every, tasks=tasks)
 
