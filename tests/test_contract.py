@@ -105,7 +105,7 @@ def options(group: str, slow: bool) -> list[str]:
 def mock_data(monkeypatch, tmp_path):
     """Folders of images and pairs, a file of MedMNIST, and mock TFDS data sets that have the real features."""
     rng = np.random.default_rng(0)
-    for name, count in (("images", 12), ("pairs/trainA", 8), ("pairs/trainB", 8)):
+    for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)
         for i in range(count):
             Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
