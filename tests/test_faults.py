@@ -370,11 +370,15 @@ def saved(run: Path) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs. A process that has ended and waits for its parent does not run."""
+    """Whether any thread of a process may run. A process that has ended and waits for its parent does not run.
+
+    The first thread of a killed process may end before the others, which still hold the locks of the process.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        threads = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/stat")]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return True  # a thread ended during the search
+    return any(thread.rpartition(")")[2].split()[0] not in "ZX" for thread in threads)
 
 
 def test_interrupts_that_a_wrapper_doubles_save_and_a_later_one_ends(figure):

@@ -34,7 +34,8 @@ RUN = [
     "train.log_every=500",
     "train.checkpoint_every=1000",
 ]
-RUN += ["logger=none"]
+# A logger that takes seconds for a record keeps a run from finishing before the tests interrupt it.
+SLOW = [f"--config-dir={ROOT / 'tests/configs'}", "modules=[toy]", "logger=slow", "logger.slow.seconds=1"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,9 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(*RUN, "name=whole"), cwd=place, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        command(*RUN, "logger=none", "name=whole"), cwd=place, env=environment(), check=True, capture_output=True
+    )
     return place / "outputs/whole"
 
 
@@ -113,7 +116,7 @@ def restart_slurmd(job: str, slurm: dict[str, str]) -> None:
 )
 def test_an_interrupted_job_ends_like_an_uninterrupted_run(cut, slurm, whole, tmp_path):
     run = tmp_path / "outputs/cut"
-    job = submit(slurm, tmp_path, str(SCRIPT), *RUN, "name=cut")
+    job = submit(slurm, tmp_path, str(SCRIPT), *RUN, *SLOW, "name=cut")
     until(lambda: (run / "checkpoints/1000").is_dir())
     if callable(cut):
         cut(job, slurm)
@@ -130,9 +133,8 @@ def test_an_interrupted_job_ends_like_an_uninterrupted_run(cut, slurm, whole, tm
 def test_a_run_longer_than_its_time_limit_resumes_after_a_requeue(slurm, whole, tmp_path):
     """Slurm's clock is coarse, so that the signal may come up to a minute early."""
     run = tmp_path / "outputs/cut"
-    slow = [f"--config-dir={ROOT / 'tests/configs'}", "modules=[toy]", "logger=slow"]
-    job = submit(slurm, tmp_path, "--time=1", "--signal=USR1@5", str(SCRIPT), *RUN[:-1], *slow, "name=cut")
-    # The slow logger keeps the run from finishing before the signal.
+    slow = [*SLOW, "logger.slow.seconds=6"]
+    job = submit(slurm, tmp_path, "--time=1", "--signal=USR1@5", str(SCRIPT), *RUN, *slow, "name=cut")
     until(lambda: status(run) in ("stopped", "finished"), 180)
     assert status(run) == "stopped"
     hasten(job, run, slurm)
@@ -147,6 +149,7 @@ def test_two_tasks_train_one_run_and_resume_it(slurm, tmp_path):
     if (os.cpu_count() or 1) < 2:
         pytest.skip("needs two cores, one for each task")
     two = ["--ntasks=2", str(SCRIPT), *RUN, "train.steps=600", "train.checkpoint_every=100", "train.devices=all"]
+    two += ["train.log_every=50", *SLOW]
     submit(slurm, tmp_path, *two, "name=whole")
     whole, run = tmp_path / "outputs/whole", tmp_path / "outputs/cut"
     until(lambda: status(whole) == "finished")
@@ -164,7 +167,15 @@ def test_two_tasks_train_one_run_and_resume_it(slurm, tmp_path):
 def test_a_sweep_of_slurm_jobs_resumes_a_preempted_job(slurm, whole, tmp_path):
     """submitit requeues a preempted job (SIGUSR2), which has saved a checkpoint by then."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'gan_cli[sweep]'")
-    sweep = ["--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", *RUN, "name=sweep", "seed=0,1"]
+    sweep = [
+        "--multirun",
+        "hydra/launcher=slurm",
+        "hydra.launcher.cpus_per_task=1",
+        *RUN,
+        *SLOW,
+        "name=sweep",
+        "seed=0,1",
+    ]
     process = subprocess.Popen(
         command(*sweep), cwd=tmp_path, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
