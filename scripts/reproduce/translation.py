@@ -184,10 +184,10 @@ def _style_references(n: int) -> dict[str, Translations]:
     data = digits_styles()
     assert data.held_out is not None
     a, b = data.held_out["a"], data.held_out["b"]
-    resized = {"a_to_b": _coarse(a), "b_to_a": _contrasted(b)}
-    rows = {"no translation": {"a_to_b": a, "b_to_a": b}, "resize by hand": resized}
-    real = {"a_to_b": b, "b_to_a": a}  # no translations, so the labels do not belong to them
-    rows["images of the target"] = real
+    rows = {
+        "no translation": {"a_to_b": a, "b_to_a": b},
+        "resize by hand": {"a_to_b": _coarse(a), "b_to_a": _contrasted(b)},
+    }
     return {
         name: {task: np.asarray(normalise(images)) for task, images in row.items()} for name, row in rows.items()
     }
