@@ -295,10 +295,11 @@ def of_translations(
 
     A warning names the omitted metrics. If all metrics lack them, the function returns all metrics.
     """
-    problems = [_untranslated(metric, targets, data) for metric in metrics.values()]
-    return (
-        dict(metrics) if all(problems) else _possible(metrics, lambda metric: _untranslated(metric, targets, data))
-    )
+
+    def problem(metric: Metric) -> str | None:
+        return _untranslated(metric, targets, data)
+
+    return dict(metrics) if all(map(problem, metrics.values())) else _possible(metrics, problem)
 
 
 def _untranslated(metric: Metric, targets: Mapping[str, Target], data: Dataset) -> str | None:
