@@ -123,6 +123,7 @@ def test_copies_are_named_and_left_out():
     assert told.contents()["copies"] == list(told.copies)
     assert told.fingerprint() == data.fingerprint()
     dropped = treated(replace(data, duplicates="drop"))
+    assert dropped.copies == ()
     np.testing.assert_array_equal(dropped.arrays["x"], np.stack([a, b, d]))
     assert dropped.arrays["label"].tolist() == [0, 1, 1]
     assert dropped.passed_over == {"copies of other images": 3}
@@ -132,10 +133,11 @@ def test_copies_are_named_and_left_out():
     assert treated(kept) is kept
 
 
-def test_copies_among_held_out_images_are_named():
+@pytest.mark.parametrize("duplicates", ["warn", "drop"])
+def test_copies_among_held_out_images_are_named(duplicates):
     """They distort metrics, but leaving out training images is no remedy."""
     a, b, c, d = textures(4)
-    found = treated(labelled(np.stack([a, b]), [0, 1], np.stack([c, d, c, d[:, ::-1]]), duplicates="warn"))
+    found = treated(labelled(np.stack([a, b]), [0, 1], np.stack([c, d, c, d[:, ::-1]]), duplicates=duplicates))
     assert found.copies == (
         "1 held-out image is equal to another held-out image, e.g. number held-out 2 = held-out 0",
         "1 held-out image is nearly equal to another held-out image, e.g. number held-out 3 = held-out 1",

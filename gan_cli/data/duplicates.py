@@ -86,14 +86,13 @@ def treated(data: Dataset) -> Dataset:
         found, size = _cached(data, named), kept[domain].size
         if data.duplicates == "drop":
             kept[domain] = ~_superfluous(found, size)
+            remaining = (found.pairs >= size).all(1)  # held-out images are never dropped
+            found = Copies(found.pairs[remaining], found.exact[remaining])
         else:
             superfluous |= bool(_superfluous(found, size).any())
-            lines += [
-                f"{domain}: {line}" if domain else line for line in _lines(found, size, _labels(data, domain))
-            ]
-    if all(part.all() for part in kept.values()):
-        return replace(data, copies=(*lines, _ADVICE) if superfluous else tuple(lines))
-    return _reduced(data, kept)
+        lines += [f"{domain}: {line}" if domain else line for line in _lines(found, size, _labels(data, domain))]
+    data = replace(data, copies=(*lines, _ADVICE) if superfluous else tuple(lines))
+    return data if all(part.all() for part in kept.values()) else _reduced(data, kept)
 
 
 def _labels(data: Dataset, domain: str) -> np.ndarray | None:
