@@ -54,7 +54,7 @@ NEEDS = {
     ("experiment", "horse2zebra"): [*SMALL_RESNET[1:], *PAIRS, "game.layers=[0,4]"],
     ("experiment", "edges"): SMALL_UNET[1:],
     ("experiment", "mosaic"): SMALL_UNET[1:],
-    ("experiment", "digits_styles"): SMALL_RESNET[1:],
+    ("experiment", "digits_styles"): SMALL_UNET[1:],
     ("dataset", "tfds"): ["dataset.name=emnist/letters"],
     ("loss", "hinge"): ["optim.lr=0.05"],
     ("loss", "wgan"): ["optim.lr=0.05"],

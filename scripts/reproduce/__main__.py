@@ -66,8 +66,19 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
 
 
 def _evaluated(member: Any) -> dict[str, float]:
-    """The values of the metrics that a run has computed at its end, by name."""
-    return {name.removeprefix("eval/"): value for name, value in member.metrics.items() if name.startswith("eval/")}
+    """The numbers among the values of the metrics that a run has computed at its end, by name."""
+    return {
+        name.removeprefix("eval/"): float(value)
+        for name, value in member.metrics.items()
+        if name.startswith("eval/") and np.ndim(value) == 0
+    }
+
+
+def _values(found: Any, evaluation: Evaluation) -> dict[str, float]:
+    """The values of a row without training, from its values or from the argument of ``Evaluation.figures``."""
+    if isinstance(found, dict) and all(np.ndim(value) == 0 for value in found.values()):
+        return found
+    return evaluation.figures(found)
 
 
 def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
@@ -124,10 +135,7 @@ def main() -> None:
             "row": name,
             "paper": {},
             "seeds": 0,
-            "ours": {
-                k: {"mean": v, "std": 0.0}
-                for k, v in (found if isinstance(found, dict) else evaluation.figures(found)).items()
-            },
+            "ours": {k: {"mean": v, "std": 0.0} for k, v in _values(found, evaluation).items()},
         }
         for name, found in (size.references or table.references)(table.samples).items()
     ]
