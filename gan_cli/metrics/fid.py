@@ -78,7 +78,7 @@ def _distance(first: Moments, root: np.ndarray, second: Moments) -> float:
     eigenvalues = np.linalg.eigvalsh(root @ second.covariance @ root.T)
     spread = np.trace(first.covariance) + np.trace(second.covariance)
     spread -= 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
-    return float(((first.mean - second.mean) ** 2).sum() + spread)
+    return max(float(((first.mean - second.mean) ** 2).sum() + spread), 0.0)  # rounding can make it negative
 
 
 def fid() -> Metric:
