@@ -25,7 +25,7 @@ def reproduce(monkeypatch, tmp_path):
     return module
 
 
-# label_kept has values that are arrays, which have no place in a table.
+# The first run has a metric of its own, whose values join those of the table's evaluation.
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "extra"), [("mosaic", ("metric=[label_kept]",)), ("digits_styles", ())])
 def test_a_table_has_a_value_in_each_column(name, extra, reproduce, monkeypatch):

@@ -66,12 +66,8 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
 
 
 def _evaluated(member: Any) -> dict[str, float]:
-    """The numbers among the values of the metrics that a run has computed at its end, by name."""
-    return {
-        name.removeprefix("eval/"): float(value)
-        for name, value in member.metrics.items()
-        if name.startswith("eval/") and np.ndim(value) == 0
-    }
+    """The values of the metrics that a run has computed at its end, by name."""
+    return {name.removeprefix("eval/"): value for name, value in member.metrics.items() if name.startswith("eval/")}
 
 
 def _values(found: Any, evaluation: Evaluation) -> dict[str, float]:
