@@ -100,6 +100,7 @@ class Feature:
         noun: the plural of the kind in messages, e.g. "images".
         values_name: the plural of one value in messages, e.g. "pixels".
         extractor: the choice of the group ``features`` with which metrics compare such examples by default.
+        noise: number of standard normal values that ``head`` reads for each example, e.g. to draw categories.
     """
 
     shape: tuple[int, ...]
@@ -108,6 +109,7 @@ class Feature:
     noun: str = "examples"
     values_name: str = "values"
     extractor: str = "pixels"
+    noise: int = 0
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -127,8 +129,17 @@ class Feature:
         """The inverse of ``encode``, with rounding: ``[..., *shape]`` to ``[..., *stored_shape]``."""
         return x
 
-    def head(self, x: jax.Array) -> jax.Array:
-        """The output activation of a network that makes this feature, applied to ``[batch, *shape]``."""
+    def head(self, x: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        """The output activation of a network that makes this feature, applied to ``[batch, *shape]``.
+
+        Args:
+            x: raw output of the network.
+            noise: standard normal values ``[batch, noise]``, for a feature with ``noise`` > 0.
+        """
+        return x
+
+    def with_label(self, x: jax.Array, labels: jax.Array) -> jax.Array:
+        """Examples ``x`` with the classes ``labels``, for a feature that contains the class of an example."""
         return x
 
     def values(self, x: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ class Image(Feature):
     def decode(self, x: jax.Array) -> jax.Array:
         return denormalise(x, self.bits)
 
-    def head(self, x: jax.Array) -> jax.Array:
+    def head(self, x: jax.Array, noise: jax.Array | None = None) -> jax.Array:
         return jnp.tanh(x)
 
     def widened(self, channels: int) -> Image:
