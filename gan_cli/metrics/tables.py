@@ -1,0 +1,72 @@
+"""Helpers of the metrics of tables: codes, bins and matrices of columns, and the optional scikit-learn.
+
+A table is a mapping from the names of columns to arrays ``[n]``: float64 with NaN for numbers and dates, and strings
+with None for categories.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from gan_cli.errors import UserError
+
+Columns: TypeAlias = Mapping[str, np.ndarray]
+
+
+def rows_of(table: Columns) -> int:
+    """The number of rows of a table."""
+    return len(next(iter(table.values()), ()))
+
+
+def taken(table: Columns, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of a table at indices ``[m]``."""
+    return {name: values[rows] for name, values in table.items()}
+
+
+def is_number(values: np.ndarray) -> bool:
+    """Whether a column contains numbers or dates, and not categories."""
+    return values.dtype.kind == "f"
+
+
+def missing(values: np.ndarray) -> np.ndarray:
+    """bool ``[n]``: whether each value is missing."""
+    if is_number(values):
+        return np.isnan(values)
+    return np.fromiter((value is None for value in values), bool, len(values))
+
+
+def codes(*parts: np.ndarray) -> list[np.ndarray]:
+    """Integers from 0, equal for equal values, for several arrays of one column. Missing values are equal."""
+    joined = np.concatenate(parts)
+    if joined.dtype.kind in "fi":
+        found = np.unique(joined, return_inverse=True)[1]
+    else:
+        seen: dict[object, int] = {}
+        found = np.fromiter((seen.setdefault(value, len(seen)) for value in joined), int, len(joined))
+    return np.split(found, np.cumsum([len(part) for part in parts])[:-1])
+
+
+def frequent(parts: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+    """float64 codes of the categories of several arrays, from the most frequent category on.
+
+    The categories after the ``most`` - 1 most frequent ones share a code. The code of a missing value is NaN.
+    """
+    coded, absent = codes(*parts), [missing(part) for part in parts]
+    counts = np.bincount(np.concatenate([code[~gone] for code, gone in zip(coded, absent, strict=True)]))
+    place = np.empty(max(len(counts), max((code.max(initial=-1) for code in coded)) + 1), int)
+    place[:] = most - 1
+    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    ranks = [np.minimum(place[code], most - 1).astype(float) for code in coded]
+    return [np.where(gone, np.nan, rank) for rank, gone in zip(ranks, absent, strict=True)]
+
+
+def require_sklearn(metric: str) -> None:
+    """Raise a UserError if scikit-learn is not installed."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError(
+            f"metric={metric}: needs the package scikit-learn. Install it with pip install 'gan_cli[table]'."
+        )
