@@ -19,6 +19,7 @@ from gan_cli.storage import files, run_directory
 if TYPE_CHECKING:
     from gan_cli.data.dataset import Dataset
     from gan_cli.trained.evaluation import CheckpointEvaluator
+    from gan_cli.trained.tables import TableReference
     from gan_cli.types import Feature
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
@@ -37,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         "against --reference. Samples of other programs are read from an image folder, a zip file of images, or an "
         ".npz file with an array `samples` ([n, h, w, c] in 0..255). Translations of images are evaluated on the "
         "test images of a run: of the run itself, or by another program, in a FOLDER with the names of the test "
-        "images (gan-eval RUN FOLDER). With a folder as --reference, images of equal names are compared in pairs.",
+        "images (gan-eval RUN FOLDER). With a folder as --reference, images of equal names are compared in pairs. "
+        "Tables are read from CSV or Parquet files, as subjects and as --reference.",
     )
     add = parser.add_argument
     add(
@@ -45,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="the directory of a run, a sweep or an ensemble; or an image folder, a zip file or an .npz file",
+        help="the directory of a run, a sweep or an ensemble; or an image folder, a zip file, an .npz file or a "
+        "table (CSV or Parquet)",
     )
     add(
         "--metrics",
@@ -68,10 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--num",
         type=int,
-        default=10_000,
         metavar="N",
         help="the number of samples to evaluate for each RUN; a folder or file with fewer samples is evaluated "
-        "completely (default: 10,000)",
+        "completely (default: 10,000; for tables all rows of a file, and as many rows as a run was trained on)",
     )
     add(
         "--seed",
@@ -83,9 +85,33 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--reference",
         metavar="PATH",
-        help="the data to compare with: an image folder, a zip file, an .npz file, or the name of a file in "
+        help="the data to compare with: an image folder, a zip file, an .npz file, a table, or the name of a file in "
         "configs/dataset; images are resized to the size of the samples (default: the data on which the run was "
         "trained)",
+    )
+    add(
+        "--held-out",
+        type=Path,
+        metavar="FILE",
+        help="rows of a table that the generator has not seen, beside a table as --reference (default: metrics that "
+        "need held-out rows are left out)",
+    )
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="the column of a table that classifiers predict (default: the label of the run)",
+    )
+    add(
+        "--schema",
+        type=Path,
+        metavar="FILE",
+        help="the schema of the table in --reference, as gan-train writes it (default: kinds of columns are inferred)",
+    )
+    add(
+        "--baselines",
+        action="store_true",
+        help="for tables, also evaluate real rows, a bootstrap of the training rows, and rows with independent "
+        "columns (default: off)",
     )
     add(
         "--task",
@@ -127,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
-    if options.num < 2:
+    if options.num is not None and options.num < 2:
         raise UserError(f"--num {options.num}: must be at least 2.")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: must be from 0 to 2^32 - 1.")
@@ -145,6 +171,7 @@ def _main(options: argparse.Namespace) -> int:
         raise UserError(
             f"--task {options.task}: needs a folder or file with images of another program. Leave it out."
         )
+    _check_table_options(options)
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
@@ -162,6 +189,8 @@ def _main(options: argparse.Namespace) -> int:
                 results.append(evaluator.examples(run, options.task))
         except UserError as error:  # the other runs are evaluated nevertheless
             errors.append(error)
+    if results and options.baselines:
+        results += evaluator.baselines()
     if results:
         _print(results)
         if options.json:
@@ -169,6 +198,25 @@ def _main(options: argparse.Namespace) -> int:
     if errors:
         raise UserError("\n".join(map(str, errors)))
     return 0
+
+
+def _check_table_options(options: argparse.Namespace) -> None:
+    """Raise a UserError if an option that belongs to a table as --reference is given without it."""
+    table = bool(options.reference) and _is_table(options.reference)
+    for name in ("held_out", "schema"):
+        value, option = getattr(options, name), f"--{name.replace('_', '-')}"
+        if value is not None and not table:
+            raise UserError(f"{option} {value}: needs a table as --reference, e.g. --reference TRAIN.csv. Add it.")
+        if value is not None and not value.exists():
+            raise UserError(f"{option} {value}: there is no such file. Check the path.")
+    if options.watch and options.baselines:
+        raise UserError("--watch: evaluates a run in training. Leave out --baselines.")
+
+
+def _is_table(name: str) -> bool:
+    from gan_cli.trained.tables import is_table
+
+    return is_table(Path(name))
 
 
 def _expand(path: Path) -> list[Path]:
@@ -214,8 +262,10 @@ def _checkpoint_evaluator(options: argparse.Namespace) -> CheckpointEvaluator:
         num=options.num,
         seed=options.seed,
         raw=options.raw,
-        reference=_reference(options.reference) if options.reference else None,
+        reference=_reference(options.reference, options.held_out) if options.reference else None,
         reference_path=Path(options.reference) if options.reference and Path(options.reference).exists() else None,
+        table_reference=_table_reference(options),
+        label=options.label,
         draw_neighbours=write_neighbours,
         modules=import_user_modules([name for name in options.modules.split(",") if name]),
     )
@@ -228,18 +278,32 @@ def _every_metric() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and name != "none.yaml")
 
 
-def _reference(name: str) -> Callable[[Feature | None], Dataset]:
+def _table_reference(options: argparse.Namespace) -> Callable[[], TableReference] | None:
+    """A function that reads the tables of the options. None if --reference is not a table."""
+    if not options.reference or not _is_table(options.reference):
+        return None
+    from gan_cli.trained.tables import of_files
+
+    read = functools.partial(of_files, Path(options.reference), options.held_out, options.label, options.schema)
+    return functools.cache(read)
+
+
+def _reference(name: str, held_out: Path | None) -> Callable[[Feature | None], Dataset]:
     """The reference data of ``--reference``, as a function of the feature of the samples.
 
-    Only images in a folder or zip file depend on the feature: they are resized to the shape of the samples.
+    Only images in a folder or zip file, and tables, depend on the feature: images are resized to the shape of the
+    samples, and rows are represented as the samples are.
 
     Args:
         name: the path of a folder or file with data, or the name of a file in ``configs/dataset``.
+        held_out: the file with held-out rows of a table, or None.
     """
     from gan_cli.config.build import dataset
     from gan_cli.data.external import external_reference
 
     path = Path(name)
+    if _is_table(name):
+        return functools.cache(functools.partial(_table, path, held_out))
     if path.exists() and path.suffix != ".npz":
         return functools.cache(functools.partial(external_reference, path))
     if path.suffix or len(path.parts) > 1:
@@ -252,6 +316,18 @@ def _reference(name: str) -> Callable[[Feature | None], Dataset]:
         )
     found = data
     return lambda feature: found
+
+
+def _table(path: Path, held_out: Path | None, feature: Feature | None) -> Dataset:
+    from gan_cli.data.tables.feature import Table
+    from gan_cli.trained.tables import dataset_of
+
+    if not isinstance(feature, Table):
+        raise UserError(
+            f"--reference {path}: the rows of a table are compared with rows of a table only. Choose another "
+            "reference, e.g. --reference mnist5k."
+        )
+    return dataset_of(path, held_out, feature)
 
 
 def _composed(overrides: list[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from gan_cli.estimators import Estimator
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
-from gan_cli.metrics.evaluator import check_inputs, check_metrics, objective_of, reads_features
+from gan_cli.metrics.evaluator import check_inputs, check_metrics, for_data, objective_of, reads_features
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.targets import Target, targets_of
 from gan_cli.optim import Optimiser
@@ -149,7 +149,9 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     trains = spec is None
     data = dataset(config) if trains else None
     spec = data.spec if data else spec
-    others = _make(filled["logger"]) or {}, *evaluation_of(config)
+    metrics, features = evaluation_of(config)
+    metrics = for_data(metrics, data) if data else metrics
+    others = _make(filled["logger"]) or {}, metrics, features
     whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
     if trains:
         _check_batches(data, whole)

@@ -11,8 +11,15 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
     fake_classes                predicted classes ``[n]``, if the feature network is a classifier of the data
     real_classes                labels ``[n]`` of the reference data, if it has labels
-    fake_examples               samples ``[n, *stored_shape]`` as they are stored
+    fake_examples               samples ``[n, *stored_shape]`` as they are stored; of a table with known modes, the
+                                values of its columns ``[n, columns]``
     known_modes                 ``Modes`` of the data, if the modes are known
+    fake_table                  samples of a table: mapping from the names of the columns to arrays ``[n]``, float64
+                                with NaN for numbers and dates, and strings with None for categories
+    training_table              training rows of a table, in the same form
+    held_out_table              held-out rows of a table, in the same form
+    unseen_table                held-out rows of a table or, if there are none, training rows
+    table_label                 name of the column that is the class of a row
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A
@@ -90,6 +97,7 @@ class Metric(NamedTuple):
         cannot: ``(feature, number of features) -> text or None``: a need that the examples of the compared feature
             of the data set do not meet, with a remedy. The second argument is None for features of a network that
             classifies, which are few, and if no metric reads features.
+        of_tables: the metric that takes the place of this metric for tables. None for a metric without such a form.
     """
 
     function: Callable[..., dict[str, float]]
@@ -98,6 +106,7 @@ class Metric(NamedTuple):
     tasks: tuple[str, ...] = ()
     held_out_tasks: bool = False
     cannot: Callable[[Feature, int | None], str | None] = lambda feature, features: None
+    of_tables: Metric | None = None
 
     @property
     def needs(self) -> frozenset[str]:

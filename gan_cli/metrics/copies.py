@@ -38,7 +38,9 @@ def shares_of_copies(training: Columns, *tables: Columns) -> list[float]:
             parts = [np.round(part, places) for part in parts]
         coded = codes(*parts)
         # The pair of the code of the columns before and the code of this column has a code again.
-        rows = coded if rows is None else codes(*(a * (_top(coded) + 1) + b for a, b in zip(rows, coded, strict=True)))
+        rows = (
+            coded if rows is None else codes(*(a * (_top(coded) + 1) + b for a, b in zip(rows, coded, strict=True)))
+        )
     assert rows is not None
     return [float(np.isin(part, rows[0]).mean()) for part in rows[1:]]
 

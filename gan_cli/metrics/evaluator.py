@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
+from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric, RunTask
 from gan_cli.metrics.features import Examples, Extractor
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
 _OF_ALL = frozenset({"run_task", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
+_OF_TABLES = frozenset({"fake_table", "training_table", "held_out_table", "unseen_table", "table_label"})
 _TRANSLATED = frozenset({"pairs", "translated_classes"})
 # Games that have the tasks of metrics. All other tasks belong to autoencoders.
 _GAMES = {GENERATE: "gan", "cycle_a": "cyclegan", "cycle_b": "cyclegan"}
@@ -31,9 +33,12 @@ _LACKING = {
     "metric=classes",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
     "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
+    "held_out_table": "held-out rows, but {name} has none. Use a table with held-out rows, or another metric",
     "labelled_data": "a data set whose training and held-out examples have `label`, unlike {name}. Use "
     "dataset=mnist5k, or another metric",
     "real_classes": "labels, but {name} has none. Use another metric, e.g. metric=fid",
+    "fake_table": "rows of a table, but {name} has none. Use dataset=table, or another metric",
+    "table_label": "a column to predict, but {name} has no label. Set dataset.label=COLUMN, or use another metric",
     "pairs": "translated held-out pairs, but the game translates no held-out pairs of {name}. Use e.g. "
     "game=pix2pix dataset=edges, or another metric",
     "translated_classes": "translations of labelled images, but the game translates no images of {name} with "
@@ -126,12 +131,25 @@ class Evaluator:
         assert target.extractor is not None
         found = self._of_examples(target.reference, target.extractor)
         inputs: dict[str, Any] = {"known_modes": target.data.modes, "held_out": None}
+        inputs |= self._of_table(target.data) if self._wanted & _OF_TABLES else {}
         inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
         if "training" in self._wanted and target.reference is not target.data:
             inputs["training"] = self._of_examples(target.data, target.extractor)["features"]
         if "held_out" in self._wanted:
             held_out = target.data.only_held_out()
             inputs["held_out"] = self._of_examples(held_out, target.extractor)["features"]
+        return inputs
+
+    def _of_table(self, data: Dataset) -> dict[str, Any]:
+        """The inputs of metrics of tables that do not depend on samples, with at most ``MOST`` training rows."""
+        feature = data.feature
+        assert isinstance(feature, Table)
+        inputs: dict[str, Any] = {"training_table": feature.restore(data.take(_rows(data))[data.main])}
+        if data.held_out is not None:
+            inputs["held_out_table"] = feature.restore(data.held_out[data.main])
+        inputs["unseen_table"] = inputs.get("held_out_table", inputs["training_table"])
+        if feature.label is not None:
+            inputs["table_label"] = feature.columns[feature.label].name
         return inputs
 
     def _of_examples(self, data: Dataset, extractor: Extractor) -> dict[str, np.ndarray]:
@@ -216,7 +234,7 @@ class Evaluator:
 
         def seen() -> Iterator[Examples]:
             for batch in batches:
-                if translated or "fake_examples" in self._wanted:
+                if translated or {"fake_examples", "fake_table"} & self._wanted:
                     kept.append(np.asarray(batch))
                 yield batch
 
@@ -233,6 +251,10 @@ class Evaluator:
                 "fake_examples": np.concatenate(kept) if kept else None,
             }
         made = found["fake_examples"]
+        if isinstance(feature := target.data.feature, Table) and made is not None:
+            found["fake_table"] = feature.restore(made)
+            if target.data.modes is not None:
+                found["fake_examples"] = np.stack(list(found["fake_table"].values()), axis=1)
         if self._classifies(target):
             if target.classifier is not target.extractor:
                 assert target.classifier is not None
@@ -255,6 +277,67 @@ def reads_features(metrics: Mapping[str, Metric]) -> bool:
     All others only run tasks of the game, or compare each translation with its example.
     """
     return not all(metric.needs <= _OF_ALL for metric in metrics.values())
+
+
+def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Task]) -> dict[str, Metric]:
+    """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
+
+    Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``, depend
+    on the normalisation, so these metrics are computed for tables only if they are chosen.
+    """
+    if not isinstance(data.feature, Table):
+        return {name: metric for name, metric in metrics.items() if not metric.needs & _OF_TABLES}
+    inputs = _OF_TABLES | ({"known_modes"} if data.modes is not None else set())
+    return {
+        name: metric
+        for name, metric in metrics.items()
+        if metric.needs & inputs or (metric.tasks and all(task in tasks for task in metric.tasks))
+    }
+
+
+def of_rows(metrics: Mapping[str, Metric], every: bool, **inputs: Any) -> dict[str, float]:
+    """The values of metrics of tables for rows in files.
+
+    Args:
+        metrics: mapping from names to metrics.
+        every: whether a metric that lacks an input is an error. With False, the metric is left out with a warning.
+        inputs: the inputs of metrics of tables by name. None for missing held-out rows, or a missing label.
+
+    Raises:
+        UserError: an input of a metric is missing, or a metric needs more rows.
+    """
+    texts = {"held_out_table": "held-out rows. Add --held-out FILE", "table_label": "a label. Add --label COLUMN"}
+    texts |= {"fake_table": "", "training_table": "", "unseen_table": "", "seed": ""}
+
+    def problem(metric: Metric) -> str | None:
+        for need in sorted(metric.needs):
+            if need not in texts:
+                return "data other than tables"
+            if inputs[need] is None:
+                return texts[need]
+        least = min(len(next(iter(inputs[name].values()))) for name in ("fake_table", "training_table"))
+        return f"at least {metric.minimum} rows" if least < metric.minimum else None
+
+    if not every:
+        metrics = _possible(metrics, problem)
+    figures = dict[str, float]()
+    for name, metric in metrics.items():
+        if text := problem(metric):
+            raise UserError(f"metric={name}: needs {text}.")
+        try:
+            figures |= metric(**{need: inputs[need] for need in metric.needs})
+        except ValueError as error:
+            raise UserError(f"metric={name}: {error}.") from error
+    return figures
+
+
+def for_data(metrics: Mapping[str, Metric], data: Dataset) -> dict[str, Metric]:
+    """The metrics in their form for a data set: for tables, ``Metric.of_tables`` takes the place of a metric."""
+    table = isinstance(data.feature, Table)
+    return {
+        name: metric.of_tables if table and isinstance(metric, Metric) and metric.of_tables else metric
+        for name, metric in metrics.items()
+    }
 
 
 def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], samples: int) -> None:
@@ -424,6 +507,7 @@ def lacking(
             "fake_logits": target.extractor is not None and target.extractor.gives_logits,
             "fake_classes": target.extractor is not None and target.extractor.of_classes,
             "real_classes": target.reference.classes is not None,
+            **_has_table(target.data),
         }
         for need, available in has.items():
             if need in metric.needs and not available:
@@ -446,6 +530,17 @@ def lacking(
         if metric.held_out_tasks and not has_held_out(tasks[task], data):
             return _LACKING["held_out"].format(name=data.name)
     return None
+
+
+def _has_table(data: Dataset) -> dict[str, bool]:
+    """Whether the data set provides each input of metrics of tables. The order is that of the messages."""
+    feature = data.feature
+    table = isinstance(feature, Table)
+    label = isinstance(feature, Table) and feature.label is not None
+    return dict.fromkeys(("fake_table", "training_table", "unseen_table"), table) | {
+        "held_out_table": data.held_out is not None,
+        "table_label": label,
+    }
 
 
 def has_held_out(task: Task, data: Dataset) -> bool:

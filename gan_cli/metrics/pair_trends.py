@@ -72,9 +72,7 @@ def trends(real: Columns, fake: Columns) -> dict[tuple[str, str], float]:
 
 def strong_pairs(real: Columns) -> list[tuple[str, str]]:
     """The pairs of columns that the quality report of SDMetrics 0.32 averages over."""
-    coded = {
-        name: (_intervals(values) if is_number(values) else codes(values))[0] for name, values in real.items()
-    }
+    coded = {name: (_intervals(values) if is_number(values) else codes(values))[0] for name, values in real.items()}
     found = []
     for a, b in itertools.combinations(real, 2):
         if is_number(real[a]) and is_number(real[b]):

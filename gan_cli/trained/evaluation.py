@@ -13,19 +13,24 @@ import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples, names_of
+from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import Metric
-from gan_cli.metrics.evaluator import Evaluator, of_translations, reads_features
+from gan_cli.metrics.evaluator import Evaluator, for_data, of_rows, of_translations, reads_features, suited
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.objective import ObjectiveTracker
+from gan_cli.metrics.table_baselines import baselines
+from gan_cli.metrics.tables import Columns, rows_of, taken
 from gan_cli.metrics.targets import GENERATE, Target, targets_of, translations_of, with_features
 from gan_cli.storage import checkpoints, files, run_directory
-from gan_cli.trained import restore
+from gan_cli.trained import restore, tables
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import TaskRunner, evaluated, runners
+from gan_cli.trained.tables import TableReference
 from gan_cli.types import Feature, Task
 
 log = logging.getLogger(__name__)
+_NUMBER = 10_000  # number of samples by default
 _NEIGHBOURS = 32  # number of samples in the picture of nearest training examples
 
 
@@ -39,11 +44,15 @@ class CheckpointEvaluator:
             the metric is left out with a warning. Metrics of pairs and of labels are also left out for
             translations without pairs or labels, unless all metrics need them.
         num: number of samples to draw from each checkpoint, and maximum number of examples to evaluate from a file.
+            With None, 10,000; for tables as many rows as the training data has, and all rows of a file.
         seed: seed of the latents, of the choice of examples from a file, and of the random numbers of the metrics.
         raw: whether to evaluate the generator's latest parameters instead of their moving average.
         reference: function that returns the data set with which samples of a feature are compared; None if
             no run is evaluated. With None, samples of a run are compared with the training data of the run.
         reference_path: the folder or file from which ``reference`` reads the data set; None for other data.
+        table_reference: function that returns the rows with which rows in files are compared; None if ``reference``
+            is not a file of a table.
+        label: the column that is the class of the rows of a table. None for the label of the reference.
         modules: the user's Python modules. The configuration of a run may use their functions and classes.
         draw_neighbours: function ``(folder, feature, samples, neighbours)`` that writes a picture into ``folder``.
             It shows each sample above its nearest training example.
@@ -55,18 +64,20 @@ class CheckpointEvaluator:
         features: Callable[[Dataset], Extractor],
         *,
         every: bool,
-        num: int,
+        num: int | None,
         seed: int,
         raw: bool,
         reference: Callable[[Feature | None], Dataset] | None,
         reference_path: Path | None = None,
+        table_reference: Callable[[], TableReference] | None = None,
+        label: str | None = None,
         modules: Sequence[str],
         draw_neighbours: Callable[[Path, Feature, np.ndarray, np.ndarray], None],
     ):
         self._metrics, self._features, self._every = metrics, features, every
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
         self._reference, self._draw_neighbours = reference, draw_neighbours
-        self._reference_path = reference_path
+        self._reference_path, self._table_reference, self._label = reference_path, table_reference, label
         self._evaluators: dict[tuple[str, frozenset[str]], Evaluator] = {}
         self._references: dict[Path, Dataset] = {}
         self._runners: dict[Path, dict[str, TaskRunner]] = {}
@@ -90,7 +101,8 @@ class CheckpointEvaluator:
             UserError: the run or the checkpoint does not exist, or the metrics cannot be computed for the run.
         """
         run, evaluator = self._load(path, best, step)
-        figures = evaluated(evaluator, self._of_run(run), run.state, self._seed, self._num)
+        number = self._number(evaluator.data)
+        figures = evaluated(evaluator, self._of_run(run), run.state, self._seed, number)
         found = self._result(path, evaluator, evaluator.samples, figures)
         found |= {"step": run.step, **self._weights}
         self._keep(run, found, evaluator)
@@ -117,6 +129,8 @@ class CheckpointEvaluator:
         Raises:
             UserError: the examples at ``path`` cannot be read, there is no reference, or the task is not clear.
         """
+        if tables.is_table(path):
+            return self._table(path)
         target, data = self._target(path, task)
         name = target.imitates if target.sources else "samples"
         found = external_samples(path, target.data.feature, name)
@@ -128,16 +142,68 @@ class CheckpointEvaluator:
                     "numbers are equal. Only the distributions are compared.",
                     path,
                 )
-            rows = np.random.default_rng(self._seed).permutation(found.size)[: self._num]
+            rows = np.random.default_rng(self._seed).permutation(found.size)[: self._number(data)]
             # Only the distributions can be compared.
             target = dataclasses.replace(target, paired=False, sources={})
         else:
-            order = np.random.default_rng(self._seed).permutation(len(pairs))[: self._num]
+            order = np.random.default_rng(self._seed).permutation(len(pairs))[: self._number(data)]
             paired = target.paired or not target.sources
             rows, target = pairs[order, 0], dataclasses.replace(target, rows=pairs[order, 1], paired=paired)
         evaluator = self._evaluator(data, {}, target)
         parts = (found.take(rows[i : i + BATCH])[found.main] for i in range(0, len(rows), BATCH))
         return self._result(path, evaluator, len(rows), evaluator({target.task: parts}, self._seed))
+
+    def _table(self, path: Path) -> dict[str, Any]:
+        """Evaluate the rows of a file. The result has the entries that the method ``examples`` returns."""
+        reference = self._rows_of_reference(str(path))
+        made = tables.rows(path, reference)
+        chosen = np.random.default_rng(self._seed).permutation(rows_of(made))[: self._num]
+        return self._of_rows(str(path), taken(made, chosen), reference.training, reference)
+
+    def baselines(self) -> list[dict[str, Any]]:
+        """The results of trivial generators of tables (see ``gan_cli.metrics.table_baselines``), as of samples.
+
+        Raises:
+            UserError: the reference is not a table.
+        """
+        reference = self._rows_of_reference("--baselines")
+        found = baselines(reference.training, reference.label, self._seed)
+        return [self._of_rows(name, one.fake, one.training, reference) for name, one in found.items()]
+
+    def _rows_of_reference(self, subject: str) -> TableReference:
+        """The rows with which rows of tables are compared: of a file, or the reference of the last run."""
+        if self._table_reference is not None:
+            return self._table_reference()
+        data = self._last[0] if self._last else self._reference(None) if self._reference else None
+        if data is None or not isinstance(data.feature, Table):
+            raise UserError(
+                f"{subject}: rows of a table need a table as reference. Add one, e.g. --reference TRAIN.csv, or the "
+                "directory of a run of tables."
+            )
+        return tables.of_data(data, self._label)
+
+    def _of_rows(self, name: str, made: Columns, training: Columns, reference: TableReference) -> dict[str, Any]:
+        metrics = self._metrics
+        inputs = {
+            "fake_table": made,
+            "training_table": training,
+            "held_out_table": reference.held_out,
+            "unseen_table": training if reference.held_out is None else reference.held_out,
+            "table_label": reference.label,
+            "seed": self._seed,
+        }
+        metrics = {key: metric.of_tables or metric for key, metric in metrics.items()}
+        if not self._every:
+            metrics = {key: one for key, one in metrics.items() if one.needs <= inputs.keys()}
+        values = of_rows(metrics, self._every, **inputs)
+        settings = {"features": "columns", "reference": reference.described, "samples": rows_of(made)}
+        return {"run": name, **settings, "seed": self._seed, "metrics": values}
+
+    def _number(self, reference: Dataset) -> int:
+        """The number of samples to evaluate."""
+        if self._num is not None:
+            return self._num
+        return reference.size if isinstance(reference.feature, Table) else _NUMBER
 
     def _target(self, path: Path, task: str | None) -> tuple[Target, Dataset]:
         """A pair: the target of examples in files, and its data set.
@@ -305,11 +371,13 @@ class CheckpointEvaluator:
 
     def _new_evaluator(self, reference: Dataset, tasks: Mapping[str, Task], target: Target | None) -> Evaluator:
         targets = {target.task: target} if target else targets_of(reference, tasks)
-        metrics = self._metrics
+        metrics = for_data(self._metrics, reference)
         if self._every and target is None:
             metrics = of_translations(metrics, targets, reference)
+        if not self._every:
+            metrics = suited(metrics, reference, tasks)
         targets = with_features(targets, self._features if reads_features(metrics) else None)
-        return Evaluator(metrics, targets, reference, self._num, every=self._every, tasks=tasks)
+        return Evaluator(metrics, targets, reference, self._number(reference), every=self._every, tasks=tasks)
 
     def _result(self, path: Path, evaluator: Evaluator, n: int, figures: Mapping[str, float]) -> dict[str, Any]:
         values = {name: float(value) for name, value in figures.items()}
