@@ -85,16 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--reference",
         metavar="PATH",
-        help="the data to compare with: an image folder, a zip file, an .npz file, a table, or the name of a file in "
-        "configs/dataset; images are resized to the size of the samples (default: the data on which the run was "
+        help="the data to compare with: an image folder, a zip file, an .npz file, a table, or the name of a file "
+        "in configs/dataset; images are resized to the size of the samples (default: the data on which the run was "
         "trained)",
     )
     add(
         "--held-out",
         type=Path,
         metavar="FILE",
-        help="rows of a table that the generator has not seen, beside a table as --reference (default: metrics that "
-        "need held-out rows are left out)",
+        help="rows of a table that the generator has not seen, beside a table as --reference (default: metrics "
+        "that need held-out rows are left out)",
     )
     add(
         "--label",
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--schema",
         type=Path,
         metavar="FILE",
-        help="the schema of the table in --reference, as gan-train writes it (default: kinds of columns are inferred)",
+        help="the schema of the table in --reference, as gan-train writes it (default: inferred from the table)",
     )
     add(
         "--baselines",

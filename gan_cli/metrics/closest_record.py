@@ -16,13 +16,13 @@ _MISSING = 1.5  # place of a missing value beside the ranks from 0 to 1: its mea
 def closest_record() -> Metric:
     """Memorisation test of tables: share of the samples whose nearest row is a training row, not a held-out row.
 
-    The distance of two rows is the mean over the columns: the difference of the ranks of two numbers, divided by the
-    number of rows, and 0 or 1 for equal or different categories. As many training rows as held-out rows are drawn at
-    random, at most 20,000 each, and at most 5,000 samples. Equal distances count as 1/2.
+    The distance of two rows is the mean over the columns: the difference of the ranks of two numbers, divided by
+    the number of rows, and 0 or 1 for equal or different categories. As many training rows as held-out rows are
+    drawn at random, at most 20,000 each, and at most 5,000 samples. Equal distances count as 1/2.
 
     Values:
-    - closest_record_share: the share; neither higher nor lower is better. The share is 0.5 if samples are as near to
-      training rows as to rows that the model has not seen, and larger if the model repeats training rows.
+    - closest_record_share: the share; neither higher nor lower is better. The share is 0.5 if samples are as near
+      to training rows as to rows that the model has not seen, and larger if the model repeats training rows.
     """
 
     def figures(

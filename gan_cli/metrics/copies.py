@@ -19,7 +19,8 @@ def copies() -> Metric:
     Values:
     - copies: share of the samples; neither higher nor lower is better. A larger share than ``copies_held_out`` is a
       sign of memorisation.
-    - copies_held_out: share of the held-out rows that are equal to a training row; neither higher nor lower is better.
+    - copies_held_out: share of the held-out rows that are equal to a training row; neither higher nor lower is
+      better.
     """
 
     def figures(fake_table: Columns, training_table: Columns, held_out_table: Columns) -> dict[str, float]:

@@ -282,8 +282,8 @@ def reads_features(metrics: Mapping[str, Metric]) -> bool:
 def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Task]) -> dict[str, Metric]:
     """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
 
-    Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``, depend
-    on the normalisation, so these metrics are computed for tables only if they are chosen.
+    Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``,
+    depend on the normalisation, so these metrics are computed for tables only if they are chosen.
     """
     if not isinstance(data.feature, Table):
         return {name: metric for name, metric in metrics.items() if not metric.needs & _OF_TABLES}

@@ -22,8 +22,9 @@ def log_density() -> Metric:
     Values:
     - log_density: mean log density (nats) of the samples under the known mixture (L_syn); neither higher nor lower
       is better, because a generator whose modes are too narrow exceeds the optimum.
-    - log_density_test: mean log density of 10,000 new rows of the known mixture under a mixture of as many Gaussians,
-      with diagonal covariances, fitted to the samples (L_test), averaged over three fits; higher is better.
+    - log_density_test: mean log density of 10,000 new rows of the known mixture under a mixture of as many
+      Gaussians, with diagonal covariances, fitted to the samples (L_test), averaged over three fits; higher is
+      better.
     - log_density_optimum: mean log density of the new rows under the known mixture: minus the entropy of the data;
       neither higher nor lower is better.
     """
@@ -57,7 +58,7 @@ def drawn(modes: Modes, n: int, seed: int) -> np.ndarray:
 
 
 def fitted(samples: np.ndarray, rows: np.ndarray, modes: Modes, seed: int) -> float:
-    """Mean log density of ``rows`` under a mixture of Gaussians with diagonal covariances, fitted to ``samples``."""
+    """Mean log density of ``rows`` under a mixture of Gaussians, with diagonal covariances, fitted to samples."""
     require_sklearn("log_density")
     from sklearn.mixture import GaussianMixture
 

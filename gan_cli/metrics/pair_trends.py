@@ -22,17 +22,17 @@ def pair_trends() -> Metric:
     The similarity of two numbers or dates is 1 - half the difference of Pearson's correlation in the training rows
     and in the samples. It is 1 - the total variation distance of the joint distribution for two categories, and for
     a category beside a number, whose range is divided into 10 equal intervals, in the training rows and in the
-    samples separately. Pairs whose correlation is undefined are left out. Equal to the property Column Pair Trends of
-    SDMetrics 0.32, which draws 50,000 rows from larger tables, while this metric uses all rows. The quality report
-    of SDMetrics 0.32 averages over the strong pairs only: numbers whose correlation is above 0.5 or below -0.5 in the
-    training rows, and other pairs whose Cramér's V is above 0.3.
+    samples separately. Pairs whose correlation is undefined are left out. Equal to the property Column Pair Trends
+    of SDMetrics 0.32, which draws 50,000 rows from larger tables, while this metric uses all rows. The quality
+    report of SDMetrics 0.32 averages over the strong pairs only: numbers whose correlation is above 0.5 or below
+    -0.5 in the training rows, and other pairs whose Cramér's V is above 0.3.
 
     Values:
     - pair_trends: the mean similarity, from 0 to 1; higher is better.
     - pair_trends_strong: the mean similarity of the strong pairs, left out if there are none; higher is better.
     - pair_tvd: mean total variation distance of the joint distributions of all pairs of columns of the samples and
-      of the held-out rows (without held-out rows: the training rows), from 0 to 1, where numbers are divided at their
-      deciles and a missing value is a value; lower is better.
+      of the held-out rows (without held-out rows: the training rows), from 0 to 1, where numbers are divided at
+      their deciles and a missing value is a value; lower is better.
     """
 
     def figures(fake_table: Columns, training_table: Columns, unseen_table: Columns) -> dict[str, float]:

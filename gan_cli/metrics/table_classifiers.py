@@ -1,4 +1,4 @@
-"""Train on synthetic, test on real, for tables: classifiers that learn a column from generated or from real rows."""
+"""Train on synthetic, test on real, for tables: classifiers learn a column from generated or from real rows."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class _Problem:
         return predicted
 
     def _means(self, predicted: list[np.ndarray]) -> Scores:
-        """The values for all test rows, and the 2.5 % and 97.5 % quantiles for bootstrap samples of the test rows."""
+        """The values for all test rows, and 95 % intervals from bootstrap samples of the test rows."""
         rng, n = np.random.default_rng(0), len(self._y)
         whole = self._values(predicted, np.ones(n))
         counts = (rng.multinomial(n, np.full(n, 1 / n)) for _ in range(_RESAMPLES))

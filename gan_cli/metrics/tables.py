@@ -1,7 +1,7 @@
 """Helpers of the metrics of tables: codes, bins and matrices of columns, and the optional scikit-learn.
 
-A table is a mapping from the names of columns to arrays ``[n]``: float64 with NaN for numbers and dates, and strings
-with None for categories.
+A table is a mapping from the names of columns to arrays ``[n]``: float64 with NaN for numbers and dates, and
+strings with None for categories.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def frequent(parts: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     """
     coded, absent = codes(*parts), [missing(part) for part in parts]
     counts = np.bincount(np.concatenate([code[~gone] for code, gone in zip(coded, absent, strict=True)]))
-    place = np.empty(max(len(counts), max((code.max(initial=-1) for code in coded)) + 1), int)
+    place = np.empty(max(len(counts), max(code.max(initial=-1) for code in coded) + 1), int)
     place[:] = most - 1
     place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     ranks = [np.minimum(place[code], most - 1).astype(float) for code in coded]

@@ -29,9 +29,10 @@ def train_on_synthetic(*, epochs: PositiveInt = 10, fraction: PositiveShare = 1.
     of the first two together. All three take the same number of steps. Needs labelled images with held-out images,
     and a generator that takes a class, e.g. model.conditional=projection.
 
-    For a table, four classifiers learn the label from all samples (tstr) and from real training rows (trtr), at most
-    35,000: a decision tree of depth 15, AdaBoost, logistic regression and a network of 50 hidden units (Xu et al.
-    2019, section 5.2). Each value is the mean of the four. Needs held-out rows and a label (dataset.label=COLUMN).
+    For a table, four classifiers learn the label from all samples (tstr) and from real training rows (trtr), at
+    most 35,000: a decision tree of depth 15, AdaBoost, logistic regression and a network of 50 hidden units (Xu et
+    al. 2019, section 5.2). Each value is the mean of the four. Needs held-out rows and a label
+    (dataset.label=COLUMN).
 
     Values:
     - tstr_auc: area under the ROC curve of the classifier of generated images, for several classes the mean over
@@ -40,9 +41,9 @@ def train_on_synthetic(*, epochs: PositiveInt = 10, fraction: PositiveShare = 1.
       better.
     - trtr_auc, trtr_accuracy: the same of the classifier of real images; neither higher nor lower is better.
     - both_auc, both_accuracy: the same of the classifier of real and generated images; higher is better.
-    - tstr_f1, trtr_f1: for tables, in place of ``both``, the F1 score: of the rarer of two classes, or the mean over
-      more classes. tstr_f1_low, tstr_f1_high, tstr_auc_low, tstr_auc_high: 95 % intervals of the values, from 200
-      bootstrap samples of the held-out rows.
+    - tstr_f1, trtr_f1: for tables, in place of ``both``, the F1 score: of the rarer of two classes, or the mean
+      over more classes. tstr_f1_low, tstr_f1_high, tstr_auc_low, tstr_auc_high: 95 % intervals of the values, from
+      200 bootstrap samples of the held-out rows.
 
     Args:
         epochs: length of the training of each classifier of images, in passes over all real training images.

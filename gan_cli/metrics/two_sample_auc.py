@@ -17,10 +17,11 @@ _CATEGORIES = 250  # the classifier distinguishes at most 255 categories
 def two_sample_auc(*, runs: PositiveInt = 3) -> Metric:
     """Two-sample test: the area under the ROC curve of a classifier of samples and real rows.
 
-    Gradient boosting (the HistGradientBoostingClassifier of scikit-learn) learns from one half of the samples and of
-    as many held-out rows (without held-out rows: training rows) to tell them apart, and is tested on the other halves
-    (Lopez-Paz and Oquab 2017, section 3). Missing values and categories are inputs like any other. Needs at least 40
-    rows of each; below some hundred rows, the value varies by several hundredths between samples of the same quality.
+    Gradient boosting (the HistGradientBoostingClassifier of scikit-learn) learns from one half of the samples and
+    of as many held-out rows (without held-out rows: training rows) to tell them apart, and is tested on the other
+    halves (Lopez-Paz and Oquab 2017, section 3). Missing values and categories are inputs like any other. Needs at
+    least 40 rows of each; below some hundred rows, the value varies by several hundredths between samples of the
+    same quality.
 
     Values:
     - two_sample_auc: area under the ROC curve; lower is better. The area is 0.5 if samples and real rows have the
@@ -63,7 +64,7 @@ def area(real: Columns, fake: Columns, seed: int = 0) -> float:
 
 
 def _matrix(*parts: Columns) -> tuple[np.ndarray, list[bool]]:
-    """A pair: float64 ``[rows of all parts, columns]`` with NaN for a missing value; which columns are categories."""
+    """A pair: float64 ``[rows, columns]`` with NaN for a missing value, and which columns are categories."""
     columns, categorical = [], []
     for name, values in parts[0].items():
         each = [part[name] for part in parts]

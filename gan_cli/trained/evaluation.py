@@ -177,7 +177,7 @@ class CheckpointEvaluator:
         data = self._last[0] if self._last else self._reference(None) if self._reference else None
         if data is None or not isinstance(data.feature, Table):
             raise UserError(
-                f"{subject}: rows of a table need a table as reference. Add one, e.g. --reference TRAIN.csv, or the "
+                f"{subject}: rows of a table need a table as reference. Add e.g. --reference TRAIN.csv, or the "
                 "directory of a run of tables."
             )
         return tables.of_data(data, self._label)
