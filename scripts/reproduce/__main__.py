@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 from evaluations import Evaluation, Row, Size, Table
-from tables import TABLES
+from tables import GROUPS, TABLES
 
 import gan_cli
 from gan_cli.storage import provenance
@@ -109,7 +110,7 @@ def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", choices=list(TABLES), help="the table to rerun")
+    parser.add_argument("table", choices=[*TABLES, *GROUPS], help="the table, or the tables, to rerun")
     parser.add_argument(
         "--size",
         choices=["quick", "full"],
@@ -123,33 +124,46 @@ def main() -> None:
         help="only the rows whose name contains one of these texts (default: all)",
     )
     arguments = parser.parse_args()
-    table = TABLES[arguments.table]
-    size = table.sizes[arguments.size]
+    for name in GROUPS.get(arguments.table, (arguments.table,)):
+        rerun(name, arguments.size, arguments.rows)
+
+
+def rerun(name: str, size_name: str, chosen: list[str] | None) -> None:
+    """Compute a table, write it and print it.
+
+    Args:
+        name: the name of the table.
+        size_name: the name of its size, quick or full.
+        chosen: texts, one of which the name of a row must contain. None for all rows.
+    """
+    table = TABLES[name]
+    size = table.sizes[size_name]
     evaluation = (size.evaluation or table.evaluation)()
-    lines: list[dict[str, Any]] = [
-        {
-            "row": name,
-            "paper": {},
-            "seeds": 0,
-            "ours": {k: {"mean": v, "std": 0.0} for k, v in _values(found, evaluation).items()},
-        }
-        for name, found in (size.references or table.references)(table.samples).items()
-    ]
-    name = f"{arguments.table}-{arguments.size}"
-    folder = f"reproduce/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path = Path("outputs/reproduce") / f"{name}.json"
+    references = (size.references or table.references)(table.samples)
+    lines = [_untrained(row, _values(found, evaluation)) for row, found in references.items()]
+    folder = f"reproduce/{name}-{size_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path("outputs/reproduce") / f"{name}-{size_name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     hardware = f"{provenance.describe(jax.devices()[0])}, JAX {jax.__version__}"
-    facts = {"title": table.title, "size": arguments.size, "hardware": hardware, "evaluation": evaluation.method}
-    for row in table.rows:
-        if arguments.rows is None or any(part in row.name for part in arguments.rows):
-            row = replace(row, overrides=row.overrides + (row.full if arguments.size == "full" else ()))
-            lines.append(measure(row, size, evaluation, table.samples, folder))
-            path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
-            text = markdown(table, lines, evaluation.method)
-            path.with_suffix(".md").write_text(f"{text}\n{hardware}.\n")
+    facts = {"title": table.title, "size": size_name, "hardware": hardware, "evaluation": evaluation.method}
+    rows = [row for row in table.rows if chosen is None or any(part in row.name for part in chosen)]
+    for row in rows:
+        row = replace(row, overrides=row.overrides + (row.full if size_name == "full" else ()))
+        lines.append(measure(row, size, evaluation, table.samples, folder))
+        if table.summary and row.name == rows[-1].name:
+            each = [found for line in lines for found in line.get("each", ())]
+            if len(each) > 1:
+                lines.append(_untrained(table.summary[0], table.summary[1](each)))
+        path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
+        path.with_suffix(".md").write_text(f"{markdown(table, lines, evaluation.method)}\n{hardware}.\n")
     print(markdown(table, lines, evaluation.method))
     print(f"{hardware}. Written to {path} and {path.with_suffix('.md')}.")
+
+
+def _untrained(name: str, values: Mapping[str, float]) -> dict[str, Any]:
+    """A row that is not trained, as ``measure`` returns it."""
+    ours = {column: {"mean": value, "std": 0.0} for column, value in values.items()}
+    return {"row": name, "paper": {}, "seeds": 0, "ours": ours}
 
 
 if __name__ == "__main__":

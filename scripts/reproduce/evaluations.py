@@ -78,6 +78,8 @@ class Table:
             values.
         sizes: a mapping from "quick" and "full" to sizes. The quick size takes minutes on a CPU. The full size is
             the published setup.
+        summary: a pair: the name of a last row, and a function from the values of the trained rows to its values,
+            for rows that are repetitions of one experiment, e.g. on several splits of the data. None for others.
     """
 
     title: str
@@ -87,3 +89,4 @@ class Table:
     evaluation: Callable[[], Evaluation]
     references: References
     sizes: Mapping[str, Size]
+    summary: tuple[str, Callable[[list[Mapping[str, float]]], Mapping[str, float]]] | None = None

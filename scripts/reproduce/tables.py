@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tabular
 import translation
 from evaluations import Evaluation, References, Row, Size, Table
 
@@ -420,6 +421,9 @@ TABLES = {
     "precision": PRECISION,
     "gan_vs_vae": GAN_VS_VAE,
     **translation.TABLES,
+    **tabular.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }
+
+GROUPS = tabular.GROUPS  # the names of several tables by the name of their group
