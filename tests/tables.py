@@ -31,7 +31,7 @@ def toy_table(*, size: PositiveInt = 400, labelled: bool = True) -> Dataset:
         Column("flag", "boolean", ("no", "yes"), True, frequencies=shares(flag, ["no", "yes", None])),
         Column("credit", "categorical", ("bad", "good"), frequencies=shares(label, ["bad", "good"])),
     )
-    table = Table(columns, 3 if labelled else None, size)
+    table = Table(columns, 3 if labelled else None, rows=size)
     examples, spec = {"x": table.store(values)}, {"x": table}
     if labelled:
         spec["label"], examples["label"] = Label(2), (label == "good").astype(np.int32)
