@@ -35,7 +35,17 @@ NARROW = ["model.generator.width=8", "model.discriminator.width=8"]
 PIX2PIX = ["game=pix2pix", "dataset=edges", *SMALL_UNET]
 CYCLEGAN = ["game=cyclegan", "dataset=digits_styles", *SMALL_UNET]
 PAIRS = ["dataset.path={tmp}/pairs", "dataset.load=18", "dataset.resolution=16"]
+TABLE = ["dataset=german_credit"]
+CTGAN = [*TABLE, "game=ctgan", "sampler=log_frequency"]
 NEEDS = {
+    ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
+    ("game", "ctgan"): CTGAN,
+    ("sampler", "log_frequency"): CTGAN,
+    ("model", "ctgan"): TABLE,
+    ("experiment", "table"): NARROW,
+    ("experiment", "credit"): NARROW,
+    ("experiment", "ctgan"): [*TABLE, *NARROW, "augment.packing.size=2"],
+    ("experiment", "tvae"): [*TABLE, "model.generator.width=8", "model.encoder.width=8"],
     ("dataset", "folder"): ["dataset.path={tmp}/images"],
     ("dataset", "medmnist"): ["dataset.path={tmp}/pneumoniamnist.npz"],
     ("dataset", "edges"): PIX2PIX,

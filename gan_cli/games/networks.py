@@ -125,6 +125,8 @@ def label_classes(model: Model, spec: Spec) -> int | None:
     if model.conditional == "none":
         return None
     classes = classes_of(spec)
+    if classes is None and model.conditional == "auto":
+        return None
     if classes is None:
         raise UserError(
             f"model.conditional={model.conditional}: needs labels, but the data set has none. Set "
@@ -179,6 +181,22 @@ def normal_prior(latent_dim: int) -> Prior:
     return prior
 
 
+def prior_of(x: Feature, latent_dim: int, classes: int | None) -> Prior:
+    """The prior of a task that makes examples ``x``: latents from N(0, I) and, for some features, the class.
+
+    The class is drawn from ``x.class_shares``. If ``x`` has none, or ``classes`` is None, only latents are drawn.
+    """
+    latents, shares = normal_prior(latent_dim), x.class_shares
+    if classes is None or shares is None:
+        return latents
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        label = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(jnp.asarray(shares)))
+        return {**latents(key, truncation), "label": label.astype(jnp.int32)}
+
+    return prior
+
+
 _Apply = Callable[[ByPlayer, ByPlayer, jax.Array, "jax.Array | None"], jax.Array]
 
 
@@ -212,7 +230,7 @@ def autoencoder_tasks(
 
     return {
         "generate": Task(
-            {"latents": codes, **labels}, {"samples": x}, generate, normal_prior(latent_dim), imitates="x"
+            {"latents": codes, **labels}, {"samples": x}, generate, prior_of(x, latent_dim, classes), imitates="x"
         ),
         "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
         "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),

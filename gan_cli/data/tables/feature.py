@@ -69,6 +69,7 @@ class Table(Feature):
             ``start <= end``.
         separator: the character between two values of a text file.
         decimal: the decimal point or comma of the numbers in a text file.
+        rows: number of training rows, in which the frequencies of the columns were counted.
     """
 
     columns: tuple[Column, ...]
@@ -78,6 +79,7 @@ class Table(Feature):
     constraints: tuple[str, ...] = ()
     separator: str = ","
     decimal: str = "."
+    rows: int = 0
     noun = "rows"
     values_name = "columns"
     extractor = "pixels"
@@ -122,6 +124,21 @@ class Table(Feature):
         """Number of standard normal values that ``head`` reads for each row: one for each place of a span."""
         return self.shape[0] - self.scalars
 
+    @property
+    def class_shares(self) -> tuple[float, ...] | None:  # type: ignore[override]  # of an immutable feature
+        """The share of the training rows in each class of the label column. None without a label column."""
+        return None if self.label is None else self.columns[self.label].frequencies or None
+
+    @property
+    def discrete(self) -> tuple[Span, ...]:
+        """The spans of the columns of categories, whose values are no numbers, in the order of the columns."""
+        return tuple(span for span in self.spans if not self.columns[span.column].numeric)
+
+    def categories(self, stored: np.ndarray) -> np.ndarray:
+        """The codes int32 ``[n, columns]`` of the columns ``discrete`` of stored rows."""
+        places = [i for i, span in enumerate(self.spans, self.scalars) if span in self.discrete]
+        return stored[:, places].astype(np.int32)
+
     def encode(self, stored: ArrayT) -> ArrayT:
         if isinstance(stored, np.ndarray):
             return np.asarray(self._encode(jnp.asarray(stored)))
@@ -130,7 +147,7 @@ class Table(Feature):
     def _encode(self, stored: jax.Array) -> jax.Array:
         parts = [stored[..., : self.scalars]]
         for place, span in enumerate(self.spans, self.scalars):
-            parts.append(jax.nn.one_hot(stored[..., place], span.width, dtype=jnp.float32))
+            parts.append(jax.nn.one_hot(stored[..., place].astype(jnp.int32), span.width, dtype=jnp.float32))
         return jnp.concatenate(parts, axis=-1)
 
     def decode(self, x: jax.Array) -> jax.Array:
