@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_cli.data.tables import suffix_of
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.views import SIDE
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gan_cli.trained.restore import RestoredRun
+    from gan_cli.trained.rows import RowSampler
     from gan_cli.trained.sampling import Arrays, TaskRunner
     from gan_cli.views.drawings import InputRequest
 
 log = logging.getLogger(__name__)
 # The entry `Software` of PNG files in a folder, and the end of .npy files, by which --overwrite recognises them.
 _SOFTWARE = "gan-sample"
+_ROWS = 1000  # number of rows of a table if run.json does not contain the number of training rows
 _Made = Iterator[tuple[int, "Arrays"]]  # the numbers and the outputs of pictures
 
 
@@ -110,6 +113,89 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
     main = outputs[runner.main]
     return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
+
+
+def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputRequest) -> None:
+    """Raise a UserError if an option for tables does not fit the task."""
+    from gan_cli.data.tables.feature import Table
+
+    remedy = "a picture (.png), an array (.npz) or a folder"
+    if not isinstance(runner.feature, Table):
+        noun = f"the {runner.main} of this run are {runner.feature.noun}, not rows of a table"
+        if suffix_of(options.out):
+            raise UserError(f"--out {options.out}: {noun}. Write {remedy} instead.")
+        for name, value in (("--where", options.where), ("--balance", options.balance)):
+            if value:
+                raise UserError(f"{name}: {noun}. Leave out {name}, or use --class.")
+    for name, value in (("--where", options.where), ("--balance", options.balance)):
+        if value and request.given:
+            source = next(iter(request.options.values()))
+            raise UserError(f"{name}: selects among rows from random latents. Leave out {name} or {source}.")
+
+
+def writes_rows(options: argparse.Namespace, runner: TaskRunner) -> bool:
+    """Whether the outputs are written as rows of a table, because the main output is a table."""
+    from gan_cli.data.tables.feature import Table
+
+    return isinstance(runner.feature, Table) and options.out.suffix not in (".png", ".gif", "")
+
+
+def write_table(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
+    """Write the rows of a table as CSV, Parquet, or an ``.npz`` file with an array for each column.
+
+    Returns:
+        A text that describes what was written, e.g. "10,000 rows".
+    """
+    import numpy as np
+
+    from gan_cli.data.tables import writing
+    from gan_cli.data.tables.feature import Table
+
+    table = runner.feature
+    assert isinstance(table, Table)
+    n = request.number(run.examples or _ROWS)
+    parts, sampler = rows_of(options, run, runner, request, n)
+    if options.out.suffix == ".npz":
+        made = list(parts)
+        whole = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+        writing.write_npz(options.out, writing.npz_arrays(table.columns, whole))
+    else:
+        writing.write(options.out, table.columns, parts)
+    for line in sampler.lines() if sampler else ():
+        print(line)
+    return f"{n:,} rows"
+
+
+def rows_of(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest, n: int
+) -> tuple[Iterator[Arrays], RowSampler | None]:
+    """The rows that the options request, in parts, and their sampler. None for rows from inputs of the user.
+
+    Raises:
+        UserError: a condition does not fit the columns, or contradicts ``--class``.
+    """
+    import jax
+
+    from gan_cli.data.tables import conditions
+    from gan_cli.data.tables.feature import Table
+    from gan_cli.trained.rows import RowSampler
+
+    table = runner.feature
+    assert isinstance(table, Table)
+    if request.given:
+        stored = runner.stored(run.state, request.draw(runner, n), request.seed)
+        return (table.restore(jax.device_get(part[runner.main])) for part in stored), None
+    where = [conditions.parse(text, table.columns) for text in options.where]
+    balance = conditions.with_categories(options.balance, table.columns) if options.balance else None
+    if options.label is not None and table.label_column in (balance, *(one.column for one in where)):
+        raise UserError(
+            f"--class {options.label}: determines {table.label_column.name} already. "
+            "Leave out --class, or the condition on this column."
+        )
+    sampler = RowSampler(
+        runner, run.state, lambda n, first: request.draw(runner, n, first), request.seed, where, balance
+    )
+    return sampler.parts(n), sampler
 
 
 def write_folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gan_cli.cli import outputs
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
+from gan_cli.data.tables import SUFFIXES, suffix_of
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
 from gan_cli.views import DRAWINGS, POINTS, SIDE
@@ -56,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, or all rows of "
-        "--latents or --input). For "
+        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, as many rows of a table as it "
+        "was trained on, or all rows of --latents or --input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
     )
@@ -75,7 +76,21 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        "a .gif file with a walk through latent space, or a folder of PNG files; for a table, a .csv, .csv.gz or "
+        ".parquet file, an .npz file with an array for each column, or a chart as .png (default: samples.png)",
+    )
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="draw only rows of a table that meet a condition, e.g. 'age>=65', with one of the signs = != < <= > "
+        ">=. `COLUMN=` means a missing value. Repeat --where for several conditions (default: all rows)",
+    )
+    add(
+        "--balance",
+        metavar="COLUMN",
+        help="draw equal numbers of rows with each category of a column of a table, in turn (default: as the data)",
     )
     add(
         "--overwrite",
@@ -153,9 +168,12 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     keeps_sizes = outputs.keeps_sizes(options, runner)
     request = _request(options, run, runner, modules, read=not keeps_sizes)
+    outputs.check_table(options, runner, request)
     suffix = options.out.suffix
     if keeps_sizes:
         content = outputs.write_translated(options, run, runner, request)
+    elif outputs.writes_rows(options, runner):
+        content = outputs.write_table(options, run, runner, request)
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
     elif suffix == "":
@@ -189,6 +207,8 @@ def _check(options: argparse.Namespace) -> None:
             "--latents": options.latents,
             "--input": options.input,
             "--prior": options.prior,
+            "--where": options.where or None,
+            "--balance": options.balance,
         }
         for name, value in (drawn | {"--truncation": options.truncation}).items():
             if value is not None:
@@ -198,11 +218,12 @@ def _check(options: argparse.Namespace) -> None:
     if options.draw == "classes" and options.label is not None:
         raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
-    if suffix not in (".png", ".npz", ".gif", ""):
+    if suffix not in (".png", ".npz", ".gif", "") and not suffix_of(options.out):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, or be a folder, e.g. --out samples.png."
+            f"--out {options.out}: must end in .png, .npz or .gif, for a table in {', '.join(SUFFIXES)}, or be a "
+            "folder, e.g. --out samples.png."
         )
-    if options.draw not in (None, "grid") and suffix in (".npz", ""):
+    if options.draw not in (None, "grid") and suffix not in (".png", ".gif"):
         needed = ".gif" if options.draw == "walk" else ".png"
         raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
     if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):
@@ -262,7 +283,7 @@ def _request(
 
     task, label = runner.task, None
     if options.label is not None:
-        if not runner.classes:
+        if not runner.labels:
             if any(isinstance(one, Label) for other in runner.game.tasks.values() for one in other.inputs.values()):
                 raise UserError(
                     f"--class {options.label}: the task {runner.name} takes no class. Leave out --class."
@@ -271,7 +292,7 @@ def _request(
                 f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
                 "run, e.g. with model.conditional=projection."
             )
-        label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
+        label = _label(options.label, next(iter(runner.labels.values())), run.class_names)
     given, sources, names, target = {}, {}, list[str](), None
     if options.latents is not None:
         if "latents" not in task.inputs:

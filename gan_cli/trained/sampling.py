@@ -12,6 +12,7 @@ import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.features import Image, Label
+from gan_cli.data.tables.feature import Table
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import RunTask
@@ -21,6 +22,7 @@ from gan_cli.types import ByPlayer, Game, Prior
 
 Arrays = dict[str, np.ndarray]
 _MOST = 50_000  # the largest number of examples on which a metric runs a task
+ROWS = 8192  # number of rows of a table in one call, which writes a million rows a minute on 2 cores
 PIXELS = 2**19  # the largest number of pixels of the input images of one call
 
 
@@ -36,7 +38,8 @@ class TaskRunner:
 
     Attributes:
         drawn: names of the inputs that the prior draws.
-        classes: the numbers of classes of the inputs that are labels, by name.
+        labels: the numbers of classes of the inputs that are labels, by name.
+        classes: those of ``labels`` that the prior does not draw.
         given: names of the inputs that must be provided, in the order of the task's inputs.
         main: name of the first output.
         pictured: name of an input followed by names of outputs that a picture shows below it: those of the task or,
@@ -59,8 +62,8 @@ class TaskRunner:
         task, prior = self.task, prior or self.task.prior
         drawn = jax.eval_shape(lambda: prior(jax.random.key(0), None)) if prior else {}
         self.drawn = tuple(name for name in task.inputs if name in drawn)
-        classes = {name: feature.classes for name, feature in task.inputs.items() if isinstance(feature, Label)}
-        self.classes = {name: number for name, number in classes.items() if name not in drawn}
+        self.labels = {name: one.classes for name, one in task.inputs.items() if isinstance(one, Label)}
+        self.classes = {name: number for name, number in self.labels.items() if name not in drawn}
         self.given = tuple(name for name in task.inputs if name not in {*self.drawn, *self.classes})
         self.main, self.feature = next(iter(task.outputs.items()))
         translates = len(self.given) == 1 and isinstance(task.inputs[self.given[0]], Image)
@@ -68,6 +71,8 @@ class TaskRunner:
         self.pictured: tuple[str, ...] = task.pictured or both
         images = [math.prod(one.shape[:2]) for one in task.inputs.values() if len(one.shape) == 3]
         self.batch = max(min(BATCH, PIXELS // max(images, default=1)), 1)
+        if isinstance(self.feature, Table):
+            self.batch = ROWS
 
         def draw(seed: Any, first: Any, n: int, truncation: float | None) -> dict[str, jax.Array]:
             assert prior is not None
