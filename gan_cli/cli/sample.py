@@ -283,7 +283,7 @@ def _request(
 
     task, label = runner.task, None
     if options.label is not None:
-        if not runner.labels:
+        if not runner.classes:
             if any(isinstance(one, Label) for other in runner.game.tasks.values() for one in other.inputs.values()):
                 raise UserError(
                     f"--class {options.label}: the task {runner.name} takes no class. Leave out --class."
@@ -292,7 +292,7 @@ def _request(
                 f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
                 "run, e.g. with model.conditional=projection."
             )
-        label = _label(options.label, next(iter(runner.labels.values())), run.class_names)
+        label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
     given, sources, names, target = {}, {}, list[str](), None
     if options.latents is not None:
         if "latents" not in task.inputs:

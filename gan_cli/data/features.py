@@ -200,7 +200,7 @@ def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:
 
 def _feature(fields: dict[str, Any], modules: Sequence[str]) -> Feature:
     module, _, name = str(fields.pop("kind")).rpartition(".")
-    if module and module not in modules:
+    if module and module not in modules and not module.startswith("gan_cli.data."):
         raise ValueError(f"the module {module} of the feature {name} is not among the modules of the user")
     made = getattr(importlib.import_module(module or __name__), name)
     if not (isinstance(made, type) and issubclass(made, Feature)):

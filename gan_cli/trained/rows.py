@@ -72,7 +72,7 @@ class RowSampler:
 
     def _label_rule(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """The function from the numbers of rows to their classes, or None if nothing determines the classes."""
-        label = self.table.label_column if "label" in self._runner.labels else None
+        label = self.table.label_column if "label" in self._runner.classes else None
         if label is None:
             return None
         for one in self._where:

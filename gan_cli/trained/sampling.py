@@ -38,8 +38,7 @@ class TaskRunner:
 
     Attributes:
         drawn: names of the inputs that the prior draws.
-        labels: the numbers of classes of the inputs that are labels, by name.
-        classes: those of ``labels`` that the prior does not draw.
+        classes: the numbers of classes of the inputs that are labels, by name.
         given: names of the inputs that must be provided, in the order of the task's inputs.
         main: name of the first output.
         pictured: name of an input followed by names of outputs that a picture shows below it: those of the task or,
@@ -62,8 +61,8 @@ class TaskRunner:
         task, prior = self.task, prior or self.task.prior
         drawn = jax.eval_shape(lambda: prior(jax.random.key(0), None)) if prior else {}
         self.drawn = tuple(name for name in task.inputs if name in drawn)
-        self.labels = {name: one.classes for name, one in task.inputs.items() if isinstance(one, Label)}
-        self.classes = {name: number for name, number in self.labels.items() if name not in drawn}
+        classes = {name: feature.classes for name, feature in task.inputs.items() if isinstance(feature, Label)}
+        self.classes = {name: number for name, number in classes.items() if name not in drawn}
         self.given = tuple(name for name in task.inputs if name not in {*self.drawn, *self.classes})
         self.main, self.feature = next(iter(task.outputs.items()))
         translates = len(self.given) == 1 and isinstance(task.inputs[self.given[0]], Image)

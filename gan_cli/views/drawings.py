@@ -72,7 +72,7 @@ class InputRequest:
                 )
             found[name] = rows[first : first + n]
         if self.label is not None:
-            found |= {name: np.full(n, self.label, np.int32) for name in runner.labels}
+            found |= {name: np.full(n, self.label, np.int32) for name in runner.classes}
         return {name: found[name] for name in runner.task.inputs if name in found}
 
 
