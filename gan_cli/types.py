@@ -59,7 +59,7 @@ Momentum = Annotated[float, Range(gt=-1, lt=1)]
 Norm = Literal["none", "batch", "layer", "spectral"]
 TranslationNorm = Literal["none", "batch", "instance"]
 Initialiser = Literal["normal", "xavier"]  # the distribution of the initial weights of a network of translation
-Conditional = Literal["none", "concat", "projection", "acgan"]
+Conditional = Literal["none", "concat", "projection", "acgan", "auto"]
 MinibatchKind = Literal["none", "std", "discrimination"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"]
 Divergence = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"]
@@ -77,8 +77,9 @@ Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice af
 HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
 Schedule = Literal["constant", "linear", "constant_linear", "cosine"]
+Condition = Literal["none", "label", "columns"]  # columns to which a condition of CTGAN may refer
 Precision = Literal["float32", "bfloat16"]
-Likelihood = Literal["bernoulli", "gaussian"]
+Likelihood = Literal["bernoulli", "gaussian", "table"]
 Binarisation = Literal["threshold", "fixed", "dynamic"]
 Variance = PositiveFloat | Literal["learnt"]
 
@@ -101,6 +102,8 @@ class Feature:
         values_name: the plural of one value in messages, e.g. "pixels".
         extractor: the choice of the group ``features`` with which metrics compare such examples by default.
         noise: number of standard normal values that ``head`` reads for each example, e.g. to draw categories.
+        class_shares: the share of the training examples in each class, for a feature that contains the class of an
+            example. Samples without a requested class are drawn from it. None for all other features.
     """
 
     shape: tuple[int, ...]
@@ -110,6 +113,7 @@ class Feature:
     values_name: str = "values"
     extractor: str = "pixels"
     noise: int = 0
+    class_shares: tuple[float, ...] | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -141,6 +145,10 @@ class Feature:
     def with_label(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         """Examples ``x`` with the classes ``labels``, for a feature that contains the class of an example."""
         return x
+
+    def categories(self, stored: np.ndarray) -> np.ndarray | None:
+        """The codes int32 ``[n, columns]`` of the columns of categories of stored examples, for tables, else None."""
+        return None
 
     def values(self, x: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
         """Samples as ``Run.sample`` returns them: an array ``[n, *shape]``, or a mapping from columns to arrays."""
@@ -202,7 +210,8 @@ class Task(NamedTuple):
             ``keys`` ``[n]`` has a random key for each row. Row i of an output depends only on row i of the inputs.
         prior: draws the inputs that users do not provide, or None. It is the default: the program may draw the
             same inputs from another prior, e.g. one that is fitted to codes of the data. An input of kind ``Label``
-            is not drawn: row i has the class i modulo the number of classes. Users provide all other inputs.
+            that the prior does not draw has the class i modulo the number of classes in row i. Users provide all
+            other inputs.
         pictured: the name of an input, followed by the names of outputs of the same kind and size. Training and
             ``gan-sample`` draw each input above its outputs. None if the task has no such outputs.
         distribution: the distribution of the inputs that ``prior`` draws, as text for people.
@@ -243,6 +252,8 @@ class Game:
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
         has_equilibrium: whether the game implements ``distance``, the distance to a known equilibrium.
+        sampler: a pair: the choice of the group ``sampler`` that the losses need, and the option with which they need
+            another choice. Or None.
         paired: whether the losses compare the features of an example, e.g. an image and its partner, so that all
             features must belong to one domain.
     """
@@ -256,6 +267,7 @@ class Game:
     shares_fakes: bool = False
     has_equilibrium: bool = False
     paired: bool = False
+    sampler: tuple[str, str] | None = None
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: the initial parameters and the initial network state, each as a mapping from player names.

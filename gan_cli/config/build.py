@@ -172,6 +172,12 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
     key, rows, game = "train.batch_size", whole.train.batch_size, whole.game
     estimator: Estimator = _make(whole.config["estimator"])
     if data:
+        chosen = _name(whole.config["sampler"])
+        if game.sampler and chosen != game.sampler[0]:
+            raise UserError(
+                f"sampler={chosen}: the losses of this game assume the batches of sampler={game.sampler[0]}, and "
+                f"would learn another distribution. Set sampler={game.sampler[0]}, or {game.sampler[1]}."
+            )
         domains = data.domains
         if game.paired and len(domains) > 1:
             raise UserError(
@@ -180,12 +186,12 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
                 "choose a data set of pairs, e.g. dataset=edges or dataset=paired."
             )
         smallest = min(domain.size for domain in domains.values())
-        if smallest < rows:
+        sampler, *_ = data.feed.samplers(min(rows, smallest)).values()
+        if smallest < rows and not sampler.repeats:
             raise UserError(
                 f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
                 f"train.batch_size to at most {smallest}."
             )
-        sampler, *_ = data.feed.samplers(rows).values()
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
             if len(domains) > 1:

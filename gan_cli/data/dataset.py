@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -217,11 +218,13 @@ class Dataset:
             part = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
                 label = self._label(domain)
+                in_memory = isinstance(part, _ARRAYS)
+                categories = functools.partial(self.spec[name].categories, part) if in_memory else None
                 if label is None:
-                    found[domain] = Domain(len(part))
+                    found[domain] = Domain(len(part), categories=categories)
                 else:
-                    labels = self.arrays.get(label) if isinstance(part, _ARRAYS) else part.labels
-                    found[domain] = Domain(len(part), cast(Label, self.spec[label]).classes, labels)
+                    labels = self.arrays.get(label) if in_memory else part.labels
+                    found[domain] = Domain(len(part), cast(Label, self.spec[label]).classes, labels, categories)
         return found
 
     def domain(self, name: str) -> str:

@@ -35,11 +35,14 @@ class Domain(NamedTuple):
         classes: number of classes, or None if the examples have no labels.
         labels: int32 labels ``[size]``. None if the examples have no labels, or if the labels are known only after
             reading the examples.
+        categories: function that returns the codes int32 ``[size, columns]`` of the columns of categories of a
+            table, or None for examples of another kind. None if the examples are streamed.
     """
 
     size: int
     classes: int | None = None
     labels: np.ndarray | None = None
+    categories: Callable[[], np.ndarray | None] | None = None
 
 
 class Sampler(NamedTuple):
@@ -52,11 +55,13 @@ class Sampler(NamedTuple):
         rows: number of rows of a batch: ``batch_size``, or the capacity if the sampler pads.
         mask: ``(key, numbers) -> float32 [*numbers.shape, rows]``, 1 for the rows of a batch, and 0 for padding.
             None if the sampler does not pad.
+        repeats: whether a batch may contain an example more than once, so that it may exceed the data set.
     """
 
     indices: Callable[[jax.Array, jax.Array], jax.Array]
     rows: int
     mask: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    repeats: bool = False
 
     @property
     def pads(self) -> bool:
@@ -166,6 +171,52 @@ def poisson(domain: Domain, batch_size: int, *, capacity: PositiveInt | None = N
         return (jnp.arange(rows) < n).astype(jnp.float32)
 
     return Sampler(_of_each(batch), rows, _of_each(mask))
+
+
+def independent(domain: Domain, batch_size: int) -> Sampler:
+    """Independent draws: each row of a batch is any of the examples, with equal probability.
+
+    A batch may be larger than the data set, as with small tables.
+    """
+
+    def batch(key: jax.Array, number: jax.Array) -> jax.Array:
+        return jax.random.randint(jax.random.fold_in(key, number), (batch_size,), 0, domain.size)
+
+    return Sampler(_of_each(batch), batch_size, repeats=True)
+
+
+def log_frequency(domain: Domain, batch_size: int) -> Sampler:
+    """Training by sampling: rare categories of a table more often than in the data (Xu et al. 2019, section 4.3).
+
+    For each row of a batch, a column of categories is chosen with equal probabilities, then one of its categories
+    with a probability proportional to log(1 + n), where n is the number of its rows, and then one of these rows.
+    ``game=ctgan`` corrects for this distribution. The rows of a table without categories have equal probabilities.
+    """
+    codes = domain.categories() if domain.categories else None
+    if codes is None:
+        raise UserError(
+            "sampler=log_frequency: needs the rows of a table in memory. Set sampler=shuffled, or choose a table, "
+            "e.g. dataset=table dataset.path=FILE.csv."
+        )
+    columns = codes.shape[1]
+    if columns == 0:
+        return independent(domain, batch_size)
+    counts = np.zeros((columns, codes.max() + 1), np.int32)
+    for column in range(columns):
+        counts[column] = np.bincount(codes[:, column], minlength=counts.shape[1])
+    members = jnp.asarray(np.argsort(codes, axis=0, kind="stable").T, jnp.int32)  # the rows, sorted by category
+    starts, sizes = jnp.asarray(np.cumsum(counts, axis=1) - counts, jnp.int32), jnp.asarray(counts)
+    # The logarithms of log(1 + n). A category without rows has the logarithm of 0.
+    logits = jnp.log(jnp.log1p(sizes.astype(jnp.float32)))
+
+    def batch(key: jax.Array, number: jax.Array) -> jax.Array:
+        column_key, category_key, row_key = jax.random.split(jax.random.fold_in(key, number), 3)
+        column = jax.random.randint(column_key, (batch_size,), 0, columns)
+        category = jax.random.categorical(category_key, logits[column])
+        place = jax.random.randint(row_key, (batch_size,), 0, sizes[column, category])
+        return members[column, starts[column, category] + place]
+
+    return Sampler(_of_each(batch), batch_size, repeats=True)
 
 
 def _of_each(

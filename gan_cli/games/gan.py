@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_cli.augment import Augment
-from gan_cli.data.features import Vector
+from gan_cli.data.features import Raw, Vector
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games.networks import (
@@ -19,7 +19,7 @@ from gan_cli.games.networks import (
     build_generator,
     check_generates,
     label_classes,
-    normal_prior,
+    prior_of,
 )
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import Model
@@ -40,6 +40,8 @@ class GAN(PenalisedGame):
     """GAN: a generator against a discriminator, for any networks, loss, penalties and augmentations.
 
     Goodfellow et al. 2014. The game needs a model, a loss and a data set. Penalties and augmentations are optional.
+    If the output activation of an example reads noise, e.g. to draw the categories of a row of a table, the latents
+    of the game are those of the generator, followed by the noise.
 
     Args:
         spec: the features of an example: ``x`` and, for a conditional model, ``label``.
@@ -70,11 +72,11 @@ class GAN(PenalisedGame):
         check_generates("gan", model, spec)
         self.spec: Spec = spec
         self.adversarial, self.penalties = loss, penalties
-        self._latent_dim = model.latent_dim
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
         self._x = x = spec["x"]
+        self._latent_dim = self._inputs(model)
         classes = label_classes(model, spec)
         self._labelled = classes is not None
         if self._labelled and self._packing is not None:
@@ -82,11 +84,7 @@ class GAN(PenalisedGame):
                 f"model.conditional={model.conditional}: needs one label per input of the discriminator, and a "
                 "pack has several labels. Set model.conditional=none, or remove packing from augment=[...]."
             )
-        packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
-        self.networks = {
-            DISCRIMINATOR: Network(build_discriminator(model, packed, classes), precision),
-            GENERATOR: Network(build_generator(model, x, classes), precision),
-        }
+        self.networks = self._networks(model, precision, classes)
         self._couples_batch = self.networks[DISCRIMINATOR].couples_batch
         couples = any(network.couples_batch for network in self.networks.values())
         if couples or self._packing or loss.couples_batch:
@@ -95,14 +93,26 @@ class GAN(PenalisedGame):
         adapts = any(jax.tree.leaves(augment.start) for augment in augments.values())
         if not self.coupled and (adapts or any(penalty.couples_batch for penalty in penalties.values())):
             self.coupled = frozenset({DISCRIMINATOR})
-        self.tasks = self._tasks()
+        self.tasks = self._tasks(classes)
         self._check()
 
-    def _tasks(self) -> dict[str, Task]:
+    def _inputs(self, model: Model) -> int:
+        """Number of values of the latents: the input of the generator, followed by the noise of ``Feature.head``."""
+        return model.latent_dim + self._x.noise
+
+    def _networks(self, model: Model, precision: str, classes: int | None) -> dict[str, Network]:
+        x = self._x
+        packed = x if self.pack == 1 else x.widened(x.shape[-1] * self.pack)
+        return {
+            DISCRIMINATOR: Network(build_discriminator(model, packed, classes), precision),
+            GENERATOR: Network(build_generator(model, Raw(x) if x.noise else x, classes), precision),
+        }
+
+    def _tasks(self, classes: int | None) -> dict[str, Task]:
         inputs: Spec = {"latents": Vector(self._latent_dim)}
         if self._labelled:
             inputs = {**inputs, "label": self.spec["label"]}
-        prior = normal_prior(self._latent_dim)
+        prior = prior_of(self._x, self._latent_dim, classes)
         return {"generate": Task(inputs, {"samples": self._x}, self._samples, prior, imitates="x")}
 
     def _check(self) -> None:
@@ -117,10 +127,12 @@ class GAN(PenalisedGame):
 
         def shapes() -> tuple[jax.Array, jax.Array]:
             params, net_state = self.init(jax.random.key(0))
-            key, latents = jax.random.key(0), jnp.zeros((2 * self.pack, self._latent_dim))
+            key = jax.random.key(0)
+            batch = self.noise({"x": jnp.zeros((2 * self.pack, *self._x.shape))}, key)
             labels = jnp.zeros(2, jnp.int32) if self._labelled else None
-            fake, _ = self._generate(params, net_state, latents, labels, True, key)
-            output, _ = self._discriminate(params, net_state, self._input(fake, net_state, key, 0), labels, key)
+            fake, _ = self._generate(params, net_state, batch["latents"], labels, True, key)
+            seen = self._input(self._judged(fake, batch), net_state, key, 0)
+            output, _ = self._discriminate(params, net_state, seen, labels, key)
             return fake, output.logits
 
         fake, logits = jax.eval_shape(shapes)
@@ -184,7 +196,7 @@ class GAN(PenalisedGame):
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
         labels = batch.get("label")
         real_key, fake_key = jax.random.split(own_key)
-        real, fake = self._input_pair(batch["x"], fake, net_state, own_key, step)
+        real, fake = self._input_pair(batch, fake, net_state, own_key, step)
         # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
         of_real, _ = self._discriminate(params, net_state, real, labels, real_key)
         of_fake, _ = self._discriminate(params, net_state, fake, labels, fake_key)
@@ -204,7 +216,7 @@ class GAN(PenalisedGame):
     ) -> LossTerms:
         labels, mask = batch.get("label"), batch.get("mask")
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
-        real, fake = self._input_pair(batch["x"], fake, net_state, key, step)
+        real, fake = self._input_pair(batch, fake, net_state, key, step)
         if self._couples_batch:
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
@@ -272,15 +284,20 @@ class GAN(PenalisedGame):
             x = augment.apply(x, jax.random.fold_in(key, i), step, own)
         return x
 
+    def _judged(self, x: jax.Array, batch: Batch) -> jax.Array:
+        """The values that the discriminator sees of the real or generated examples ``x`` of a batch."""
+        return x
+
     def _input(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:
         x = self.augmented(x, net_state, key, step)
         return self._packing.apply(x, key, step, ()) if self._packing else x
 
     def _input_pair(
-        self, real: jax.Array, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array
+        self, batch: Batch, fake: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """A pair: the real and the generated examples, augmented and packed with independent random numbers."""
         real_key, fake_key = jax.random.split(jax.random.fold_in(key, 3))
+        real, fake = self._judged(batch["x"], batch), self._judged(fake, batch)
         return self._input(real, net_state, real_key, step), self._input(fake, net_state, fake_key, step)
 
     def _samples(
@@ -321,7 +338,16 @@ class GAN(PenalisedGame):
         train: bool,
         key: jax.Array,
     ) -> tuple[jax.Array, Tree]:
-        return self._apply(GENERATOR, params, net_state, latents, labels, train, key)
+        if not self._x.noise:
+            return self._apply(GENERATOR, params, net_state, latents, labels, train, key)
+        inputs, noise = self._split(latents)
+        raw, state = self._apply(GENERATOR, params, net_state, inputs, labels, train, key)
+        x = self._x.head(raw, noise)
+        return x if labels is None or not self._labelled else self._x.with_label(x, labels), state
+
+    def _split(self, latents: jax.Array) -> list[jax.Array]:
+        """The input of the generator, and the noise of ``Feature.head``."""
+        return jnp.split(latents, [self._latent_dim - self._x.noise], axis=1)
 
     def _discriminate(
         self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, labels: jax.Array | None, key: jax.Array

@@ -125,6 +125,8 @@ def label_classes(model: Model, spec: Spec) -> int | None:
     if model.conditional == "none":
         return None
     classes = classes_of(spec)
+    if classes is None and model.conditional == "auto":
+        return None
     if classes is None:
         raise UserError(
             f"model.conditional={model.conditional}: needs labels, but the data set has none. Set "
@@ -175,6 +177,22 @@ def normal_prior(latent_dim: int) -> Prior:
         if truncation is None:
             return {"latents": jax.random.normal(key, (latent_dim,))}
         return {"latents": jax.random.truncated_normal(key, -truncation, truncation, (latent_dim,))}
+
+    return prior
+
+
+def prior_of(x: Feature, latent_dim: int, classes: int | None) -> Prior:
+    """The prior of a task that makes examples ``x``: latents from N(0, I) and, for some features, the class.
+
+    The class is drawn from ``x.class_shares``. If ``x`` has none, or ``classes`` is None, only latents are drawn.
+    """
+    latents, shares = normal_prior(latent_dim), x.class_shares
+    if classes is None or shares is None:
+        return latents
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        label = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(jnp.asarray(shares)))
+        return {**latents(key, truncation), "label": label.astype(jnp.int32)}
 
     return prior
 

@@ -68,6 +68,11 @@ class VAEGAN(Game):
     ):
         check_generates("vae_gan", model, spec)
         self.spec: Spec = spec
+        if spec["x"].noise:
+            raise UserError(
+                f"dataset: game=vae_gan reconstructs examples without noise, and {spec['x'].noun} of this data set "
+                "need noise. Set game=gan, or game=vae game.likelihood=table."
+            )
         packing = next((name for name, augment in augments.items() if augment.pack > 1), None)
         if packing is not None:
             raise UserError(

@@ -162,7 +162,8 @@ class Model:
             encoder receives the class as an additional input. With ``concat``, the discriminator receives the class
             as an additional input (Mirza and Osindero 2014). With ``projection``, the discriminator adds the inner
             product of its features and a class embedding to the logit (Miyato and Koyama 2018). With ``acgan``, the
-            discriminator also predicts the class (Odena et al. 2017).
+            discriminator also predicts the class (Odena et al. 2017). ``auto`` is ``concat`` for data with labels,
+            and ``none`` for data without labels.
     """
 
     latent_dim: PositiveInt

@@ -157,4 +157,4 @@ class Classifying(_Headed):
         return self.both(x, train=train, key=key)
 
 
-DISCRIMINATORS = {"concat": Concat, "projection": Projection, "acgan": Classifying}
+DISCRIMINATORS = {"concat": Concat, "projection": Projection, "acgan": Classifying, "auto": Concat}

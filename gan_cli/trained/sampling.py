@@ -58,11 +58,10 @@ class TaskRunner:
                 f"Choose from: {', '.join(game.tasks) or 'none'}."
             )
         self.game, self.name, self.task = game, name, game.tasks[name]
-        task, prior = self.task, prior or self.task.prior
+        task, prior = self.task, _both(self.task.prior, prior)
         drawn = jax.eval_shape(lambda: prior(jax.random.key(0), None)) if prior else {}
         self.drawn = tuple(name for name in task.inputs if name in drawn)
-        classes = {name: feature.classes for name, feature in task.inputs.items() if isinstance(feature, Label)}
-        self.classes = {name: number for name, number in classes.items() if name not in drawn}
+        self.classes = {name: one.classes for name, one in task.inputs.items() if isinstance(one, Label)}
         self.given = tuple(name for name in task.inputs if name not in {*self.drawn, *self.classes})
         self.main, self.feature = next(iter(task.outputs.items()))
         translates = len(self.given) == 1 and isinstance(task.inputs[self.given[0]], Image)
@@ -96,8 +95,8 @@ class TaskRunner:
     def inputs(self, seed: int, first: int, n: int, truncation: float | None = None) -> Arrays:
         """The inputs of rows ``first`` to ``first + n - 1`` of a seed that need not be provided.
 
-        The prior draws each row from the key of the seed and the number of the row. Row ``i`` has the class ``i``
-        modulo the number of classes.
+        The prior draws each row from the key of the seed and the number of the row. If the prior draws no classes,
+        row ``i`` has the class ``i`` modulo the number of classes.
 
         Args:
             seed: seed of the inputs.
@@ -109,7 +108,7 @@ class TaskRunner:
         drawn = self._draw(np.uint32(seed), np.uint32(first), n, truncation) if self.drawn else {}
         numbers = np.arange(first, first + n, dtype=np.int32)
         found = {name: np.asarray(x) for name, x in drawn.items()}
-        found |= {name: numbers % count for name, count in self.classes.items()}
+        found |= {name: numbers % count for name, count in self.classes.items() if name not in found}
         return {name: found[name] for name in self.task.inputs if name in found}
 
     def encoded(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
@@ -184,6 +183,13 @@ class TaskRunner:
             numbers = (first + rows).astype(np.uint32)
             made = run(state, {name: x[rows] for name, x in inputs.items()}, np.uint32(seed), numbers)
             yield {name: x[: n - start] for name, x in made.items()}
+
+
+def _both(first: Prior | None, second: Prior | None) -> Prior | None:
+    """The prior that draws the inputs of ``second``, and the other inputs of ``first``."""
+    if first is None or second is None:
+        return first or second
+    return lambda key, truncation: {**first(key, truncation), **second(key, truncation)}
 
 
 def runners(game: Game) -> dict[str, TaskRunner]:

@@ -41,10 +41,12 @@ class Table(Feature):
     Attributes:
         columns: the columns that the model learns, in the order of the file.
         label: the number of the column that is the class of a row, or None. ``with_label`` replaces its span.
+        rows: number of training rows, in which the frequencies of the columns were counted.
     """
 
     columns: tuple[Column, ...]
     label: int | None = None
+    rows: int = 0
     noun = "rows"
     values_name = "columns"
     extractor = "pixels"
@@ -86,6 +88,21 @@ class Table(Feature):
     def noise(self) -> int:  # type: ignore[override]  # a property of an immutable feature
         """Number of standard normal values that ``head`` reads for each row: one for each place of a span."""
         return self.shape[0] - self.scalars
+
+    @property
+    def class_shares(self) -> tuple[float, ...] | None:  # type: ignore[override]  # of an immutable feature
+        """The share of the training rows in each class of the label column. None without a label column."""
+        return None if self.label is None else self.columns[self.label].frequencies or None
+
+    @property
+    def discrete(self) -> tuple[Span, ...]:
+        """The spans of the columns of categories, whose values are no numbers, in the order of the columns."""
+        return tuple(span for span in self.spans if not self.columns[span.column].numeric)
+
+    def categories(self, stored: np.ndarray) -> np.ndarray:
+        """The codes int32 ``[n, columns]`` of the columns ``discrete`` of stored rows."""
+        places = [i for i, span in enumerate(self.spans, self.scalars) if span in self.discrete]
+        return stored[:, places].astype(np.int32)
 
     def encode(self, stored: ArrayT) -> ArrayT:
         if isinstance(stored, np.ndarray):
