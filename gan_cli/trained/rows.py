@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from gan_cli.data.tables.conditions import Condition
 from gan_cli.data.tables.feature import Table
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
+from gan_cli.games.ctgan import CTGAN
 from gan_cli.trained.sampling import Arrays, TaskRunner
 
 _LEAST = 2**18  # number of rows after which a condition that no row has met is given up
@@ -24,6 +25,23 @@ class Inputs(Protocol):
     """Returns the inputs of the task for ``n`` rows from row ``first`` on, counted from 0."""
 
     def __call__(self, n: int, first: int) -> Arrays: ...
+
+
+class _Guide(NamedTuple):
+    """An input of the task that determines a category of the rows.
+
+    Attributes:
+        input: the name of the input: ``label``, which determines the class of a row, or ``condition``, the
+            conditional vector of CTGAN, which most of the rows follow.
+        values: the values of the input, which the rows take in turn.
+        text: the condition that the input meets.
+        balances: whether the condition is an equal number of rows with each category.
+    """
+
+    input: str
+    values: np.ndarray
+    text: str
+    balances: bool
 
 
 class RowSampler:
@@ -47,8 +65,6 @@ class RowSampler:
         generated: number of rows that were generated so far.
         met: number of generated rows that met all conditions.
         kept: number of rows that were returned, or are kept to be returned.
-        by_input: the conditions that the class input of the task meets, as text.
-        by_rejection: the conditions that are met by leaving out generated rows, as text.
     """
 
     def __init__(
@@ -65,35 +81,42 @@ class RowSampler:
         self.generated = self.met = self.kept = 0
         self._runner, self._state, self._inputs, self._seed = runner, state, inputs, seed
         self._where, self._balance = tuple(where), balance
-        self.by_input: list[str] = []
-        self._labels = self._label_rule()
-        texts = [one.text for one in where] + ([] if balance is None else [_equal(balance)])
-        self.by_rejection = [text for text in texts if text not in self.by_input]
+        self._guide = self._guide_of()
 
-    def _label_rule(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """The function from the numbers of rows to their classes, or None if nothing determines the classes."""
-        label = self.table.label_column if "label" in self._runner.classes else None
-        if label is None:
-            return None
-        for one in self._where:
-            if one.column == label and one.sign == "=" and isinstance(one.value, str):
-                code = label.categories.index(one.value)
-                self.by_input.append(one.text)
-                return lambda numbers: np.full(len(numbers), code, np.int32)
-        if self._balance == label:
-            self.by_input.append(_equal(label))
-            return lambda numbers: (numbers % len(label.categories)).astype(np.int32)
+    @property
+    def _exact(self) -> bool:
+        """Whether the class input alone gives the rows equal numbers of each category."""
+        return self._guide is not None and self._guide.input == "label" and self._guide.balances
+
+    def _guide_of(self) -> _Guide | None:
+        """The input that makes the generator return rows with the requested categories, or None."""
+        fixed = [one for one in self._where if one.sign == "=" and not one.column.numeric]
+        wanted = [(one.column, one.text, [one.code]) for one in fixed]
+        if self._balance is not None:
+            every = list(range(len(self._balance.categories)))
+            wanted.insert(0, (self._balance, _equal(self._balance), every))
+        for column, text, codes in wanted:
+            balances = column == self._balance and len(codes) > 1
+            number = self.table.columns.index(column)
+            if number == self.table.label and "label" in self._runner.classes:
+                return _Guide("label", np.array(codes, np.int32), text, balances)
+            game = self._runner.game
+            if isinstance(game, CTGAN) and number in game.conditions.columns:
+                vectors = np.stack([game.conditions.vector(number, code) for code in codes])
+                return _Guide("condition", vectors, text, balances)
         return None
 
     def lines(self) -> list[str]:
         """A list of lines that say how the conditions were met, after the rows were drawn."""
-        found = [f"condition  {text}: by the class input of the generator" for text in self.by_input]
-        rows = f"of {self.generated:,} generated rows"
-        if self._balance is not None and self.by_rejection:
-            share = f"{self.kept:,} {rows} are kept"
-        else:
-            share = f"{100 * self.met / max(self.generated, 1):.3g} % {rows} meet {'it' if len(self.by_rejection) == 1 else 'them'}"
-        return found + ([f"condition  {', '.join(self.by_rejection)}: by rejection, {share}"] if self.by_rejection else [])
+        texts = [one.text for one in self._where] + ([_equal(self._balance)] if self._balance else [])
+        guide = self._guide
+        ways = {"label": "by the class input", "condition": "by the conditional vector and rejection"}
+        how = [(text, ways[guide.input] if guide and text == guide.text else "by rejection") for text in texts]
+        found = [f"condition {text}: {way}" for text, way in how]
+        if any("rejection" in way for _, way in how):
+            share = f"{self.kept:,}" if self._balance else f"{100 * self.met / max(self.generated, 1):.3g} %"
+            found.append(f"accepted  {share} of {self.generated:,} generated rows")
+        return found
 
     def parts(self, n: int) -> Iterator[Arrays]:
         """Yields ``n`` rows in parts: mappings from the names of the columns to values.
@@ -101,7 +124,7 @@ class RowSampler:
         Raises:
             UserError: too few of the generated rows meet the conditions.
         """
-        if self._balance is not None and self.by_rejection:
+        if self._balance is not None and not (self._exact and not self._where):
             yield from self._balanced(n, self._balance)
             return
         for rows in self._met(n):
@@ -164,8 +187,9 @@ class RowSampler:
 
     def _stored(self, first: int) -> jax.Array:
         inputs = self._inputs(self._runner.batch, first)
-        if self._labels is not None:
-            inputs["label"] = self._labels(np.arange(first, first + self._runner.batch))
+        if self._guide is not None:
+            values = self._guide.values
+            inputs[self._guide.input] = values[np.arange(first, first + self._runner.batch) % len(values)]
         return next(self._runner.stored(self._state, inputs, self._seed, first))[self._runner.main]
 
 

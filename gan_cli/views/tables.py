@@ -16,6 +16,7 @@ from gan_cli.views.associations import associations
 
 Columns = Mapping[str, np.ndarray]
 Summary = dict[str, Any]
+SUMMARY = "columns.json"  # the file with the newest summary of a run, from which the report draws its charts
 ROWS = 20_000  # the largest number of training rows of which a chart shows the distribution
 _BARS, _BINS = 10, 24  # the most categories, and the number of intervals of numbers, that a chart shows
 _OUTSIDE = 0.005  # share of the values below and above the intervals, so that no chart shows an extreme value
@@ -105,7 +106,8 @@ def _shares_of_texts(values: np.ndarray, texts: Sequence[str], others: bool, mis
 def _end(column: Column, value: float) -> str:
     if column.kind == "date":
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d")
-    return f"{math.ceil(value) if column.kind == 'integer' else value:.4g}"
+    value = math.ceil(value) if column.kind == "integer" else value
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 # ---- Pictures

@@ -39,6 +39,11 @@ class Condition:
     sign: str
     value: str | float | None
 
+    @property
+    def code(self) -> int:
+        """The entry of the choice of a category, or of a missing category."""
+        return len(self.column.categories) if self.value is None else self.column.categories.index(str(self.value))
+
     def holds(self, values: np.ndarray) -> np.ndarray:
         """Whether each of the values ``[n]`` of the column meets the condition.
 
