@@ -18,6 +18,7 @@ from gan_cli.views import SIDE
 if TYPE_CHECKING:
     import numpy as np
 
+    from gan_cli.data.tables.feature import Table
     from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.rows import RowSampler
     from gan_cli.trained.sampling import Arrays, TaskRunner
@@ -119,11 +120,20 @@ def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputR
     """Raise a UserError if an option for tables does not fit the task."""
     from gan_cli.data.tables.feature import Table
 
-    remedy = "a picture (.png), an array (.npz) or a folder"
+    if isinstance(runner.feature, Table) and options.draw not in (None, "grid"):
+        raise UserError(
+            f"--draw {options.draw}: needs images, and the {runner.main} of this run are rows of a table. "
+            "Leave out --draw."
+        )
+    if isinstance(runner.feature, Table) and options.out.suffix in (".gif", ""):
+        raise UserError(
+            f"--out {options.out}: the {runner.main} of this run are rows of a table. Use --out FILE.csv, .csv.gz, "
+            ".parquet or .npz, or FILE.png for a chart of the columns."
+        )
     if not isinstance(runner.feature, Table):
         noun = f"the {runner.main} of this run are {runner.feature.noun}, not rows of a table"
         if suffix_of(options.out):
-            raise UserError(f"--out {options.out}: {noun}. Write {remedy} instead.")
+            raise UserError(f"--out {options.out}: {noun}. Use --out FILE.npz for arrays, or FILE.png.")
         for name, value in (("--where", options.where), ("--balance", options.balance)):
             if value:
                 raise UserError(f"{name}: {noun}. Leave out {name}, or use --class.")
@@ -133,15 +143,10 @@ def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputR
             raise UserError(f"{name}: selects among rows from random latents. Leave out {name} or {source}.")
 
 
-def writes_rows(options: argparse.Namespace, runner: TaskRunner) -> bool:
-    """Whether the outputs are written as rows of a table, because the main output is a table."""
-    from gan_cli.data.tables.feature import Table
-
-    return isinstance(runner.feature, Table) and options.out.suffix not in (".png", ".gif", "")
-
-
-def write_table(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:
-    """Write the rows of a table as CSV, Parquet, or an ``.npz`` file with an array for each column.
+def write_table(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest, modules: Sequence[str]
+) -> str:
+    """Write the rows of a table as CSV, Parquet, a chart, or an ``.npz`` file with an array for each column.
 
     Returns:
         A text that describes what was written, e.g. "10,000 rows".
@@ -150,20 +155,43 @@ def write_table(options: argparse.Namespace, run: RestoredRun, runner: TaskRunne
 
     from gan_cli.data.tables import writing
     from gan_cli.data.tables.feature import Table
+    from gan_cli.views import pictures, tables
 
     table = runner.feature
     assert isinstance(table, Table)
     n = request.number(run.examples or _ROWS)
     parts, sampler = rows_of(options, run, runner, request, n)
-    if options.out.suffix == ".npz":
+    if suffix_of(options.out):
+        writing.write(options.out, table.columns, parts)
+    else:
         made = list(parts)
         whole = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
-        writing.write_npz(options.out, writing.npz_arrays(table.columns, whole))
-    else:
-        writing.write(options.out, table.columns, parts)
+        if options.out.suffix == ".npz":
+            writing.write_npz(options.out, writing.npz_arrays(table.columns, whole))
+        else:
+            real = _training_rows(options, run, table, modules)
+            pictures.write(options.out, tables.chart(tables.summary(table, real, whole)))
     for line in sampler.lines() if sampler else ():
         print(line)
     return f"{n:,} rows"
+
+
+def _training_rows(
+    options: argparse.Namespace, run: RestoredRun, table: Table, modules: Sequence[str]
+) -> Arrays | None:
+    """Training rows that meet the conditions of the options, by column. None if there are none, or without data."""
+    from gan_cli.data.tables import conditions
+    from gan_cli.trained import restore
+    from gan_cli.views import tables
+
+    try:
+        data = run.experiment.dataset or restore.load_data(options.run, modules)
+    except UserError as error:
+        log.warning("The chart shows no training rows, because the data of the run cannot be loaded: %s", error)
+        return None
+    real = table.values(data.spread(tables.ROWS))
+    met = conditions.meets([conditions.parse(text, table.columns) for text in options.where], real)
+    return {name: values[met] for name, values in real.items()} if met.any() else None
 
 
 def rows_of(

@@ -149,6 +149,7 @@ def _main(options: argparse.Namespace) -> int:
     _check(options)
     show_warnings("gan-sample")
     prepare_jax()
+    from gan_cli.data.tables.feature import Table
     from gan_cli.trained import restore
     from gan_cli.trained.sampling import TaskRunner
 
@@ -172,8 +173,8 @@ def _main(options: argparse.Namespace) -> int:
     suffix = options.out.suffix
     if keeps_sizes:
         content = outputs.write_translated(options, run, runner, request)
-    elif outputs.writes_rows(options, runner):
-        content = outputs.write_table(options, run, runner, request)
+    elif isinstance(runner.feature, Table):
+        content = outputs.write_table(options, run, runner, request, modules)
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
     elif suffix == "":
