@@ -76,6 +76,8 @@ Window = tuple[float, PositiveFloat]  # centre and width of the range of values 
 Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice after the last
 HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
+Normalisation = Literal["quantile", "modes", "standard"]  # of the numbers in a table
+Simulated = Literal["grid", "ring", "turned", "cells"]  # the mixtures of dataset=simulated
 Schedule = Literal["constant", "linear", "constant_linear", "cosine"]
 Condition = Literal["none", "label", "columns"]  # columns to which a condition of CTGAN may refer
 Precision = Literal["float32", "bfloat16"]

@@ -153,7 +153,7 @@ def write_table(
     """
     import numpy as np
 
-    from gan_cli.data.tables import writing
+    from gan_cli.data.tables import arrays, files as table_files
     from gan_cli.data.tables.feature import Table
     from gan_cli.views import pictures, tables
 
@@ -162,12 +162,14 @@ def write_table(
     n = request.number(run.examples or _ROWS)
     parts, sampler = rows_of(options, run, runner, request, n)
     if suffix_of(options.out):
-        writing.write(options.out, table.columns, parts)
+        with table_files.Writer(options.out, table) as writer:
+            for part in parts:
+                writer.write(part)
     else:
         made = list(parts)
         whole = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
         if options.out.suffix == ".npz":
-            writing.write_npz(options.out, writing.npz_arrays(table.columns, whole))
+            arrays.write(options.out, arrays.arrays_of(table.columns, whole))
         else:
             real = _training_rows(options, run, table, modules)
             pictures.write(options.out, tables.chart(tables.summary(table, real, whole)))

@@ -108,6 +108,9 @@ class Dataset:
         duplicates: treatment of copied images: ``warn`` states their numbers, ``drop`` leaves out superfluous
             training images, and ``keep`` skips the search. ``gan_cli.config.build`` applies it to loaded data.
         copies: sentences about copied images (see ``gan_cli.data.duplicates``).
+        subject: the word before each of the notes, e.g. ``files``.
+        documents: mapping from names of text files, which a run writes into its directory, to their contents.
+        mixture: the density of a table, a mixture of Gaussians in the units of its columns, or None if unknown.
     """
 
     name: str
@@ -126,6 +129,9 @@ class Dataset:
     duplicates: Duplicates = "keep"
     copies: tuple[str, ...] = ()
     held_out_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    subject: str = "files"
+    documents: Mapping[str, str] = field(default_factory=dict)
+    mixture: Modes | None = None
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
@@ -342,7 +348,7 @@ class Dataset:
 
     def lines(self) -> list[str]:
         """A list of lines that describe the classes and the files, and name everything that was left out."""
-        found = [f"files     {note}" for note in self.notes]
+        found = [f"{self.subject:<10}{note}" for note in self.notes]
         if self.held_out is not None:
             held_out = [f"{size:,} examples of {domain}" for domain, size in self._held_out_sizes().items()]
             found.append(f"held out  {', '.join(held_out).removesuffix(' of ')}")

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ import numpy as np
 
 from gan_cli.data.scaling import denormalise, normalise
 from gan_cli.types import ArrayT, Feature, Spec
+
+_HOMES = {"Table": "gan_cli.data.tables.feature"}  # the modules of the package's features outside this module
 
 
 @dataclass(frozen=True)
@@ -157,20 +159,27 @@ def classes_of(spec: Spec) -> int | None:
 def described(spec: Spec) -> dict[str, Any]:
     """The features of a Spec as a dictionary for ``run.json``: for each, its kind and its fields.
 
-    For the features of this module, the kind is the name of the class. For all others, it also names the module.
+    For the features of this package, the kind is the name of the class. For all others, it also names the module.
     """
 
     def kind(feature: Feature) -> str:
         module, name = type(feature).__module__, type(feature).__qualname__
-        return name if module == __name__ else f"{module}.{name}"
+        return name if module == _HOMES.get(name, __name__) else f"{module}.{name}"
 
-    def stated(feature: Feature) -> dict[str, Any]:
-        # Fields with default values are left out, so that earlier versions and later fields agree.
-        defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, feature))}
-        values = dataclasses.asdict(cast(Any, feature))
-        return {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: {"kind": kind(one), **_stated(one)} for name, one in spec.items()}
 
-    return {name: {"kind": kind(one), **stated(one)} for name, one in spec.items()}
+
+def _stated(value: Any) -> Any:
+    """The fields of a dataclass as a dictionary, at any depth of tuples. Other values are unchanged.
+
+    Fields with default values are left out, so that earlier versions and later fields agree.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_stated, value))
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {field.name: _stated(own) for field, own in fields if own != field.default}
 
 
 def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:
@@ -200,9 +209,9 @@ def from_description(stated: Any, modules: Sequence[str] = ()) -> Spec:
 
 def _feature(fields: dict[str, Any], modules: Sequence[str]) -> Feature:
     module, _, name = str(fields.pop("kind")).rpartition(".")
-    if module and module not in modules and not module.startswith("gan_cli.data."):
+    if module and module not in modules:
         raise ValueError(f"the module {module} of the feature {name} is not among the modules of the user")
-    made = getattr(importlib.import_module(module or __name__), name)
+    made = getattr(importlib.import_module(module or _HOMES.get(name, __name__)), name)
     if not (isinstance(made, type) and issubclass(made, Feature)):
         raise ValueError(f"{name} is not a kind of feature")
     for key, value in fields.items():

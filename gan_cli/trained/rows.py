@@ -11,6 +11,7 @@ import numpy as np
 from gan_cli.data.tables import conditions
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.conditions import Condition
+from gan_cli.data.tables.constraints import Checker
 from gan_cli.data.tables.feature import Table
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
@@ -45,7 +46,7 @@ class _Guide(NamedTuple):
 
 
 class RowSampler:
-    """Draws rows of a table from a trained task.
+    """Draws rows of a table from a trained task. All rows meet the constraints of the table.
 
     Rows are generated in the order of their numbers, and row i of a seed is always the same. With conditions, the
     first rows that meet all of them are returned. With ``balance``, returned row j has the category j modulo the
@@ -82,6 +83,7 @@ class RowSampler:
         self._runner, self._state, self._inputs, self._seed = runner, state, inputs, seed
         self._where, self._balance = tuple(where), balance
         self._guide = self._guide_of()
+        self._checker = Checker(self.table)
 
     @property
     def _exact(self) -> bool:
@@ -111,6 +113,7 @@ class RowSampler:
         texts = [one.text for one in self._where] + ([_equal(self._balance)] if self._balance else [])
         guide = self._guide
         ways = {"label": "by the class input", "condition": "by the conditional vector and rejection"}
+        texts += [one.text for one in self._checker.constraints]
         how = [(text, ways[guide.input] if guide and text == guide.text else "by rejection") for text in texts]
         found = [f"condition {text}: {way}" for text, way in how]
         if any("rejection" in way for _, way in how):
@@ -124,7 +127,7 @@ class RowSampler:
         Raises:
             UserError: too few of the generated rows meet the conditions.
         """
-        if self._balance is not None and not (self._exact and not self._where):
+        if self._balance is not None and not (self._exact and not self._where and not self._checker.constraints):
             yield from self._balanced(n, self._balance)
             return
         for rows in self._met(n):
@@ -148,7 +151,7 @@ class RowSampler:
                 places[at] = (counts[code] + np.arange(len(at))) * len(codes) + code
                 counts[code] += len(at)
             found = places < n
-            kept.append((places[found], {name: values[found] for name, values in rows.items()}))
+            kept.append((places[found], _taken(rows, found)))
             self.kept = int(counts.sum())
             if self.kept == n:
                 break
@@ -162,11 +165,15 @@ class RowSampler:
 
     def _met(self, n: int) -> Iterator[Arrays]:
         """Yields generated rows that meet all conditions, without end."""
+        wanted = [one.text for one in self._where] or [one.text for one in self._checker.constraints]
+        start = f"{'--where ' if self._where else ''}{' and '.join(wanted)}: "
         for rows in self._batches():
-            met = conditions.meets(self._where, rows)
-            self.met += int(met.sum())
-            yield rows if met.all() else {name: values[met] for name, values in rows.items()}
-            self._check(n, self.met, f"--where {' and '.join(one.text for one in self._where)}: ", "meets the condition")
+            rows = self._checker.repaired(rows)
+            rows = _taken(rows, conditions.meets(self._where, rows))
+            rows = _taken(rows, self._checker.accepted(rows))  # a key is taken by a row that meets the conditions
+            self.met += len(next(iter(rows.values())))
+            yield rows
+            self._check(n, self.met, start, "meets the condition")
 
     def _check(self, n: int, found: int, start: str, verb: str) -> None:
         """Raise a UserError if too few of the rows that were generated so far are as requested."""
@@ -191,6 +198,10 @@ class RowSampler:
             values = self._guide.values
             inputs[self._guide.input] = values[np.arange(first, first + self._runner.batch) % len(values)]
         return next(self._runner.stored(self._state, inputs, self._seed, first))[self._runner.main]
+
+
+def _taken(rows: Arrays, kept: np.ndarray) -> Arrays:
+    return rows if kept.all() else {name: values[kept] for name, values in rows.items()}
 
 
 def _equal(column: Column) -> str:

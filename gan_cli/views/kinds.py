@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.data import features
-from gan_cli.data.tables import writing
+from gan_cli.data.tables import constraints
+from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.storage import files
 from gan_cli.trained.sampling import TaskRunner
@@ -120,7 +121,7 @@ def _(feature: Table) -> View:
         return tables.chart(summary(samples, real))
 
     def write(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
-        writing.write(path.with_suffix(".csv"), feature.columns, [feature.values(samples)])
+        table_files.write(path.with_suffix(".csv"), feature, constraints.valid(feature, feature.values(samples)))
         found = summary(samples, real) | {"step": files.number(path.stem)}
         files.write_json(path.with_name(tables.SUMMARY), found)
 

@@ -1,8 +1,8 @@
 """The columns of a table: their kinds, and the numbers that represent their values.
 
-The value of a column is represented by at most one scalar and at most one choice. A category is a choice. A number is
-a scalar, beside a choice if the column has several modes, single values that many rows share (spikes), or missing
-values. The entries of a choice are in this order:
+The value of a column is represented by at most one scalar and at most one choice. A category is a choice. A number
+is a scalar, beside a choice if the column has several modes, single values that many rows share (spikes), or
+missing values. The entries of a choice are in this order:
 
     categories | modes of the scalar, spikes, missing
 """
@@ -29,14 +29,16 @@ class Column:
 
     Attributes:
         name: the name in the header of the file.
-        kind: ``continuous``, ``integer``, ``categorical``, ``boolean`` or ``date``. The values of a date are seconds
-            since 1970-01-01, UTC.
+        kind: ``continuous``, ``integer``, ``categorical``, ``boolean`` or ``date``. The values of a date are
+            seconds since 1970-01-01, UTC.
         categories: the texts of the categories, for ``categorical`` and ``boolean``, in the order of their codes.
         missing: whether values may be missing. The last entry of the choice means a missing value.
         low: smallest value of a number.
         high: largest value of a number.
         decimals: number of decimals of a number in the file. None if values are not rounded.
-        format: the ``strftime`` format of a date in the file.
+        format: the format in a text file: of a date, as for ``strftime``, or of a number with a fixed number of
+            decimals, e.g. ``.2f``. Other numbers are written with as few digits as they need.
+        stored_type: the type of the column in a Parquet file, e.g. ``int8``. Empty for a column of a text file.
         spikes: single values of a number that are entries of the choice.
         modes: pairs of mean and standard deviation, with which a number is normalised: one pair, or the modes of a
             mixture (Xu et al. 2019, section 4.2). Empty if ``points`` define the scalar.
@@ -56,6 +58,7 @@ class Column:
     high: float | None = None
     decimals: int | None = None
     format: str = ""
+    stored_type: str = ""
     spikes: tuple[float, ...] = ()
     modes: tuple[tuple[float, float], ...] = ()
     points: tuple[float, ...] = ()
@@ -89,11 +92,26 @@ class Column:
         entries = len(self.categories) + self.ways + len(self.spikes) + self.missing
         return 0 if entries == 1 and self.has_scalar else entries
 
+    @property
+    def unit(self) -> float:
+        """The smallest difference of two dates in the format of the file, in seconds."""
+        units = {"%S": 1, "%M": 60, "%H": 3600}
+        return float(next((seconds for code, seconds in units.items() if code in self.format), 86400))
+
     def entries(self) -> list[str]:
         """The texts of the entries of the choice, for messages and conditions."""
         ways = [f"mode {i}" for i in range(self.ways)]
         spikes = [f"{value:g}" for value in self.spikes]
         return [*self.categories, *ways, *spikes, *(["missing"] if self.missing else [])]
+
+    def storable(self, values: np.ndarray) -> np.ndarray:
+        """Whether ``store`` accepts each of the values ``[n]``, which may be unknown categories or missing."""
+        if not self.numeric:
+            known = {*self.categories, None} if self.missing else set(self.categories)
+            return np.fromiter((value in known for value in values), bool, len(values))
+        missing: np.ndarray = np.isnan(values)
+        known_number = np.isin(values, self.spikes) if not self.has_scalar else ~missing
+        return known_number | missing if self.missing else known_number
 
     def store(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
         """A pair: the scalars and the choices ``[n]`` of values ``[n]``. None for a part that the column lacks.
@@ -175,14 +193,15 @@ class Column:
         shares = np.interp(values, points, cumulative)
         tied = last > first
         low, high = cumulative[np.minimum(first, len(points) - 1)], cumulative[np.maximum(last, 0)]
-        return np.where(tied, low + rng.random(len(values)) * (high - low), shares)
+        return np.asarray(np.where(tied, low + rng.random(len(values)) * (high - low), shares))
 
     def restore(self, scalar: np.ndarray | None, choice: np.ndarray | None) -> np.ndarray:
         """The inverse of ``store``: values ``[n]``, rounded to ``decimals`` and within ``low`` and ``high``."""
         if not self.numeric:
             assert choice is not None
             texts = np.array([*self.categories, None], object)
-            return texts[np.clip(choice, 0, len(texts) - 1)]
+            taken: np.ndarray = texts[np.clip(choice, 0, len(texts) - 1)]
+            return taken
         n = len(scalar) if scalar is not None else len(choice)  # type: ignore[arg-type]  # one of them is not None
         at = np.zeros(n, int) if choice is None else choice
         values = np.zeros(n)
@@ -191,7 +210,9 @@ class Column:
             values = mean + scalar * (_FOUR * std if self.bounded else std)
         elif scalar is not None:
             values = self._quantiles(ndtr(scalar))
-        if self.decimals is not None:
+        if self.kind == "date":
+            values = np.round(values / self.unit) * self.unit
+        elif self.decimals is not None:
             values = np.round(values, self.decimals)
         if self.low is not None and self.high is not None:
             values = np.clip(values, self.low, self.high)
@@ -202,9 +223,8 @@ class Column:
     def _quantiles(self, shares: np.ndarray) -> np.ndarray:
         points, cumulative = np.array(self.points), np.array(self.cumulative)
         if self.steps:
-            found: np.ndarray = points[np.minimum(np.searchsorted(cumulative, shares), len(points) - 1)]
-            return found
-        return np.interp(shares, cumulative, points)
+            return np.asarray(points[np.minimum(np.searchsorted(cumulative, shares), len(points) - 1)])
+        return np.asarray(np.interp(shares, cumulative, points))
 
     def to_json(self) -> dict[str, Any]:
         """The column as a dictionary for ``run.json``, without entries that have their default value."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,17 +35,50 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A column of the file that the model does not learn.
+
+    Attributes:
+        name: the name in the header of the file.
+        kind: ``id`` for a column whose values identify rows, ``constant`` for a single value in all rows, and
+            ``text`` for a column of too many different texts.
+        value: the text in all rows of a constant column. Of an id, the text before the number, e.g. ``C-``.
+        digits: the least number of digits of an id. Shorter numbers begin with zeros.
+        first: the number of the first row of an id.
+        stored_type: the type of the column in a Parquet file. Empty for a column of a text file.
+    """
+
+    name: str
+    kind: Literal["id", "constant", "text"]
+    value: str = ""
+    digits: int = 0
+    first: int = 1
+    stored_type: str = ""
+
+
+@dataclass(frozen=True)
 class Table(Feature):
     """A row of a table.
 
     Attributes:
         columns: the columns that the model learns, in the order of the file.
         label: the number of the column that is the class of a row, or None. ``with_label`` replaces its span.
+        left_out: the other columns of the file.
+        order: the names of all columns in the order of the file. Empty if no column is left out.
+        constraints: conditions that every row meets, as ``gan_cli.data.tables.constraints`` reads them, e.g.
+            ``start <= end``.
+        separator: the character between two values of a text file.
+        decimal: the decimal point or comma of the numbers in a text file.
         rows: number of training rows, in which the frequencies of the columns were counted.
     """
 
     columns: tuple[Column, ...]
     label: int | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    order: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    separator: str = ","
+    decimal: str = "."
     rows: int = 0
     noun = "rows"
     values_name = "columns"
@@ -55,6 +88,13 @@ class Table(Feature):
         # A run stores the columns as dictionaries.
         made = tuple(one if isinstance(one, Column) else Column.from_json(one) for one in self.columns)
         object.__setattr__(self, "columns", made)
+        left_out = tuple(one if isinstance(one, LeftOut) else LeftOut(**one) for one in self.left_out)
+        object.__setattr__(self, "left_out", left_out)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all columns in the order of the file, with the columns that are left out."""
+        return self.order or tuple(column.name for column in self.columns)
 
     @property
     def scalars(self) -> int:
@@ -160,8 +200,8 @@ class Table(Feature):
         """Stored rows ``[n, *stored_shape]`` of columns as ``gan_cli.data.tables.files`` reads them.
 
         Args:
-            columns: mapping from the names of the columns to arrays ``[n]``: float64 for numbers and dates, with NaN
-                for a missing value, and strings for all other kinds, with None for a missing value.
+            columns: mapping from the names of the columns to arrays ``[n]``: float64 for numbers and dates, with
+                NaN for a missing value, and strings for all other kinds, with None for a missing value.
             seed: seed of the random choice of a mode, and of the place of equal values among their quantiles.
         """
         rng = np.random.default_rng(seed)
@@ -169,6 +209,11 @@ class Table(Feature):
         scalars = [scalar for scalar, _ in pairs if scalar is not None]
         choices = [choice for _, choice in pairs if choice is not None]
         return np.stack([*scalars, *choices], axis=1).astype(np.float32)
+
+    def labels(self, stored: np.ndarray) -> np.ndarray:
+        """The classes of stored rows ``[n, *stored_shape]``, int32 ``[n]``."""
+        place = next(place for place, span in enumerate(self.spans) if span.column == self.label)
+        return np.asarray(stored[:, self.scalars + place], np.int32)
 
     def restore(self, stored: np.ndarray) -> dict[str, np.ndarray]:
         """The inverse of ``store``: mapping from the names of the columns to arrays ``[n]`` of values."""

@@ -1,0 +1,235 @@
+"""Infers the kinds of the columns of a table from their values."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gan_cli.data.tables import formats
+from gan_cli.data.tables.columns import Column
+from gan_cli.data.tables.feature import LeftOut
+from gan_cli.data.tables.files import Contents
+from gan_cli.errors import UserError, nearest
+
+KINDS = ("continuous", "integer", "categorical", "boolean", "date", "id")  # the kinds that a user may choose
+MOST_CATEGORIES = 1_000  # a column with more different texts is left out
+_MOST_CHOSEN = 10_000  # the same for a column that the user declares as categorical
+_UNIQUE = 0.9  # share of different texts from which on a column identifies rows
+_COUNTER = 10  # smallest number of rows in which consecutive numbers count as an id
+_MOST_DECIMALS = 9
+_DATES = (
+    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
+    "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y",
+)  # fmt: skip
+_BOOLEANS = ({"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}, {"nein", "ja"}, {"0", "1"})
+_ID_NAME = re.compile(r"^$|^unnamed: \d+$|(^|[^a-z])(id|uuid|guid|key|index|idx|nr|number)$|[a-z](Id|ID)$")
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """The columns of a file.
+
+    Attributes:
+        columns: the columns to learn, without ranges and categories: names, kinds and formats.
+        left_out: the other columns.
+        reasons: mapping from the names of the columns that are left out to the reasons.
+        missing: mapping from the names of columns with missing values to their shares of the rows.
+    """
+
+    columns: tuple[Column, ...]
+    left_out: tuple[LeftOut, ...]
+    reasons: Mapping[str, str]
+    missing: Mapping[str, float]
+
+
+def infer(contents: Contents, where: str, chosen: Mapping[str, Column | str] | None = None) -> Inferred:
+    """The kinds of the columns of a file.
+
+    Numbers, dates and two texts such as ``yes`` and ``no`` are recognised. Other texts are categories. A column is
+    left out if all its values are equal, if they identify rows (consecutive numbers, or nearly as many different
+    texts as rows), or if it has more than 1,000 different texts.
+
+    Args:
+        contents: the contents of the file.
+        where: the file, for messages.
+        chosen: kinds or descriptions of columns by name, which replace the inferred kinds.
+
+    Raises:
+        UserError: a column of ``chosen`` or its kind does not exist or does not fit the values, or a column has
+            infinite values.
+    """
+    chosen = dict(chosen or {})
+    for name in chosen:
+        if name not in contents.columns:
+            near = nearest(name, contents.columns)
+            raise UserError(f"{where}: there is no column {name!r}.{near} Columns: {', '.join(contents.columns)}.")
+    columns, left_out, reasons, missing = [], [], dict[str, str](), dict[str, float]()
+    for name, values in contents.columns.items():
+        array = formats.without_missing(values)
+        found, reason = _column(name, array, chosen.get(name), where)
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+            reasons[name] = reason
+            continue
+        columns.append(found)
+        if array.null_count:
+            missing[name] = array.null_count / len(array)
+    if not columns:
+        raise UserError(f"{where}: all columns are ids, constant or texts, so there is nothing to learn.")
+    return Inferred(tuple(columns), tuple(left_out), reasons, missing)
+
+
+def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str) -> tuple[Column | LeftOut, str]:
+    """A pair: the description of a column, and the reason if it is left out."""
+    stored_type = "" if pa.types.is_string(array.type) else str(array.type)
+    distinct = pc.unique(array.drop_null())
+    if isinstance(chosen, Column):
+        return chosen, ""
+    if chosen is not None and chosen not in KINDS:
+        raise UserError(
+            f"{where}: the kind {chosen!r} of the column {name} does not exist.{nearest(chosen, KINDS)} Kinds: "
+            f"{', '.join(KINDS)}."
+        )
+    if chosen == "id":
+        return _id(name, distinct, stored_type), "declared as id"
+    if len(distinct) < 2 and not (len(distinct) and array.null_count):
+        value = str(distinct[0].cast(pa.string()).as_py()) if len(distinct) else ""
+        return LeftOut(name, "constant", value, stored_type=stored_type), "constant" if value else "empty"
+    kinds: dict[str, Callable[[], Column | None]] = {
+        "boolean": lambda: _boolean(name, distinct),
+        "integer": lambda: _number(name, distinct, where),
+        "continuous": lambda: _number(name, distinct, where),
+        "date": lambda: _date(name, distinct),
+        "categorical": lambda: Column(name, "categorical"),
+    }
+    if chosen is not None:
+        found = kinds[chosen]()
+        if found is None or (chosen == "integer" and found.kind != "integer"):
+            raise UserError(
+                f"{where}: the values of the column {name} are not of the kind {chosen}, e.g. "
+                f"{distinct[0].as_py()!r}. Choose another kind, e.g. dataset.columns.{name}=categorical."
+            )
+        if chosen == "continuous":
+            found = Column(name, "continuous", decimals=None if found.kind == "integer" else found.decimals)
+        if chosen == "categorical" and len(distinct) > _MOST_CHOSEN:
+            raise UserError(
+                f"{where}: the column {name} has {len(distinct):,} different values. A column of categories has at "
+                f"most {_MOST_CHOSEN:,}. Set dataset.columns.{name}=id, which leaves it out."
+            )
+        return _with_type(found, stored_type), ""
+    if _is_counter(name, array, distinct):
+        return _id(name, distinct, stored_type), "id, a different number in each row"
+    found = kinds["boolean"]() or kinds["integer"]() or kinds["date"]()
+    if found is not None:
+        return _with_type(found, stored_type), ""
+    count = len(array) - array.null_count
+    if len(distinct) > _UNIQUE * count:
+        return _id(name, distinct, stored_type), f"id, {len(distinct):,} different texts in {count:,} rows"
+    if len(distinct) > MOST_CATEGORIES:
+        reason = f"{len(distinct):,} different texts, more than {MOST_CATEGORIES:,}"
+        return LeftOut(name, "text", stored_type=stored_type), reason
+    return Column(name, "categorical", stored_type=stored_type), ""
+
+
+def _with_type(column: Column, stored_type: str) -> Column:
+    return dataclasses.replace(column, stored_type=stored_type)
+
+
+def _boolean(name: str, distinct: pa.Array) -> Column | None:
+    if len(distinct) > 2:
+        return None
+    if pa.types.is_boolean(distinct.type):
+        return Column(name, "boolean")
+    texts = {text.lower() for text in distinct.cast(pa.string()).to_pylist()}
+    if not pa.types.is_string(distinct.type) and not pa.types.is_integer(distinct.type):
+        return None
+    return Column(name, "boolean") if len(distinct) == 2 and texts in _BOOLEANS else None
+
+
+def _number(name: str, distinct: pa.Array, where: str) -> Column | None:
+    """The description of a column of numbers, or None if a value is no number."""
+    if pa.types.is_boolean(distinct.type) or pa.types.is_temporal(distinct.type):
+        return None
+    found = formats.numbers(distinct)
+    if found.null_count or not len(found):
+        return None
+    values = found.to_numpy(zero_copy_only=False)
+    if not np.isfinite(values).any():  # the word "inf" may be a text
+        return None
+    if np.isinf(values).any():
+        raise UserError(
+            f"{where}: the column {name} has an infinite value. Replace it with a number, or leave the field empty "
+            "for a missing value."
+        )
+    whole = bool((values == np.round(values)).all())
+    if not pa.types.is_string(distinct.type):
+        decimals = next((d for d in range(7) if np.allclose(np.round(values, d), values, rtol=1e-7, atol=0)), None)
+        return Column(name, "integer", decimals=0) if whole else Column(name, "continuous", decimals=decimals)
+    distinct = formats.trimmed(distinct)
+    if pc.any(pc.match_substring_regex(distinct, r"^[+-]?0\d")).as_py():
+        return None  # a code such as 00123, whose zeros a number would lose
+    if np.abs(values).max() > 2**53 and whole:
+        return None  # an account number, which float64 cannot represent
+    decimals, form = _decimals(distinct)
+    if whole:
+        return Column(name, "integer", decimals=0, format=form if decimals else "")
+    return Column(name, "continuous", decimals=decimals, format=form)
+
+
+def _decimals(texts: pa.Array) -> tuple[int | None, str]:
+    """A pair: the largest number of decimals of numbers, and the format if all have the same number of decimals."""
+    if pc.any(pc.match_substring_regex(texts, "[eE]")).as_py():
+        return None, ""
+    lengths = pc.utf8_length(pc.replace_substring_regex(texts, r"^[^.]*\.?", "")).to_numpy(zero_copy_only=False)
+    most = int(lengths.max())
+    if most > _MOST_DECIMALS:
+        return None, ""
+    return most, f".{most}f" if most and lengths.min() == most else ""
+
+
+def _date(name: str, distinct: pa.Array) -> Column | None:
+    """The description of a column of dates, or None if a value is no date."""
+    if pa.types.is_date(distinct.type) or pa.types.is_timestamp(distinct.type):
+        form = "%Y-%m-%d" if pa.types.is_date(distinct.type) else "%Y-%m-%d %H:%M:%S"
+        return Column(name, "date", format=form)
+    if not pa.types.is_string(distinct.type) or not len(distinct):
+        return None
+    for form in _DATES:
+        if not formats.dates(distinct[:100], form).null_count and not formats.dates(distinct, form).null_count:
+            return Column(name, "date", format=form)
+    return None
+
+
+def _is_counter(name: str, array: pa.Array, distinct: pa.Array) -> bool:
+    """Whether a column has a different whole number in each row, consecutive or under the name of an id."""
+    if len(distinct) != len(array) or len(array) < _COUNTER:
+        return False
+    if pa.types.is_string(array.type):
+        if not pc.all(pc.match_substring_regex(array, r"^\d{1,18}$")).as_py():
+            return False
+        array = array.cast(pa.int64())
+    if not pa.types.is_integer(array.type):
+        return False
+    ends = pc.min_max(array)
+    consecutive = ends["max"].as_py() - ends["min"].as_py() + 1 == len(array)
+    return bool(consecutive or _ID_NAME.search(name) or _ID_NAME.search(name.lower()))
+
+
+def _id(name: str, distinct: pa.Array, stored_type: str) -> LeftOut:
+    """The description of an id: the common text before the number, and the digits and the start of the numbers."""
+    texts = distinct[:10_000].cast(pa.string()).to_pylist()
+    parts = [re.fullmatch(r"(\D*)(\d+)", text) for text in texts]
+    matches = [part for part in parts if part is not None]
+    if len(matches) < len(texts) or not matches or len({part[1] for part in matches}) > 1:
+        return LeftOut(name, "id", stored_type=stored_type)
+    padded = any(part[2].startswith("0") and len(part[2]) > 1 for part in matches)
+    digits = max(len(part[2]) for part in matches) if padded else 0
+    first = min(int(part[2]) for part in matches)
+    return LeftOut(name, "id", matches[0][1], digits, first if first in (0, 1) else 1, stored_type)

@@ -1,0 +1,181 @@
+"""The schema of a table: a YAML file with kinds, ranges, categories and constraints, which a person can edit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import yaml
+
+from gan_cli.data.tables import constraints
+from gan_cli.data.tables.columns import NUMBERS, Column, Kind
+from gan_cli.data.tables.constraints import Constraint
+from gan_cli.data.tables.feature import Table
+from gan_cli.data.tables.formats import dates, text_of
+from gan_cli.data.tables.inference import KINDS
+from gan_cli.errors import UserError, nearest
+from gan_cli.storage import files
+
+_ENTRIES = ("kind", "low", "high", "decimals", "format", "categories")
+_HEAD = """\
+# Schema of a table. Edit it, and use it with dataset.schema=FILE.
+# kind: continuous, integer, categorical, boolean, date or id. A column of the kind id is not learned.
+# low, high: range of generated numbers.     decimals: of continuous numbers.     format: of dates and numbers.
+# Constraints hold in every generated row, e.g. - start <= end, - a + b = 100, - unique customer, day
+"""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The contents of a schema.
+
+    Attributes:
+        columns: mapping from names of columns to their descriptions, or to the word ``id``.
+        constraints: conditions that every row meets.
+    """
+
+    columns: Mapping[str, Column | str]
+    constraints: tuple[str, ...] = ()
+
+
+def read(path: str) -> Schema:
+    """The schema in a YAML file.
+
+    Raises:
+        UserError: the file does not exist or is no schema.
+    """
+    where, file = f"dataset.schema={path}", files.expanded(path)
+    try:
+        stated = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"{where}: the file cannot be read ({reason}). Check the path.") from error
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        reason = getattr(error, "problem", None) or "it is damaged"
+        raise UserError(
+            f"{where}, line {line}: the file is not valid YAML ({reason}). Correct the line."
+        ) from error
+    stated = {} if stated is None else stated
+    if not isinstance(stated, dict) or not set(stated) <= {"columns", "constraints"}:
+        raise UserError(f"{where}: the file must have the entries `columns` and `constraints`, and no others.")
+    columns, lines = stated.get("columns") or {}, stated.get("constraints") or []
+    if not isinstance(columns, dict) or not isinstance(lines, list):
+        raise UserError(f"{where}: `columns` must map names to descriptions, and `constraints` must be a list.")
+    return Schema(
+        {str(name): _described(str(name), one, f"{where}: column {name}") for name, one in columns.items()},
+        tuple(str(line) for line in lines),
+    )
+
+
+def _described(name: str, stated: Any, where: str) -> Column | str:
+    if isinstance(stated, str):
+        stated = {"kind": stated}
+    if not isinstance(stated, dict) or "kind" not in stated:
+        raise UserError(f"{where}: needs a kind. Write e.g. {{kind: integer}}.")
+    for entry in stated:
+        if entry not in _ENTRIES:
+            near = nearest(str(entry), _ENTRIES)
+            raise UserError(f"{where}: there is no entry {entry!r}.{near} Entries: {', '.join(_ENTRIES)}.")
+    kind, form = stated["kind"], str(stated.get("format", ""))
+    if kind not in KINDS:
+        near = nearest(str(kind), KINDS)
+        raise UserError(f"{where}: the kind {kind!r} does not exist.{near} Kinds: {', '.join(KINDS)}.")
+    if kind == "id":
+        return "id"
+    numeric = kind in NUMBERS
+    for entry in ("low", "high", "decimals") if not numeric else ("categories",):
+        if entry in stated:
+            raise UserError(f"{where}: a column of the kind {kind} has no {entry}. Remove the entry.")
+    categories = stated.get("categories", [])
+    if not isinstance(categories, list) or len(set(map(str, categories))) < len(categories):
+        raise UserError(f"{where}: `categories` must be a list of different texts.")
+    low, high = (_number(stated.get(entry), entry, kind, form, where) for entry in ("low", "high"))
+    if low is not None and high is not None and low > high:
+        raise UserError(f"{where}: low is larger than high. Exchange them.")
+    decimals = stated.get("decimals")
+    if decimals is not None and (not isinstance(decimals, int) or isinstance(decimals, bool) or decimals < 0):
+        raise UserError(f"{where}: decimals must be a whole number from 0.")
+    decimals = 0 if kind == "integer" else decimals
+    if numeric and kind != "date":
+        _check_format(form, where)
+    return Column(
+        name, cast(Kind, kind), tuple(map(str, categories)), low=low, high=high, decimals=decimals, format=form
+    )
+
+
+def _check_format(form: str, where: str) -> None:
+    try:
+        format(0.0, form)
+    except ValueError as error:
+        raise UserError(f"{where}: {form!r} is no format of numbers. Write e.g. '.2f', or remove it.") from error
+
+
+def _number(value: Any, entry: str, kind: str, form: str, where: str) -> float | None:
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if kind == "date":
+        found = dates(pa.array([str(value)]), form or "%Y-%m-%d")[0].as_py()
+        if found is None:
+            raise UserError(f"{where}: {entry} must be a date of the format {form or '%Y-%m-%d'}.")
+        return float(found)
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or value != value
+        or abs(value) == float("inf")
+    ):
+        raise UserError(f"{where}: {entry} must be a number.")
+    return float(value)
+
+
+def text(table: Table) -> str:
+    """The schema of a table as the text of a YAML file, which ``read`` accepts."""
+    ids = {one.name for one in table.left_out if one.kind == "id"}
+    lines = [_HEAD + "columns:"]
+    described = {column.name: column for column in table.columns}
+    for name in table.names:
+        if name in described:
+            lines.append(f"  {_quoted(name)}: {_entry(described[name])}")
+        elif name in ids:
+            lines.append(f"  {_quoted(name)}: {{kind: id}}")
+    lines.append("constraints:" if table.constraints else "constraints: []")
+    lines += [f"  - {_quoted(one)}" for one in table.constraints]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(column: Column) -> str:
+    parts = [f"kind: {column.kind}"]
+    if column.numeric:
+        for entry, value in (("low", column.low), ("high", column.high)):
+            if value is not None:
+                parts.append(f"{entry}: {_bound(column, value)}")
+    if column.kind == "continuous" and column.decimals is not None:
+        parts.append(f"decimals: {column.decimals}")
+    if column.format:
+        parts.append(f"format: {_quoted(column.format)}")
+    if column.categories:
+        parts.append(f"categories: [{', '.join(map(_quoted, column.categories))}]")
+    return f"{{{', '.join(parts)}}}"
+
+
+def _bound(column: Column, value: float) -> str:
+    import numpy as np
+
+    if column.kind == "date":
+        return _quoted(str(text_of(column, np.array([value]))[0]))
+    return f"{int(value)}" if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _quoted(name: str) -> str:
+    """A text between quotes, which YAML reads as this text."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def parsed(lines: Sequence[str], names: Sequence[str], where: str) -> list[Constraint]:
+    """The constraints that lines of a schema describe."""
+    return [constraints.parse(line, names, where) for line in lines]
