@@ -153,7 +153,8 @@ def write_table(
     """
     import numpy as np
 
-    from gan_cli.data.tables import arrays, files as table_files
+    from gan_cli.data.tables import arrays
+    from gan_cli.data.tables import files as table_files
     from gan_cli.data.tables.feature import Table
     from gan_cli.views import pictures, tables
 
@@ -217,9 +218,10 @@ def rows_of(
         return (table.restore(jax.device_get(part[runner.main])) for part in stored), None
     where = [conditions.parse(text, table.columns) for text in options.where]
     balance = conditions.with_categories(options.balance, table.columns) if options.balance else None
-    if options.label is not None and table.label_column in (balance, *(one.column for one in where)):
+    label = table.label_column
+    if options.label is not None and label is not None and label in (balance, *(one.column for one in where)):
         raise UserError(
-            f"--class {options.label}: determines {table.label_column.name} already. "
+            f"--class {options.label}: determines {label.name} already. "
             "Leave out --class, or the condition on this column."
         )
     sampler = RowSampler(

@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, as many rows of a table as it "
-        "was trained on, or all rows of --latents or --input). For "
+        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, as many rows of a "
+        "table as the run was trained on, or all rows of --latents or --input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
     )

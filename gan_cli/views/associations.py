@@ -27,7 +27,7 @@ def associations(columns: Sequence[Column], values: Mapping[str, np.ndarray]) ->
     texts = [i for i, column in enumerate(columns) if not column.numeric]
     found = np.eye(len(columns))
     x, known = _standardised([values[columns[i].name] for i in numbers])
-    codes = [_codes(values[columns[i].name]) for i in texts]
+    codes = [_codes(columns[i], values[columns[i].name]) for i in texts]
     if numbers:
         found[np.ix_(numbers, numbers)] = _pearson(x, known)
     for place, i in enumerate(texts):
@@ -41,7 +41,7 @@ def associations(columns: Sequence[Column], values: Mapping[str, np.ndarray]) ->
 
 
 def _standardised(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """A pair ``[n, columns]``: values with mean 0 and standard deviation 1, 0 where missing, and which are known."""
+    """A pair ``[n, columns]``: values with mean 0, standard deviation 1, and 0 where missing; which are known."""
     if not values:
         return np.zeros((0, 0)), np.zeros((0, 0))
     x = np.stack(values, axis=1)
@@ -62,9 +62,9 @@ def _pearson(x: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.clip(np.where(scale > 1e-12, covariance / np.maximum(scale, 1e-12), 0), -1, 1)
 
 
-def _codes(values: np.ndarray) -> np.ndarray:
+def _codes(column: Column, values: np.ndarray) -> np.ndarray:
     """A number for each text, where all but the most frequent texts share a number."""
-    texts = np.where(np.equal(values, None), "\0", values).astype(str)
+    texts = np.where(column.absent(values), "\0", values).astype(str)
     _, codes, counts = np.unique(texts, return_inverse=True, return_counts=True)
     order = np.empty(len(counts), int)
     order[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
@@ -77,7 +77,7 @@ def _correlation_ratio(codes: np.ndarray, x: np.ndarray, known: np.ndarray) -> n
     one_hot = np.eye(codes.max(initial=0) + 1)[codes]
     count = one_hot.T @ known
     between = ((one_hot.T @ x) ** 2 / np.maximum(count, 1)).sum(0)
-    return np.sqrt(np.clip(between / np.maximum((x**2).sum(0), 1e-12), 0, 1))
+    return np.asarray(np.sqrt(np.clip(between / np.maximum((x**2).sum(0), 1e-12), 0, 1)))
 
 
 def _cramers_v(codes: np.ndarray, others: np.ndarray) -> float:

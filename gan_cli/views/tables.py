@@ -1,4 +1,4 @@
-"""Charts of tables: the distribution of each column, and the associations between columns. They show no single rows."""
+"""Charts of tables: the distributions of columns, and the associations of pairs. They show no single rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _bars(column: Column, values: dict[str, np.ndarray]) -> dict[str, Any]:
     else:
         texts = _most_frequent(column, first)
         others = len(column.categories) - len(texts)
-        shares = {name: _shares_of_texts(one, texts, others > 0, column.missing) for name, one in values.items()}
+        shares = {name: _shares_of_texts(column, one, texts) for name, one in values.items()}
         named = {"labels": [*texts, *([f"{others} others"] if others else []), *(["missing"] * column.missing)]}
     return {"name": column.name, **named, **{name: _rounded(one) for name, one in shares.items()}}
 
@@ -90,15 +90,16 @@ def _shares_of_numbers(values: np.ndarray, edges: np.ndarray, missing: bool) -> 
 
 def _most_frequent(column: Column, values: np.ndarray) -> list[str]:
     """The categories that have bars, the most frequent ones first. All others share a bar."""
-    texts, counts = np.unique(values[~np.equal(values, None)].astype(str), return_counts=True)
+    texts, counts = np.unique(values[~column.absent(values)].astype(str), return_counts=True)
     known = [str(texts[i]) for i in np.argsort(-counts, kind="stable")]
     ordered = [*known, *(text for text in column.categories if text not in set(known))]
     return ordered if len(ordered) <= _BARS else ordered[: _BARS - 1]
 
 
-def _shares_of_texts(values: np.ndarray, texts: Sequence[str], others: bool, missing: bool) -> np.ndarray:
-    known = values[~np.equal(values, None)]
+def _shares_of_texts(column: Column, values: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    known = values[~column.absent(values)]
     counts = [int((known == text).sum()) for text in texts]
+    others, missing = len(column.categories) > len(texts), column.missing
     rest = [len(known) - sum(counts)] * others + [len(values) - len(known)] * missing
     return np.array([*counts, *rest]) / max(len(values), 1)
 
@@ -136,7 +137,7 @@ def _cell(columns: int) -> int:
 
 
 class _Canvas:
-    """A white picture that is drawn larger than it is shown. All lengths are pixels of the picture that is shown."""
+    """A white picture that is drawn larger than it is shown. Lengths are pixels of the picture that is shown."""
 
     def __init__(self, width: int, height: int):
         self._image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
@@ -239,9 +240,7 @@ def _bar_list(image: _Canvas, column: dict[str, Any], left: float, top: float, w
     image.line([(left + text, top), (left + text, top + step * len(column["labels"]))], _LINE)
 
 
-def _matrices(
-    image: _Canvas, names: Sequence[str], matrices: Mapping[str, Any], top: float, cell: int
-) -> None:
+def _matrices(image: _Canvas, names: Sequence[str], matrices: Mapping[str, Any], top: float, cell: int) -> None:
     """The associations of all pairs: blue for -1, white for 0, and red for 1. The names are on the left."""
     names_width, gap = 150, 24
     for place, (name, values) in enumerate(matrices.items()):

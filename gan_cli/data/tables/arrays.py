@@ -28,7 +28,7 @@ def arrays_of(columns: Sequence[Column], rows: Mapping[str, np.ndarray]) -> dict
         elif column.numeric:
             found[column.name] = values
         else:
-            found[column.name] = np.where(np.equal(values, None), "", values).astype(str)
+            found[column.name] = np.where(column.absent(values), "", values).astype(str)
     return found
 
 

@@ -49,7 +49,7 @@ class Condition:
 
         A missing value meets only ``COLUMN=`` and ``COLUMN!=VALUE``.
         """
-        missing = np.isnan(values) if self.column.numeric else np.equal(values, None)
+        missing = self.column.absent(values)
         if self.value is None:
             found = missing if self.sign == "=" else ~missing
         else:
@@ -59,7 +59,7 @@ class Condition:
 
 
 def parse(text: str, columns: Sequence[Column]) -> Condition:
-    """The condition that a user wrote as ``COLUMN=VALUE`` or with one of the signs ``!=``, ``<``, ``<=``, ``>``, ``>=``.
+    """The condition that a user wrote as ``COLUMN=VALUE``, or with ``!=``, ``<``, ``<=``, ``>`` or ``>=``.
 
     Args:
         text: the condition. An empty value means a missing value. Dates have the format of the file, or ISO 8601.
@@ -133,7 +133,9 @@ def _value(text: str, column: Column, sign: str, value: str) -> str | float | No
         if sign not in ("=", "!="):
             raise UserError(f"--where {text}: has no value. Write a value after {sign}.")
         if not column.missing:
-            raise UserError(f"--where {text}: no value of the column {column.name} is missing in the training rows.")
+            raise UserError(
+                f"--where {text}: no value of the column {column.name} is missing in the training rows."
+            )
         return None
     if not column.numeric:
         return _category(text, column, sign, value)
@@ -145,7 +147,7 @@ def _value(text: str, column: Column, sign: str, value: str) -> str | float | No
         number = np.nan
     if not np.isfinite(number):
         raise UserError(
-            f"--where {text}: {value.strip()} is no number, and the column {column.name} has numbers. Write a number."
+            f"--where {text}: {value.strip()} is no number, but {column.name} has numbers. Write a number."
         )
     return number
 
@@ -183,12 +185,11 @@ def _check_range(condition: Condition) -> None:
     column, value = condition.column, condition.value
     if column.low is None or column.high is None or not isinstance(value, float):
         return
-    if column.kind != "date" and column.decimals is not None and condition.sign == "=":
-        if round(value, column.decimals) != value:
-            raise UserError(
-                f"--where {condition.text}: no row meets the condition, because the values of {column.name} have "
-                f"{column.decimals} decimals. Use a range, e.g. two conditions with >= and <."
-            )
+    if condition.sign == "=" and column.decimals is not None and round(value, column.decimals) != value:
+        raise UserError(
+            f"--where {condition.text}: no row meets the condition, because the values of {column.name} have "
+            f"{column.decimals} decimals. Use a range, e.g. two conditions with >= and <."
+        )
     sides = np.array([column.low, column.high, *column.spikes])
     inside = condition.sign == "=" and sides.min() <= value <= sides.max()
     if not inside and not condition.holds(sides).any() and condition.sign != "!=":

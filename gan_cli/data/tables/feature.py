@@ -188,7 +188,7 @@ class Table(Feature):
         return jnp.concatenate([x[..., : span.start], one_hot, x[..., span.start + span.width :]], axis=-1)
 
     def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """The values of rows ``[n, *shape]`` as networks see them: a mapping from names of columns to arrays ``[n]``."""
+        """The values of rows ``[n, *shape]`` as networks see them: a mapping from columns to arrays ``[n]``."""
         return self.restore(np.asarray(self.decode(jnp.asarray(x))))
 
     def widened(self, channels: int) -> Feature:
