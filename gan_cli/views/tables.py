@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -111,6 +112,23 @@ def _end(column: Column, value: float) -> str:
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
+def is_summary(value: Any) -> bool:
+    """Whether a value that was read from a file has the structure of a ``summary`` of real and generated rows."""
+    try:
+        count = len(value["columns"])
+        for column in value["columns"]:
+            bars = [column["real"], column["generated"]]
+            texts = [column["name"], *column["labels"], *column.get("range", ())]
+            whole = "range" in column or len(column["labels"]) == len(bars[0])
+            if not (whole and len(bars[0]) == len(bars[1]) and all(isinstance(text, str) for text in texts)):
+                return False
+            np.array(bars, float)
+        matrices = [np.array(value["associations"][name], float) for name in ("real", "generated")]
+        return all(matrix.shape == (count, count) for matrix in matrices)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return False
+
+
 # ---- Pictures
 
 
@@ -164,7 +182,7 @@ class _Canvas:
     ) -> None:
         """Text that ends with dots if it is wider than ``width``."""
         font = ImageFont.load_default(size * _SCALE)
-        text = " ".join(text.split())
+        text = " ".join(_drawable(text).split())
         short = text
         while len(short) > 1 and font.getlength(short) > width * _SCALE:
             text = text[:-1]
@@ -174,6 +192,13 @@ class _Canvas:
     def reduced(self) -> Image.Image:
         width, height = self._image.size
         return self._image.resize((width // _SCALE, height // _SCALE), Image.Resampling.LANCZOS)
+
+
+def _drawable(text: str) -> str:
+    """The text without accents, because Pillow's own font has no letters beyond ASCII."""
+    parts = unicodedata.normalize("NFKD", text.replace("\u00df", "ss"))
+    plain = "".join(letter for letter in parts if not unicodedata.combining(letter))
+    return plain.encode("ascii", "replace").decode()
 
 
 def _legend(image: _Canvas, found: Summary) -> None:
