@@ -149,7 +149,7 @@ class Feature:
         return x
 
     def categories(self, stored: np.ndarray) -> np.ndarray | None:
-        """The codes int32 ``[n, columns]`` of the columns of categories of stored examples, for tables, else None."""
+        """The codes int32 ``[n, columns]`` of the columns of categories of stored rows of a table, else None."""
         return None
 
     def values(self, x: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
@@ -254,8 +254,8 @@ class Game:
             of ``pack``.
         shares_fakes: whether the game implements ``fake``, a generated batch that the losses of all players share.
         has_equilibrium: whether the game implements ``distance``, the distance to a known equilibrium.
-        sampler: a pair: the choice of the group ``sampler`` that the losses need, and the option with which they need
-            another choice. Or None.
+        sampler: a pair: the choice of the group ``sampler`` whose batches the losses assume, and the option with
+            which they assume another choice. None if the losses assume no particular sampler.
         paired: whether the losses compare the features of an example, e.g. an image and its partner, so that all
             features must belong to one domain.
     """

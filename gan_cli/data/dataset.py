@@ -224,12 +224,13 @@ class Dataset:
             part = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
                 label = self._label(domain)
-                in_memory = isinstance(part, _ARRAYS)
-                categories = functools.partial(self.spec[name].categories, part) if in_memory else None
+                categories = None
+                if isinstance(part, _ARRAYS):
+                    categories = functools.partial(self.spec[name].categories, part)
                 if label is None:
                     found[domain] = Domain(len(part), categories=categories)
                 else:
-                    labels = self.arrays.get(label) if in_memory else part.labels
+                    labels = self.arrays.get(label) if isinstance(part, _ARRAYS) else part.labels
                     found[domain] = Domain(len(part), cast(Label, self.spec[label]).classes, labels, categories)
         return found
 

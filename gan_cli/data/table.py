@@ -147,7 +147,7 @@ def simulated(
     rows = centres[rng.integers(len(centres), size=2 * size)] + _STD * rng.standard_normal((2 * size, 2))
     values = {"x": rows[:, 0], "y": rows[:, 1]}
     columns = [fitting.fit(Column(n, "continuous"), v[:size], normalisation, seed) for n, v in values.items()]
-    feature = Table(tuple(columns))
+    feature = Table(tuple(columns), rows=size)
     stored = feature.store(values, seed)
     return Dataset(
         f"simulated {kind}",
@@ -228,6 +228,7 @@ def _dataset(
         rules.constraints if rules else (),
         contents.separator,
         contents.decimal,
+        len(training),
     )
 
     def part(rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:

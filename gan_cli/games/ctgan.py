@@ -23,7 +23,9 @@ from gan_cli.types import Batch, ByPlayer, Condition, LossTerms, Spec, Task, Ter
 
 
 class Conditions:
-    """The conditional vectors of a table: one-hot vectors of one category of one column (Xu et al. 2019, section 4.3).
+    """The conditional vectors of a table: one-hot vectors of one category of one column.
+
+    Xu et al. 2019, section 4.3.
 
     Args:
         table: the feature of a row.
@@ -50,10 +52,10 @@ class Conditions:
     def of_rows(self, x: jax.Array, key: jax.Array, log_frequency: bool) -> jax.Array:
         """A conditional vector ``[batch, size]`` that each real row meets.
 
-        The column is drawn from its posterior distribution given the row. If ``sampler=log_frequency`` chooses the
-        column j evenly, a category v with probability p_j(v), and one of its n_j(v) rows, the posterior is
-        proportional to p_j(v_j) / n_j(v_j), for the categories v_j of the row. If rows are drawn evenly, all columns
-        have the same probability.
+        The column is drawn from its posterior distribution given the row. The sampler ``log_frequency`` chooses a
+        column j evenly, a category v with probability p_j(v), and one of its n_j(v) rows. The posterior of j is
+        then proportional to p_j(v_j) / n_j(v_j), for the categories v_j of the row. If all rows have equal
+        probabilities, so have all columns.
 
         Args:
             x: real rows as networks see them, ``[batch, *shape]``.
@@ -70,16 +72,18 @@ class Conditions:
 
     def _log_weights(self, span: Span) -> np.ndarray:
         """log (p(v) / n(v)) of each category v with n(v) rows, where p(v) is proportional to log(1 + n(v))."""
-        counts = np.maximum(self._shares(span) * self._table.rows, 1e-6)
+        counts = np.maximum(np.round(self._shares(span) * self._table.rows), 1)  # no row has a category of 0 rows
         logs = np.log1p(counts)
-        return np.log(logs / logs.sum() / counts).astype(np.float32)
+        weights: np.ndarray = np.log(logs / logs.sum() / counts)
+        return weights.astype(np.float32)
 
     def _shares(self, span: Span) -> np.ndarray:
         """The share of the training rows with each category of a column."""
-        return np.array(self._table.columns[span.column].frequencies)
+        shares: np.ndarray = np.array(self._table.columns[span.column].frequencies)
+        return shares
 
     def draw(self, key: jax.Array) -> jax.Array:
-        """A conditional vector ``[size]``: a column, evenly, and a category with its share of the training rows."""
+        """A conditional vector ``[size]``: any column, and a category with its share of the training rows."""
         if not self._spans:
             return jnp.zeros(0)
         shares = np.concatenate([self._shares(span) for span in self._spans]) / len(self._spans)
@@ -100,9 +104,9 @@ class Conditions:
 class CTGAN(GAN):
     """CTGAN: a GAN of tables whose networks receive a category that the row must have.
 
-    Xu et al. 2019. A condition names one category of one column. The generator and the discriminator receive it as a
+    Xu et al. 2019. A condition names one category of one column. Generator and discriminator receive it as a
     vector, and the generator also minimises the cross-entropy between its logits and the category. With
-    ``sampler=log_frequency``, rows with rare categories are frequent in training, and samples nevertheless have the
+    ``sampler=log_frequency``, rows with rare categories are frequent in training. Samples nevertheless have the
     distribution of the data, because their conditions have the frequencies of the data. ``experiment=ctgan``
     pins the networks, the loss, packing and the optimiser of the paper.
 
@@ -171,7 +175,7 @@ class CTGAN(GAN):
         }
         return {name: Network(one, precision) for name, one in build.items()}
 
-    def _tasks(self, classes: int | None) -> dict[str, Task]:
+    def _tasks(self) -> dict[str, Task]:
         drawn = self._latent_dim - self._conditions.size
         inputs: Spec = {"latents": Vector(drawn)}
         if self._conditions.size:
@@ -179,13 +183,10 @@ class CTGAN(GAN):
         latents = normal_prior(drawn)
 
         def prior(key: jax.Array, truncation: float | None) -> Batch:
-            return {**latents(key, truncation), "condition": self._conditions.draw(jax.random.fold_in(key, 1))}
+            condition = self._conditions.draw(jax.random.fold_in(key, 1))
+            return latents(key, truncation) | ({"condition": condition} if self._conditions.size else {})
 
-        return {
-            "generate": Task(
-                inputs, {"samples": self._x}, self._samples, prior if self._conditions.size else latents, imitates="x"
-            )
-        }
+        return {"generate": Task(inputs, {"samples": self._x}, self._samples, prior, imitates="x")}
 
     @property
     def conditions(self) -> Conditions:
@@ -193,7 +194,7 @@ class CTGAN(GAN):
         return self._conditions
 
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with ``latents`` ``[batch, n]``: the code and the condition of each row, and the noise of its head.
+        """The batch with ``latents`` ``[batch, n]``: the code, the condition and the noise of the head of each row.
 
         The real row and the generated row with the same index have the same condition.
         """

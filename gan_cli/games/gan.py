@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_cli.augment import Augment
-from gan_cli.data.features import Raw, Vector
+from gan_cli.data.features import Raw, Vector, classes_of
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games.networks import (
@@ -75,7 +75,7 @@ class GAN(PenalisedGame):
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
-        self._x = x = spec["x"]
+        self._x = spec["x"]
         self._latent_dim = self._inputs(model)
         classes = label_classes(model, spec)
         self._labelled = classes is not None
@@ -93,11 +93,11 @@ class GAN(PenalisedGame):
         adapts = any(jax.tree.leaves(augment.start) for augment in augments.values())
         if not self.coupled and (adapts or any(penalty.couples_batch for penalty in penalties.values())):
             self.coupled = frozenset({DISCRIMINATOR})
-        self.tasks = self._tasks(classes)
+        self.tasks = self._tasks()
         self._check()
 
     def _inputs(self, model: Model) -> int:
-        """Number of values of the latents: the input of the generator, followed by the noise of ``Feature.head``."""
+        """Number of values of the latents: those of the generator's input and the noise of ``Feature.head``."""
         return model.latent_dim + self._x.noise
 
     def _networks(self, model: Model, precision: str, classes: int | None) -> dict[str, Network]:
@@ -108,11 +108,11 @@ class GAN(PenalisedGame):
             GENERATOR: Network(build_generator(model, Raw(x) if x.noise else x, classes), precision),
         }
 
-    def _tasks(self, classes: int | None) -> dict[str, Task]:
+    def _tasks(self) -> dict[str, Task]:
         inputs: Spec = {"latents": Vector(self._latent_dim)}
         if self._labelled:
             inputs = {**inputs, "label": self.spec["label"]}
-        prior = prior_of(self._x, self._latent_dim, classes)
+        prior = prior_of(self._x, self._latent_dim, classes_of(self.spec) if self._labelled else None)
         return {"generate": Task(inputs, {"samples": self._x}, self._samples, prior, imitates="x")}
 
     def _check(self) -> None:

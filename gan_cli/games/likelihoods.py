@@ -3,7 +3,7 @@
 A Bernoulli likelihood models binary images. A Gaussian likelihood models points, and images of 8 or 16 bits per
 value with uniform dequantisation: noise u is added that is uniform within the width w of one level. The probability
 P of the levels and the density p of the D values satisfy log P(x) >= E log p(x + u) + D log w (Theis et al. 2016,
-section 3.1).
+section 3.1). The likelihood of a row of a table is the product of those of its columns.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gan_cli.data.tables.feature import Table
 
 LOG_TWO_PI = float(np.log(2 * np.pi))
 
@@ -33,6 +35,25 @@ def bernoulli(logits: jax.Array, binary: jax.Array) -> jax.Array:
 def gaussian(mean: jax.Array, log_variance: jax.Array, x: jax.Array) -> jax.Array:
     """log p of real values under a normal distribution, for each element."""
     return -0.5 * ((x - mean) ** 2 * jnp.exp(-log_variance) + log_variance + LOG_TWO_PI)
+
+
+def table(raw: jax.Array, log_variance: jax.Array, x: jax.Array, feature: Table) -> jax.Array:
+    """log p of rows of a table, for each scalar, followed by each choice: normal scalars, categorical choices.
+
+    The loss of TVAE (Xu et al. 2019, section 4.5). In contrast to its code, the constant of the normal distribution
+    is included.
+
+    Args:
+        raw: raw output of the decoder, ``[..., *shape]``.
+        log_variance: logarithms of the variances of the scalars, ``[scalars]``.
+        x: rows as networks see them, ``[..., *shape]``.
+        feature: the feature of a row.
+    """
+    n = feature.scalars
+    logits = [jax.nn.log_softmax(raw[..., s.start : s.start + s.width]) for s in feature.spans]
+    targets = [x[..., s.start : s.start + s.width] for s in feature.spans]
+    choices = [(a * b).sum(-1, keepdims=True) for a, b in zip(logits, targets, strict=True)]
+    return jnp.concatenate([gaussian(feature.head(raw)[..., :n], log_variance, x[..., :n]), *choices], axis=-1)
 
 
 def kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:

@@ -230,7 +230,7 @@ def autoencoder_tasks(
 
     return {
         "generate": Task(
-            {"latents": codes, **labels}, {"samples": x}, generate, normal_prior(latent_dim), imitates="x"
+            {"latents": codes, **labels}, {"samples": x}, generate, prior_of(x, latent_dim, classes), imitates="x"
         ),
         "reconstruct": Task({"x": x, **labels}, {"samples": x}, reconstruct, pictured=("x", "samples")),
         "encode": Task({"x": x, **labels}, {"codes": codes}, encoded),

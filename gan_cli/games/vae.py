@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.data.features import Number, Raw
+from gan_cli.data.features import Number, Raw, Vector
+from gan_cli.data.tables.feature import Table
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
@@ -17,6 +20,7 @@ from gan_cli.games.networks import (
     build_generator,
     check_generates,
     label_classes,
+    normal_prior,
 )
 from gan_cli.losses import masked_mean
 from gan_cli.models import Model
@@ -43,6 +47,8 @@ VAE_PLAYER = "vae"
 _CHUNK = 4
 # Number of importance samples of the task ``score``, unless its inputs state another number.
 SCORE_SAMPLES = 200
+# Limits of the log-variances of the numbers of a table: standard deviations from 0.01 to 1, as in the code of TVAE.
+_LOG_VARIANCES = 2 * math.log(0.01), 0.0
 
 
 class VAE(Game):
@@ -52,6 +58,7 @@ class VAE(Game):
     bound is the evidence lower bound (ELBO), E log p(x|z) - KL(q(z|x) || p(z)), with the KL divergence in closed
     form (eq. 10 of the paper). Likelihoods are in nats per example. Images are binary with
     ``likelihood=bernoulli``, and have 8 or 16 bits per value with ``likelihood=gaussian`` (uniform dequantisation).
+    Rows of tables need ``likelihood=table``. ``experiment=tvae`` pins the networks and options of Xu et al. 2019.
 
     Args:
         spec: the features of an example: ``x`` and, for a conditional model, ``label``.
@@ -60,7 +67,9 @@ class VAE(Game):
             and updates are float32 in both cases.
         beta: factor of the KL divergence (Higgins et al. 2017, beta-VAE). With 1, the loss is the negative ELBO.
         likelihood: distribution of an example given its latents. ``bernoulli`` needs images, which it binarises.
-            ``gaussian`` is for images and for points.
+            ``gaussian`` is for images and for points. ``table`` is for rows of tables: numbers are normal, each
+            with a learnt standard deviation between 0.01 and 1, and categories have the probabilities of a softmax.
+            The task ``generate`` draws the numbers and returns the most probable categories (TVAE, Xu et al. 2019).
         variance: variance of the Gaussian likelihood, a number, or ``learnt`` for one parameter that all values
             share (Rybkin et al. 2021). The unit is the scale of the networks, on which images lie in [-1, 1].
         binarisation: how ``likelihood=bernoulli`` makes binary images. With ``threshold``, values in the
@@ -105,7 +114,7 @@ class VAE(Game):
         self._likelihood, self._variance, self._binarisation = likelihood, variance, binarisation
         self._samples = importance_samples
         self._check_options()
-        self._learns_variance = likelihood == "gaussian" and variance == "learnt"
+        self._learns_variance = likelihood != "bernoulli" and variance == "learnt"
         # The width of one level of images, or None for examples of real values.
         bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}.get(np.dtype(self._x.dtype))
         self._level = None if bits is None else likelihoods.level(bits)
@@ -119,6 +128,12 @@ class VAE(Game):
         self.tasks = self._tasks()
 
     def _check_options(self) -> None:
+        if isinstance(self._x, Table) != (self._likelihood == "table"):
+            wanted = "table" if isinstance(self._x, Table) else "gaussian"
+            raise UserError(
+                f"game.likelihood={self._likelihood}: is no distribution of {self._x.noun}, of which this data set "
+                f"consists. Set game.likelihood={wanted}."
+            )
         if self._likelihood == "bernoulli" and self._x.bounds is None:
             raise UserError(
                 "game.likelihood=bernoulli: models binary values, but the values of the data set are not bounded. "
@@ -153,13 +168,16 @@ class VAE(Game):
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: the initial parameters and network states of the encoder and the decoder, by player.
 
-        A learnt variance starts at 1, or at 0.1 for images, whose values lie in [-1, 1].
+        A learnt variance starts at 1, or at 0.1 for images, whose values lie in [-1, 1]. The learnt standard
+        deviations of the numbers of a table start at 0.1.
         """
         params: dict[str, Tree] = {}
         state: dict[str, Tree] = {}
         for i, (name, network) in enumerate(self.networks.items()):
             params[name], state[name] = network.init(jax.random.fold_in(key, i))
-        if self._learns_variance:
+        if self._learns_variance and isinstance(self._x, Table):
+            params["log_variance"] = jnp.full(self._x.scalars, 2 * math.log(0.1), jnp.float32)
+        elif self._learns_variance:
             params["log_variance"] = jnp.log(jnp.float32(1.0 if self._x.bounds is None else 0.1))
         return {VAE_PLAYER: params}, {VAE_PLAYER: state}
 
@@ -218,7 +236,8 @@ class VAE(Game):
         kl = masked_mean(divergence.sum(-1), batch.get("mask"))
         metrics = {"elbo": reconstruction - kl, "kl": kl, "reconstruction": reconstruction}
         if self._learns_variance:
-            metrics["variance"] = jnp.exp(own["log_variance"])
+            variance = jnp.exp(self._log_variance(own))
+            metrics["variance"] = variance.mean() if isinstance(self._x, Table) else variance
         return LossTerms(
             terms,
             net_state | {player: {"encoder": encoder_state, "decoder": decoder_state}},
@@ -237,7 +256,7 @@ class VAE(Game):
 
     def _targets(self, x: jax.Array, noise: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
         """A pair: the input of the encoder, and the values of which the likelihood is computed."""
-        if self._likelihood == "gaussian":
+        if self._likelihood != "bernoulli":
             return x, x if noise is None or self._level is None else likelihoods.dequantised(x, noise, self._level)
         if self._binarisation == "threshold":
             binary = likelihoods.threshold(x)
@@ -292,6 +311,8 @@ class VAE(Game):
         raw, target = raw.reshape(n, k, *self._x.shape), target[:, None]
         if self._likelihood == "bernoulli":
             values = likelihoods.bernoulli(raw, target)
+        elif isinstance(self._x, Table):
+            values = likelihoods.table(raw, self._log_variance(params), target, self._x)
         else:
             values = likelihoods.gaussian(self._x.head(raw), self._log_variance(params), target)
         total = values.sum(tuple(range(2, values.ndim)))
@@ -302,7 +323,7 @@ class VAE(Game):
     def _log_variance(self, params: Tree) -> jax.Array:
         if self._learns_variance:
             learnt: jax.Array = params["log_variance"]
-            return learnt
+            return jnp.clip(learnt, *_LOG_VARIANCES) if isinstance(self._x, Table) else learnt
         return jnp.log(jnp.float32(self._variance))
 
     def _encode(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, label: jax.Array | None) -> jax.Array:
@@ -315,10 +336,22 @@ class VAE(Game):
     ) -> jax.Array:
         """The means of p(x|z), on the scale of the networks, for latents ``[n, latent_dim]``."""
         raw, _ = self._apply("decoder", params[VAE_PLAYER], net_state[VAE_PLAYER], latents, label)
-        return 2 * jax.nn.sigmoid(raw) - 1 if self._likelihood == "bernoulli" else self._x.head(raw)
+        if self._likelihood == "bernoulli":
+            return 2 * jax.nn.sigmoid(raw) - 1
+        x = self._x.head(raw)
+        return x if label is None else self._x.with_label(x, label)
+
+    def _draw(self, params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+        """Rows of a table whose numbers are drawn with their standard deviations."""
+        assert isinstance(self._x, Table)
+        mean = self._decode(params, net_state, inputs["latents"], inputs.get("label"))
+        std = jnp.exp(self._log_variance(params[VAE_PLAYER]) / 2)
+        return {"samples": mean.at[:, : self._x.scalars].add(std * inputs["noise"])}
 
     def _tasks(self) -> dict[str, Task]:
         tasks = autoencoder_tasks(self._x, self._latent_dim, self._classes, self._encode, self._decode)
+        if isinstance(self._x, Table) and self._x.scalars:
+            tasks["generate"] = _with_noise(tasks["generate"], self._x.scalars)._replace(apply=self._draw)
         inputs = {**tasks["encode"].inputs, "importance_samples": Number()}
         score = Task(
             inputs,
@@ -366,6 +399,17 @@ class VAE(Game):
         start = jnp.int32(0), jnp.zeros(x.shape[0]), jnp.full(x.shape[0], -jnp.inf)
         _, total, log_sum = jax.lax.while_loop(lambda carried: carried[0] < number.max(), add, start)
         return {"elbo": total / number, "nll": jnp.log(number.astype(jnp.float32)) - log_sum}
+
+
+def _with_noise(task: Task, size: int) -> Task:
+    """The task with a further input ``noise`` of ``size`` standard normal values, which the prior draws."""
+    first, more = task.prior, normal_prior(size)
+    assert first is not None
+
+    def prior(key: jax.Array, truncation: float | None) -> Batch:
+        return {**first(key, truncation), "noise": more(jax.random.fold_in(key, 2), truncation)["latents"]}
+
+    return task._replace(inputs={**task.inputs, "noise": Vector(size)}, prior=prior)
 
 
 def _log_ratio(latents: jax.Array, noise: jax.Array, log_variance: jax.Array) -> jax.Array:

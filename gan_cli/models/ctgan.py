@@ -13,10 +13,10 @@ _INIT = nnx.initializers.lecun_normal()
 
 
 class Generator(nnx.Module):
-    """Fully connected generator whose layers receive the outputs of all earlier layers (Xu et al. 2019, section 4.4).
+    """Fully connected generator whose layers receive the outputs of all earlier layers.
 
-    Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``. A hidden layer is a linear map, batch
-    normalisation and ReLU. Its outputs are concatenated with its inputs.
+    Xu et al. 2019, section 4.4. Maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``. A hidden
+    layer is a linear map, batch normalisation and ReLU. Its outputs are concatenated with its inputs.
 
     Args:
         width: number of units in each hidden layer.
@@ -35,7 +35,9 @@ class Generator(nnx.Module):
         depth: PositiveInt = 2,
     ):
         self.blocks = nnx.List(
-            Block(dense, latent_dim + i * width, width, rngs, norm="batch", activation="relu", dropout=0.0, init=_INIT)
+            Block(
+                dense, latent_dim + i * width, width, rngs, norm="batch", activation="relu", dropout=0.0, init=_INIT
+            )
             for i in range(depth)
         )
         self.out = dense(latent_dim + depth * width, feature.size, rngs, init=_INIT)
