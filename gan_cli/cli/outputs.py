@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_cli.data.tables import suffix_of
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.views import SIDE
@@ -17,13 +18,16 @@ from gan_cli.views import SIDE
 if TYPE_CHECKING:
     import numpy as np
 
+    from gan_cli.data.tables.feature import Table
     from gan_cli.trained.restore import RestoredRun
+    from gan_cli.trained.rows import RowSampler
     from gan_cli.trained.sampling import Arrays, TaskRunner
     from gan_cli.views.drawings import InputRequest
 
 log = logging.getLogger(__name__)
 # The entry `Software` of PNG files in a folder, and the end of .npy files, by which --overwrite recognises them.
 _SOFTWARE = "gan-sample"
+_ROWS = 1000  # number of rows of a table if run.json does not contain the number of training rows
 _Made = Iterator[tuple[int, "Arrays"]]  # the numbers and the outputs of pictures
 
 
@@ -110,6 +114,120 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
     main = outputs[runner.main]
     return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
+
+
+def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputRequest) -> None:
+    """Raise a UserError if an option for tables does not fit the task."""
+    from gan_cli.data.tables.feature import Table
+
+    if isinstance(runner.feature, Table) and options.draw not in (None, "grid"):
+        raise UserError(
+            f"--draw {options.draw}: needs images, and the {runner.main} of this run are rows of a table. "
+            "Leave out --draw."
+        )
+    if isinstance(runner.feature, Table) and options.out.suffix in (".gif", ""):
+        raise UserError(
+            f"--out {options.out}: the {runner.main} of this run are rows of a table. Use --out FILE.csv, .csv.gz, "
+            ".parquet or .npz, or FILE.png for a chart of the columns."
+        )
+    if not isinstance(runner.feature, Table):
+        noun = f"the {runner.main} of this run are {runner.feature.noun}, not rows of a table"
+        if suffix_of(options.out):
+            raise UserError(f"--out {options.out}: {noun}. Use --out FILE.npz for arrays, or FILE.png.")
+        for name, value in (("--where", options.where), ("--balance", options.balance)):
+            if value:
+                raise UserError(f"{name}: {noun}. Leave out {name}, or use --class.")
+    for name, value in (("--where", options.where), ("--balance", options.balance)):
+        if value and request.given:
+            source = next(iter(request.options.values()))
+            raise UserError(f"{name}: selects among rows from random latents. Leave out {name} or {source}.")
+
+
+def write_table(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest, modules: Sequence[str]
+) -> str:
+    """Write the rows of a table as CSV, Parquet, a chart, or an ``.npz`` file with an array for each column.
+
+    Returns:
+        A text that describes what was written, e.g. "10,000 rows".
+    """
+    import numpy as np
+
+    from gan_cli.data.tables import arrays
+    from gan_cli.data.tables import files as table_files
+    from gan_cli.data.tables.feature import Table
+    from gan_cli.views import pictures, tables
+
+    table = runner.feature
+    assert isinstance(table, Table)
+    n = request.number(run.examples or _ROWS)
+    parts, sampler = rows_of(options, run, runner, request, n)
+    if suffix_of(options.out):
+        with table_files.Writer(options.out, table) as writer:
+            for part in parts:
+                writer.write(part)
+    else:
+        made = list(parts)
+        whole = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+        if options.out.suffix == ".npz":
+            arrays.write(options.out, arrays.arrays_of(table.columns, whole))
+        else:
+            real = _training_rows(options, run, table, modules)
+            pictures.write(options.out, tables.chart(tables.summary(table, real, whole)))
+    for line in sampler.lines() if sampler else ():
+        print(line)
+    return f"{n:,} rows"
+
+
+def _training_rows(
+    options: argparse.Namespace, run: RestoredRun, table: Table, modules: Sequence[str]
+) -> Arrays | None:
+    """Training rows that meet the conditions of the options, by column. None if there are none, or without data."""
+    from gan_cli.data.tables import conditions
+    from gan_cli.trained import restore
+    from gan_cli.views import tables
+
+    try:
+        data = run.experiment.dataset or restore.load_data(options.run, modules)
+    except UserError as error:
+        log.warning("The chart shows no training rows, because the data of the run cannot be loaded: %s", error)
+        return None
+    real = table.values(data.spread(tables.ROWS))
+    met = conditions.meets([conditions.parse(text, table.columns) for text in options.where], real)
+    return {name: values[met] for name, values in real.items()} if met.any() else None
+
+
+def rows_of(
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest, n: int
+) -> tuple[Iterator[Arrays], RowSampler | None]:
+    """The rows that the options request, in parts, and their sampler. None for rows from inputs of the user.
+
+    Raises:
+        UserError: a condition does not fit the columns, or contradicts ``--class``.
+    """
+    import jax
+
+    from gan_cli.data.tables import conditions
+    from gan_cli.data.tables.feature import Table
+    from gan_cli.trained.rows import RowSampler
+
+    table = runner.feature
+    assert isinstance(table, Table)
+    if request.given:
+        stored = runner.stored(run.state, request.draw(runner, n), request.seed)
+        return (table.restore(jax.device_get(part[runner.main])) for part in stored), None
+    where = [conditions.parse(text, table.columns) for text in options.where]
+    balance = conditions.with_categories(options.balance, table.columns) if options.balance else None
+    label = table.label_column
+    if options.label is not None and label is not None and label in (balance, *(one.column for one in where)):
+        raise UserError(
+            f"--class {options.label}: determines {label.name} already. "
+            "Leave out --class, or the condition on this column."
+        )
+    sampler = RowSampler(
+        runner, run.state, lambda n, first: request.draw(runner, n, first), request.seed, where, balance
+    )
+    return sampler.parts(n), sampler
 
 
 def write_folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, request: InputRequest) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gan_cli.cli import outputs
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
+from gan_cli.data.tables import SUFFIXES, suffix_of
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
 from gan_cli.views import DRAWINGS, POINTS, SIDE
@@ -56,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, or all rows of "
-        "--latents or --input). For "
+        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, as many rows of a "
+        "table as the run was trained on, or all rows of --latents or --input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
     )
@@ -75,7 +76,21 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        "a .gif file with a walk through latent space, or a folder of PNG files; for a table, a .csv, .csv.gz or "
+        ".parquet file, an .npz file with an array for each column, or a chart as .png (default: samples.png)",
+    )
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="draw only rows of a table that meet a condition, e.g. 'age>=65', with one of the signs = != < <= > "
+        ">=. `COLUMN=` means a missing value. Repeat --where for several conditions (default: all rows)",
+    )
+    add(
+        "--balance",
+        metavar="COLUMN",
+        help="draw equal numbers of rows with each category of a column of a table, in turn (default: as the data)",
     )
     add(
         "--overwrite",
@@ -134,6 +149,7 @@ def _main(options: argparse.Namespace) -> int:
     _check(options)
     show_warnings("gan-sample")
     prepare_jax()
+    from gan_cli.data.tables.feature import Table
     from gan_cli.trained import restore
     from gan_cli.trained.sampling import TaskRunner
 
@@ -153,9 +169,12 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     keeps_sizes = outputs.keeps_sizes(options, runner)
     request = _request(options, run, runner, modules, read=not keeps_sizes)
+    outputs.check_table(options, runner, request)
     suffix = options.out.suffix
     if keeps_sizes:
         content = outputs.write_translated(options, run, runner, request)
+    elif isinstance(runner.feature, Table):
+        content = outputs.write_table(options, run, runner, request, modules)
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
     elif suffix == "":
@@ -189,6 +208,8 @@ def _check(options: argparse.Namespace) -> None:
             "--latents": options.latents,
             "--input": options.input,
             "--prior": options.prior,
+            "--where": options.where or None,
+            "--balance": options.balance,
         }
         for name, value in (drawn | {"--truncation": options.truncation}).items():
             if value is not None:
@@ -198,11 +219,12 @@ def _check(options: argparse.Namespace) -> None:
     if options.draw == "classes" and options.label is not None:
         raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
-    if suffix not in (".png", ".npz", ".gif", ""):
+    if suffix not in (".png", ".npz", ".gif", "") and not suffix_of(options.out):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, or be a folder, e.g. --out samples.png."
+            f"--out {options.out}: must end in .png, .npz or .gif, for a table in {', '.join(SUFFIXES)}, or be a "
+            "folder, e.g. --out samples.png."
         )
-    if options.draw not in (None, "grid") and suffix in (".npz", ""):
+    if options.draw not in (None, "grid") and suffix not in (".png", ".gif"):
         needed = ".gif" if options.draw == "walk" else ".png"
         raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
     if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):

@@ -32,19 +32,21 @@ class Conditions:
         spans: the spans of the columns of categories to which a condition may refer.
 
     Attributes:
+        columns: the numbers of these columns.
         size: number of values of a conditional vector: one for each category of each of the columns.
     """
 
     def __init__(self, table: Table, spans: tuple[Span, ...]):
         self._table, self._spans = table, spans
+        self.columns = tuple(span.column for span in spans)
         self.size = sum(span.width for span in spans)
         ends = np.cumsum([span.width for span in spans], dtype=int)
         self._starts = ends - [span.width for span in spans]
 
-    def vector(self, span: Span, code: int) -> np.ndarray:
-        """The conditional vector ``[size]`` of a category of a column."""
+    def vector(self, column: int, code: int) -> np.ndarray:
+        """The conditional vector ``[size]`` of a category of the column with this number, one of ``columns``."""
         found = np.zeros(self.size, np.float32)
-        found[self._starts[self._spans.index(span)] + code] = 1
+        found[self._starts[self.columns.index(column)] + code] = 1
         return found
 
     def of_rows(self, x: jax.Array, key: jax.Array, log_frequency: bool) -> jax.Array:
@@ -185,6 +187,11 @@ class CTGAN(GAN):
             return latents(key, truncation) | ({"condition": condition} if self._conditions.size else {})
 
         return {"generate": Task(inputs, {"samples": self._x}, self._samples, prior, imitates="x")}
+
+    @property
+    def conditions(self) -> Conditions:
+        """The conditional vectors that the networks receive."""
+        return self._conditions
 
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with ``latents`` ``[batch, n]``: the code, the condition and the noise of the head of each row.

@@ -34,6 +34,7 @@ class RestoredRun:
         step: step of the checkpoint.
         state: training state, as host arrays.
         class_names: the names of the classes, or an empty tuple if ``run.json`` does not contain them.
+        examples: number of training examples. None if ``run.json`` does not contain it.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class RestoredRun:
     step: int
     state: TrainState
     class_names: tuple[str, ...] = ()
+    examples: int | None = None
 
 
 def restore_run(
@@ -95,7 +97,8 @@ def restore_run(
     at, state = checkpoints.load(folder, like, step)
     assert experiment.game.spec is not None
     names = _class_names(record.get("data"), classes_of(experiment.game.spec))
-    return RestoredRun(directory, experiment, folder / str(at), at, sampling.raw(state) if raw else state, names)
+    state = sampling.raw(state) if raw else state
+    return RestoredRun(directory, experiment, folder / str(at), at, state, names, _examples(record.get("data")))
 
 
 def load_data(directory: Path, modules: Sequence[str] = ()) -> Dataset:
@@ -117,6 +120,12 @@ def _class_names(described: Any, classes: int | None) -> tuple[str, ...]:
     """The names in the entry ``data`` of ``run.json``, or an empty tuple if it does not name all classes."""
     names = described.get("classes") if isinstance(described, dict) else None
     return tuple(map(str, names)) if isinstance(names, list) and len(names) == classes else ()
+
+
+def _examples(described: Any) -> int | None:
+    """The number of training examples in the entry ``data`` of ``run.json``, or None."""
+    number = described.get("examples") if isinstance(described, dict) else None
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def _spec(directory: Path, stated: Any, modules: Sequence[str]) -> Spec:

@@ -55,10 +55,14 @@ def write_documents(data: Dataset, directory: Path) -> list[Path]:
 def draw(experiment: Experiment, path: Path) -> Path:
     """Write a picture of the first training examples as the networks receive them, and return its path.
 
-    If the examples contain several images, e.g. ``a`` and ``b``, each has a row of its own.
+    If the examples contain several images, e.g. ``a`` and ``b``, each has a row of its own. The picture of a table
+    shows the distributions of its columns.
     """
     data = experiment.dataset
     assert data is not None
+    if view(data.feature).real is not None:
+        sample_writer.draw_real(data, path)
+        return path
     chosen, size = view(data.feature), data.feature.shape[:2]
     images = [name for name, one in data.spec.items() if isinstance(one, Image) and one.shape[:2] == size]
     count = chosen.in_rows(len(images)) if len(images) > 1 else chosen.count

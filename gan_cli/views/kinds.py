@@ -15,9 +15,15 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.data import features
+from gan_cli.data.tables import constraints
+from gan_cli.data.tables import files as table_files
+from gan_cli.data.tables.feature import Table
+from gan_cli.storage import files
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, pictures
+from gan_cli.views import POINTS, SIDE, pictures, tables
+
+_ROWS = 1000  # number of generated rows of a table that training writes and draws
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class View:
             ``labels`` is empty if the arrays have no rows of their own.
         in_rows: ``(number of arrays) -> number of examples of each array`` that a picture of ``rows`` should show.
         behind: the number of real examples that ``picture`` draws behind the samples.
-        write: ``(path, samples)``, writes the samples to a file beside the picture ``path``, or None.
+        real: ``(real examples) -> picture`` of real examples alone. None if ``picture`` shows them as samples.
+        write: ``(path, samples, real)``, writes files beside the picture ``path`` of samples, or None. ``real`` are
+            the ``behind`` real examples.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
             is the name of the program in the file's metadata. None if there is no such file. ``gan-sample`` then
             writes no folder of pictures, and draws no rows and walks of single examples.
@@ -47,7 +55,8 @@ class View:
     rows: Callable[[Sequence[np.ndarray], Sequence[str]], tuple[Image.Image, list[str]]]
     in_rows: Callable[[int], int]
     behind: int = 0
-    write: Callable[[Path, np.ndarray], None] | None = None
+    real: Callable[[np.ndarray], Image.Image] | None = None
+    write: Callable[[Path, np.ndarray, np.ndarray | None], None] | None = None
     one: Callable[[np.ndarray, str], tuple[str, bytes]] | None = None
 
 
@@ -98,7 +107,34 @@ def _(feature: features.Vector) -> View:
         rows=lambda parts, kinds: (pictures.scatter(parts[1], parts[0]), []),
         in_rows=lambda parts: POINTS // 2,
         behind=POINTS,
-        write=lambda path, samples: pictures.write_points(path.with_suffix(".npz"), samples),
+        write=lambda path, samples, real: pictures.write_points(path.with_suffix(".npz"), samples),
+    )
+
+
+@view.register
+def _(feature: Table) -> View:
+    def summary(samples: np.ndarray | None, real: np.ndarray | None) -> tables.Summary:
+        values = (None if x is None else feature.values(x) for x in (real, samples))
+        return tables.summary(feature, *values)
+
+    def chart(samples: np.ndarray | None, real: np.ndarray | None) -> Image.Image:
+        return tables.chart(summary(samples, real))
+
+    def write(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
+        table_files.write(path.with_suffix(".csv"), feature, constraints.valid(feature, feature.values(samples)))
+        found = summary(samples, real) | {"step": files.number(path.stem)}
+        files.write_json(path.with_name(tables.SUMMARY), found)
+
+    return View(
+        noun="rows",
+        count=_ROWS,
+        picture=chart,
+        compared=lambda real, samples: chart(samples, real),
+        rows=lambda parts, kinds: (chart(parts[1], parts[0]), []),
+        in_rows=lambda parts: _ROWS,
+        behind=tables.ROWS,
+        real=lambda real: chart(None, real),
+        write=write,
     )
 
 

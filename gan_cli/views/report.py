@@ -24,6 +24,7 @@ from gan_cli.config.stored import config_of
 from gan_cli.errors import UserError
 from gan_cli.storage import files, metrics_log, run_directory
 from gan_cli.storage.dotted import leaves
+from gan_cli.views import tables
 
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
 _PICTURES = 100  # the largest number of pictures of a single run
@@ -134,6 +135,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
         **_filmstrip(path / "samples", share),
         "tasks": [{"name": name, **_filmstrip(path / "samples" / name, share)} for name in tasks],
+        "columns": _columns(path / "samples" / tables.SUMMARY),
         "real": _picture(path / "samples" / "real.png"),
         "neighbours": _picture(path / "samples" / "neighbours.png"),
     }
@@ -423,6 +425,15 @@ def _rows(path: Path) -> list[str]:
             at += length + 12
     labels = [label for label in _list(labels) if isinstance(label, str) and len(label) <= _LABEL]
     return labels if len(labels) <= _ROWS else []
+
+
+def _columns(path: Path) -> dict[str, Any] | None:
+    """The distributions and associations of the columns of a table, or None if the file is missing or damaged."""
+    found: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        if not path.is_symlink() and path.stat().st_size <= _LARGEST:
+            found = files.read_json(path)
+    return found if tables.is_summary(found) else None
 
 
 def _evenly(items: list[Any], most: int) -> list[Any]:

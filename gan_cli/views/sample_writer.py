@@ -163,14 +163,13 @@ class SampleWriter:
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     """Write a picture of samples to ``path``.
 
-    The view of the main feature chooses the kind of picture. It may also write the samples to a second file.
+    The view of the main feature chooses the kind of picture. It may also write the samples to other files.
     """
     chosen = view(data.feature)
-    first = data.take(np.arange(min(chosen.behind, data.size)))[data.main] if chosen.behind else None
-    real = None if first is None else np.asarray(data.feature.encode(first))
+    real = data.spread(chosen.behind) if chosen.behind else None
     pictures.write(path, chosen.picture(samples[: chosen.count], real))
     if chosen.write is not None:
-        chosen.write(path, samples[: chosen.count])
+        chosen.write(path, samples[: chosen.count], real)
 
 
 def draw_rows(rows: Rows, outputs: Mapping[str, jax.Array], path: Path) -> None:
@@ -203,8 +202,11 @@ def draw_trajectory(run: Path, path: Path) -> None:
 
 
 def draw_real(data: Dataset, path: Path) -> None:
-    """Write a picture of evenly spaced examples of the data set."""
+    """Write a picture of evenly spaced examples of the data set, e.g. a chart of the columns of a table."""
     chosen = view(data.feature)
+    if chosen.real is not None:
+        pictures.write(path, chosen.real(data.spread(chosen.behind)))
+        return
     examples = data.spread(chosen.count)
     pictures.write(path, chosen.picture(examples, examples))
 
@@ -221,5 +223,5 @@ def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> N
     for folder in (samples, samples / "seen", *(samples / task for task in tasks)):
         for written in folder.iterdir() if folder.is_dir() else ():
             at = files.number(written.stem)
-            if at is not None and at > step and written.suffix in (".png", ".npz"):
+            if at is not None and at > step and written.suffix in (".png", ".npz", ".csv"):
                 written.unlink()

@@ -104,6 +104,10 @@ class Column:
         spikes = [f"{value:g}" for value in self.spikes]
         return [*self.categories, *ways, *spikes, *(["missing"] if self.missing else [])]
 
+    def absent(self, values: np.ndarray) -> np.ndarray:
+        """Whether each of the values ``[n]`` is missing."""
+        return np.isnan(values) if self.numeric else np.asarray(np.equal(values, np.array(None, object)), bool)
+
     def storable(self, values: np.ndarray) -> np.ndarray:
         """Whether ``store`` accepts each of the values ``[n]``, which may be unknown categories or missing."""
         if not self.numeric:

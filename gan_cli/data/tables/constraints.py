@@ -195,6 +195,14 @@ class Checker:
         return kept
 
 
+def valid(table: Table, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The generated rows that meet the constraints of a table, with repaired sums."""
+    checker = Checker(table)
+    rows = checker.repaired(columns)
+    kept = checker.accepted(rows)
+    return {name: values[kept] for name, values in rows.items()}
+
+
 def _dependent(constraint: Constraint) -> str:
     """The column that is computed from the others in a sum."""
     sides = [[one for one in side if isinstance(one, str)] for side in (constraint.right, constraint.left)]

@@ -112,6 +112,11 @@ class Table(Feature):
         return tuple(found)
 
     @property
+    def label_column(self) -> Column | None:
+        """The column that is the class of a row, or None."""
+        return None if self.label is None else self.columns[self.label]
+
+    @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
         return (self.scalars + sum(column.width for column in self.columns),)
 
@@ -181,6 +186,10 @@ class Table(Feature):
         span = next(one for one in self.spans if one.column == self.label)
         one_hot = jax.nn.one_hot(labels, span.width, dtype=x.dtype)
         return jnp.concatenate([x[..., : span.start], one_hot, x[..., span.start + span.width :]], axis=-1)
+
+    def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The values of rows ``[n, *shape]`` as networks see them: a mapping from columns to arrays ``[n]``."""
+        return self.restore(np.asarray(self.decode(jnp.asarray(x))))
 
     def widened(self, channels: int) -> Feature:
         from gan_cli.data.features import Vector  # the inputs of a discriminator are numbers without a head

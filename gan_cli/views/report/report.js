@@ -130,7 +130,7 @@ function samples(run) {
     parts.push(filmstrip(run.pictures, "samples"));
     parts[0].firstChild.id = "samples";
   }
-  if (run.real) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
+  if (run.real && !run.columns) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
   if (run.neighbours) {
     parts.push(
       el(
@@ -146,9 +146,147 @@ function samples(run) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: "pair" }, parts),
+      el("div", { class: run.columns ? "chart" : "pair" }, parts),
       player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
       few(run),
+    ),
+  );
+}
+
+// ---- Tables.
+
+const SIDES = ["real", "generated"];
+const percent = (share) => `${rounded(100 * share, 3)} %`;
+
+/** The distribution of each column of a table, and the associations of all pairs of columns. */
+function ofColumns(run) {
+  if (!run.columns) return null;
+  const { columns, associations, step } = run.columns;
+  const legend = el(
+    "ul",
+    { class: "legend" },
+    SIDES.map((side) => el("li", { class: side }, el("i"), side)),
+  );
+  return section(
+    `Columns${isNumber(step) ? ` at step ${short(step)}` : ""}`,
+    legend,
+    el("div", { class: "distributions" }, columns.map(distribution)),
+    el("h3", { style: "margin: 20px 0 8px" }, "Associations of the columns"),
+    el(
+      "p",
+      { class: "muted" },
+      "Pearson's correlation of two numbers, Cram\u00e9r's V of two categories, and the correlation ratio of a number and a category.",
+    ),
+    el(
+      "div",
+      { class: "halves" },
+      SIDES.map((side) => matrix(associations[side], columns, side)),
+    ),
+  );
+}
+
+function distribution(column) {
+  const drawn = column.range ? histogram(column) : barList(column);
+  return el("figure", { class: "card distribution" }, el("h3", {}, column.name), drawn);
+}
+
+const highest = (column) => Math.max(...SIDES.flatMap((side) => column[side]), 1e-9);
+const tip = (column, label, i) => `${label}: ${SIDES.map((side) => `${side} ${percent(column[side][i])}`).join(", ")}`;
+
+/** Real shares of the intervals as bars, and generated shares as a line of steps. Missing values are on the right. */
+function histogram(column) {
+  const [width, height] = [300, 120];
+  const absent = column.labels.length;
+  const bins = column.real.length - absent;
+  const side = (width - 50 * absent) / bins;
+  const up = (share) => (share / highest(column)) * height;
+  const left = (i) => (i < bins ? i * side : width - 32);
+  const wide = (i) => (i < bins ? side : 24);
+  const steps = (from, to) =>
+    column.generated
+      .slice(from, to)
+      .map((share, i) => `${left(from + i)},${height - up(share)} ${left(from + i) + wide(from + i)},${height - up(share)}`)
+      .join(" ");
+  const [low, high] = column.range;
+  return svg(
+    "svg",
+    { viewBox: `0 0 ${width} ${height + 18}`, role: "img", "aria-label": `distribution of ${column.name}` },
+    column.real.map((share, i) =>
+      svg(
+        "rect",
+        { class: "real", x: left(i), y: height - up(share), width: Math.max(wide(i) - 0.5, 0.5), height: up(share) },
+        svg("title", {}, tip(column, i < bins ? `interval ${i + 1} of ${bins}` : column.labels[0], i)),
+      ),
+    ),
+    svg("polyline", { class: "generated", points: steps(0, bins) }),
+    absent ? svg("polyline", { class: "generated", points: steps(bins, bins + 1) }) : null,
+    svg("text", { x: 0, y: height + 13 }, low),
+    svg("text", { x: width - 50 * absent, y: height + 13, "text-anchor": "end" }, high),
+    absent ? svg("text", { x: width, y: height + 13, "text-anchor": "end" }, column.labels[0]) : null,
+  );
+}
+
+/** Two bars for each category: real above generated. */
+function barList(column) {
+  const [width, text, step] = [300, 110, 17];
+  const bar = (side, i) =>
+    svg("rect", {
+      class: side,
+      x: text,
+      y: i * step + (side === "real" ? 2 : 8.5),
+      width: (column[side][i] / highest(column)) * (width - text),
+      height: 6,
+    });
+  const short_ = (label) => (label.length > 18 ? `${label.slice(0, 17)}\u2026` : label);
+  return svg(
+    "svg",
+    {
+      viewBox: `0 0 ${width} ${step * Math.max(column.labels.length, 8)}`,
+      role: "img",
+      "aria-label": `distribution of ${column.name}`,
+    },
+    column.labels.map((label, i) =>
+      svg(
+        "g",
+        {},
+        svg("title", {}, tip(column, label, i)),
+        svg("text", { x: text - 6, y: i * step + 12, "text-anchor": "end" }, short_(label)),
+        SIDES.map((side) => bar(side, i)),
+      ),
+    ),
+  );
+}
+
+/** A matrix of associations: blue for -1 and orange for 1. */
+function matrix(values, columns, side) {
+  const [cell, names] = [16, 130];
+  const size = cell * columns.length;
+  return el(
+    "figure",
+    { class: "card matrix" },
+    el("h3", {}, side),
+    svg(
+      "svg",
+      { viewBox: `0 0 ${names + size} ${size}`, role: "img", "aria-label": `associations of ${side} rows` },
+      columns.map(({ name }, i) =>
+        svg("text", { x: names - 6, y: i * cell + 12, "text-anchor": "end" }, name.length > 20 ? `${name.slice(0, 19)}\u2026` : name),
+      ),
+      values.flatMap((row, i) =>
+        row.map((value, j) =>
+          svg(
+            "rect",
+            {
+              class: value < 0 ? "negative" : "positive",
+              x: names + j * cell,
+              y: i * cell,
+              width: cell - 0.5,
+              height: cell - 0.5,
+              "fill-opacity": Math.min(Math.abs(value), 1),
+            },
+            svg("title", {}, `${columns[i].name}, ${columns[j].name}: ${rounded(value, 3)}`),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -560,7 +698,7 @@ function gallery({ config }) {
 function page() {
   if (report.alone) {
     const [run] = report.runs;
-    const drawn = [samples(run), ...run.tasks.map(ofTask)];
+    const drawn = [ofColumns(run), samples(run), ...run.tasks.map(ofTask)];
     return [...aboutRun(run), ...drawn, curves(), evaluations(run), configuration(run), environment(run)];
   }
   const chosen = columns();

@@ -1,0 +1,50 @@
+"""Columns of a table as arrays of an ``.npz`` file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gan_cli.data.tables.columns import Column
+from gan_cli.storage import files
+
+
+def arrays_of(columns: Sequence[Column], rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns as arrays of an ``.npz`` file: texts, integers, float64, or dates as ``datetime64[s]``.
+
+    A missing value is an empty text, NaN or NaT. Integers with missing values are float64.
+    """
+    found = {}
+    for column in columns:
+        values = rows[column.name]
+        if column.kind == "date":
+            found[column.name] = _dates(values)
+        elif column.kind == "integer" and not np.isnan(values).any():
+            found[column.name] = values.astype(np.int64)
+        elif column.numeric:
+            found[column.name] = values
+        else:
+            found[column.name] = np.where(column.absent(values), "", values).astype(str)
+    return found
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays with any names to an ``.npz`` file. ``numpy.savez`` rejects some names, such as ``file``."""
+
+    def fill(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+
+    files.write(path, fill)
+
+
+def _dates(values: np.ndarray) -> np.ndarray:
+    missing = np.isnan(values)
+    dates = np.where(missing, 0, values).astype("datetime64[s]")
+    return np.where(missing, np.datetime64("NaT", "s"), dates)
