@@ -110,7 +110,7 @@ def options(group: str, slow: bool) -> list[str]:
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """Folders of images and pairs, files of MedMNIST and a series, and mock TFDS data sets with the real features."""
+    """Folders of images and pairs, files of MedMNIST and a series, and mock TFDS data with the real features."""
     rng = np.random.default_rng(0)
     for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)

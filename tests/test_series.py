@@ -377,7 +377,7 @@ def test_ensembles_of_forecasts(tmp_path, monkeypatch):
 
 
 def test_augmentations_pack_series_or_are_refused():
-    program = Program(experiment([*SMALL, "model=temporal", "augment=[packing,noise]"]))
+    program = Program(experiment([*SMALL, "model=mlp", "augment=[packing,noise]"]))
     assert all(np.isfinite(values).all() for values in program.run(4).values())
     with pytest.raises(UserError, match="augment=diffaugment: the augmentation changes images"):
-        experiment([*SMALL, "model=temporal", "augment=[diffaugment]"])
+        experiment([*SMALL, "model=mlp", "augment=[diffaugment]"])
