@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_cli.cli import outputs
+from gan_cli.cli import outputs, series_files
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.data.tables import SUFFIXES, suffix_of
@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="the inputs of a task on data (default: held-out examples of the run's data set, or training examples "
         "if none are held out): an .npz file with arrays that have the names of the inputs (or "
-        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. "
+        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. The "
+        "past of a forecast may be a .csv file, whose last rows all --num scenarios follow. "
         "Image translation keeps the size and the name of each picture",
     )
     add(
@@ -76,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files; for a table, a .csv, .csv.gz or "
-        ".parquet file, an .npz file with an array for each column, or a chart as .png (default: samples.png)",
+        "a .gif file with a walk through latent space, or a folder of PNG files; for series, also a .csv file; for a "
+        "table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png "
+        "(default: samples.png)",
     )
     add(
         "--where",
@@ -177,6 +179,8 @@ def _main(options: argparse.Namespace) -> int:
         content = outputs.write_table(options, run, runner, request, modules)
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
+    elif suffix == ".csv":
+        content = series_files.write_csv(options, run, runner, request)
     elif suffix == "":
         content = outputs.write_folder(options, run, runner, request)
     else:
@@ -221,7 +225,7 @@ def _check(options: argparse.Namespace) -> None:
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", "") and not suffix_of(options.out):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, for a table in {', '.join(SUFFIXES)}, or be a "
+            f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, or be a "
             "folder, e.g. --out samples.png."
         )
     if options.draw not in (None, "grid") and suffix not in (".png", ".gif"):
@@ -294,7 +298,7 @@ def _request(
                 "run, e.g. with model.conditional=projection."
             )
         label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
-    given, sources, names, target = {}, {}, list[str](), None
+    given, sources, names, target, last = {}, {}, list[str](), None, None
     if options.latents is not None:
         if "latents" not in task.inputs:
             raise UserError(
@@ -308,13 +312,16 @@ def _request(
         raise UserError(
             f"--truncation {options.truncation}: the task {runner.name} draws no latents. Leave out --truncation."
         )
-    if options.input is not None and read:
+    if options.input is not None and read and series_files.is_past(options, needed):
+        given["past"], last = series_files.read_past(options, run, needed["past"])
+        sources["past"] = "--input"
+    elif options.input is not None and read:
         found, names = _inputs(options, runner, needed)
         given, sources = given | found, sources | dict.fromkeys(found, "--input")
     elif needed and read:
         found, target = _inputs_from_data(options, run, runner, needed, modules)
         given, sources = given | found, sources | dict.fromkeys(found, "dataset")
-    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target)
+    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target, last)
 
 
 def _inputs_from_data(

@@ -19,7 +19,8 @@ import numpy as np
 from gan_cli.data.scaling import denormalise, normalise
 from gan_cli.types import ArrayT, Feature, Spec
 
-_HOMES = {"Table": "gan_cli.data.tables.feature"}  # the modules of the package's features outside this module
+# The modules of the features of this package that another module defines, by the name of the class.
+_MODULES = {"Series": "gan_cli.data.series.feature", "Table": "gan_cli.data.tables.feature"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def described(spec: Spec) -> dict[str, Any]:
 
     def kind(feature: Feature) -> str:
         module, name = type(feature).__module__, type(feature).__qualname__
-        return name if module == _HOMES.get(name, __name__) else f"{module}.{name}"
+        return name if module == _MODULES.get(name, __name__) else f"{module}.{name}"
 
     return {name: {"kind": kind(one), **_stated(one)} for name, one in spec.items()}
 
@@ -211,7 +212,7 @@ def _feature(fields: dict[str, Any], modules: Sequence[str]) -> Feature:
     module, _, name = str(fields.pop("kind")).rpartition(".")
     if module and module not in modules:
         raise ValueError(f"the module {module} of the feature {name} is not among the modules of the user")
-    made = getattr(importlib.import_module(module or _HOMES.get(name, __name__)), name)
+    made = getattr(importlib.import_module(module or _MODULES.get(name, __name__)), name)
     if not (isinstance(made, type) and issubclass(made, Feature)):
         raise ValueError(f"{name} is not a kind of feature")
     for key, value in fields.items():

@@ -15,13 +15,14 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.data import features
+from gan_cli.data.series.feature import Series
 from gan_cli.data.tables import constraints
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.storage import files
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, pictures, tables
+from gan_cli.views import POINTS, SIDE, paths, pictures, tables
 
 _ROWS = 1000  # number of generated rows of a table that training writes and draws
 
@@ -135,6 +136,22 @@ def _(feature: Table) -> View:
         behind=tables.ROWS,
         real=lambda real: chart(None, real),
         write=write,
+    )
+
+
+@view.register
+def _(feature: Series) -> View:
+    def picture(samples: np.ndarray, real: np.ndarray | None) -> Image.Image:
+        return paths.paths([samples] if real is None or real is samples else [real, samples])
+
+    return View(
+        noun="windows",
+        count=paths.COUNT,
+        picture=picture,
+        compared=lambda real, samples: paths.paths([real, samples]),
+        rows=lambda parts, kinds: (paths.pairs(parts), []),
+        in_rows=lambda parts: paths.COUNT,
+        behind=paths.COUNT,
     )
 
 
