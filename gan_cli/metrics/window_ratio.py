@@ -1,0 +1,61 @@
+"""A test for copied windows: distances of samples to the nearest training window and the nearest held-out window."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gan_cli.metrics import LOWER, NEITHER, Metric
+from gan_cli.metrics import series_statistics as statistics
+from gan_cli.metrics.neighbours import neighbours
+
+_MOST = 10_000  # largest number of samples
+
+
+def window_ratio() -> Metric:
+    """Copies of training windows: distances to the nearest training and the nearest held-out window, as a ratio.
+
+    The distance is that of the returns, each column divided by the standard deviation of the training returns. It
+    is measured to as many training windows as there are held-out windows: the training windows are divided into
+    stretches of that length in the order of time, and the ratio is the mean over the stretches. Needs held-out
+    windows. gan_cli/metrics/README.md says when the ratio misleads.
+
+    Values:
+    - window_ratio: mean distance to the nearest training window divided by that to the nearest held-out window;
+      neither higher nor lower is better. It is 1 without copying, and below 0.9 with copying.
+    - window_copies: share of samples that lie nearer to a training window than 99 % of the held-out windows do, 0.01
+      without copying; lower is better.
+    - window_samples, window_held_out: number of samples and of held-out windows; neither higher nor lower is better.
+    """
+
+    def figures(
+        fake_series: np.ndarray, real_series: np.ndarray, held_out_series: np.ndarray
+    ) -> dict[str, float]:
+        fake, real, held_out = (
+            statistics.returns(windows, real_series)
+            for windows in (fake_series[:_MOST], real_series, held_out_series)
+        )
+        counts = {"window_samples": float(len(fake)), "window_held_out": float(len(held_out))}
+        scale = real.std((0, 1))
+        unit = np.where(scale > 0, scale, 1)
+        return _ratios(*((x / unit).reshape(len(x), -1) for x in (fake, real, held_out))) | counts
+
+    named = ("window_ratio", "window_samples", "window_held_out")
+    return Metric(figures, dict.fromkeys(named, NEITHER) | {"window_copies": LOWER}, minimum=1)
+
+
+def _ratios(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+    n = min(len(real), len(held_out))
+    starts = np.linspace(0, len(real) - n, -(-len(real) // n)).astype(int)
+    to_stretches = np.stack([_distances(fake, real[start : start + n]) for start in starts])
+    to_held_out = max(float(_distances(fake, held_out[:n]).mean()), 1e-12)
+    usual = np.quantile(_distances(held_out, real), 0.01)
+    return {
+        "window_ratio": float(to_stretches.mean()) / to_held_out,
+        "window_copies": float((to_stretches.min(0) < usual).mean()),
+    }
+
+
+def _distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The Euclidean distance from each point to its nearest neighbour among ``others``."""
+    nearest: np.ndarray = np.sqrt(np.maximum(neighbours(points.astype(np.float32), others.astype(np.float32))[1], 0))
+    return nearest
