@@ -41,7 +41,9 @@ def steps_of(real: np.ndarray) -> tuple[Steps, ...]:
 
 
 def returns(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """The returns of windows: float64 ``[n, length - 1, columns]``.
+    """The returns of windows: float64 ``[n, length - 1, columns]``, or all of ``[n, length, columns]``.
+
+    If all columns are returns already, no time step is lost.
 
     Args:
         windows: ``[n, length, columns]``, where ``length`` is at least 2.
@@ -49,9 +51,11 @@ def returns(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
             of ``windows`` that are not positive have no logarithm, and are replaced by the smallest value of a
             column of prices in ``real``.
     """
-    windows = np.asarray(windows, np.float64)
+    windows, kinds = np.asarray(windows, np.float64), steps_of(real)
+    if set(kinds) == {"none"}:
+        return windows
     found = np.empty((len(windows), windows.shape[1] - 1, windows.shape[2]))
-    for j, kind in enumerate(steps_of(real)):
+    for j, kind in enumerate(kinds):
         column = windows[..., j]
         if kind == "log":
             found[..., j] = np.diff(np.log(np.where(column > 0, column, real[..., j].min())), axis=1)
