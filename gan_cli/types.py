@@ -81,6 +81,10 @@ Precision = Literal["float32", "bfloat16"]
 Likelihood = Literal["bernoulli", "gaussian"]
 Binarisation = Literal["threshold", "fixed", "dynamic"]
 Variance = PositiveFloat | Literal["learnt"]
+SeriesValues = Literal["levels", "returns"]
+SeriesSplit = Literal["time", "timegan"]
+SeriesScaling = Literal["standard", "minmax"]
+SineLaw = Literal["code", "paper"]
 
 
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")

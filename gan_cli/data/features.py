@@ -19,6 +19,9 @@ import numpy as np
 from gan_cli.data.scaling import denormalise, normalise
 from gan_cli.types import ArrayT, Feature, Spec
 
+# The modules of the features of this package that another module defines, by the name of the class.
+_MODULES = {"Series": "gan_cli.data.series.feature", "Table": "gan_cli.data.tables.feature"}
+
 
 @dataclass(frozen=True)
 class Image(Feature):
@@ -157,12 +160,12 @@ def classes_of(spec: Spec) -> int | None:
 def described(spec: Spec) -> dict[str, Any]:
     """The features of a Spec as a dictionary for ``run.json``: for each, its kind and its fields.
 
-    For the features of this module, the kind is the name of the class. For all others, it also names the module.
+    For the features of this package, the kind is the name of the class. For all others, it also names the module.
     """
 
     def kind(feature: Feature) -> str:
         module, name = type(feature).__module__, type(feature).__qualname__
-        return name if module == __name__ else f"{module}.{name}"
+        return name if module == __name__ or _MODULES.get(name) == module else f"{module}.{name}"
 
     def stated(feature: Feature) -> dict[str, Any]:
         # Fields with default values are left out, so that earlier versions and later fields agree.
@@ -202,7 +205,7 @@ def _feature(fields: dict[str, Any], modules: Sequence[str]) -> Feature:
     module, _, name = str(fields.pop("kind")).rpartition(".")
     if module and module not in modules:
         raise ValueError(f"the module {module} of the feature {name} is not among the modules of the user")
-    made = getattr(importlib.import_module(module or __name__), name)
+    made = getattr(importlib.import_module(module or _MODULES.get(name, __name__)), name)
     if not (isinstance(made, type) and issubclass(made, Feature)):
         raise ValueError(f"{name} is not a kind of feature")
     for key, value in fields.items():

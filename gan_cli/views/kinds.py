@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from gan_cli.data import features
+from gan_cli.data.series.feature import Series
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, pictures
+from gan_cli.views import POINTS, SIDE, paths, pictures
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,22 @@ def _(feature: features.Vector) -> View:
         in_rows=lambda parts: POINTS // 2,
         behind=POINTS,
         write=lambda path, samples: pictures.write_points(path.with_suffix(".npz"), samples),
+    )
+
+
+@view.register
+def _(feature: Series) -> View:
+    def picture(samples: np.ndarray, real: np.ndarray | None) -> Image.Image:
+        return paths.paths([samples] if real is None or real is samples else [real, samples])
+
+    return View(
+        noun="windows",
+        count=paths.COUNT,
+        picture=picture,
+        compared=lambda real, samples: paths.paths([real, samples]),
+        rows=lambda parts, kinds: (paths.pairs(parts), []),
+        in_rows=lambda parts: paths.COUNT,
+        behind=paths.COUNT,
     )
 
 

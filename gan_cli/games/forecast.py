@@ -1,0 +1,137 @@
+"""Forecasting: a GAN of the future of a series, given its past."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gan_cli.augment import Augment
+from gan_cli.data.features import Vector
+from gan_cli.data.series.feature import Series
+from gan_cli.errors import UserError
+from gan_cli.games.gan import GAN
+from gan_cli.games.networks import check_generates, normal_prior
+from gan_cli.losses import Loss
+from gan_cli.models import Model
+from gan_cli.penalties import Penalty
+from gan_cli.types import Batch, ByPlayer, Feature, PositiveInt, Spec, Task, Tree
+
+FORECAST = "forecast"
+
+
+class Forecast(GAN):
+    """GAN of the future of a series given its past: scenarios of the next steps (Mirza and Osindero 2014).
+
+    The generator maps latents and the past to the future. The discriminator sees the past and the future. The
+    generator's network has the latents, followed by the values of the past, as its input, so that any model with a
+    generator and a discriminator can play the game.
+
+    Args:
+        spec: the features of an example: ``x``, windows of a series.
+        model: the two networks.
+        loss: the adversarial loss of each player.
+        penalties: mapping from the name of each penalty to the penalty, a term of the discriminator's loss.
+        augments: mapping from the name of each augmentation to the augmentation of the discriminator's input.
+        precision: data type in which the networks compute, float32 or bfloat16.
+        horizon: number of steps of the future, the last steps of a window.
+        past: number of steps of the past, just before the future. If null, all other steps of a window.
+
+    Raises:
+        UserError: the data are no series, past and horizon do not fit into a window, or the networks, the penalties
+            and the augmentations are not compatible with each other.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        model: Model,
+        loss: Loss,
+        penalties: dict[str, Penalty],
+        augments: dict[str, Augment],
+        precision: str,
+        *,
+        horizon: PositiveInt = 8,
+        past: PositiveInt | None = None,
+    ):
+        check_generates("forecast", model, spec)
+        window = spec["x"]
+        if not isinstance(window, Series):
+            raise UserError(
+                f"game=forecast: learns the future of series, and the examples of the data set are {window.noun}. "
+                "Choose a data set of series, e.g. dataset=stocks."
+            )
+        past = window.length - horizon if past is None else past
+        if past < 1 or past + horizon > window.length:
+            raise UserError(
+                f"game.horizon={horizon}: past and horizon must fit into a window, and a window has {window.length} "
+                f"steps{f', {past} of them past' if past > 0 else ''}. Choose a smaller game.horizon, or a larger "
+                "dataset.length."
+            )
+        self._latents, self._steps, self._seen = model.latent_dim, past + horizon, window.part(past)
+        future, make = window.part(horizon), model.generator
+
+        def generator(feature: Feature, latent_dim: int, rngs: nnx.Rngs) -> Any:
+            return make(future, latent_dim, rngs)
+
+        inputs = model.latent_dim + self._seen.size
+        conditional = dataclasses.replace(model, latent_dim=inputs, generator=generator)
+        super().__init__({"x": window.part(self._steps)}, conditional, loss, penalties, augments, precision)
+        self.spec = spec
+        self.tasks = self._forecast_tasks(window, future)
+
+    def noise(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with its last past and future steps, and with latents: the random ones, followed by the past."""
+        x = batch["x"][:, -self._steps :]
+        latents = super().noise(batch, key)["latents"][:, : self._latents]
+        return batch | {"x": x, "latents": self._inputs_of(latents, x[:, : self._seen.length])}
+
+    @staticmethod
+    def _inputs_of(latents: jax.Array, past: jax.Array) -> jax.Array:
+        """The input of the generator's network: latents, followed by the values of the past."""
+        return jnp.concatenate([latents, past.reshape(len(past), -1)], axis=1)
+
+    def _generate(
+        self,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        latents: jax.Array,
+        labels: jax.Array | None,
+        train: bool,
+        key: jax.Array,
+    ) -> tuple[jax.Array, Tree]:
+        """The past, followed by a generated future, ``[n, past + horizon, columns]``."""
+        future, state = super()._generate(params, net_state, latents, labels, train, key)
+        past = latents[:, self._latents :].reshape(-1, *self._seen.shape)
+        return jnp.concatenate([past, future], axis=1), state
+
+    def _forecast_tasks(self, window: Series, future: Series) -> dict[str, Task]:
+        latents = Vector(self._latents)
+        prior = normal_prior(self._latents)
+
+        def scenario(params: ByPlayer, net_state: ByPlayer, latents: jax.Array, past: jax.Array) -> jax.Array:
+            made = self.decode(params, net_state, self._inputs_of(latents, past), None)
+            return made[:, self._seen.length :]
+
+        def forecast(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+            return {"samples": scenario(params, net_state, inputs["latents"], inputs["past"])}
+
+        def complete(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
+            x = inputs["x"]
+            kept, past = x[:, : -future.length], x[:, -self._steps : -future.length]
+            made = scenario(params, net_state, inputs["latents"], past)
+            return {"samples": jnp.concatenate([kept, made], axis=1)}
+
+        return {
+            FORECAST: Task({"past": self._seen, "latents": latents}, {"samples": future}, forecast, prior),
+            "complete": Task(
+                {"x": window, "latents": latents},
+                {"samples": window},
+                complete,
+                prior,
+                pictured=("x", "samples"),
+            ),
+        }
