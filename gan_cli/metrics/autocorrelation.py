@@ -6,6 +6,7 @@ import numpy as np
 
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics import series_statistics as statistics
+from gan_cli.metrics.series_inputs import at_least
 
 _CLUSTERING = "volatility_clustering"
 
@@ -37,8 +38,6 @@ def autocorrelation() -> Metric:
         fake, real, test = (
             statistics.returns(windows, real_series) for windows in (fake_series, real_series, test_series)
         )
-        if fake.shape[1] < 2:
-            raise ValueError("needs windows of at least 3 time steps. Increase dataset.length")
         lags = statistics.lags_of(fake.shape[1])
         compared = {"acf_returns": statistics.autocorrelations, "acf_absolute": _absolute}
         compared["leverage"] = statistics.leverage
@@ -49,7 +48,12 @@ def autocorrelation() -> Metric:
         return found | {"acf_samples": float(len(fake))}
 
     lower = dict.fromkeys(("acf_returns", "acf_absolute", "leverage"), LOWER)
-    return Metric(figures, lower | statistics.directions([_CLUSTERING]) | {"acf_samples": NEITHER}, minimum=1)
+    return Metric(
+        figures,
+        lower | statistics.directions([_CLUSTERING]) | {"acf_samples": NEITHER},
+        minimum=1,
+        cannot=at_least(3),
+    )
 
 
 def _absolute(returns: np.ndarray, lags: int) -> np.ndarray:

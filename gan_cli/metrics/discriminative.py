@@ -6,17 +6,19 @@ import numpy as np
 
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics import series_judges as judges
+from gan_cli.metrics.series_inputs import at_least
 from gan_cli.types import PositiveInt
 
 
 def discriminative(*, runs: PositiveInt = 3, steps: PositiveInt = 2000) -> Metric:
     """Discriminative score |0.5 - accuracy| of TimeGAN's judge (Yoon et al. 2019), and of a stronger judge.
 
-    TimeGAN's judge is a gated recurrent unit (GRU) with half as many hidden units as there are columns. It learns to
-    tell generated from training windows, in equal numbers, and is tested on a fifth of them. The columns are scaled
-    to [0, 1]. The stronger judge is a ridge classifier of random convolutions (Dempster et al. 2020), which finds
-    differences that the first one misses. 0 means that a judge guesses, and 0.5 that it is always right. The score
-    of a perfect generator is above 0, because it is an absolute value.
+    TimeGAN's judge is a gated recurrent unit (GRU) with half as many hidden units as there are columns. It learns
+    to tell generated from training windows, in equal numbers, and is tested on a fifth of them. The columns are
+    scaled to [0, 1], as networks see them or by the training windows. The stronger judge is a ridge classifier of
+    random convolutions (Dempster et al. 2020), which finds differences that the first one misses. 0 means that a
+    judge guesses, and 0.5 that it is always right. The score of a perfect generator is above 0, because it is an
+    absolute value.
 
     Args:
         runs: number of trainings of each judge. TimeGAN's protocol has 10.
@@ -31,10 +33,13 @@ def discriminative(*, runs: PositiveInt = 3, steps: PositiveInt = 2000) -> Metri
       lower is better.
     """
 
-    def figures(fake_series: np.ndarray, real_series: np.ndarray, seed: int) -> dict[str, float]:
+    def figures(
+        fake_series: np.ndarray, real_series: np.ndarray, series_range: np.ndarray, seed: int
+    ) -> dict[str, float]:
         n = min(len(fake_series), len(real_series))
-        real = real_series[np.sort(np.random.default_rng(seed).permutation(len(real_series))[:n])]
-        scores = judges.discriminative_scores(fake_series[:n], real, steps=steps, runs=runs, seed=seed)
+        real = real_series[np.random.default_rng(seed).permutation(len(real_series))[:n]]
+        fake, real = (judges.scaled(windows, series_range) for windows in (fake_series[:n], real))
+        scores = judges.discriminative_scores(fake, real, steps=steps, runs=runs, seed=seed)
         strong = [judges.strong_score(fake_series, real_series, seed + run) for run in range(runs)]
         return {
             **judges.with_interval("discriminative", scores),
@@ -43,4 +48,6 @@ def discriminative(*, runs: PositiveInt = 3, steps: PositiveInt = 2000) -> Metri
         }
 
     stated = dict.fromkeys((f"discriminative_{ending}" for ending in ("low", "high", "samples")), NEITHER)
-    return Metric(figures, {"discriminative": LOWER, "discriminative_strong": LOWER, **stated}, minimum=10)
+    return Metric(
+        figures, {"discriminative": LOWER, "discriminative_strong": LOWER, **stated}, minimum=10, cannot=at_least(3)
+    )

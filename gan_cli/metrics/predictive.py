@@ -6,6 +6,7 @@ import numpy as np
 
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics import series_judges as judges
+from gan_cli.metrics.series_inputs import at_least
 from gan_cli.types import PositiveInt
 
 
@@ -14,8 +15,8 @@ def predictive(*, runs: PositiveInt = 3, steps: PositiveInt = 5000) -> Metric:
 
     A gated recurrent unit (GRU) with half as many hidden units as there are columns reads all columns but the last,
     and predicts the last column one time step ahead. It learns from generated windows only. The columns are scaled
-    to [0, 1] by the training windows. The score of the training windows themselves is the best that can be expected,
-    and it is not 0.
+    to [0, 1], as networks see them or by the training windows. No generator is expected to have a better score than
+    the training windows themselves, and theirs is not 0.
 
     Args:
         runs: number of trainings. TimeGAN's protocol has 10.
@@ -28,9 +29,12 @@ def predictive(*, runs: PositiveInt = 3, steps: PositiveInt = 5000) -> Metric:
     - predictive_samples: number of generated windows; neither higher nor lower is better.
     """
 
-    def figures(fake_series: np.ndarray, real_series: np.ndarray, seed: int) -> dict[str, float]:
-        scores = judges.predictive_scores(fake_series, real_series, steps=steps, runs=runs, seed=seed)
+    def figures(
+        fake_series: np.ndarray, real_series: np.ndarray, series_range: np.ndarray, seed: int
+    ) -> dict[str, float]:
+        fake, real = (judges.scaled(windows, series_range) for windows in (fake_series, real_series))
+        scores = judges.predictive_scores(fake, real, steps=steps, runs=runs, seed=seed)
         return judges.with_interval("predictive", scores) | {"predictive_samples": float(len(fake_series))}
 
     stated = dict.fromkeys((f"predictive_{ending}" for ending in ("low", "high", "samples")), NEITHER)
-    return Metric(figures, {"predictive": LOWER, **stated})
+    return Metric(figures, {"predictive": LOWER, **stated}, cannot=at_least(2))

@@ -7,6 +7,7 @@ from scipy.stats import kurtosis, skew
 
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics import series_statistics as statistics
+from gan_cli.metrics.series_inputs import at_least
 
 _LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -36,7 +37,12 @@ def returns() -> Metric:
         return means | {"returns_samples": float(fake[..., 0].size)}
 
     names = ("mean", "sd", "skew", "kurtosis", "quantiles", "wasserstein")
-    return Metric(figures, {f"returns_{name}": LOWER for name in names} | {"returns_samples": NEITHER}, minimum=1)
+    return Metric(
+        figures,
+        {f"returns_{name}": LOWER for name in names} | {"returns_samples": NEITHER},
+        minimum=1,
+        cannot=at_least(2),
+    )
 
 
 def by_column(fake: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gan_cli.metrics import HIGHER, NEITHER, Metric
 from gan_cli.metrics import series_statistics as statistics
+from gan_cli.metrics.series_inputs import at_least
 
 _NAMES = ("var_1", "es_1", "var_5", "es_5", "drawdown")
 
@@ -13,8 +14,8 @@ _NAMES = ("var_1", "es_1", "var_5", "es_5", "drawdown")
 def risk() -> Metric:
     """Value at risk and expected shortfall at 1 and 5 %, and the maximum drawdown, beside held-out data.
 
-    All are losses in returns of one time step (for prices: log-returns), so a larger value is a larger risk. Each is
-    computed for each column, over the returns of all windows together, and is the mean over the columns (McNeil,
+    All are losses in returns of one time step (for prices: log-returns), so a larger value is a larger risk. Each
+    is computed for each column, over the returns of all windows together, and is the mean over the columns (McNeil,
     Frey and Embrechts 2015, sections 2.3.2 and 2.3.4). The same values of the held-out windows, or of the training
     windows if none are held out, have 95 % intervals by block bootstrap.
 
@@ -40,7 +41,9 @@ def risk() -> Metric:
         return found | {"risk_samples": float(fake[..., 0].size), "risk_held_out": float(test[..., 0].size)}
 
     counts = {"risk_samples": NEITHER, "risk_held_out": NEITHER}
-    return Metric(figures, statistics.directions(_NAMES) | {"risk_inside": HIGHER} | counts, minimum=1)
+    return Metric(
+        figures, statistics.directions(_NAMES) | {"risk_inside": HIGHER} | counts, minimum=1, cannot=at_least(2)
+    )
 
 
 def measures(returns: np.ndarray) -> np.ndarray:
@@ -56,7 +59,10 @@ def measures(returns: np.ndarray) -> np.ndarray:
         place = share * (len(pooled) - 1)
         below = int(place)
         above = min(below + 1, len(pooled) - 1)
-        found += [-(pooled[below] + (place - below) * (pooled[above] - pooled[below])), -pooled[: below + 1].mean(0)]
+        found += [
+            -(pooled[below] + (place - below) * (pooled[above] - pooled[below])),
+            -pooled[: below + 1].mean(0),
+        ]
     return np.stack([*found, drawdown(returns).mean(0)])
 
 
@@ -68,4 +74,5 @@ def drawdown(returns: np.ndarray) -> np.ndarray:
     """
     path = np.pad(returns.cumsum(1), ((0, 0), (1, 0), (0, 0)))
     largest: np.ndarray = (np.maximum.accumulate(path, axis=1) - path).max(1)
-    return 1 - np.exp(-largest)
+    share: np.ndarray = 1 - np.exp(-largest)
+    return share

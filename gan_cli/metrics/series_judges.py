@@ -27,9 +27,9 @@ def units_of(columns: int) -> int:
     return max(columns // 2, 1)
 
 
-def scaled(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Windows whose columns are scaled so that the smallest and largest value of ``real`` become 0 and 1."""
-    low, high = real.min((0, 1)), real.max((0, 1))
+def scaled(windows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Windows ``[n, length, columns]`` in float32, scaled so that ``ends`` ``[2, columns]`` become 0 and 1."""
+    low, high = ends
     result: np.ndarray = ((windows - low) / np.where(high > low, high - low, 1)).astype(np.float32)
     return result
 
@@ -40,8 +40,8 @@ def discriminative_scores(fake: np.ndarray, real: np.ndarray, *, steps: int, run
     A recurrent network learns to tell four fifths of the windows apart, and is tested on the others.
 
     Args:
-        fake: generated windows ``[n, length, columns]`` in random order.
-        real: real windows ``[n, length, columns]``, on which the columns are scaled to [0, 1].
+        fake: generated windows ``[n, length, columns]``, scaled to [0, 1] as ``real``.
+        real: real windows ``[n, length, columns]``.
         steps: number of training steps, each on 128 real and 128 generated windows.
         runs: number of networks, which differ in their weights and in the division of the windows.
         seed: seed of the first run; the others follow from it.
@@ -49,7 +49,7 @@ def discriminative_scores(fake: np.ndarray, real: np.ndarray, *, steps: int, run
     rng = np.random.default_rng(seed)
     rows = np.stack([np.stack([rng.permutation(len(x)) for x in (real, fake)]) for _ in range(runs)])
     train, test = np.split(rows, [len(real) - max(round(_TESTED * len(real)), 1)], axis=2)
-    both = jnp.asarray(np.stack([scaled(x, real) for x in (real, fake)]))
+    both = jnp.asarray(np.stack([real, fake]), jnp.float32)
     keys = jax.random.split(jax.random.key(seed), runs)
     accuracies = _accuracies(both, jnp.asarray(train), jnp.asarray(test), keys, steps, units_of(real.shape[2]))
     return np.abs(0.5 - np.asarray(accuracies, np.float64))
@@ -62,13 +62,13 @@ def predictive_scores(fake: np.ndarray, real: np.ndarray, *, steps: int, runs: i
     trained on generated windows. Of a single column, the network reads that column.
 
     Args:
-        fake: generated windows ``[n, length, columns]``.
-        real: real windows ``[m, length, columns]``, on which the columns are scaled to [0, 1].
+        fake: generated windows ``[n, length, columns]``, scaled to [0, 1] as ``real``.
+        real: real windows ``[m, length, columns]``.
         steps: number of training steps, each on 128 windows.
         runs: number of networks, which differ in their weights and batches.
         seed: seed of the first run; the others follow from it.
     """
-    learnt, tested = (jnp.asarray(scaled(x, real)) for x in (fake, real))
+    learnt, tested = (jnp.asarray(windows, jnp.float32) for windows in (fake, real))
     keys = jax.random.split(jax.random.key(seed), runs)
     return np.asarray(_errors(learnt, tested, keys, steps, units_of(real.shape[2])), np.float64)
 
@@ -139,7 +139,7 @@ def _trained(loss: object, weights: Weights, key: jax.Array, steps: int) -> Weig
     def step(carry: tuple[Weights, optax.OptState], key: jax.Array) -> tuple[tuple[Weights, optax.OptState], None]:
         weights, state = carry
         updates, state = optimiser.update(jax.grad(loss)(weights, key), state, weights)  # type: ignore[arg-type]
-        return (optax.apply_updates(weights, updates), state), None  # type: ignore[return-value]
+        return (optax.apply_updates(weights, updates), state), None
 
     keys = jax.random.split(jax.random.fold_in(key, 1), steps)
     return jax.lax.scan(step, (weights, optimiser.init(weights)), keys)[0][0]
@@ -255,11 +255,19 @@ class _Convolutions:
         values, moves = (windows - self._unit[0]) / self._unit[1], np.diff(windows, axis=1)
         moves = np.pad((moves - self._moves[0]) / self._moves[1], ((0, 0), (1, 0), (0, 0)))
         # Far outliers would otherwise decide the scale of all features of generated windows.
-        return np.clip(np.concatenate([values, moves, np.abs(moves)], axis=2), -100, 100).astype(np.float32)
+        channels = np.concatenate([values, moves, np.abs(moves)], axis=2)
+        clipped: np.ndarray = np.clip(channels, -100, 100).astype(np.float32)
+        return clipped
 
     def _of_block(self, windows: np.ndarray) -> np.ndarray:
         x = self._channels(windows)
-        found = [x.mean(1), x.std(1), x.min(1), x.max(1), *((x[:, lag:] * x[:, : x.shape[1] - lag]).mean(1) for lag in (1, 2))]
+        found = [
+            x.mean(1),
+            x.std(1),
+            x.min(1),
+            x.max(1),
+            *((x[:, lag:] * x[:, : x.shape[1] - lag]).mean(1) for lag in (1, 2)),
+        ]
         columns = windows.shape[2]
         pairs = np.triu_indices(columns, 1)
         moves = x[..., columns : 2 * columns]

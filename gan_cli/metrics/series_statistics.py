@@ -112,11 +112,11 @@ def stride_of(windows: np.ndarray) -> int:
     Args:
         windows: ``[n, length, columns]``.
     """
-    length, first = windows.shape[1], windows[:50]
+    length, first = int(windows.shape[1]), windows[:50]
     for stride in range(1, length):
         # A few of many pairs may differ, because windows of several series follow each other.
         same = _follows(first, stride)
-        if len(same) and same.mean() > 0.5:
+        if len(same) and same.mean() > 0.4:
             return stride
     return length
 
@@ -129,6 +129,34 @@ def _follows(windows: np.ndarray, stride: int) -> np.ndarray:
     apart = np.abs(windows[:-1, stride:] - windows[1:, : windows.shape[1] - stride])
     follows: np.ndarray = (apart <= 1e-4 * windows.std((0, 1))).all((1, 2))
     return follows
+
+
+def in_time_order(windows: np.ndarray) -> np.ndarray:
+    """The same windows, in which those that overlap follow each other in the order of time.
+
+    TimeGAN's protocol shuffles the windows of a series. Windows overlap if the first two time steps of one are time
+    steps of the other. Windows in the order of time, and windows that do not overlap, keep their order.
+
+    Args:
+        windows: ``[n, length, columns]``.
+    """
+    n, length = windows.shape[:2]
+    if length < 3 or stride_of(windows) < length:
+        return windows
+    pairs = np.ascontiguousarray(np.concatenate([windows[:, :-1], windows[:, 1:]], axis=2))
+    starts = {pair[0].tobytes(): i for i, pair in enumerate(pairs)}
+    # The window that starts soonest after each window. Every window has at most one predecessor.
+    following = np.full(n, -1)
+    for i, pair in enumerate(pairs):
+        following[i] = next((j for one in pair[1:] if (j := starts.get(one.tobytes(), -1)) >= 0 and j != i), -1)
+    order, seen = list[int](), np.zeros(n, bool)
+    for first in [*np.setdiff1d(np.arange(n), following), *range(n)]:
+        i = int(first)
+        while i >= 0 and not seen[i]:
+            seen[i] = True
+            order.append(i)
+            i = int(following[i])
+    return windows[order]
 
 
 def joined(windows: np.ndarray) -> list[np.ndarray]:
@@ -152,8 +180,8 @@ def block_bootstrap(
     """The 95 % interval of statistics of windows by the moving-block bootstrap (Künsch 1989): ``(low, high)``.
 
     Blocks of successive windows are drawn with replacement, 500 times. A block covers at least the length of a
-    window, and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together. Of
-    more than 1,000 windows, every second, third, ... is used, which makes the interval wider rather than narrower.
+    window, and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together.
+    Of more than 1,000 windows, every second, third, ... is used, which makes the interval wider, not narrower.
 
     Args:
         statistic: function of windows ``[n, length, columns]``, with a value for each column or one value.
@@ -199,7 +227,7 @@ def beside_held_out(
     value, real = with_mean(fake), with_mean(test)
     low, high = block_bootstrap(with_mean, test, seed)
     inside = ((low <= value) & (value <= high))[:, :-1].mean(1)
-    found = {}
+    found = dict[str, float]()
     for i, name in enumerate(names):
         ends = {"": value, "_real": real, "_low": low, "_high": high}
         found |= {f"{name}{ending}": float(values[i, -1]) for ending, values in ends.items()}

@@ -1,4 +1,4 @@
-"""A test for copied windows: distances of samples to the nearest training window and the nearest held-out window."""
+"""A test for copied windows: distances from samples to the nearest training and the nearest held-out window."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from gan_cli.metrics import LOWER, NEITHER, Metric
 from gan_cli.metrics import series_statistics as statistics
 from gan_cli.metrics.neighbours import neighbours
+from gan_cli.metrics.series_inputs import at_least
 
 _MOST = 10_000  # largest number of samples
 
@@ -22,14 +23,13 @@ def window_ratio() -> Metric:
     Values:
     - window_ratio: mean distance to the nearest training window divided by that to the nearest held-out window;
       neither higher nor lower is better. It is 1 without copying, and below 0.9 with copying.
-    - window_copies: share of samples that lie nearer to a training window than 99 % of the held-out windows do, 0.01
-      without copying; lower is better.
-    - window_samples, window_held_out: number of samples and of held-out windows; neither higher nor lower is better.
+    - window_copies: share of samples that lie nearer to a training window than 99 % of the held-out windows do,
+      0.01 without copying; lower is better.
+    - window_samples, window_held_out: number of samples and of held-out windows; neither higher nor lower is
+      better.
     """
 
-    def figures(
-        fake_series: np.ndarray, real_series: np.ndarray, held_out_series: np.ndarray
-    ) -> dict[str, float]:
+    def figures(fake_series: np.ndarray, real_series: np.ndarray, held_out_series: np.ndarray) -> dict[str, float]:
         fake, real, held_out = (
             statistics.returns(windows, real_series)
             for windows in (fake_series[:_MOST], real_series, held_out_series)
@@ -40,7 +40,7 @@ def window_ratio() -> Metric:
         return _ratios(*((x / unit).reshape(len(x), -1) for x in (fake, real, held_out))) | counts
 
     named = ("window_ratio", "window_samples", "window_held_out")
-    return Metric(figures, dict.fromkeys(named, NEITHER) | {"window_copies": LOWER}, minimum=1)
+    return Metric(figures, dict.fromkeys(named, NEITHER) | {"window_copies": LOWER}, minimum=1, cannot=at_least(2))
 
 
 def _ratios(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
@@ -57,5 +57,7 @@ def _ratios(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict[st
 
 def _distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The Euclidean distance from each point to its nearest neighbour among ``others``."""
-    nearest: np.ndarray = np.sqrt(np.maximum(neighbours(points.astype(np.float32), others.astype(np.float32))[1], 0))
+    nearest: np.ndarray = np.sqrt(
+        np.maximum(neighbours(points.astype(np.float32), others.astype(np.float32))[1], 0)
+    )
     return nearest
