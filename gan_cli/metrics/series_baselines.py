@@ -1,7 +1,7 @@
 """Baselines for tables of results: real windows, block bootstrap of returns, and GARCH(1,1).
 
-All functions take training windows ``[n, length, columns]`` in the units of the data, in the order of time, and make
-windows of the same kind, so that the same metrics judge them and the samples of a run.
+All functions take training windows ``[n, length, columns]`` in the units of the data, in the order of time, and
+make windows of the same kind, so that the same metrics judge them and the samples of a run.
 """
 
 from __future__ import annotations
