@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_cli.cli import series_files
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.views import SIDE
@@ -104,6 +105,8 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     inputs = request.draw(runner, n)
     parts = list(translation.stored(runner, run.state, inputs, request.seed))
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in runner.task.outputs}
+    if request.last is not None:
+        outputs[runner.main] = series_files.levels_of(outputs[runner.main], request.last)
     for name, x in inputs.items():
         if request.options.get(name) != "--input":
             outputs.setdefault("labels" if name == "label" else name, x)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_cli.cli import outputs
+from gan_cli.cli import outputs, series_files
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.errors import UserError, nearest
@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="the inputs of a task on data (default: held-out examples of the run's data set, or training examples "
         "if none are held out): an .npz file with arrays that have the names of the inputs (or "
-        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. "
+        "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. The "
+        "past of a forecast may be a .csv file, whose last rows all --num scenarios follow. "
         "Image translation keeps the size and the name of each picture",
     )
     add(
@@ -75,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files (default: samples.png)",
+        "a .csv file with series, a .gif file with a walk through latent space, or a folder of PNG files (default: "
+        "samples.png)",
     )
     add(
         "--overwrite",
@@ -158,6 +160,8 @@ def _main(options: argparse.Namespace) -> int:
         content = outputs.write_translated(options, run, runner, request)
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
+    elif suffix == ".csv":
+        content = series_files.write_csv(options, run, runner, request)
     elif suffix == "":
         content = outputs.write_folder(options, run, runner, request)
     else:
@@ -198,11 +202,11 @@ def _check(options: argparse.Namespace) -> None:
     if options.draw == "classes" and options.label is not None:
         raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
-    if suffix not in (".png", ".npz", ".gif", ""):
+    if suffix not in (".png", ".npz", ".csv", ".gif", ""):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, or be a folder, e.g. --out samples.png."
+            f"--out {options.out}: must end in .png, .npz, .csv or .gif, or be a folder, e.g. --out samples.png."
         )
-    if options.draw not in (None, "grid") and suffix in (".npz", ""):
+    if options.draw not in (None, "grid") and suffix in (".npz", ".csv", ""):
         needed = ".gif" if options.draw == "walk" else ".png"
         raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
     if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):
@@ -272,7 +276,7 @@ def _request(
                 "run, e.g. with model.conditional=projection."
             )
         label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
-    given, sources, names, target = {}, {}, list[str](), None
+    given, sources, names, target, last = {}, {}, list[str](), None, None
     if options.latents is not None:
         if "latents" not in task.inputs:
             raise UserError(
@@ -286,13 +290,16 @@ def _request(
         raise UserError(
             f"--truncation {options.truncation}: the task {runner.name} draws no latents. Leave out --truncation."
         )
-    if options.input is not None and read:
+    if options.input is not None and read and series_files.is_past(options, needed):
+        given["past"], last = series_files.read_past(options, run, needed["past"])
+        sources["past"] = "--input"
+    elif options.input is not None and read:
         found, names = _inputs(options, runner, needed)
         given, sources = given | found, sources | dict.fromkeys(found, "--input")
     elif needed and read:
         found, target = _inputs_from_data(options, run, runner, needed, modules)
         given, sources = given | found, sources | dict.fromkeys(found, "dataset")
-    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target)
+    return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target, last)
 
 
 def _inputs_from_data(

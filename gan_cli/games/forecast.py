@@ -67,9 +67,8 @@ class Forecast(GAN):
         past = window.length - horizon if past is None else past
         if past < 1 or past + horizon > window.length:
             raise UserError(
-                f"game.horizon={horizon}: past and horizon must fit into a window, and a window has {window.length} "
-                f"steps{f', {past} of them past' if past > 0 else ''}. Choose a smaller game.horizon, or a larger "
-                "dataset.length."
+                f"game.horizon={horizon}: {max(past, 1)} steps of the past and {horizon} of the future do not fit "
+                f"into a window of {window.length} steps. Choose a smaller game.horizon or a larger dataset.length."
             )
         self._latents, self._steps, self._seen = model.latent_dim, past + horizon, window.part(past)
         future, make = window.part(horizon), model.generator
@@ -84,7 +83,7 @@ class Forecast(GAN):
         self.tasks = self._forecast_tasks(window, future)
 
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with its last past and future steps, and with latents: the random ones, followed by the past."""
+        """The batch with its last past and future steps, and with latents, followed by the past."""
         x = batch["x"][:, -self._steps :]
         latents = super().noise(batch, key)["latents"][:, : self._latents]
         return batch | {"x": x, "latents": self._inputs_of(latents, x[:, : self._seen.length])}
@@ -92,7 +91,7 @@ class Forecast(GAN):
     @staticmethod
     def _inputs_of(latents: jax.Array, past: jax.Array) -> jax.Array:
         """The input of the generator's network: latents, followed by the values of the past."""
-        return jnp.concatenate([latents, past.reshape(len(past), -1)], axis=1)
+        return jnp.concatenate([latents, past.reshape(past.shape[0], -1)], axis=1)
 
     def _generate(
         self,
@@ -105,7 +104,7 @@ class Forecast(GAN):
     ) -> tuple[jax.Array, Tree]:
         """The past, followed by a generated future, ``[n, past + horizon, columns]``."""
         future, state = super()._generate(params, net_state, latents, labels, train, key)
-        past = latents[:, self._latents :].reshape(-1, *self._seen.shape)
+        past = latents[:, self._latents :].reshape(latents.shape[0], *self._seen.shape)
         return jnp.concatenate([past, future], axis=1), state
 
     def _forecast_tasks(self, window: Series, future: Series) -> dict[str, Task]:

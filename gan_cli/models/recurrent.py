@@ -18,8 +18,8 @@ _RECURRENT = nnx.initializers.orthogonal()
 class Generator(nnx.Module):
     """Recurrent generator: a dense layer, then ``depth`` layers of gated recurrent units.
 
-    Maps latents ``[batch, latent_dim]`` to windows ``[batch, length, columns]``. The dense layer makes the inputs of
-    each time step. For windows of unpredictable values, such as returns, ``latent_dim`` should be at least
+    Maps latents ``[batch, latent_dim]`` to windows ``[batch, length, columns]``. The dense layer makes the inputs
+    of each time step. For windows of unpredictable values, such as returns, ``latent_dim`` should be at least
     length * columns.
 
     Args:
@@ -52,7 +52,7 @@ class Generator(nnx.Module):
         return self.first
 
     def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        return self.layers[0](self.first(z, train=train).reshape(len(z), *self.shape), train=train)
+        return self.layers[0](self.first(z, train=train).reshape(z.shape[0], *self.shape), train=train)
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         x = self.early(z, train=train, key=key)
@@ -157,13 +157,11 @@ class _Gated(nnx.Module):
             return state, state
 
         of_inputs = self.inputs(x, train=train).swapaxes(0, 1)
-        _, states = lax.scan(step, jnp.zeros((len(x), width), x.dtype), of_inputs)
+        _, states = lax.scan(step, jnp.zeros((x.shape[0], width), x.dtype), of_inputs)
         return states.swapaxes(0, 1)
 
 
-def _rest(
-    layers: nnx.List[_Gated], x: jax.Array, dropout: float, *, train: bool, key: jax.Array
-) -> jax.Array:
+def _rest(layers: nnx.List[_Gated], x: jax.Array, dropout: float, *, train: bool, key: jax.Array) -> jax.Array:
     """The states of the last layer, where ``x`` are those of the first."""
     for i, layer in enumerate(layers[1:]):
         if dropout and train:

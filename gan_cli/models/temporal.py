@@ -1,7 +1,7 @@
 """Temporal convolutional networks, for windows of series (Wiese et al. 2020, Quant GANs, section 3).
 
-A residual block has two causal convolutions with the same dilation, and adds its input to their output. The dilation
-doubles from block to block, so that few blocks read a long window.
+A residual block has two causal convolutions with the same dilation, and adds its input to their output. The
+dilation doubles from block to block, so that few blocks read a long window.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Generator(nnx.Module):
         return self.first
 
     def early(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        x = self.first(z, train=train).reshape(len(z), *self.shape)
+        x = self.first(z, train=train).reshape(z.shape[0], *self.shape)
         return self.blocks[0](x, train=train, key=jax.random.fold_in(key, 0))
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
@@ -101,7 +101,7 @@ class _Body(nnx.Module):
         x = self.first(x, train=train)
         for i, block in enumerate(self.blocks):
             x = block(x, train=train, key=jax.random.fold_in(key, i))
-        return self.minibatch(x.reshape(len(x), -1))
+        return self.minibatch(x.reshape(x.shape[0], -1))
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
         return self.out(self.features(x, train=train, key=key), train=train)
@@ -228,8 +228,8 @@ def causal(
 def _causal(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     """The convolution of ``x`` ``[batch, length, in]``, with zeros before the first step.
 
-    One matrix product of shifted copies is fast on every back end, and so are its derivatives of every order, whereas
-    XLA's CPU code for the weight gradient of a convolution is slow inside a compiled loop.
+    One matrix product of shifted copies is fast on every back end, and so are its derivatives of every order,
+    whereas XLA's CPU code for the weight gradient of a convolution is slow inside a compiled loop.
     """
     length = x.shape[1]
     padded = jnp.pad(x, ((0, 0), ((_TAPS - 1) * dilation, 0), (0, 0)))

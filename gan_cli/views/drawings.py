@@ -40,6 +40,7 @@ class InputRequest:
         options: for each input in ``given``, the command-line option that provides it.
         names: the names of the rows in the user's files, or an empty sequence.
         target: the true examples that the main output of the task imitates, ``[n, *stored_shape]``, or None.
+        last: the levels ``[columns]`` before the first step of a forecast of log-returns, or None.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class InputRequest:
     options: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[str] = ()
     target: np.ndarray | None = None
+    last: np.ndarray | None = None
 
     def number(self, default: int) -> int:
         """The number of rows: ``num``, else the number of rows that the user provides, else ``default``."""

@@ -26,7 +26,7 @@ def paths(parts: Sequence[np.ndarray]) -> Image.Image:
 
 
 def pairs(parts: Sequence[np.ndarray]) -> Image.Image:
-    """A picture of several arrays of as many windows each, in which window i of each array is below the last one."""
+    """A picture of several arrays of as many windows each: window i of each array is below that of the last."""
     starts = range(0, len(parts[0]), _ACROSS)
     return _drawn([part[start : start + _ACROSS] for start in starts for part in parts], parts[0])
 

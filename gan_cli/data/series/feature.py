@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_cli.types import ArrayT, Feature, SeriesValues
+from gan_cli.types import ArrayT, Feature
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Series(Feature):
         names: names of the columns.
         centre: the value of each column that networks see as 0.
         scale: the distance of each column that networks see as 1.
-        values: ``levels``, the values of the file, or ``returns``, the differences of their natural logarithms.
+        returns: whether the values are log-returns, the differences of the logarithms of consecutive levels.
         bounded: whether networks see values in [-1, 1] only, the range of the data.
     """
 
@@ -31,7 +31,7 @@ class Series(Feature):
     names: tuple[str, ...]
     centre: tuple[float, ...]
     scale: tuple[float, ...]
-    values: SeriesValues = "levels"
+    returns: bool = False
     bounded: bool = False
     noun = "windows"
     extractor = "pixels"
@@ -50,8 +50,9 @@ class Series(Feature):
         return (-1.0, 1.0) if self.bounded else None
 
     def encode(self, stored: ArrayT) -> ArrayT:
-        # The division of two float32 numbers, on the host as on the device.
-        return (stored - np.float32(self.centre)) / np.float32(self.scale)
+        centre, scale = np.asarray(self.centre, np.float32), np.asarray(self.scale, np.float32)
+        seen: ArrayT = (stored - centre) / scale
+        return seen
 
     def decode(self, x: jax.Array) -> jax.Array:
         return x * jnp.asarray(self.scale, jnp.float32) + jnp.asarray(self.centre, jnp.float32)

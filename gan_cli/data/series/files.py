@@ -34,7 +34,7 @@ class Sequences(NamedTuple):
 
 
 def read_sequences(
-    path: Path, columns: Sequence[str] | None, id_column: str | None, time: str | None, option: str = "dataset.path"
+    path: Path, columns: Sequence[str] | None, id_column: str | None, time: str | None, source: str | None = None
 ) -> Sequences:
     """The series of a CSV or Parquet file, which may be compressed.
 
@@ -44,13 +44,13 @@ def read_sequences(
         id_column: name of the column that names the series of each row. With None, the file contains one series.
         time: name of the column of times or step numbers. With None, the column of dates, if the file has exactly
             one. Without such a column, the rows are in the order of time.
-        option: the option of the command line that names the file, for error messages.
+        source: the option that names the file and its value, for error messages. With None, ``dataset.path``.
 
     Raises:
         UserError: the file cannot be read, a column is missing, is not numeric, or has empty or infinite values, or
             the times of a series do not increase from row to row.
     """
-    source = f"{option}={path}" if "." in option else f"{option} {path}"
+    source = source or f"dataset.path={path}"
     table = _table(path, source)
     for name in [*(columns or ()), *filter(None, (id_column, time))]:
         if name not in table.column_names:
@@ -83,10 +83,7 @@ def _table(path: Path, source: str) -> Any:
     if not path.is_file():
         raise UserError(f"{source}: there is no such file. Check the path.")
     try:
-        if ".parquet" in path.suffixes:
-            table = pa.parquet.read_table(path)
-        else:
-            table = pa.csv.read_csv(path)
+        table = pa.parquet.read_table(path) if ".parquet" in path.suffixes else pa.csv.read_csv(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{source}: cannot be read as a table ({reason}). Choose a CSV or Parquet file.") from error
@@ -102,8 +99,8 @@ def _numbers(source: str, name: str, column: Any) -> np.ndarray:
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise UserError(
-            f"{source}: the column {name} is not numeric ({kind}). Leave it out with dataset.columns=[...], or name "
-            f"its role, e.g. dataset.id={name} or dataset.time={name}."
+            f"{source}: the column {name} is not numeric ({kind}). Leave it out with dataset.columns=[...], or "
+            f"name its role, e.g. dataset.id={name} or dataset.time={name}."
         )
     numbers = column.cast(pa.float64()).to_numpy()
     wrong = np.flatnonzero(~np.isfinite(numbers))
@@ -147,10 +144,12 @@ def _check_order(
     before, row = int(rows[late[0]]), int(rows[late[0] + 1])
     if times[late[0]] == times[late[0] + 1]:
         remedy = "Remove one of them" + ("." if id_column else ", or set dataset.id=NAME if they are two series.")
-        raise UserError(f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. {remedy}")
+        raise UserError(
+            f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. {remedy}"
+        )
     raise UserError(
-        f"{source}: {name} is out of order: {column[row]} in row {row + 1:,} comes after {column[before]}. Sort the "
-        "file by time, with the earliest row first."
+        f"{source}: {name} is out of order: {column[row]} in row {row + 1:,} comes after {column[before]}. Sort "
+        "the file by time, with the earliest row first."
     )
 
 

@@ -46,9 +46,9 @@ def series(
             training windows, and the scaling is fitted to all of them.
         hold_out: share of the time that is held out. 0 holds out nothing. With ``split=timegan``, the share of the
             windows.
-        scaling: values that networks see. With ``standard``, the columns have mean 0 and standard deviation 1 in the
-            training part, and samples are unbounded. With ``minmax``, the range of the training part is [-1, 1],
-            and samples stay inside it. If null, ``standard``, or ``minmax`` with ``split=timegan``.
+        scaling: values that networks see. With ``standard``, the columns have mean 0 and standard deviation 1 in
+            the training part, and samples are unbounded. With ``minmax``, the range of the training part is
+            [-1, 1], and samples stay inside it. If null, ``standard``, or ``minmax`` with ``split=timegan``.
     """
     sequences = read_sequences(Path(path), columns, id, time)
     return dataset_of(
@@ -84,9 +84,9 @@ def stocks(
             windows, and the scaling is fitted to all of them.
         hold_out: share of the days that is held out. 0 holds out nothing. With ``split=timegan``, the share of the
             windows.
-        scaling: values that networks see. With ``standard``, the columns have mean 0 and standard deviation 1 in the
-            training part, and samples are unbounded. With ``minmax``, the range of the training part is [-1, 1],
-            and samples stay inside it. If null, ``standard``, or ``minmax`` with ``split=timegan``.
+        scaling: values that networks see. With ``standard``, the columns have mean 0 and standard deviation 1 in
+            the training part, and samples are unbounded. With ``minmax``, the range of the training part is
+            [-1, 1], and samples stay inside it. If null, ``standard``, or ``minmax`` with ``split=timegan``.
     """
     with as_file(files("gan_cli.data.series") / "stocks.csv.gz") as path:
         sequences = read_sequences(path, None, None, "date")
@@ -105,8 +105,8 @@ def sines(
 ) -> Dataset:
     """Sines with random frequencies and phases, the synthetic data of TimeGAN, with values in [0, 1].
 
-    Yoon et al. 2019, section 5.1. All columns of all sequences are independent. The sequences are identical in every
-    run.
+    Yoon et al. 2019, section 5.1. All columns of all sequences are independent. The sequences are identical in
+    every run.
 
     Args:
         length: number of steps in a sequence.

@@ -55,12 +55,12 @@ def dataset_of(
         part = f", {hold_out:g} of which is held out" if hold_out and longest >= length else ""
         steps = "log-returns" if values == "returns" else "time steps"
         raise UserError(
-            f"dataset.length={length}: a window is longer than the series of {name}, which have at most {longest:,} "
-            f"{steps}{part}. Choose a smaller dataset.length{' or dataset.hold_out' if part else ''}."
+            f"dataset.length={length}: a window is longer than the series of {name}, which have at most "
+            f"{longest:,} {steps}{part}. Choose a smaller dataset.length{' or dataset.hold_out' if part else ''}."
         )
     scaling = scaling or ("minmax" if split == "timegan" else "standard")
     centre, scale = _scaling(name, fitted, sequences.columns, scaling)
-    feature = Series(length, sequences.columns, centre, scale, values, scaling == "minmax")
+    feature = Series(length, sequences.columns, centre, scale, values == "returns", scaling == "minmax")
     with np.errstate(over="ignore"):
         training, held_out = training.astype(np.float32), held_out.astype(np.float32)
     if not (np.isfinite(training).all() and np.isfinite(held_out).all()):
@@ -90,8 +90,8 @@ def log_returns(source: str, levels: np.ndarray, columns: tuple[str, ...], serie
         of = f" of the series {series}" if series else ""
         raise UserError(
             f"{source}: the column {columns[wrong[0]]} has the value {levels[rows[0], wrong[0]]:g} in step "
-            f"{rows[0] + 1:,}{of}, and log-returns need positive values. Set dataset.values=levels, or choose other "
-            "columns with dataset.columns=[...]."
+            f"{rows[0] + 1:,}{of}, and log-returns need positive values. Set dataset.values=levels, or choose "
+            "other columns with dataset.columns=[...]."
         )
     return np.diff(np.log(levels), axis=0)
 
@@ -130,7 +130,7 @@ def _shuffled(levels: list[np.ndarray], length: int, hold_out: float) -> tuple[n
 def _scaling(
     name: str, fitted: np.ndarray, columns: tuple[str, ...], scaling: SeriesScaling
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """A pair: the centre and the scale of each column, from all levels ``[steps, columns]`` of the training part."""
+    """A pair: the centre and the scale of each column, from all levels ``[steps, columns]`` of training."""
     if scaling == "standard":
         centre, scale = fitted.mean(0), fitted.std(0)
     else:
@@ -150,6 +150,6 @@ def _described(sequences: Sequences, length: int, values: SeriesValues, split: S
     kind = "log-returns" if values == "returns" else "levels"
     how = "windows held out at random, which overlap training windows" if split == "timegan" else "split by time"
     return (
-        f"{count:,} series of {steps:,} steps in all, windows of {length} {kind} of {len(sequences.columns)} columns "
-        f"({', '.join(sequences.columns[:6])}{', ...' if len(sequences.columns) > 6 else ''}), {how}"
+        f"{count:,} series of {steps:,} steps in all, windows of {length} {kind} of {len(sequences.columns)} "
+        f"columns ({', '.join(sequences.columns[:6])}{', ...' if len(sequences.columns) > 6 else ''}), {how}"
     )
