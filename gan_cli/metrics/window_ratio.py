@@ -60,8 +60,10 @@ def _ratios(fake: np.ndarray, real: np.ndarray, held_out: np.ndarray, overlap: i
 def _contrasts(points: np.ndarray, real: np.ndarray, overlap: int) -> np.ndarray:
     """The distance to the nearest window divided by that to the nearest one that does not overlap it, ``[n]``.
 
-    It does not depend on the spread of the points, so that samples with too small a variance are no copies.
+    Points and windows are scaled to the length 1, because samples with too small a variance would otherwise lie
+    near the calmest training windows, without being copies of them.
     """
+    points, real = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (points, real))
     found = []
     for start in range(0, len(points), _BLOCK):
         block = points[start : start + _BLOCK]
