@@ -97,11 +97,13 @@ def leverage(r: np.ndarray, lags: int) -> np.ndarray:
 def lagged_correlations(x: np.ndarray, y: np.ndarray, lags: int) -> np.ndarray:
     """``corr(x_t, y_{t+k})`` at the lags k from 1 to ``lags``, ``[lags, columns]``. 0 for constant columns."""
     x, y = x - x.mean((0, 1)), y - y.mean((0, 1))
-    scale = np.sqrt((x**2).mean((0, 1)) * (y**2).mean((0, 1)))
-    length = x.shape[1]
-    found = np.array([(x[:, : length - k] * y[:, k:]).mean((0, 1)) for k in range(1, lags + 1)])
-    result: np.ndarray = np.where(scale > 0, found / np.where(scale > 0, scale, 1), 0.0)
-    return result
+    found = []
+    for k in range(1, lags + 1):
+        early, late = x[:, : x.shape[1] - k], y[:, k:]
+        # The variances of these pairs keep the result in [-1, 1] where the variance differs between time steps.
+        scale = np.sqrt((early**2).mean((0, 1)) * (late**2).mean((0, 1)))
+        found.append(np.where(scale > 0, (early * late).mean((0, 1)) / np.where(scale > 0, scale, 1), 0.0))
+    return np.array(found)
 
 
 def stride_of(windows: np.ndarray) -> int:

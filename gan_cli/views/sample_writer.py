@@ -166,8 +166,7 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     The view of the main feature chooses the kind of picture. It may also write the samples to a second file.
     """
     chosen = view(data.feature)
-    first = data.take(np.arange(min(chosen.behind, data.size)))[data.main] if chosen.behind else None
-    real = None if first is None else np.asarray(data.feature.encode(first))
+    real = data.spread(chosen.behind) if chosen.behind else None
     pictures.write(path, chosen.picture(samples[: chosen.count], real))
     if chosen.write is not None:
         chosen.write(path, samples[: chosen.count])
