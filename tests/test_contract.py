@@ -55,6 +55,13 @@ NEEDS = {
     ("experiment", "edges"): SMALL_UNET[1:],
     ("experiment", "mosaic"): SMALL_UNET[1:],
     ("experiment", "digits_styles"): SMALL_UNET[1:],
+    ("dataset", "series"): ["dataset.path={tmp}/series.csv"],
+    ("game", "forecast"): ["dataset=stocks", "model=mlp"],
+    ("model", "temporal"): ["dataset=stocks"],
+    ("model", "recurrent"): ["dataset=stocks"],
+    ("experiment", "series"): ["dataset.path={tmp}/series.csv", *NARROW],
+    ("experiment", "sines"): NARROW,
+    ("experiment", "stocks"): NARROW,
     ("dataset", "tfds"): ["dataset.name=emnist/letters"],
     ("loss", "hinge"): ["optim.lr=0.05"],
     ("loss", "wgan"): ["optim.lr=0.05"],
@@ -103,7 +110,7 @@ def options(group: str, slow: bool) -> list[str]:
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """Folders of images and pairs, a file of MedMNIST, and mock TFDS data sets that have the real features."""
+    """Folders of images and pairs, files of MedMNIST and a series, and mock TFDS data with the real features."""
     rng = np.random.default_rng(0)
     for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)
@@ -114,6 +121,8 @@ def mock_data(monkeypatch, tmp_path):
         arrays[f"{split}_images"] = rng.integers(0, 255, (16, 28, 28), np.uint8)
         arrays[f"{split}_labels"] = np.arange(16, dtype=np.uint8)[:, None] % 2
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
+    values = rng.standard_normal((60, 2)).tolist()
+    (tmp_path / "series.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in values))
     real_builder = tfds_module._builder
 
     def builder(tensorflow_datasets, full, directory):

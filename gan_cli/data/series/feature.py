@@ -60,6 +60,10 @@ class Series(Feature):
     def head(self, x: jax.Array, noise: jax.Array | None = None) -> jax.Array:
         return jnp.tanh(x) if self.bounded else x
 
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """Windows ``[n, length, columns]`` as networks see them, in the unit of the data."""
+        return np.asarray(self.decode(jnp.asarray(x)))
+
     def widened(self, channels: int) -> Series:
         names = tuple(map(str, range(channels)))
         return Series(self.length, names, (0.0,) * channels, (1.0,) * channels)
