@@ -20,6 +20,11 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     held_out_table              held-out rows of a table, in the same form
     unseen_table                held-out rows of a table or, if there are none, training rows
     table_label                 name of the column that is the class of a row
+    fake_series                 samples of a series, windows ``[n, length, columns]`` in the units of the data
+    real_series                 training windows in the same form, in the order of time
+    held_out_series             held-out windows in the same form, in the order of time
+    test_series                 held-out windows or, if there are none, training windows, in the order of time
+    series_range                ``[2, columns]``, the values that TimeGAN's scores scale to 0 and 1
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A
@@ -41,8 +46,8 @@ A metric that reads ``pairs`` returns its values for the first task, and with th
 tasks. A metric that reads ``translated_classes`` returns its values for all tasks together, and with the suffix for
 each task.
 
-The rows of the arrays are in random order. Only the arrays of ``pairs`` and ``translated_classes`` may have the
-order of the data.
+The rows of the arrays are in random order. Only the arrays of ``pairs`` and ``translated_classes``, and the real
+windows of series, have the order of the data.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import NEITHER, Direction, Metric, RunTask
+from gan_cli.metrics import NEITHER, Direction, Metric, RunTask, series_inputs
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.metrics.targets import GENERATE, MOST, Target
@@ -43,6 +43,7 @@ _LACKING = {
     "game=pix2pix dataset=edges, or another metric",
     "translated_classes": "translations of labelled images, but the game translates no images of {name} with "
     "labels of the same classes. Use e.g. game=pix2pix dataset=edges, or another metric",
+    **series_inputs.LACKING,
 }
 
 
@@ -132,6 +133,7 @@ class Evaluator:
         found = self._of_examples(target.reference, target.extractor)
         inputs: dict[str, Any] = {"known_modes": target.data.modes, "held_out": None}
         inputs |= self._of_table(target.data) if self._wanted & _OF_TABLES else {}
+        inputs |= series_inputs.of_data(target.data, MOST) if self._wanted & set(series_inputs.SERIES) else {}
         inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
         if "training" in self._wanted and target.reference is not target.data:
             inputs["training"] = self._of_examples(target.data, target.extractor)["features"]
@@ -234,7 +236,7 @@ class Evaluator:
 
         def seen() -> Iterator[Examples]:
             for batch in batches:
-                if translated or {"fake_examples", "fake_table"} & self._wanted:
+                if translated or {"fake_examples", "fake_table", "fake_series"} & self._wanted:
                     kept.append(np.asarray(batch))
                 yield batch
 
@@ -250,7 +252,7 @@ class Evaluator:
                 "fake_classes": None if logits is None else logits.argmax(1),
                 "fake_examples": np.concatenate(kept) if kept else None,
             }
-        made = found["fake_examples"]
+        made = found["fake_series"] = found["fake_examples"]
         if isinstance(feature := target.data.feature, Table) and made is not None:
             found["fake_table"] = feature.restore(made)
             if target.data.modes is not None:
@@ -508,6 +510,7 @@ def lacking(
             "fake_classes": target.extractor is not None and target.extractor.of_classes,
             "real_classes": target.reference.classes is not None,
             **_has_table(target.data),
+            **series_inputs.available(target.data),
         }
         for need, available in has.items():
             if need in metric.needs and not available:

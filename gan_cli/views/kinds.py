@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -22,9 +23,10 @@ from gan_cli.data.tables.feature import Table
 from gan_cli.storage import files
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, paths, pictures, tables
+from gan_cli.views import POINTS, SIDE, paths, pictures, series_charts, tables
 
 _ROWS = 1000  # number of generated rows of a table that training writes and draws
+_CHARTED = 50  # of fewer windows, pictures show the paths alone
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,20 @@ def _(feature: Table) -> View:
 @view.register
 def _(feature: Series) -> View:
     def picture(samples: np.ndarray, real: np.ndarray | None) -> Image.Image:
-        return paths.paths([samples] if real is None or real is samples else [real, samples])
+        if len(samples) < _CHARTED or feature.length < 2:
+            return paths.paths([samples] if real is None or real is samples else [real, samples])
+        made = np.asarray(feature.decode(jnp.asarray(samples)))
+        kept = made if real is samples else None if real is None else np.asarray(feature.decode(jnp.asarray(real)))
+        return series_charts.charts(made, kept, feature.names, feature.returns)
 
     return View(
         noun="windows",
-        count=paths.COUNT,
+        count=series_charts.COUNT,
         picture=picture,
-        compared=lambda real, samples: paths.paths([real, samples]),
+        compared=lambda real, samples: paths.paths([real[: paths.COUNT], samples[: paths.COUNT]]),
         rows=lambda parts, kinds: (paths.pairs(parts), []),
         in_rows=lambda parts: paths.COUNT,
-        behind=paths.COUNT,
+        behind=series_charts.COUNT,
     )
 
 
