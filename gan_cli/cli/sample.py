@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files; for series, also a .csv file; for a "
-        "table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png "
+        "a .gif file with a walk through latent space, or a folder of PNG files; for series, also a .csv file; for "
+        "a table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png "
         "(default: samples.png)",
     )
     add(
@@ -225,8 +225,8 @@ def _check(options: argparse.Namespace) -> None:
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", "") and not suffix_of(options.out):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, or be a "
-            "folder, e.g. --out samples.png."
+            f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, "
+            "or be a folder, e.g. --out samples.png."
         )
     if options.draw not in (None, "grid") and suffix not in (".png", ".gif"):
         needed = ".gif" if options.draw == "walk" else ".png"

@@ -94,7 +94,8 @@ class Dataset:
         held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training.
             Labels may be missing. None if no examples are held out.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        modes: the modes of a synthetic mixture of Gaussians. None for other data sets.
+        modes: the modes of a synthetic mixture of Gaussians, for a table in the units of its columns. None for other
+            data sets.
         class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
         passed_over: mapping from the kinds of files and examples that were left out to their numbers.
         notes: sentences about the files that were read, e.g. the sizes of the images.
@@ -110,7 +111,6 @@ class Dataset:
         copies: sentences about copied images (see ``gan_cli.data.duplicates``).
         subject: the word before each of the notes, e.g. ``files``.
         documents: mapping from names of text files, which a run writes into its directory, to their contents.
-        mixture: the density of a table, a mixture of Gaussians in the units of its columns, or None if unknown.
     """
 
     name: str
@@ -131,7 +131,6 @@ class Dataset:
     held_out_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     subject: str = "files"
     documents: Mapping[str, str] = field(default_factory=dict)
-    mixture: Modes | None = None
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""

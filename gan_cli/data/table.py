@@ -154,7 +154,7 @@ def simulated(
         {"x": feature},
         {"x": stored[:size]},
         {"x": stored[size:]},
-        mixture=Modes(centres, _STD),
+        modes=Modes(centres, _STD),
     )
 
 

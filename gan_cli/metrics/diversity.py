@@ -79,7 +79,12 @@ class SampleFigures:
         elif not self._warned:
             self._warned = True
             log.warning("the metric diversity needs at least 2 examples in the data set and is left out.")
-        return figures | (modes.coverage(samples, self._data.modes) if self._data.modes else {})
+        return figures | (modes.coverage(self._points(samples), self._data.modes) if self._data.modes else {})
+
+    def _points(self, samples: np.ndarray) -> np.ndarray:
+        """The samples as points in the space of the known modes, ``[n, features]``."""
+        values = self._data.feature.values(samples)
+        return np.stack(list(values.values()), axis=1) if isinstance(values, dict) else values
 
 
 def _flat(examples: np.ndarray) -> np.ndarray:

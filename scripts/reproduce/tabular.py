@@ -180,7 +180,7 @@ _PUBLISHED = {
 
 
 def _density(kind: str, fake: Columns) -> dict[str, float]:
-    modes = _simulated(kind).mixture
+    modes = _simulated(kind).modes
     points = np.stack([fake["x"], fake["y"]], axis=1)
     return log_density().function(fake_examples=points, known_modes=modes, seed=0)
 
