@@ -94,8 +94,8 @@ class Dataset:
         held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training.
             Labels may be missing. None if no examples are held out.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
-        modes: the modes of a synthetic mixture of Gaussians, for a table in the units of its columns. None for other
-            data sets.
+        modes: the modes of a synthetic mixture of Gaussians, for a table in the units of its columns. None for
+            other data sets.
         class_names: the names of the classes, in the order of their numbers. Empty if the classes have no names.
         passed_over: mapping from the kinds of files and examples that were left out to their numbers.
         notes: sentences about the files that were read, e.g. the sizes of the images.
