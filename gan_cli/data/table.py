@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from gan_cli.data.dataset import Dataset, Modes
 from gan_cli.data.features import spec_of
@@ -273,13 +274,13 @@ def _with_label(
     """The chosen kinds of columns, in which the label is a column of categories."""
     found = dict(chosen)
     if (name := options.label) is not None:
-        texts, _ = formats.counted(formats.without_missing(contents.columns[name]))
-        if not 2 <= len(texts) <= _CLASSES:
+        distinct = pc.unique(formats.without_missing(contents.columns[name]).drop_null())
+        if not 2 <= len(distinct) <= _CLASSES:
             raise UserError(
-                f"dataset.label={name}: the column has {len(texts):,} different values. A label has 2 to "
+                f"dataset.label={name}: the column has {len(distinct):,} different values. A label has 2 to "
                 f"{_CLASSES:,} classes. Choose another column, or set dataset.label=null."
             )
-        kind = found.get(name, "categorical")
+        kind = found.get(name, "boolean" if inference.boolean(name, distinct) else "categorical")
         if kind == "id" or (isinstance(kind, Column) and kind.numeric):
             raise UserError(
                 f"dataset.label={name}: a label is categorical or boolean. Change its kind in the schema or in "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -219,11 +219,3 @@ def _type(column: Column | LeftOut) -> pa.DataType:
         return pa.type_for_alias(column.stored_type)
     kinds = {"continuous": pa.float64(), "integer": pa.int64(), "date": pa.timestamp("s")}
     return kinds.get(column.kind, pa.string())
-
-
-def counted(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A pair: the distinct texts of an array, sorted, and the number of each. Missing values do not count."""
-    found = pc.value_counts(array.drop_null().cast(pa.string()))
-    names = found.field("values").to_pylist()
-    order: Sequence[int] = sorted(range(len(names)), key=names.__getitem__)
-    return np.array([names[i] for i in order], object), found.field("counts").to_numpy(zero_copy_only=False)[order]
