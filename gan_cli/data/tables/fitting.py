@@ -95,6 +95,8 @@ def _fit_quantiles(column: Column, values: np.ndarray, seed: int) -> Column:
     scores = np.linspace(-_EXTREME, _EXTREME, _POINTS // 2)
     shares = np.unique(np.concatenate([np.linspace(0, 1, _POINTS // 2), ndtr(scores)]).round(8))
     points = np.quantile(values[~np.isin(values, spikes)], shares)
+    digits = 0 if column.kind == "date" else column.decimals
+    points = points if digits is None else points.round(digits + 2)  # more digits say nothing, and fill run.json
     return dataclasses.replace(column, points=tuple(points.tolist()), cumulative=tuple(shares.tolist()))
 
 

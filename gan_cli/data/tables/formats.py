@@ -215,7 +215,7 @@ def _type(column: Column | LeftOut) -> pa.DataType:
         return pa.timestamp(zone[1], zone[2])
     if decimal := re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", column.stored_type):
         return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if column.stored_type:
+    if column.stored_type not in ("", "null"):
         return pa.type_for_alias(column.stored_type)
     kinds = {"continuous": pa.float64(), "integer": pa.int64(), "date": pa.timestamp("s")}
     return kinds.get(column.kind, pa.string())
