@@ -105,6 +105,7 @@ def _fit_modes(column: Column, values: np.ndarray, seed: int) -> Column:
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise UserError(
             "dataset.normalisation=modes: needs scikit-learn, which is not installed. Run: "
@@ -123,7 +124,8 @@ def _fit_modes(column: Column, values: np.ndarray, seed: int) -> Column:
         weight_concentration_prior=0.001,
         random_state=seed,
     )
-    with warnings.catch_warnings():
+    # The matrices are small: with several threads, a busy machine takes thirty times as long.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations, as in the code of Xu et al. 2019
         mixture.fit(((sample - centre) / std)[:, None])
     kept = mixture.weights_ > _WEIGHT
