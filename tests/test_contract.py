@@ -48,6 +48,7 @@ NEEDS = {
     ("experiment", "tvae"): [*TABLE, "model.generator.width=8", "model.encoder.width=8"],
     ("dataset", "folder"): ["dataset.path={tmp}/images"],
     ("dataset", "medmnist"): ["dataset.path={tmp}/pneumoniamnist.npz"],
+    ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
     ("dataset", "edges"): PIX2PIX,
     ("dataset", "mosaic"): ["game=pix2pix", *SMALL_UNET],
     ("dataset", "paired"): ["game=pix2pix", *SMALL_UNET, *PAIRS],
@@ -120,7 +121,7 @@ def options(group: str, slow: bool) -> list[str]:
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """Folders of images and pairs, files of MedMNIST and a series, and mock TFDS data with the real features."""
+    """Folders of images and pairs, files of MedMNIST, a table and a series, and mock TFDS data."""
     rng = np.random.default_rng(0)
     for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)
@@ -133,6 +134,8 @@ def mock_data(monkeypatch, tmp_path):
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     values = rng.standard_normal((60, 2)).tolist()
     (tmp_path / "series.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in values))
+    rows = "".join(f"{rng.normal():.3f},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "table.csv").write_text(f"x,y\n{rows}")
     real_builder = tfds_module._builder
 
     def builder(tensorflow_datasets, full, directory):

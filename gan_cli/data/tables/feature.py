@@ -187,10 +187,6 @@ class Table(Feature):
         one_hot = jax.nn.one_hot(labels, span.width, dtype=x.dtype)
         return jnp.concatenate([x[..., : span.start], one_hot, x[..., span.start + span.width :]], axis=-1)
 
-    def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """The values of rows ``[n, *shape]`` as networks see them: a mapping from columns to arrays ``[n]``."""
-        return self.restore(np.asarray(self.decode(jnp.asarray(x))))
-
     def widened(self, channels: int) -> Feature:
         from gan_cli.data.features import Vector  # the inputs of a discriminator are numbers without a head
 
@@ -209,6 +205,10 @@ class Table(Feature):
         scalars = [scalar for scalar, _ in pairs if scalar is not None]
         choices = [choice for _, choice in pairs if choice is not None]
         return np.stack([*scalars, *choices], axis=1).astype(np.float32)
+
+    def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Mapping from the names of the columns to values ``[n]`` of rows ``[n, *shape]``, as of ``restore``."""
+        return self.restore(np.asarray(self.decode(jnp.asarray(x))))
 
     def labels(self, stored: np.ndarray) -> np.ndarray:
         """The classes of stored rows ``[n, *stored_shape]``, int32 ``[n]``."""
