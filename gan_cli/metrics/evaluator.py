@@ -29,8 +29,8 @@ _TRANSLATED = frozenset({"pairs", "translated_classes"})
 _GAMES = {GENERATE: "gan", "cycle_a": "cyclegan", "cycle_b": "cyclegan"}
 _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
-    "known_modes": "known modes, but {name} has none. Use dataset=ring, dataset=grid or dataset=simulated. For labelled images, use "
-    "metric=classes",
+    "known_modes": "known modes, but {name} has none. Use dataset=ring, dataset=grid or dataset=simulated. For "
+    "labelled images, use metric=classes",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
     "fake_classes": "features of a classifier of the data. Use features=classifier, which requires labelled images",
     "held_out_table": "held-out rows, but {name} has none. Use a table with held-out rows, or another metric",
