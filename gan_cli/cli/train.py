@@ -370,6 +370,8 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
         reporter.say(
             f"data as the networks receive them: {dry_run.draw(experiment, Path('outputs') / 'dry_run.png')}"
         )
+        for file in dry_run.write_documents(experiment.dataset, Path("outputs")):
+            reporter.say(f"{file.stem} of the data: {file}")
 
 
 def _sweep(overrides: list[str]) -> int:

@@ -198,10 +198,9 @@ def _dataset(
     inferred = _without_roles(
         inference.infer(contents, where, _with_label(contents, chosen, options, where)), options
     )
-    arrays = {c.name: formats.without_missing(contents.columns[c.name]) for c in inferred.columns}
-    values = {c.name: formats.values_of(arrays[c.name], c, where) for c in inferred.columns}
+    values = contents.values(inferred.columns, where)
     passed_over = Counter[str]()
-    kept = _meeting(inferred.columns, values, rules, where, options, passed_over)
+    kept = _meeting(inferred.columns, values, rules, contents, where, options, passed_over)
     training, held_out, how = _split(contents, values, options, where)
     training, held_out = training[kept[training]], held_out[kept[held_out]]
     for column in inferred.columns if rules else ():
@@ -339,8 +338,13 @@ def _classes(label: np.ndarray) -> list[np.ndarray]:
     return [np.array(rows[value]) for value in sorted(rows)]
 
 
+def _texts(contents: Contents, name: str) -> np.ndarray:
+    """The texts of a column that is not learned ``[n]``, with None for missing values."""
+    return formats.texts_of(formats.without_missing(contents.columns[name]))
+
+
 def _named_split(contents: Contents, name: str) -> np.ndarray:
-    texts = formats.texts_of(formats.without_missing(contents.columns[name]))
+    texts = _texts(contents, name)
     for text in set(texts):
         if str(text).lower() not in (*_TRAIN, *_HELD_OUT):
             raise UserError(
@@ -364,7 +368,7 @@ def _latest(values: Mapping[str, np.ndarray], name: str, share: float) -> np.nda
 
 def _groups(contents: Contents, name: str, share: float, rng: np.random.Generator) -> np.ndarray:
     """Whether each row belongs to a held-out group. A row without a group is a group of its own."""
-    texts = formats.texts_of(formats.without_missing(contents.columns[name]))
+    texts = _texts(contents, name)
     groups = [f"row {row}" if text is None else f"group {text}" for row, text in enumerate(texts)]
     sizes = Counter(groups)
     names = sorted(sizes)
@@ -396,6 +400,7 @@ def _meeting(
     columns: Sequence[Column],
     values: Mapping[str, np.ndarray],
     rules: Schema | None,
+    contents: Contents,
     where: str,
     options: _Options,
     passed_over: Counter[str],
@@ -417,11 +422,11 @@ def _meeting(
             known = {*column.categories, None}
             leave_out(np.array([value not in known for value in found]), f"rows with another {column.name}")
     for text in rules.constraints if rules else ():
-        rule = constraints.parse(text, tuple(values), where)
+        rule = constraints.parse(text, tuple(contents.columns), where)
         constraints.check_numbers(rule, described, where)
-        leave_out(
-            ~constraints.met(rule, values, constraints.decimals_of(rule, described)), f"rows that violate {text}"
-        )
+        keys = {name: _texts(contents, name) for name in rule.names if name not in values}
+        fits = constraints.met(rule, {**values, **keys}, constraints.decimals_of(rule, described))
+        leave_out(~fits, f"rows that violate {text}")
     return kept
 
 

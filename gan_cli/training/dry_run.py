@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from gan_cli.config.build import Experiment
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
-from gan_cli.storage import provenance
+from gan_cli.storage import files, provenance
 from gan_cli.training import init_from
 from gan_cli.views import pictures, sample_writer
 from gan_cli.views.kinds import view
@@ -41,6 +42,14 @@ def describe(experiment: Experiment) -> list[str]:
         f"{options.steps_per_call} per call of the compiled program"
     )
     return lines
+
+
+def write_documents(data: Dataset, directory: Path) -> list[Path]:
+    """Write the text files that describe the data into a directory, and return their paths."""
+    for name, text in data.documents.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(directory / name, text.encode())
+    return [directory / name for name in data.documents]
 
 
 def draw(experiment: Experiment, path: Path) -> Path:

@@ -32,6 +32,7 @@ from gan_cli.storage.run_record import RunRecord
 from gan_cli.trained.sampling import TaskRunner, runners
 from gan_cli.training import ensemble as ensembles
 from gan_cli.training import init_from
+from gan_cli.training.dry_run import write_documents
 from gan_cli.training.monitors import Profiler, Throughput
 from gan_cli.training.progress import Reporter
 from gan_cli.training.recorder import RunRecorder
@@ -270,6 +271,8 @@ def _train(
     # 2. Prepare the records. Each member's recorder keeps the records up to ``step`` and removes later records,
     # because the run repeats the later steps.
     record.write("running", step=step)
+    if data:
+        write_documents(data, directory)
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []

@@ -109,9 +109,7 @@ class Column:
         if not self.numeric:
             known = {*self.categories, None} if self.missing else set(self.categories)
             return np.fromiter((value in known for value in values), bool, len(values))
-        missing: np.ndarray = np.isnan(values)
-        known_number = np.isin(values, self.spikes) if not self.has_scalar else ~missing
-        return known_number | missing if self.missing else known_number
+        return np.full(len(values), True) if self.missing else ~np.isnan(values)
 
     def store(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
         """A pair: the scalars and the choices ``[n]`` of values ``[n]``. None for a part that the column lacks.
@@ -160,11 +158,8 @@ class Column:
             scalar[free] = ndtri(np.clip(self._shares(values[free], rng), _EDGE, 1 - _EDGE))
             # The scalars of other entries are noise, so that networks cannot recognise them by their scalar.
             scalar[~free] = rng.standard_normal((~free).sum())
-        elif free.any():
-            unknown = values[free][0]
-            raise ValueError(
-                f"the column {self.name} has the value {unknown:g}, which the training rows do not have"
-            )
+        else:  # other numbers, of held-out rows, count as the nearest spike
+            choice[free] = np.abs(values[free, None] - np.array(self.spikes)).argmin(1)
         return (scalar if self.has_scalar else None), (choice if self.width else None)
 
     def _mode(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:

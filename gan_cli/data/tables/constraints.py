@@ -203,6 +203,8 @@ def _dependent(constraint: Constraint) -> str:
 
 def decimals_of(constraint: Constraint, columns: Mapping[str, Column]) -> int | None:
     """The decimals to which a sum of columns holds: those of the column with the most."""
+    if constraint.sign == "unique":
+        return None
     found = [columns[name].decimals for name in constraint.names]
     known = [decimals for decimals in found if decimals is not None]
     return max(known) if len(known) == len(found) else None

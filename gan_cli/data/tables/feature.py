@@ -130,7 +130,7 @@ class Table(Feature):
     def _encode(self, stored: jax.Array) -> jax.Array:
         parts = [stored[..., : self.scalars]]
         for place, span in enumerate(self.spans, self.scalars):
-            parts.append(jax.nn.one_hot(stored[..., place], span.width, dtype=jnp.float32))
+            parts.append(jax.nn.one_hot(stored[..., place].astype(jnp.int32), span.width, dtype=jnp.float32))
         return jnp.concatenate(parts, axis=-1)
 
     def decode(self, x: jax.Array) -> jax.Array:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import csv
-import dataclasses
 import gzip
 import io
 import itertools
@@ -17,7 +16,7 @@ import lzma
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -29,6 +28,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gan_cli.data.tables import formats
+from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError
 from gan_cli.storage import files
@@ -57,10 +57,21 @@ class Contents:
     decimal: str = "."
     notes: tuple[str, ...] = ()
 
-    def take(self, rows: np.ndarray) -> Contents:
-        """The rows with the given indices."""
-        taken = {name: column.take(pa.array(rows)) for name, column in self.columns.items()}
-        return dataclasses.replace(self, columns=taken, rows=len(rows))
+    def values(self, columns: Sequence[Column], where: str) -> dict[str, np.ndarray]:
+        """Mapping from the names of columns to their values ``[n]``, as ``Table.store`` expects them.
+
+        Args:
+            columns: the columns, which the file must have.
+            where: the file, for messages.
+
+        Raises:
+            UserError: a column is missing, or a value is no number or no date.
+        """
+        for column in columns:
+            if column.name not in self.columns:
+                raise UserError(f"{where}: there is no column {column.name!r}. Columns: {', '.join(self.columns)}.")
+        arrays = {column.name: formats.without_missing(self.columns[column.name]) for column in columns}
+        return {column.name: formats.values_of(arrays[column.name], column, where) for column in columns}
 
 
 def read(path: str, option: str = "dataset.path") -> Contents:

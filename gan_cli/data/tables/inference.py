@@ -91,7 +91,9 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
     stored_type = "" if pa.types.is_string(array.type) else str(array.type)
     distinct = pc.unique(array.drop_null())
     if isinstance(chosen, Column):
-        return chosen, ""
+        inferred_format = _date(name, distinct) if chosen.kind == "date" and not chosen.format else None
+        form = inferred_format.format if inferred_format else chosen.format
+        return dataclasses.replace(chosen, stored_type=stored_type, format=form), ""
     if chosen is not None and chosen not in KINDS:
         raise UserError(
             f"{where}: the kind {chosen!r} of the column {name} does not exist.{nearest(chosen, KINDS)} Kinds: "
@@ -117,18 +119,19 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
                 f"{distinct[0].as_py()!r}. Choose another kind, e.g. dataset.columns.{name}=categorical."
             )
         if chosen == "continuous":
-            found = Column(name, "continuous", decimals=None if found.kind == "integer" else found.decimals)
+            decimals = int(found.format[1:-1]) if found.format else found.decimals or None
+            found = dataclasses.replace(found, kind="continuous", decimals=decimals)
         if chosen == "categorical" and len(distinct) > _MOST_CHOSEN:
             raise UserError(
                 f"{where}: the column {name} has {len(distinct):,} different values. A column of categories has at "
                 f"most {_MOST_CHOSEN:,}. Set dataset.columns.{name}=id, which leaves it out."
             )
-        return _with_type(found, stored_type), ""
+        return dataclasses.replace(found, stored_type=stored_type), ""
     if _is_counter(name, array, distinct):
         return _id(name, distinct, stored_type), "id, a different number in each row"
     found = kinds["boolean"]() or kinds["integer"]() or kinds["date"]()
     if found is not None:
-        return _with_type(found, stored_type), ""
+        return dataclasses.replace(found, stored_type=stored_type), ""
     count = len(array) - array.null_count
     if len(distinct) > _UNIQUE * count:
         return _id(name, distinct, stored_type), f"id, {len(distinct):,} different texts in {count:,} rows"
@@ -136,10 +139,6 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
         reason = f"{len(distinct):,} different texts, more than {MOST_CATEGORIES:,}"
         return LeftOut(name, "text", stored_type=stored_type), reason
     return Column(name, "categorical", stored_type=stored_type), ""
-
-
-def _with_type(column: Column, stored_type: str) -> Column:
-    return dataclasses.replace(column, stored_type=stored_type)
 
 
 def _boolean(name: str, distinct: pa.Array) -> Column | None:
