@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gan_cli.types import Feature
 
 _POLL = 5.0  # --watch looks for new checkpoints every _POLL seconds
-_ACROSS = 4  # the largest number of runs for which the table has a column for each run, instead of a row
+_ACROSS = 5  # the largest number of runs for which the table has a column for each run, instead of a row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -356,7 +356,7 @@ def _say(result: dict[str, Any]) -> None:
 def _print(results: list[dict[str, Any]]) -> None:
     """Print a table of all metric values, and below the table the settings on which the values depend.
 
-    For at most four runs, the table has a row for each metric and a column for each run. For more runs, the table
+    For at most five runs, the table has a row for each metric and a column for each run. For more runs, the table
     is transposed.
     """
     from rich.console import Console

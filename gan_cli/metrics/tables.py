@@ -35,7 +35,8 @@ def is_number(values: np.ndarray) -> bool:
 def missing(values: np.ndarray) -> np.ndarray:
     """bool ``[n]``: whether each value is missing."""
     if is_number(values):
-        return np.isnan(values)
+        found: np.ndarray = np.isnan(values)
+        return found
     return np.fromiter((value is None for value in values), bool, len(values))
 
 

@@ -327,6 +327,8 @@ class CheckpointEvaluator:
         reference = self._reference(features[0]) if self._reference else own
         assert reference is not None
         self._last, self._references[path] = (reference, tasks), reference
+        if self._label is not None:
+            _check_label(path, self._label, reference)
         self._check(path, self._of_run(run), reference)
         return run, self._evaluator(reference, tasks)
 
@@ -416,3 +418,14 @@ class CheckpointEvaluator:
                 folder,
                 error.strerror or error,
             )
+
+
+def _check_label(path: Path, label: str, reference: Dataset) -> None:
+    """Raise a UserError if ``label`` is not the label of a run of a table."""
+    feature = reference.feature
+    own = feature.columns[feature.label].name if isinstance(feature, Table) and feature.label is not None else None
+    if label != own:
+        raise UserError(
+            f"--label {label}: the label of {path} is {own or 'not set'}. Leave --label out, or write samples to a "
+            "file with gan-sample and evaluate the file."
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.features import Label
+from gan_cli.data.features import spec_of
 from gan_cli.data.tables import files, formats, inference, schema
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import Table
@@ -124,19 +124,9 @@ def dataset_of(reference: Path, held_out: Path | None, feature: Table) -> Datase
             except ValueError as error:
                 raise UserError(f"{option}={path}: {error}. Leave the rows out.") from error
             if feature.label is not None:
-                parts[option]["label"] = _labels(columns, feature)
-    spec = {"x": feature} | (
-        {} if feature.label is None else {"label": Label(len(feature.columns[feature.label].entries()))}
-    )
-    return Dataset(reference.name, spec, parts["--reference"], parts.get("--held-out"))
-
-
-def _labels(columns: Mapping[str, np.ndarray], feature: Table) -> np.ndarray:
-    assert feature.label is not None
-    column = feature.columns[feature.label]
-    _, choice = column.store(columns[column.name], np.random.default_rng(0))
-    assert choice is not None
-    return choice.astype(np.int32)
+                parts[option]["label"] = feature.labels(parts[option]["x"])
+    classes = None if feature.label is None else feature.columns[feature.label].width
+    return Dataset(reference.name, spec_of(feature, classes), parts["--reference"], parts.get("--held-out"))
 
 
 def _read(path: Path, columns: Sequence[Column], option: str) -> dict[str, np.ndarray]:
@@ -156,7 +146,27 @@ def _values(contents: files.Contents, columns: Sequence[Column], where: str) -> 
             f"{where}: there is no column {absent[0]!r}{more}, which the reference has. Columns: "
             f"{', '.join(contents.columns)}."
         )
-    return {
-        column.name: formats.values_of(formats.without_missing(contents.columns[column.name]), column, where)
-        for column in columns
+    try:
+        return {
+            column.name: _same(
+                formats.values_of(formats.without_missing(contents.columns[column.name]), column, where), column
+            )
+            for column in columns
+        }
+    except UserError as error:
+        text = str(error).partition(", or set dataset.columns.")[0].rstrip(".")
+        raise UserError(f"{text}, or state the kind categorical in a --schema.") from error
+
+
+def _same(values: np.ndarray, column: Column) -> np.ndarray:
+    """The values, where a category such as 1.0 is written as in the reference, e.g. 1.
+
+    Programs that store codes of categories as numbers with decimals write them in this way.
+    """
+    if not column.categories:
+        return values
+    known = set(column.categories)
+    written = {
+        text: text.removesuffix(".0") for text in set(values) - known - {None} if text.removesuffix(".0") in known
     }
+    return np.array([written.get(value, value) for value in values], object) if written else values
