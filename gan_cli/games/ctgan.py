@@ -32,21 +32,21 @@ class Conditions:
         spans: the spans of the columns of categories to which a condition may refer.
 
     Attributes:
-        columns: the numbers of these columns.
+        by_column: mapping from the numbers of these columns to their spans.
         size: number of values of a conditional vector: one for each category of each of the columns.
     """
 
     def __init__(self, table: Table, spans: tuple[Span, ...]):
         self._table, self._spans = table, spans
-        self.columns = tuple(span.column for span in spans)
+        self.by_column = {span.column: span for span in spans}
         self.size = sum(span.width for span in spans)
         ends = np.cumsum([span.width for span in spans], dtype=int)
         self._starts = ends - [span.width for span in spans]
 
-    def vector(self, column: int, code: int) -> np.ndarray:
-        """The conditional vector ``[size]`` of a category of the column with this number, one of ``columns``."""
+    def vector(self, span: Span, code: int) -> np.ndarray:
+        """The conditional vector ``[size]`` of a category of a column."""
         found = np.zeros(self.size, np.float32)
-        found[self._starts[self.columns.index(column)] + code] = 1
+        found[self._starts[self._spans.index(span)] + code] = 1
         return found
 
     def of_rows(self, x: jax.Array, key: jax.Array, log_frequency: bool) -> jax.Array:

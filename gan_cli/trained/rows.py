@@ -103,8 +103,9 @@ class RowSampler:
             if number == self.table.label and "label" in self._runner.classes:
                 return _Guide("label", np.array(codes, np.int32), text, balances)
             game = self._runner.game
-            if isinstance(game, CTGAN) and number in game.conditions.columns:
-                vectors = np.stack([game.conditions.vector(number, code) for code in codes])
+            if isinstance(game, CTGAN) and number in game.conditions.by_column:
+                span = game.conditions.by_column[number]
+                vectors = np.stack([game.conditions.vector(span, code) for code in codes])
                 return _Guide("condition", vectors, text, balances)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -181,7 +182,7 @@ class _Canvas:
         anchor: str = "la",
     ) -> None:
         """Text that ends with dots if it is wider than ``width``."""
-        font = ImageFont.load_default(size * _SCALE)
+        font = _font(round(size * _SCALE))
         text = " ".join(_drawable(text).split())
         short = text
         while len(short) > 1 and font.getlength(short) > width * _SCALE:
@@ -192,6 +193,9 @@ class _Canvas:
     def reduced(self) -> Image.Image:
         width, height = self._image.size
         return self._image.resize((width // _SCALE, height // _SCALE), Image.Resampling.LANCZOS)
+
+
+_font = functools.cache(ImageFont.load_default)
 
 
 def _drawable(text: str) -> str:

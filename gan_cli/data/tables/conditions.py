@@ -108,8 +108,12 @@ def with_categories(name: str, columns: Sequence[Column]) -> Column:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names, separated by commas; of many names, the first ones."""
-    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
+    """The names in one line, separated by commas; of many names, the first ones."""
+    return ", ".join([*map(_in_line, names[:_SHOWN]), *(["..."] if len(names) > _SHOWN else [])])
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _column(text: str, columns: Sequence[Column]) -> tuple[Column, str]:
@@ -156,14 +160,14 @@ def _category(text: str, column: Column, sign: str, value: str) -> str:
     if sign not in ("=", "!="):
         raise UserError(
             f"--where {text}: the values of {column.name} are categories, which have no order. Use = or !=, e.g. "
-            f"--where '{column.name}={column.categories[0]}'."
+            f"--where '{column.name}={_in_line(column.categories[0])}'."
         )
     for name in (value, value.strip()):
         if name in column.categories:
             return name
     raise UserError(
         f"--where {text}: the model never saw the category {value.strip()!r} of {column.name}."
-        f"{nearest(value.strip(), column.categories)} The categories are: {listed(column.categories)}."
+        f" {_in_line(nearest(value.strip(), column.categories))} The categories are: {listed(column.categories)}."
     )
 
 

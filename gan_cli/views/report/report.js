@@ -174,7 +174,7 @@ function ofColumns(run) {
     el("h3", { style: "margin: 20px 0 8px" }, "Associations of the columns"),
     el(
       "p",
-      { class: "muted" },
+      { class: "muted", style: "margin-bottom: 10px" },
       "Pearson's correlation of two numbers, Cram\u00e9r's V of two categories, and the correlation ratio of a number and a category.",
     ),
     el(
@@ -237,7 +237,7 @@ function barList(column) {
       width: (column[side][i] / highest(column)) * (width - text),
       height: 6,
     });
-  const short_ = (label) => (label.length > 18 ? `${label.slice(0, 17)}\u2026` : label);
+  const cut = (label) => (label.length > 18 ? `${label.slice(0, 17)}\u2026` : label);
   return svg(
     "svg",
     {
@@ -250,7 +250,7 @@ function barList(column) {
         "g",
         {},
         svg("title", {}, tip(column, label, i)),
-        svg("text", { x: text - 6, y: i * step + 12, "text-anchor": "end" }, short_(label)),
+        svg("text", { x: text - 6, y: i * step + 12, "text-anchor": "end" }, cut(label)),
         SIDES.map((side) => bar(side, i)),
       ),
     ),
@@ -267,7 +267,12 @@ function matrix(values, columns, side) {
     el("h3", {}, side),
     svg(
       "svg",
-      { viewBox: `0 0 ${names + size} ${size}`, role: "img", "aria-label": `associations of ${side} rows` },
+      {
+        viewBox: `0 0 ${names + size} ${size}`,
+        style: `max-width: ${1.4 * (names + size)}px`,
+        role: "img",
+        "aria-label": `associations of ${side} rows`,
+      },
       columns.map(({ name }, i) =>
         svg("text", { x: names - 6, y: i * cell + 12, "text-anchor": "end" }, name.length > 20 ? `${name.slice(0, 19)}\u2026` : name),
       ),
