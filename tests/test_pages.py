@@ -116,7 +116,7 @@ def split(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the images and samples that pages mention as the user's."""
+    """A folder with the images, series and samples that pages mention as the user's."""
     # Hydra's log configuration closes all log handlers, and absl's handler then closes the stream that pytest
     # captures.
     monkeypatch.setattr("hydra.core.utils.configure_log", lambda *arguments, **options: None)
@@ -141,6 +141,15 @@ def folder(tmp_path, monkeypatch):
     ]
     header = "id,age,city,joined,branch,visits,clicks,churn\n"
     (tmp_path / "customers.csv").write_text(header + "".join(lines))
+    levels = np.exp(np.random.default_rng(0).standard_normal((120, 4)) / 50)
+    for name, header in (
+        ("prices", "a,b,c,d"),
+        ("sensors", "sensor,hour,load,heat"),
+        ("past", "AAPL,GOOG,IBM,MSFT"),
+    ):
+        rows = [[i // 60, i % 60, *row[2:]] if name == "sensors" else row for i, row in enumerate(levels.tolist())]
+        lines = [header, *(",".join(map(str, row)) for row in rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     digits = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)
     np.savez(tmp_path / "samples.npz", samples=digits)
     return tmp_path

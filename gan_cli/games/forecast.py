@@ -24,9 +24,9 @@ FORECAST = "forecast"
 
 
 class Forecast(GAN):
-    """GAN of the future of a series given its past: scenarios of the next steps (Mirza and Osindero 2014).
+    """Forecasting: a conditional GAN of the next steps of a series, given its past.
 
-    The generator maps latents and the past to the future. The discriminator sees the past and the future. The
+    Mirza and Osindero 2014, section 3.2, with the past as the condition. The generator maps latents and the past to the future. The discriminator sees the past and the future. The
     generator's network has the latents, followed by the values of the past, as its input, so that any model with a
     generator and a discriminator can play the game.
 

@@ -70,10 +70,10 @@ def stocks(
     hold_out: Share = 0.2,
     scaling: SeriesScaling | None = None,
 ) -> Dataset:
-    """Daily prices of AAPL, GOOG, IBM and MSFT from 2004-08-19 to 2013-03-01, the days on which all were traded.
+    """Daily prices of four shares (AAPL, GOOG, IBM and MSFT) from 2004-08-19 to 2013-03-01.
 
-    The values are closing prices, adjusted for splits and dividends, and by default their log-returns. The data are
-    in the public domain.
+    The days are those on which all four were traded. The values are closing prices, adjusted for splits and
+    dividends, and by default their log-returns. The data are in the public domain.
 
     Args:
         length: number of days in a window.
