@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,6 +18,7 @@ from gan_cli.metrics.predictive import predictive
 from gan_cli.metrics.returns import by_column, returns
 from gan_cli.metrics.risk import drawdown, measures, risk
 from gan_cli.metrics.window_ratio import window_ratio
+from gan_cli.views import series_charts
 
 
 def rolled(series: np.ndarray, length: int) -> np.ndarray:
@@ -256,3 +259,36 @@ def test_discriminative_values_have_their_names():
     metric = discriminative(runs=2, steps=20)
     ends = np.array([[0.0] * 5, [1.0] * 5])
     assert set(metric.function(sines(60, 0), sines(50, 1), ends, 0)) == set(metric.figures)
+
+
+# --------------------------------------------------------------------------------------------- samples of other programs
+
+
+def test_gan_eval_compares_series_of_other_programs(tmp_path, capsys):
+    from gan_cli.cli.eval import main
+
+    real = garch(1, 700, 2, seed=0)[0]
+    np.savez(tmp_path / "real.npz", samples=rolled(real[:500], 12), held_out=rolled(real[500:], 12))
+    np.savez(tmp_path / "fake.npz", samples=garch(300, 12, 2, seed=1))
+    named = "returns,autocorrelation,risk,window_ratio"
+    arguments = [str(tmp_path / "fake.npz"), "--reference", str(tmp_path / "real.npz"), "--metrics", named]
+    out = tmp_path / "found.json"
+    assert main([*arguments, "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())
+    assert found["metrics"]["risk_held_out"] == (200 - 11) * 12
+    assert found["metrics"]["window_ratio"] == pytest.approx(1, abs=0.1)
+    np.savez(tmp_path / "other.npz", samples=garch(300, 11, 2, seed=1))
+    assert main([str(tmp_path / "other.npz"), *arguments[1:]]) == 2
+    assert "have the shape (11, 2)" in capsys.readouterr().err
+    assert main([arguments[0], "--reference", "ring", "--metrics", "risk"]) == 2
+
+
+def test_charts_show_every_column_and_survive_odd_values():
+    real = garch(60, 8, 6, seed=0)
+    broken = real.copy()
+    broken[0, 0, 0], broken[1, :, 1] = np.nan, np.inf
+    for samples, shown in ((broken, real), (real, real), (real, None), (np.zeros_like(real), real)):
+        picture = series_charts.charts(samples, shown, [f"c{i}" for i in range(6)], True)
+        assert picture.size == (4 * 330, 4 * 210 + 30)
+    two = series_charts.charts(real[:, :2, :1], real[:, :2, :1] * 2, ["a"], False)
+    assert two.size == (4 * 330, 210 + 30)

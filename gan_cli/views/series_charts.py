@@ -57,7 +57,7 @@ def charts(samples: np.ndarray, real: np.ndarray | None, names: Sequence[str], r
     returns and of the absolute returns. They describe the values themselves where these are no prices.
 
     Args:
-        samples: generated windows ``[n, length, columns]`` in the units of the data, where ``length`` is at least 2.
+        samples: generated windows ``[n, length, columns]`` in the units of the data, with ``length`` > 1.
         real: real windows of the same form. None for samples alone, and ``samples`` itself for real windows alone.
         names: names of the columns.
         returns: whether the values are log-returns, whose paths are drawn as sums from 0.
