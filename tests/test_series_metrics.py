@@ -135,8 +135,8 @@ def test_intervals_contain_the_truth_as_often_as_they_say():
 
 
 def test_risk_and_clusters_of_volatility_lie_inside_for_the_same_process():
-    alpha, beta = 0.2, 0.4  # clusters that are short beside the 2,000 days
-    held_out = rolled(garch(1, 2000, 2, seed=1, alpha=alpha, beta=beta)[0], 24)
+    alpha, beta = 0.2, 0.4  # clusters that are short beside the 1,000 days
+    held_out = rolled(garch(1, 1000, 2, seed=1, alpha=alpha, beta=beta)[0], 24)
     fake = garch(2000, 24, 2, seed=2, alpha=alpha, beta=beta)
     found = risk().function(fake, held_out, held_out, 0) | autocorrelation().function(fake, held_out, held_out, 0)
     assert found["risk_inside"] >= 0.8
@@ -215,24 +215,24 @@ def test_baselines_keep_what_they_promise():
 # --------------------------------------------------------------------------------------------- judges
 
 
-def scores(fake: np.ndarray, real: np.ndarray, steps: int = 300) -> tuple[float, float]:
-    weak = judges.discriminative_scores(fake, real, steps=steps, runs=1, seed=0)
+def scores(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    weak = judges.discriminative_scores(fake, real, steps=2000, runs=1, seed=0)
     return float(weak[0]), judges.strong_score(fake, real, 0)
 
 
 @pytest.mark.slow
 def test_judges_tell_noise_from_sines_and_cannot_tell_sines_apart():
     real = sines(500, 0)
-    assert scores(normal(500, 24, 5) / 4 + 0.5, real, steps=2000) == pytest.approx((0.5, 0.5), abs=0.02)
-    assert max(scores(sines(500, 1), real, steps=2000)) < 0.1
-
-
-def test_the_stronger_judge_finds_what_the_weak_one_misses():
-    real = sines(500, 0)
+    assert scores(normal(500, 24, 5) / 4 + 0.5, real) == pytest.approx((0.5, 0.5), abs=0.02)
+    assert max(scores(sines(500, 1), real)) < 0.1
     weak, strong = scores(sines(500, 1) + 0.01 * normal(500, 24, 5), real)
     assert weak < 0.1
     assert strong > 0.4
-    clusters = garch(1500, 24, 2, seed=0, alpha=0.3, beta=0.6)
+
+
+def test_the_stronger_judge_finds_what_the_weak_one_misses():
+    assert judges.strong_score(sines(300, 1) + 0.01 * normal(300, 24, 5), sines(300, 0), 0) > 0.4
+    clusters = garch(1000, 24, 2, seed=0, alpha=0.3, beta=0.6)
     mixed = np.random.default_rng(0).permutation(clusters.reshape(-1, 2)).reshape(clusters.shape)
     assert judges.strong_score(mixed, clusters, 0) > 0.1
 
@@ -256,12 +256,13 @@ def test_predictive_score_of_sines_is_that_of_timegan():
 
 
 def test_discriminative_values_have_their_names():
-    metric = discriminative(runs=2, steps=20)
-    ends = np.array([[0.0] * 5, [1.0] * 5])
-    assert set(metric.function(sines(60, 0), sines(50, 1), ends, 0)) == set(metric.figures)
+    metric, ends = discriminative(runs=2, steps=5), np.array([[0.0], [1.0]])
+    found = metric.function(sines(60, 0, 6, 1), sines(50, 1, 6, 1), ends, 0)
+    assert set(found) == set(metric.figures)
+    assert found["discriminative_samples"] == 50
 
 
-# --------------------------------------------------------------------------------------------- samples of other programs
+# --------------------------------------------------------------------------------------------- files and charts
 
 
 def test_gan_eval_compares_series_of_other_programs(tmp_path, capsys):
