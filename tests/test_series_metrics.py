@@ -135,9 +135,9 @@ def test_intervals_contain_the_truth_as_often_as_they_say():
 
 
 def test_risk_and_clusters_of_volatility_lie_inside_for_the_same_process():
-    alpha, beta = 0.2, 0.4  # clusters that are short beside the 1,000 days
-    held_out = rolled(garch(1, 1000, 2, seed=1, alpha=alpha, beta=beta)[0], 24)
-    fake = garch(2000, 24, 2, seed=2, alpha=alpha, beta=beta)
+    alpha, beta = 0.2, 0.4  # clusters that are short beside the 700 days
+    held_out = rolled(garch(1, 700, 2, seed=1, alpha=alpha, beta=beta)[0], 12)
+    fake = garch(2000, 12, 2, seed=2, alpha=alpha, beta=beta)
     found = risk().function(fake, held_out, held_out, 0) | autocorrelation().function(fake, held_out, held_out, 0)
     assert found["risk_inside"] >= 0.8
     assert found["volatility_clustering_inside"] == 1

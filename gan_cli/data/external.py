@@ -27,8 +27,8 @@ def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dat
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535,
-    points ``[n, features]``, or windows of series ``[n, length, columns]`` in the units of the data. The file may also
-    contain an array ``labels`` of non-negative integers ``[n]``. A reference of series may contain the array
+    points ``[n, features]``, or windows of series ``[n, length, columns]`` in the units of the data. The file may
+    also contain an array ``labels`` of non-negative integers ``[n]``. A reference of series may contain the array
     ``held_out``, windows that the generator has not seen.
 
     Args:
