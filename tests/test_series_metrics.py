@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,6 +18,7 @@ from gan_cli.metrics.predictive import predictive
 from gan_cli.metrics.returns import by_column, returns
 from gan_cli.metrics.risk import drawdown, measures, risk
 from gan_cli.metrics.window_ratio import window_ratio
+from gan_cli.views import series_charts
 
 
 def rolled(series: np.ndarray, length: int) -> np.ndarray:
@@ -132,9 +135,9 @@ def test_intervals_contain_the_truth_as_often_as_they_say():
 
 
 def test_risk_and_clusters_of_volatility_lie_inside_for_the_same_process():
-    alpha, beta = 0.2, 0.4  # clusters that are short beside the 2,000 days
-    held_out = rolled(garch(1, 2000, 2, seed=1, alpha=alpha, beta=beta)[0], 24)
-    fake = garch(2000, 24, 2, seed=2, alpha=alpha, beta=beta)
+    alpha, beta = 0.2, 0.4  # clusters that are short beside the 700 days
+    held_out = rolled(garch(1, 700, 2, seed=1, alpha=alpha, beta=beta)[0], 12)
+    fake = garch(2000, 12, 2, seed=2, alpha=alpha, beta=beta)
     found = risk().function(fake, held_out, held_out, 0) | autocorrelation().function(fake, held_out, held_out, 0)
     assert found["risk_inside"] >= 0.8
     assert found["volatility_clustering_inside"] == 1
@@ -212,24 +215,24 @@ def test_baselines_keep_what_they_promise():
 # --------------------------------------------------------------------------------------------- judges
 
 
-def scores(fake: np.ndarray, real: np.ndarray, steps: int = 300) -> tuple[float, float]:
-    weak = judges.discriminative_scores(fake, real, steps=steps, runs=1, seed=0)
+def scores(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    weak = judges.discriminative_scores(fake, real, steps=2000, runs=1, seed=0)
     return float(weak[0]), judges.strong_score(fake, real, 0)
 
 
 @pytest.mark.slow
 def test_judges_tell_noise_from_sines_and_cannot_tell_sines_apart():
     real = sines(500, 0)
-    assert scores(normal(500, 24, 5) / 4 + 0.5, real, steps=2000) == pytest.approx((0.5, 0.5), abs=0.02)
-    assert max(scores(sines(500, 1), real, steps=2000)) < 0.1
-
-
-def test_the_stronger_judge_finds_what_the_weak_one_misses():
-    real = sines(500, 0)
+    assert scores(normal(500, 24, 5) / 4 + 0.5, real) == pytest.approx((0.5, 0.5), abs=0.02)
+    assert max(scores(sines(500, 1), real)) < 0.1
     weak, strong = scores(sines(500, 1) + 0.01 * normal(500, 24, 5), real)
     assert weak < 0.1
     assert strong > 0.4
-    clusters = garch(1500, 24, 2, seed=0, alpha=0.3, beta=0.6)
+
+
+def test_the_stronger_judge_finds_what_the_weak_one_misses():
+    assert judges.strong_score(sines(300, 1) + 0.01 * normal(300, 24, 5), sines(300, 0), 0) > 0.4
+    clusters = garch(1000, 24, 2, seed=0, alpha=0.3, beta=0.6)
     mixed = np.random.default_rng(0).permutation(clusters.reshape(-1, 2)).reshape(clusters.shape)
     assert judges.strong_score(mixed, clusters, 0) > 0.1
 
@@ -253,6 +256,40 @@ def test_predictive_score_of_sines_is_that_of_timegan():
 
 
 def test_discriminative_values_have_their_names():
-    metric = discriminative(runs=2, steps=20)
-    ends = np.array([[0.0] * 5, [1.0] * 5])
-    assert set(metric.function(sines(60, 0), sines(50, 1), ends, 0)) == set(metric.figures)
+    metric, ends = discriminative(runs=2, steps=5), np.array([[0.0], [1.0]])
+    found = metric.function(sines(60, 0, 6, 1), sines(50, 1, 6, 1), ends, 0)
+    assert set(found) == set(metric.figures)
+    assert found["discriminative_samples"] == 50
+
+
+# --------------------------------------------------------------------------------------------- files and charts
+
+
+def test_gan_eval_compares_series_of_other_programs(tmp_path, capsys):
+    from gan_cli.cli.eval import main
+
+    real = garch(1, 700, 2, seed=0)[0]
+    np.savez(tmp_path / "real.npz", samples=rolled(real[:500], 12), held_out=rolled(real[500:], 12))
+    np.savez(tmp_path / "fake.npz", samples=garch(300, 12, 2, seed=1))
+    named = "returns,autocorrelation,risk,window_ratio"
+    arguments = [str(tmp_path / "fake.npz"), "--reference", str(tmp_path / "real.npz"), "--metrics", named]
+    out = tmp_path / "found.json"
+    assert main([*arguments, "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())
+    assert found["metrics"]["risk_held_out"] == (200 - 11) * 12
+    assert found["metrics"]["window_ratio"] == pytest.approx(1, abs=0.1)
+    np.savez(tmp_path / "other.npz", samples=garch(300, 11, 2, seed=1))
+    assert main([str(tmp_path / "other.npz"), *arguments[1:]]) == 2
+    assert "have the shape (11, 2)" in capsys.readouterr().err
+    assert main([arguments[0], "--reference", "ring", "--metrics", "risk"]) == 2
+
+
+def test_charts_show_every_column_and_survive_odd_values():
+    real = garch(60, 8, 6, seed=0)
+    broken = real.copy()
+    broken[0, 0, 0], broken[1, :, 1] = np.nan, np.inf
+    for samples, shown in ((broken, real), (real, real), (real, None), (np.zeros_like(real), real)):
+        picture = series_charts.charts(samples, shown, [f"c{i}" for i in range(6)], True)
+        assert picture.size == (4 * 330, 4 * 210 + 30)
+    two = series_charts.charts(real[:, :2, :1], real[:, :2, :1] * 2, ["a"], False)
+    assert two.size == (4 * 330, 210 + 30)

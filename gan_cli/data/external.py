@@ -17,6 +17,7 @@ from gan_cli.data.features import feature_of, spec_of
 from gan_cli.data.images import FORMATS, BadImage, array_values
 from gan_cli.data.layout import list_files, read
 from gan_cli.data.scans import SCANS
+from gan_cli.data.series.feature import Series
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.types import Bits, Feature, Layout
@@ -25,8 +26,10 @@ from gan_cli.types import Bits, Feature, Layout
 def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dataset:
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
-    An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535, or
-    points ``[n, features]``. The file may also contain an array ``labels`` of non-negative integers ``[n]``.
+    An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535,
+    points ``[n, features]``, or windows of series ``[n, length, columns]`` in the units of the data. The file may
+    also contain an array ``labels`` of non-negative integers ``[n]``. A reference of series may contain the array
+    ``held_out``, windows that the generator has not seen.
 
     Args:
         path: the folder or file.
@@ -151,10 +154,11 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
         raise UserError(
             f"{path}: the array `samples` is empty (its shape is {samples.shape}). Choose another file."
         )
-    if samples.ndim not in (2, 4):
+    windows = samples.ndim == 3 and (like is None or isinstance(like, Series))
+    if samples.ndim not in (2, 4) and not windows:
         raise UserError(
             f"{path}: the array `samples` has the shape {samples.shape}. Save images as [n, height, width, "
-            "channels] and points as [n, features]."
+            "channels], windows of series as [n, length, columns] and points as [n, features]."
         )
     if samples.dtype.kind not in "uif":
         raise UserError(
@@ -186,12 +190,31 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
     if labels is not None:
         _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1
-    feature = feature_of(samples.shape[1:])
+    feature = _windows(*samples.shape[1:]) if windows else feature_of(samples.shape[1:])
     assert feature is not None
     if samples.dtype == np.uint16:
         feature = replace(cast(features.Image, feature), bits=16)
     examples = {"x": samples} | ({} if labels is None else {"label": labels.astype(np.int32)})
-    return Dataset(path.name, spec_of(feature, classes), examples)
+    held_out = _held_out(path, arrays["held_out"], samples) if windows and "held_out" in arrays else None
+    return Dataset(path.name, spec_of(feature, classes), examples, held_out)
+
+
+def _windows(length: int, columns: int) -> Series:
+    """The feature of windows of series, whose values networks see unchanged."""
+    return Series(length, tuple(map(str, range(columns))), (0.0,) * columns, (1.0,) * columns)
+
+
+def _held_out(path: Path, windows: np.ndarray, samples: np.ndarray) -> dict[str, np.ndarray]:
+    """The array ``held_out`` of a file with windows of series, for a Dataset."""
+    if windows.shape[1:] != samples.shape[1:] or windows.dtype.kind not in "uif" or not len(windows):
+        raise UserError(
+            f"{path}: the array `held_out` holds {windows.dtype} {windows.shape}, but the windows of `samples` "
+            f"have the shape {samples.shape[1:]}. Save both as [n, length, columns]."
+        )
+    found = windows.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise UserError(f"{path}: some windows of `held_out` contain NaN or infinite values. Remove these windows.")
+    return {"x": found}
 
 
 def _check_labels(path: Path, labels: np.ndarray, n: int) -> None:

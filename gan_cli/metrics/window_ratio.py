@@ -39,8 +39,8 @@ def window_ratio() -> Metric:
         scale = real.std((0, 1))
         unit = np.where(scale > 0, scale, 1)
         overlap = -(-real.shape[1] // statistics.stride_of(real)) - 1  # windows before a window that overlap it
-        fake, real, held_out = ((x / unit).reshape(len(x), -1) for x in (fake, real, held_out))
-        return _ratios(fake, real, held_out, overlap) | counts
+        points, windows, others = ((x / unit).reshape(len(x), -1) for x in (fake, real, held_out))
+        return _ratios(points, windows, others, overlap) | counts
 
     named = ("window_ratio", "window_samples", "window_held_out")
     return Metric(figures, dict.fromkeys(named, NEITHER) | {"window_copies": LOWER}, minimum=1, cannot=at_least(2))

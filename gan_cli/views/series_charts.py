@@ -57,17 +57,15 @@ def charts(samples: np.ndarray, real: np.ndarray | None, names: Sequence[str], r
     returns and of the absolute returns. They describe the values themselves where these are no prices.
 
     Args:
-        samples: generated windows ``[n, length, columns]`` in the units of the data, of length 2 or more.
+        samples: generated windows ``[n, length, columns]`` in the units of the data, with ``length`` > 1.
         real: real windows of the same form. None for samples alone, and ``samples`` itself for real windows alone.
         names: names of the columns.
         returns: whether the values are log-returns, whose paths are drawn as sums from 0.
     """
     kinds = [("real", real, _REAL)] if real is not None else []
     kinds += [("generated", samples, _FAKE)] if real is not samples else []
-    shown = [
-        (label, np.nan_to_num(np.asarray(x, np.float64)), colour) for label, x, colour in kinds if x is not None
-    ]
-    reference = shown[0][1]
+    reference = np.nan_to_num(samples if real is None else real).astype(np.float64)
+    shown = [(label, _limited(x, reference), colour) for label, x, colour in kinds if x is not None]
     moved = [statistics.returns(x, reference) for _, x, _ in shown]
     units = statistics.steps_of(reference)
     rows = []
@@ -84,6 +82,14 @@ def charts(samples: np.ndarray, real: np.ndarray | None, names: Sequence[str], r
             ]
         )
     return _drawn(rows, [(label, len(x), colour) for label, x, colour in shown], len(names))
+
+
+def _limited(windows: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Windows in float64 without NaN, and without values ten times the range of the reference beyond its ends."""
+    low, high = reference.min((0, 1)), reference.max((0, 1))
+    reach = 10 * (high - low)
+    limited: np.ndarray = np.clip(np.nan_to_num(np.asarray(windows, np.float64)), low - reach, high + reach)
+    return limited
 
 
 def _paths(title: str, values: Sequence[np.ndarray], colours: Sequence[str], returns: bool) -> _Panel:
