@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_cli.data.dataset import BATCH, Dataset, Modes
+from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric, RunTask, series_inputs
@@ -131,7 +131,7 @@ class Evaluator:
         """The inputs of metrics that depend on the reference of a target."""
         assert target.extractor is not None
         found = self._of_examples(target.reference, target.extractor)
-        inputs: dict[str, Any] = {"known_modes": _density(target.data), "held_out": None}
+        inputs: dict[str, Any] = {"known_modes": target.data.modes, "held_out": None}
         inputs |= self._of_table(target.data) if self._wanted & _OF_TABLES else {}
         inputs |= series_inputs.of_data(target.data, MOST) if self._wanted & set(series_inputs.SERIES) else {}
         inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
@@ -255,7 +255,7 @@ class Evaluator:
         made = found["fake_series"] = found["fake_examples"]
         if isinstance(feature := target.data.feature, Table) and made is not None:
             found["fake_table"] = feature.restore(made)
-            if _density(target.data) is not None:
+            if target.data.modes is not None:
                 found["fake_examples"] = np.stack(list(found["fake_table"].values()), axis=1)
         if self._classifies(target):
             if target.classifier is not target.extractor:
@@ -289,7 +289,7 @@ def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Tas
     """
     if not isinstance(data.feature, Table):
         return {name: metric for name, metric in metrics.items() if not metric.needs & _OF_TABLES}
-    inputs = _OF_TABLES | ({"known_modes"} if _density(data) is not None else set())
+    inputs = _OF_TABLES | ({"known_modes"} if data.modes is not None else set())
     return {
         name: metric
         for name, metric in metrics.items()
@@ -505,7 +505,7 @@ def lacking(
     for target in targets.values():
         has = {
             "held_out": target.data.held_out is not None,
-            "known_modes": _density(target.data) is not None,
+            "known_modes": target.data.modes is not None,
             "fake_logits": target.extractor is not None and target.extractor.gives_logits,
             "fake_classes": target.extractor is not None and target.extractor.of_classes,
             "real_classes": target.reference.classes is not None,
@@ -544,11 +544,6 @@ def _has_table(data: Dataset) -> dict[str, bool]:
         "held_out_table": data.held_out is not None,
         "table_label": label,
     }
-
-
-def _density(data: Dataset) -> Modes | None:
-    """The known density of the data, a mixture of Gaussians: of points, or in the units of a table's columns."""
-    return data.modes if data.mixture is None else data.mixture
 
 
 def has_held_out(task: Task, data: Dataset) -> bool:
