@@ -48,6 +48,7 @@ NEEDS = {
     ("experiment", "tvae"): [*TABLE, "model.generator.width=8", "model.encoder.width=8"],
     ("dataset", "folder"): ["dataset.path={tmp}/images"],
     ("dataset", "medmnist"): ["dataset.path={tmp}/pneumoniamnist.npz"],
+    ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
     ("dataset", "edges"): PIX2PIX,
     ("dataset", "mosaic"): ["game=pix2pix", *SMALL_UNET],
     ("dataset", "paired"): ["game=pix2pix", *SMALL_UNET, *PAIRS],
@@ -113,7 +114,7 @@ def options(group: str, slow: bool) -> list[str]:
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """Folders of images and pairs, a file of MedMNIST, and mock TFDS data sets that have the real features."""
+    """Folders of images and pairs, a file of MedMNIST, a table, and mock TFDS data sets with the real features."""
     rng = np.random.default_rng(0)
     for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)
@@ -124,6 +125,8 @@ def mock_data(monkeypatch, tmp_path):
         arrays[f"{split}_images"] = rng.integers(0, 255, (16, 28, 28), np.uint8)
         arrays[f"{split}_labels"] = np.arange(16, dtype=np.uint8)[:, None] % 2
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
+    rows = "".join(f"{rng.normal():.3f},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "table.csv").write_text(f"x,y\n{rows}")
     real_builder = tfds_module._builder
 
     def builder(tensorflow_datasets, full, directory):

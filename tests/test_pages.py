@@ -133,6 +133,14 @@ def folder(tmp_path, monkeypatch):
             folder = tmp_path / "scenes" / f"{'test' if i % 10 == 0 else 'train'}{domain}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise[:32] if domain == "A" else 255 - noise[:32]).save(folder / f"{i}.png")
+    # A table of customers: an id, missing values, dates, groups, and visits that are at most as many as clicks.
+    days = np.datetime64("2023-01-01") + np.random.default_rng(0).integers(0, 700, 600)
+    lines = [
+        f"{i},{20 + i % 60},{('Köln', 'Bonn', '')[i % 3]},{day},{i % 50},{i % 90},{i % 90 + i % 7},{i % 5 > 0}\n"
+        for i, day in enumerate(days)
+    ]
+    header = "id,age,city,joined,branch,visits,clicks,churn\n"
+    (tmp_path / "customers.csv").write_text(header + "".join(lines))
     digits = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)
     np.savez(tmp_path / "samples.npz", samples=digits)
     return tmp_path

@@ -235,6 +235,8 @@ def test_decode_inverts_encode():
     stored, x = data.examples["x"], data.feature
     np.testing.assert_array_equal(x.decode(jnp.asarray(x.encode(stored))), stored)
     np.testing.assert_array_equal(data.examples["label"], x.labels(stored))
+    for name, values in x.values(x.encode(stored)).items():
+        np.testing.assert_array_equal(values, restored(data)[name], name)
     assert list(data.class_names) == ["bad", "good"]
 
 
@@ -299,7 +301,7 @@ def test_a_value_of_held_out_rows_only_is_named(tmp_path):
         written(tmp_path / "a.csv", "c,m,t\n" + rows), time="t", columns={"t": "integer", "c": "categorical"}
     )
     assert data.held_out_size == 78
-    assert "1 held-out rows with a value of c that training rows do not have" in " ".join(data.lines())
+    assert "1 held-out rows with a value, e.g. 'new', of c that training rows do not have" in " ".join(data.lines())
 
 
 def ordered(path, n=300, wrong=0):
@@ -318,6 +320,10 @@ def test_the_program_accepts_the_schema_that_it_wrote(tmp_path):
     again = loaded(path, label="flag", schema=str(file))
     assert again.feature == data.feature and again.fingerprint() == data.fingerprint()
     assert again.documents == data.documents
+    rows = "".join(f"{i * 1e-9},{10.0**i if i < 20 else 1},{'😀 yes no~'[i % 9]!r}\n" for i in range(50))
+    path = written(tmp_path / "c.csv", "tiny,large,text: odd\n" + rows)
+    file.write_text(loaded(path).documents["schema.yaml"])
+    assert loaded(path, schema=str(file)).feature == loaded(path).feature
     path = ordered(tmp_path / "b.csv", wrong=3)
     lines = "constraints: [a <= end, a + b = total, unique key]"
     file.write_text(loaded(path).documents["schema.yaml"].replace("constraints: []", lines))
@@ -366,6 +372,7 @@ def test_generated_rows_meet_the_constraints(tmp_path):
         ("a,b\n1,x\n2,y\n", {"split": "b"}, "has the value"),
         ("a,b\n1,x\n2,y\n", {"split": "b", "time": "a"}, "Set one of them"),
         ("a,b\n5,x\n5,x\n", {}, "nothing to learn"),
+        ("a,b\n1,x\n2,y\n", {"label": "a", "columns": {"a": "integer"}}, "a label is categorical"),
     ],
 )
 def test_wrong_input_is_answered_in_one_line(tmp_path, text, options, message):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from gan_cli.data.dataset import Dataset, Modes
 from gan_cli.data.features import spec_of
@@ -217,8 +218,7 @@ def _dataset(
         fitting.fit(c, values[c.name][training], options.normalisation, options.seed) for c in inferred.columns
     ]
     held_out, unknown = _storable(columns, values, held_out)
-    for name_, count in unknown.items():
-        passed_over[f"held-out rows with a value of {name_} that training rows do not have"] = count
+    passed_over.update(unknown)
     label = None if options.label is None else [c.name for c in columns].index(options.label)
     feature = Table(
         tuple(columns),
@@ -274,19 +274,20 @@ def _with_label(
     """The chosen kinds of columns, in which the label is a column of categories."""
     found = dict(chosen)
     if (name := options.label) is not None:
-        texts, _ = formats.counted(formats.without_missing(contents.columns[name]))
-        if not 2 <= len(texts) <= _CLASSES:
+        distinct = pc.unique(formats.without_missing(contents.columns[name]).drop_null())
+        if not 2 <= len(distinct) <= _CLASSES:
             raise UserError(
-                f"dataset.label={name}: the column has {len(texts):,} different values. A label has 2 to "
+                f"dataset.label={name}: the column has {len(distinct):,} different values. A label has 2 to "
                 f"{_CLASSES:,} classes. Choose another column, or set dataset.label=null."
             )
-        kind = found.get(name, "categorical")
-        if kind == "id" or (isinstance(kind, Column) and kind.numeric):
+        kind = found.get(name, "boolean" if inference.boolean(name, distinct) else "categorical")
+        stated = kind.kind if isinstance(kind, Column) else kind
+        if stated not in ("categorical", "boolean"):
             raise UserError(
                 f"dataset.label={name}: a label is categorical or boolean. Change its kind in the schema or in "
                 "dataset.columns."
             )
-        found[name] = kind if isinstance(kind, Column) or kind == "boolean" else "categorical"
+        found[name] = kind
     for name in (options.group, options.split):
         if name is not None:
             found[name] = "id"
@@ -387,12 +388,16 @@ def _groups(contents: Contents, name: str, share: float, rng: np.random.Generato
 def _storable(
     columns: Sequence[Column], values: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows whose values the columns can represent, and the number of other rows by the name of their column."""
+    """The rows whose values the columns can represent, and the number of other rows by the reason."""
     unknown: dict[str, int] = {}
     for column in columns:
-        kept = column.storable(values[column.name][rows])
+        found = values[column.name][rows]
+        kept = column.storable(found)
         if not kept.all():
-            unknown[column.name] = int((~kept).sum())
+            example = found[~kept][0]
+            text = "a missing value" if example is None or example != example else f"a value, e.g. {example!r},"
+            reason = f"held-out rows with {text} of {column.name} that training rows do not have"
+            unknown[reason] = int((~kept).sum())
         rows = rows[kept]
     return rows, unknown
 

@@ -201,6 +201,10 @@ class Table(Feature):
         choices = [choice for _, choice in pairs if choice is not None]
         return np.stack([*scalars, *choices], axis=1).astype(np.float32)
 
+    def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Mapping from the names of the columns to values ``[n]`` of rows ``[n, *shape]``, as of ``restore``."""
+        return self.restore(np.asarray(self.decode(jnp.asarray(x))))
+
     def labels(self, stored: np.ndarray) -> np.ndarray:
         """The classes of stored rows ``[n, *stored_shape]``, int32 ``[n]``."""
         place = next(place for place, span in enumerate(self.spans) if span.column == self.label)

@@ -95,6 +95,8 @@ def _fit_quantiles(column: Column, values: np.ndarray, seed: int) -> Column:
     scores = np.linspace(-_EXTREME, _EXTREME, _POINTS // 2)
     shares = np.unique(np.concatenate([np.linspace(0, 1, _POINTS // 2), ndtr(scores)]).round(8))
     points = np.quantile(values[~np.isin(values, spikes)], shares)
+    digits = 0 if column.kind == "date" else column.decimals
+    points = points if digits is None else points.round(digits + 2)  # more digits say nothing, and fill run.json
     return dataclasses.replace(column, points=tuple(points.tolist()), cumulative=tuple(shares.tolist()))
 
 
@@ -103,6 +105,7 @@ def _fit_modes(column: Column, values: np.ndarray, seed: int) -> Column:
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise UserError(
             "dataset.normalisation=modes: needs scikit-learn, which is not installed. Run: "
@@ -121,7 +124,8 @@ def _fit_modes(column: Column, values: np.ndarray, seed: int) -> Column:
         weight_concentration_prior=0.001,
         random_state=seed,
     )
-    with warnings.catch_warnings():
+    # The matrices are small: with several threads, a busy machine takes thirty times as long.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations, as in the code of Xu et al. 2019
         mixture.fit(((sample - centre) / std)[:, None])
     kept = mixture.weights_ > _WEIGHT

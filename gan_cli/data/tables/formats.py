@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -215,15 +215,7 @@ def _type(column: Column | LeftOut) -> pa.DataType:
         return pa.timestamp(zone[1], zone[2])
     if decimal := re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", column.stored_type):
         return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if column.stored_type:
+    if column.stored_type not in ("", "null"):
         return pa.type_for_alias(column.stored_type)
     kinds = {"continuous": pa.float64(), "integer": pa.int64(), "date": pa.timestamp("s")}
     return kinds.get(column.kind, pa.string())
-
-
-def counted(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A pair: the distinct texts of an array, sorted, and the number of each. Missing values do not count."""
-    found = pc.value_counts(array.drop_null().cast(pa.string()))
-    names = found.field("values").to_pylist()
-    order: Sequence[int] = sorted(range(len(names)), key=names.__getitem__)
-    return np.array([names[i] for i in order], object), found.field("counts").to_numpy(zero_copy_only=False)[order]

@@ -105,7 +105,7 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
         value = str(distinct[0].cast(pa.string()).as_py()) if len(distinct) else ""
         return LeftOut(name, "constant", value, stored_type=stored_type), "constant" if value else "empty"
     kinds: dict[str, Callable[[], Column | None]] = {
-        "boolean": lambda: _boolean(name, distinct),
+        "boolean": lambda: boolean(name, distinct),
         "integer": lambda: _number(name, distinct, where),
         "continuous": lambda: _number(name, distinct, where),
         "date": lambda: _date(name, distinct),
@@ -141,7 +141,8 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
     return Column(name, "categorical", stored_type=stored_type), ""
 
 
-def _boolean(name: str, distinct: pa.Array) -> Column | None:
+def boolean(name: str, distinct: pa.Array) -> Column | None:
+    """The description of a column with the given different values, or None if they are no pair of truth values."""
     if len(distinct) > 2:
         return None
     if pa.types.is_boolean(distinct.type):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
 import yaml
 
-from gan_cli.data.tables import constraints
 from gan_cli.data.tables.columns import NUMBERS, Column, Kind
-from gan_cli.data.tables.constraints import Constraint
 from gan_cli.data.tables.feature import Table
 from gan_cli.data.tables.formats import dates, text_of
 from gan_cli.data.tables.inference import KINDS
@@ -114,8 +114,6 @@ def _check_format(form: str, where: str) -> None:
 
 
 def _number(value: Any, entry: str, kind: str, form: str, where: str) -> float | None:
-    import pyarrow as pa
-
     if value is None:
         return None
     if kind == "date":
@@ -123,14 +121,13 @@ def _number(value: Any, entry: str, kind: str, form: str, where: str) -> float |
         if found is None:
             raise UserError(f"{where}: {entry} must be a date of the format {form or '%Y-%m-%d'}.")
         return float(found)
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or value != value
-        or abs(value) == float("inf")
-    ):
+    try:  # YAML reads 1e-7 as a text
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
         raise UserError(f"{where}: {entry} must be a number.")
-    return float(value)
+    return number
 
 
 def text(table: Table) -> str:
@@ -164,8 +161,6 @@ def _entry(column: Column) -> str:
 
 
 def _bound(column: Column, value: float) -> str:
-    import numpy as np
-
     if column.kind == "date":
         return _quoted(str(text_of(column, np.array([value]))[0]))
     return f"{int(value)}" if value == int(value) and abs(value) < 1e15 else repr(value)
@@ -173,9 +168,4 @@ def _bound(column: Column, value: float) -> str:
 
 def _quoted(name: str) -> str:
     """A text between quotes, which YAML reads as this text."""
-    return json.dumps(name, ensure_ascii=False)
-
-
-def parsed(lines: Sequence[str], names: Sequence[str], where: str) -> list[Constraint]:
-    """The constraints that lines of a schema describe."""
-    return [constraints.parse(line, names, where) for line in lines]
+    return str(yaml.safe_dump(name, default_style='"', allow_unicode=True, width=float("inf"))).strip()
