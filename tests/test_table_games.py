@@ -123,7 +123,7 @@ def test_ctgan_without_conditions_is_a_gan_of_packs():
     assert e.game.tasks["generate"].inputs.keys() == {"latents"}
 
 
-@pytest.mark.parametrize("conditional", ["none", "auto", "concat", "projection", "acgan"])
+@pytest.mark.parametrize("conditional", ["none", "auto", "projection", "acgan"])
 def test_samples_have_the_requested_class_and_the_classes_of_the_data(conditional):
     e = experiment([*TABLE, f"model.conditional={conditional}"])
     runner, state = TaskRunner(e.game), init_state(e.setup)
