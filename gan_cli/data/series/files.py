@@ -145,12 +145,12 @@ def _check_order(
     several = "" if id_column else " If the file has several series, set dataset.id=NAME."
     if times[late[0]] == times[late[0] + 1]:
         raise UserError(
-            f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. Remove one of them."
-            f"{several}"
+            f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. Remove one of "
+            f"them.{several}"
         )
     raise UserError(
-        f"{source}: {name} is out of order: {column[row]} in row {row + 1:,} comes after {column[before]}. Sort the "
-        f"file by time, with the earliest row first.{several}"
+        f"{source}: {name} is out of order: {column[row]} in row {row + 1:,} comes after {column[before]}. Sort "
+        f"the file by time, with the earliest row first.{several}"
     )
 
 
