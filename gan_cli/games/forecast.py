@@ -27,8 +27,8 @@ class Forecast(GAN):
     """Forecasting: a conditional GAN of the next steps of a series, given its past.
 
     Mirza and Osindero 2014, section 3.2, with the past as the condition. The generator maps latents and the past to
-    the future. The discriminator sees the past and the future. The input of the generator's network is the latents,
-    followed by the values of the past, so that any model with a generator and a discriminator can play the game.
+    the future. The discriminator sees the past and the future. The generator's network has the latents, followed by
+    the values of the past, as its input, so that any model with a generator and a discriminator can play the game.
 
     Args:
         spec: the features of an example: ``x``, windows of a series.

@@ -142,14 +142,15 @@ def _check_order(
     if not len(late):
         return
     before, row = int(rows[late[0]]), int(rows[late[0] + 1])
+    several = "" if id_column else " If the file has several series, set dataset.id=NAME."
     if times[late[0]] == times[late[0] + 1]:
-        remedy = "Remove one of them" + ("." if id_column else ", or set dataset.id=NAME if they are two series.")
         raise UserError(
-            f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. {remedy}"
+            f"{source}: rows {before + 1:,} and {row + 1:,} have the same {name}, {column[row]}. Remove one of "
+            f"them.{several}"
         )
     raise UserError(
         f"{source}: {name} is out of order: {column[row]} in row {row + 1:,} comes after {column[before]}. Sort "
-        "the file by time, with the earliest row first."
+        f"the file by time, with the earliest row first.{several}"
     )
 
 
