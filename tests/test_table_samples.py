@@ -46,8 +46,8 @@ def awkward(path: Path) -> Path:
         writer.writerow([
             f"K-{i:05d}", f"{rng.normal(170, 9):.1f}" if rng.random() < 0.8 else "", rng.choice(CITIES),
             f"{rng.integers(1, 28):02d}.{rng.integers(1, 13):02d}.{rng.integers(2000, 2020)}",
-            rng.choice(["yes", "no"], p=(0.3, 0.7)), rng.choice(["a", "b"]), start, start + int(rng.integers(0, 20)),
-            "DE",
+            rng.choice(["yes", "no"], p=(0.3, 0.7)), rng.choice(["a", "b"]), start,
+            start + int(rng.integers(0, 20)), "DE",
         ])  # fmt: skip
     path.write_bytes(b"\xef\xbb\xbf" + file.getvalue().encode())
     return path
@@ -213,7 +213,7 @@ def test_training_draws_distributions_and_no_rows_of_the_data(run, capsys):
         "real.png", "4.csv", "4.png", "8.csv", "8.png", tables.SUMMARY,
     }  # fmt: skip
     with (samples / "8.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.DictReader(file))[0].keys() == dict.fromkeys(NAMES).keys()
+        assert next(csv.DictReader(file)).keys() == dict.fromkeys(NAMES).keys()
     found = json.loads((samples / tables.SUMMARY).read_text())
     assert tables.is_summary(found) and found["step"] == 8
     assert [one["name"] for one in found["columns"]] == NAMES[1:-1]  # neither the id nor the constant
