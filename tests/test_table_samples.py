@@ -46,8 +46,8 @@ def awkward(path: Path) -> Path:
         writer.writerow([
             f"K-{i:05d}", f"{rng.normal(170, 9):.1f}" if rng.random() < 0.8 else "", rng.choice(CITIES),
             f"{rng.integers(1, 28):02d}.{rng.integers(1, 13):02d}.{rng.integers(2000, 2020)}",
-            rng.choice(["yes", "no"], p=(0.3, 0.7)), rng.choice(["a", "b"]),
-            start, start + int(rng.integers(0, 20)), "DE",
+            rng.choice(["yes", "no"], p=(0.3, 0.7)), rng.choice(["a", "b"]), start,
+            start + int(rng.integers(0, 20)), "DE",
         ])  # fmt: skip
     path.write_bytes(b"\xef\xbb\xbf" + file.getvalue().encode())
     return path

@@ -165,9 +165,10 @@ def _category(text: str, column: Column, sign: str, value: str) -> str:
     for name in (value, value.strip()):
         if name in column.categories:
             return name
+    near = nearest(value.strip(), column.categories).replace("\n", " ")
     raise UserError(
         f"--where {text}: the model never saw the category {value.strip()!r} of {column.name}."
-        f" {_in_line(nearest(value.strip(), column.categories))} The categories are: {listed(column.categories)}."
+        f"{near} The categories are: {listed(column.categories)}."
     )
 
 

@@ -131,7 +131,7 @@ function samples(run) {
     parts[0].firstChild.id = "samples";
   }
   if (run.real && !run.columns) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
-  if (run.neighbours) {
+  if (run.neighbours && !run.columns) {
     parts.push(
       el(
         "figure",
