@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tabular
+import timeseries
 import translation
 from evaluations import Evaluation, References, Row, Size, Table
 
@@ -422,8 +423,9 @@ TABLES = {
     "gan_vs_vae": GAN_VS_VAE,
     **translation.TABLES,
     **tabular.TABLES,
+    **timeseries.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }
 
-GROUPS = tabular.GROUPS  # the names of several tables by the name of their group
+GROUPS = tabular.GROUPS | timeseries.GROUPS  # the names of several tables by the name of their group
