@@ -48,7 +48,6 @@ NEEDS = {
     ("experiment", "tvae"): [*TABLE, "model.generator.width=8", "model.encoder.width=8"],
     ("dataset", "folder"): ["dataset.path={tmp}/images"],
     ("dataset", "medmnist"): ["dataset.path={tmp}/pneumoniamnist.npz"],
-    ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
     ("dataset", "edges"): PIX2PIX,
     ("dataset", "mosaic"): ["game=pix2pix", *SMALL_UNET],
     ("dataset", "paired"): ["game=pix2pix", *SMALL_UNET, *PAIRS],
