@@ -241,7 +241,8 @@ def test_slices_and_poisson_batches_of_uncoupled_games(game):
 @pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
-    together = Together([*GAMES[game], "train.ensemble={seed:[1,2]}"], vectorise=True)
+    # SGD, because Adam divides by the size of the gradient, and so magnifies rounding where it is almost zero.
+    together = Together([*GAMES[game], "optim=sgd", "train.ensemble={seed:[1,2]}"], vectorise=True)
     together.run(8)
     for i, own in enumerate(together.ensemble.members):
         program = Program(own)
