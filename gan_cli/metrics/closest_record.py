@@ -14,7 +14,7 @@ _MISSING = 1.5  # place of a missing value beside the ranks from 0 to 1: its mea
 
 
 def closest_record() -> Metric:
-    """Memorisation test of tables: share of the samples whose nearest row is a training row, not a held-out row.
+    """Memorisation test of tables: share of the samples that are nearer to a training than a held-out row.
 
     The distance of two rows is the mean over the columns: the difference of the ranks of two numbers, divided by
     the number of rows, and 0 or 1 for equal or different categories. As many training rows as held-out rows are

@@ -11,7 +11,7 @@ _DECIMALS = 14  # SDMetrics rounds numbers to 14 decimals
 
 
 def column_shapes() -> Metric:
-    """Column shapes: mean similarity of the columns of samples and of training rows, as in SDMetrics.
+    """Column shapes: mean similarity of the columns of samples and training rows, as in SDMetrics.
 
     The similarity is 1 - the Kolmogorov-Smirnov statistic for numbers and dates, and 1 - the total variation
     distance for categories. Missing values are left out, and so is a column without any value in the samples or in

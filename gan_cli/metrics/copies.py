@@ -11,7 +11,7 @@ _DECIMALS = 6  # largest number of decimals of rounded numbers
 
 
 def copies() -> Metric:
-    """Exact copies: share of the samples that are equal to a training row in every column, as it is written.
+    """Exact copies: share of the samples that are equal to a training row, as it is written.
 
     Numbers are compared after rounding to the decimals of the training rows. Rows of few columns with few values
     recur by chance, so compare with the share of the held-out rows.

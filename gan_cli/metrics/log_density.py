@@ -13,7 +13,7 @@ _FITS = 3  # the fitted mixture varies with its seed
 
 
 def log_density() -> Metric:
-    """Likelihood fitness: log density of the samples under the known mixture, and of new rows under the samples.
+    """Likelihood fitness: log density of samples under the known mixture, and of new rows under theirs.
 
     The protocol of Xu et al. 2019, section 5.1, for data whose density is a known mixture of Gaussians. They fit a
     mixture in place of the known density; this metric computes the density by its closed form. Samples of the right

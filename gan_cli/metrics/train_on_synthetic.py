@@ -21,7 +21,7 @@ _BATCH = 100  # images per step of the classifier
 
 
 def train_on_synthetic(*, epochs: PositiveInt = 10, fraction: PositiveShare = 1.0, runs: PositiveInt = 1) -> Metric:
-    """Train on synthetic, test on real: classifiers learn from generated images of each class, or from table rows.
+    """Train on synthetic, test on real: classifiers learn from generated images of each class, or rows.
 
     Three small convolutional classifiers are tested on the real held-out images. The first (tstr) is trained on
     generated images (Esteban et al. 2017, section 4.2; Ravuri and Vinyals 2019), as many of each class as there are
