@@ -264,7 +264,7 @@ def test_simulated_tables_have_the_published_optima(kind, optimum):
     """The mean log density of held-out rows equals that of Xu et al. 2019, and log k + entropy for apart modes."""
     data = tables.simulated(kind=kind)
     rows = np.stack(list(restored(data, "held_out").values()), axis=1)
-    centres, std = data.mixture
+    centres, std = data.modes
     square = ((rows[:, None] - centres) ** 2).sum(-1) / std**2
     density = np.exp(-square / 2).mean(1) / (2 * np.pi * std**2)
     assert abs(np.log(density).mean() - optimum) < 0.02

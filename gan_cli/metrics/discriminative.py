@@ -11,7 +11,7 @@ from gan_cli.types import PositiveInt
 
 
 def discriminative(*, runs: PositiveInt = 3, steps: PositiveInt = 2000) -> Metric:
-    """Discriminative score |0.5 - accuracy| of TimeGAN's judge (Yoon et al. 2019), and of a stronger judge.
+    """Discriminative score |0.5 - accuracy| of TimeGAN's judge (Yoon et al. 2019), and a stronger one.
 
     TimeGAN's judge is a gated recurrent unit (GRU) with half as many hidden units as there are columns. It learns
     to tell generated from training windows, in equal numbers, and is tested on a fifth of them. The columns are

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_cli.data.tables.columns import Column
+if TYPE_CHECKING:
+    from gan_cli.data.tables.columns import Column
+
 
 _CATEGORIES = 50  # the rarer categories of a column count as one category
 

@@ -7,14 +7,16 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gan_cli.data.tables.columns import Column
-from gan_cli.data.tables.feature import Table
 from gan_cli.views.associations import associations
+
+if TYPE_CHECKING:
+    from gan_cli.data.tables.columns import Column
+    from gan_cli.data.tables.feature import Table
 
 Columns = Mapping[str, np.ndarray]
 Summary = dict[str, Any]
