@@ -11,7 +11,7 @@ from gan_cli.types import PositiveInt
 
 
 def predictive(*, runs: PositiveInt = 3, steps: PositiveInt = 5000) -> Metric:
-    """Predictive score: error on training windows of a network that learns from samples (Yoon et al. 2019).
+    """Predictive score: error on real windows of a network that learns from samples (Yoon et al. 2019).
 
     A gated recurrent unit (GRU) with half as many hidden units as there are columns reads all columns but the last,
     and predicts the last column one time step ahead. It learns from generated windows only. The columns are scaled
