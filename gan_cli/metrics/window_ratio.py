@@ -14,7 +14,7 @@ _BLOCK = 500  # samples whose distances are in memory at a time
 
 
 def window_ratio() -> Metric:
-    """Copies of training windows: distances to the nearest training and the nearest held-out window, as a ratio.
+    """Copies of training windows: ratio of the distances to the nearest training and held-out window.
 
     The distance is that of the returns, each column divided by the standard deviation of the training returns. It
     is measured to as many training windows as there are held-out windows: the training windows are divided into
