@@ -15,8 +15,8 @@ _LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 def returns() -> Metric:
     """Distribution of returns: moments, quantiles and Wasserstein distance to the training data.
 
-    Each value is computed for each column, over the returns of one time step of all windows together, and is the mean over the
-    columns. Prices have log-returns. gan_cli/metrics/README.md says which columns are prices.
+    Each value is computed for each column, over the returns of one time step of all windows together, and is the
+    mean over the columns. Prices have log-returns. gan_cli/metrics/README.md says which columns are prices.
 
     Values:
     - returns_mean: absolute difference of the means, in standard deviations of the real returns; lower is better.
