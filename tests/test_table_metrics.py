@@ -275,7 +275,7 @@ def test_inputs_that_data_lack():
     assert lacking(metrics["copies"], targets_of(credit, {}), credit) is None
     assert "held-out rows" in (lacking(metrics["closest_record"], targets_of(credit, {}), credit) or "")
     few = german_credit(hold_out=0.03)
-    with pytest.raises(UserError, match="at least 40 held-out rows, but .* has only 30"):
+    with pytest.raises(UserError, match=r"at least 40 held-out rows, but .* has only 30"):
         check_metrics({"two_sample_auc": two_sample_auc()}, targets_of(few, {}), 800)
     assert isinstance(credit.feature, Table)
     alone = dataclasses.replace(credit.feature, columns=credit.feature.columns[:1])
@@ -324,6 +324,15 @@ def test_gan_eval_judges_files(tmp_path, capsys):
     assert set(results[0]["metrics"]) == {
         "column_shapes", "copies", "pair_trends", "pair_trends_strong", "pair_tvd", "two_sample_auc"
     }  # fmt: skip
+
+
+def test_a_run_as_reference_is_named_as_a_subject(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    made = written(tmp_path / "made.csv", mixed(1, 60, 0))
+    status, messages, _ = judged(capsys, tmp_path, made, "--reference", tmp_path / "run")
+    assert status == 2
+    assert f"gan-eval {tmp_path / 'run'} {made}" in messages
 
 
 def test_a_metric_that_cannot_be_computed_leaves_the_others(tmp_path, capsys):

@@ -18,9 +18,9 @@ def closest_record() -> Metric:
 
     The distance of two rows is the mean over the columns: the difference of the ranks of two numbers, divided by
     the number of rows, and 0 or 1 for equal or different categories. As many training rows as held-out rows are
-    drawn at random, at most 20,000 each, and at most 5,000 samples. Equal distances count as 1/2. Copies of training
-    rows that are not drawn are as near to either part, so the share of a generator of copies is only about 1/2 +
-    1/2 held-out rows / training rows, e.g. 0.625 with a fifth of the rows held out.
+    drawn at random, at most 20,000 each, and at most 5,000 samples. Equal distances count as 1/2. Copies of
+    training rows that are not drawn are as near to either part, so the share of a generator of copies is only about
+    1/2 + 1/2 held-out rows / training rows, e.g. 0.625 with a fifth of the rows held out.
 
     Values:
     - closest_record_share: the share; neither higher nor lower is better. The share is 0.5 if samples are as near

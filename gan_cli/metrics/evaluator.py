@@ -377,8 +377,8 @@ def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], 
                 )
             if (unseen := _unseen(metric, target.data)) is not None and unseen < metric.minimum:
                 raise UserError(
-                    f"metric={name}: needs at least {metric.minimum} held-out rows, but {target.data.name} has only "
-                    f"{unseen}. Hold out more rows, e.g. dataset.hold_out=0.5, or none, or use another metric."
+                    f"metric={name}: needs at least {metric.minimum} held-out rows, but {target.data.name} has "
+                    f"only {unseen}. Hold out more rows, e.g. dataset.hold_out=0.5, or none, or use another metric."
                 )
             if target.count(samples) < metric.minimum:
                 raise UserError(

@@ -162,7 +162,8 @@ class _Problem:
         if len(present) == 1:
             found[:, present[0]] = 1
             return found
-        found[:, present] = _fitted(make(), x, y).predict_proba(self._x)
+        with threads_for(0):  # the network's batches are small: threads would slow it down on a busy machine
+            found[:, present] = _fitted(make(), x, y).predict_proba(self._x)
         return found
 
     def _regression(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
