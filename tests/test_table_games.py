@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -79,6 +80,22 @@ def test_conditions_of_real_rows_have_the_distribution_of_the_sampler(data, log_
     np.testing.assert_allclose(found.mean(0), np.concatenate(expected) / len(expected), atol=5e-3)
     spans = jnp.concatenate([x[:, s.start : s.start + s.width] for s in table.discrete], axis=1)
     assert np.all((found * spans).sum(1) == 1)  # every row meets its condition
+
+
+def test_categories_without_rows_leave_the_posterior_as_it_is(data):
+    """A schema may name categories that no training row has."""
+    table = data.feature
+    plan = table.discrete[0]
+    wider = dataclasses.replace(
+        table.columns[plan.column],
+        categories=(*table.columns[plan.column].categories, "x", "y"),
+        frequencies=(*table.columns[plan.column].frequencies, 0.0, 0.0),
+    )
+    columns = tuple(wider if i == plan.column else one for i, one in enumerate(table.columns))
+    wide = dataclasses.replace(table, columns=columns)
+    weights = Conditions(table, table.discrete)._log_weights(plan)
+    found = Conditions(wide, wide.discrete)._log_weights(wide.discrete[0])
+    np.testing.assert_allclose(found[: plan.width], weights)
 
 
 def test_conditions_of_samples_have_the_frequencies_of_the_data(data):
@@ -171,6 +188,19 @@ def test_a_vae_draws_numbers_with_their_deviation_and_takes_the_most_probable_ca
     assert len(np.unique(np.asarray(table.decode(x))[:, table.scalars :], axis=0)) == 1
 
 
+def test_a_deviation_beyond_its_limit_can_return():
+    """The limits hold for the deviation, and not for its gradient."""
+    game = experiment(VAE).game
+
+    def deviation(parameter):
+        return jnp.exp(game._log_variance({"log_variance": parameter}) / 2)
+
+    for parameter, limit in ((-20.0, 0.01), (3.0, 1.0)):
+        value, slope = jax.value_and_grad(deviation)(parameter)
+        assert value == pytest.approx(limit)
+        assert slope == pytest.approx(limit / 2)
+
+
 REFUSED = [
     (["game=vae"], "game.likelihood=bernoulli: is no distribution of rows"),
     (["game=vae", "game.likelihood=gaussian"], "Set game.likelihood=table"),
@@ -181,6 +211,9 @@ REFUSED = [
     (["game=ctgan", "game.log_frequency=false", "game.condition=label", "dataset.label=null"], "has no label"),
     (["game=ctgan", "sampler=log_frequency", "model.conditional=concat"], "Set model.conditional=none"),
     (["game=ctgan", "dataset=grid"], "game=ctgan learns rows of tables, and this data set has points"),
+    (["sampler=log_frequency"], "sampler=log_frequency: draws the examples with other frequencies"),
+    (["game=vae", "game.likelihood=table", "sampler=log_frequency"], "does not correct for them"),
+    (["game=ctgan", "game.log_frequency=false", "sampler=log_frequency"], "Set sampler=shuffled"),
     (["sampler=log_frequency", "dataset=grid"], "sampler=log_frequency: needs the rows of a table"),
     (["estimator=microbatched", "estimator.size=4", "augment=[packing]"], "divides the batch"),
     (["train.batch_size=900"], "is larger than the data set, which has 800 examples"),

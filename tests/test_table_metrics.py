@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -18,7 +19,7 @@ from gan_cli.metrics import table_classifiers
 from gan_cli.metrics.closest_record import closest_record, share
 from gan_cli.metrics.column_shapes import column_shapes, shapes
 from gan_cli.metrics.copies import copies, shares_of_copies
-from gan_cli.metrics.evaluator import Evaluator, for_data, lacking, suited
+from gan_cli.metrics.evaluator import Evaluator, check_metrics, for_data, lacking, suited
 from gan_cli.metrics.log_density import drawn, log_density
 from gan_cli.metrics.pair_trends import cramers_v, pair_trends, strong_pairs, trends
 from gan_cli.metrics.table_baselines import baselines
@@ -131,7 +132,12 @@ def test_closest_record_share_of_copies_and_of_new_rows():
     assert share(same, same, same) == 0.5
     # Nearest by hand: |rank| differences are 1/4 to the training row and 3/4 to the held-out row.
     made, near, far = ({"a": np.array([x])} for x in (1.0, 2.0, 4.0))
-    assert closest_record()(made, near, far, seed=0) == {"closest_record_share": 1}
+    assert closest_record()(made, near, far, seed=0) == {
+        "closest_record_share": 1, "closest_record_share_copies": 1
+    }  # fmt: skip
+    # A generator of copies: the third of the training rows that is drawn is near, and the rest is near to neither.
+    found = closest_record()(new, taken(rows, np.arange(600)), taken(rows, np.arange(600, 800)), seed=0)
+    assert found["closest_record_share_copies"] == pytest.approx(1 / 2 + 1 / 2 / 3, abs=0.05)
 
 
 def test_copies_are_rows_as_they_are_written():
@@ -191,15 +197,22 @@ def test_area_equals_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     scores, positive, weights = rng.integers(0, 9, 200) / 9, rng.random(200) < 0.3, rng.integers(0, 3, 200) * 1.0
     expected = roc_auc_score(positive, scores, sample_weight=weights)
-    assert table_classifiers._area(scores, positive, weights) == pytest.approx(expected)
+    found = table_classifiers._areas(scores, positive, np.stack([weights, np.zeros(200)]))
+    assert found[0] == pytest.approx(expected) and math.isnan(found[1])
     classes = np.array(["a", "b", "c"], object)[rng.integers(0, 3, 200)]
     table = {"x": rng.standard_normal(200), "y": classes}
     problem = table_classifiers._Problem(table, table, "y")
     probabilities = rng.dirichlet(np.ones(3), 200)
     named = np.array(["a", "b", "c"], object)[probabilities.argmax(1)]
-    found = problem._of_classifier(probabilities, np.ones(200))
-    assert found["f1"] == pytest.approx(f1_score(classes, named, average="macro"))
-    assert found["auc"] == pytest.approx(roc_auc_score(classes, probabilities, multi_class="ovr"))
+    # Test rows of the first weights are all rows; those of the second lack the class c.
+    found = problem._of_classifier(probabilities, np.stack([np.ones(200), classes != "c"]).astype(float))
+    rest = classes != "c"
+    f1 = [
+        f1_score(classes, named, average="macro"),
+        f1_score(classes[rest], named[rest], average="macro", labels=["a", "b"]),
+    ]
+    assert found["f1"] == pytest.approx(f1)
+    assert found["auc"][0] == pytest.approx(roc_auc_score(classes, probabilities, multi_class="ovr"))
 
 
 def test_baselines_keep_what_their_names_say():
@@ -259,7 +272,14 @@ def test_inputs_that_data_lack():
     assert "rows of a table" in (lacking(column_shapes(), targets_of(points, {}), points) or "")
     credit = german_credit(hold_out=0.0, label=None)
     metrics = for_data(TABLE_METRICS, credit)
-    assert "held-out rows" in (lacking(metrics["copies"], targets_of(credit, {}), credit) or "")
+    assert lacking(metrics["copies"], targets_of(credit, {}), credit) is None
+    assert "held-out rows" in (lacking(metrics["closest_record"], targets_of(credit, {}), credit) or "")
+    few = german_credit(hold_out=0.03)
+    with pytest.raises(UserError, match=r"at least 40 held-out rows, but .* has only 30"):
+        check_metrics({"two_sample_auc": two_sample_auc()}, targets_of(few, {}), 800)
+    assert isinstance(credit.feature, Table)
+    alone = dataclasses.replace(credit.feature, columns=credit.feature.columns[:1])
+    assert "two columns" in (pair_trends().cannot(alone, None) or "")
     labelless = german_credit(label=None)
     assert "dataset.label" in (lacking(metrics["train_on_synthetic"], targets_of(labelless, {}), labelless) or "")
     assert set(suited(metrics, points, {})) == set()
@@ -300,10 +320,29 @@ def test_gan_eval_judges_files(tmp_path, capsys):
     assert expected <= set(found)
     status, messages, results = judged(capsys, tmp_path, made, "--reference", train)
     assert status == 0
-    assert "copies needs held-out rows" in messages
+    assert "closest_record needs held-out rows" in messages
     assert set(results[0]["metrics"]) == {
-        "column_shapes", "pair_trends", "pair_trends_strong", "pair_tvd", "two_sample_auc"
+        "column_shapes", "copies", "pair_trends", "pair_trends_strong", "pair_tvd", "two_sample_auc"
     }  # fmt: skip
+
+
+def test_a_run_as_reference_is_named_as_a_subject(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    made = written(tmp_path / "made.csv", mixed(1, 60, 0))
+    status, messages, _ = judged(capsys, tmp_path, made, "--reference", tmp_path / "run")
+    assert status == 2
+    assert f"gan-eval {tmp_path / 'run'} {made}" in messages
+
+
+def test_a_metric_that_cannot_be_computed_leaves_the_others(tmp_path, capsys):
+    """A single column has no pairs, and 30 held-out rows are too few for the two-sample test."""
+    age = {"age": mixed(0, 100, 0)["age"]}
+    train, test = written(tmp_path / "train.csv", age), written(tmp_path / "test.csv", taken(age, np.arange(30)))
+    status, messages, results = judged(capsys, tmp_path, train, "--reference", train, "--held-out", test)
+    assert status == 0
+    assert {"column_shapes", "copies", "closest_record_share"} <= set(results[0]["metrics"])
+    assert "pair_trends" in messages and "two_sample_auc needs at least 40 rows" in messages
 
 
 @pytest.mark.parametrize(
@@ -313,7 +352,11 @@ def test_gan_eval_judges_files(tmp_path, capsys):
         (["made.csv", "--reference", "mnist5k"], "need a table as reference"),
         (["made.csv", "--reference", "train.csv", "--label", "ownr"], "there is no such column"),
         (["made.csv", "--reference", "train.csv", "--held-out", "none.csv"], "there is no such file"),
-        (["made.csv", "--reference", "train.csv", "--metrics", "copies"], "needs held-out rows"),
+        (["made.csv", "--reference", "train.csv", "--metrics", "closest_record"], "needs held-out rows"),
+        (["made.csv", "--reference", "train.csv", "--task", "nonsense"], "--task nonsense: needs a folder"),
+        (["made.csv", "--reference", "train.csv", "--features", "inception"], "compared by their columns"),
+        ([".", "--reference", "mnist5k", "--label", "owner"], "--label: needs rows of a table"),
+        ([".", "--reference", "mnist5k", "--baselines"], "--baselines: needs rows of a table"),
         (["made.csv", "--reference", "train.csv", "--metrics", "fid"], "needs data other than tables"),
         (["made.csv", "--held-out", "train.csv"], "needs a table as --reference"),
         (["lacks.csv", "--reference", "train.csv"], "there is no column 'age'"),

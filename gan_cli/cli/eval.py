@@ -167,11 +167,11 @@ def _main(options: argparse.Namespace) -> int:
         raise UserError("--watch: evaluates every new checkpoint of the run. Leave out --best and --step.")
     if options.watch and options.json:
         raise UserError("--watch: writes the results to the directory of the run. Leave out --json.")
-    if options.task and all(map(run_directory.holds_run, runs)):
+    if options.task and all(run_directory.holds_run(run) or _is_table(str(run)) for run in runs):
         raise UserError(
             f"--task {options.task}: needs a folder or file with images of another program. Leave it out."
         )
-    _check_table_options(options)
+    _check_table_options(options, runs)
     if options.json:
         check_target(options.json)
     show_warnings("gan-eval")
@@ -190,7 +190,10 @@ def _main(options: argparse.Namespace) -> int:
         except UserError as error:  # the other runs are evaluated nevertheless
             errors.append(error)
     if results and options.baselines:
-        results += evaluator.baselines()
+        try:
+            results += evaluator.baselines()
+        except UserError as error:
+            errors.append(error)
     if results:
         _print(results)
         if options.json:
@@ -200,9 +203,23 @@ def _main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_table_options(options: argparse.Namespace) -> None:
-    """Raise a UserError if an option that belongs to a table as --reference is given without it."""
+def _check_table_options(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+    """Raise a UserError if an option has no effect on the kind of the subjects and of --reference."""
     table = bool(options.reference) and _is_table(options.reference)
+    trained, tables = any(map(run_directory.holds_run, runs)), [_is_table(str(run)) for run in runs]
+    if options.reference and run_directory.holds_run(Path(options.reference)):
+        raise UserError(
+            f"--reference {options.reference}: is a run. Name it beside the samples, which are then compared with "
+            f"its data: gan-eval {options.reference} {runs[0]}."
+        )
+    if options.features != "auto" and all(tables):
+        raise UserError(
+            f"--features {options.features}: rows in files are compared by their columns. Leave it out."
+        )
+    if not trained and not any(tables):
+        for name, given in (("--label", options.label is not None), ("--baselines", options.baselines)):
+            if given:
+                raise UserError(f"{name}: needs rows of a table, e.g. gan-eval FAKE.csv. Leave it out.")
     for name in ("held_out", "schema"):
         value, option = getattr(options, name), f"--{name.replace('_', '-')}"
         if value is not None and not table:

@@ -189,6 +189,11 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
             )
         smallest = min(domain.size for domain in domains.values())
         sampler, *_ = data.feed.samplers(min(rows, smallest)).values()
+        if sampler.needs_correction and not game.sampler:
+            raise UserError(
+                f"sampler={chosen}: draws the examples with other frequencies than the data have, and this game "
+                "does not correct for them. Set sampler=shuffled."
+            )
         if smallest < rows and not sampler.repeats:
             raise UserError(
                 f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "

@@ -56,12 +56,15 @@ class Sampler(NamedTuple):
         mask: ``(key, numbers) -> float32 [*numbers.shape, rows]``, 1 for the rows of a batch, and 0 for padding.
             None if the sampler does not pad.
         repeats: whether a batch may contain an example more than once, so that it may exceed the data set.
+        needs_correction: whether the batches have another distribution than the data, which only a game that
+            corrects for this sampler may learn from (``Game.sampler``).
     """
 
     indices: Callable[[jax.Array, jax.Array], jax.Array]
     rows: int
     mask: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     repeats: bool = False
+    needs_correction: bool = False
 
     @property
     def pads(self) -> bool:
@@ -216,7 +219,7 @@ def log_frequency(domain: Domain, batch_size: int) -> Sampler:
         place = jax.random.randint(row_key, (batch_size,), 0, sizes[column, category])
         return members[column, starts[column, category] + place]
 
-    return Sampler(_of_each(batch), batch_size, repeats=True)
+    return Sampler(_of_each(batch), batch_size, repeats=True, needs_correction=True)
 
 
 def _of_each(

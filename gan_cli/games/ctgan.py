@@ -72,9 +72,9 @@ class Conditions:
 
     def _log_weights(self, span: Span) -> np.ndarray:
         """log (p(v) / n(v)) of each category v with n(v) rows, where p(v) is proportional to log(1 + n(v))."""
-        counts = np.maximum(np.round(self._shares(span) * self._table.rows), 1)  # no row has a category of 0 rows
-        logs = np.log1p(counts)
-        weights: np.ndarray = np.log(logs / logs.sum() / counts)
+        counts = np.round(self._shares(span) * self._table.rows)
+        total, present = np.log1p(counts).sum(), np.maximum(counts, 1)  # no row has a category of 0 rows
+        weights: np.ndarray = np.log(np.log1p(present) / total / present)
         return weights.astype(np.float32)
 
     def _shares(self, span: Span) -> np.ndarray:

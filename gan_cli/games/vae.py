@@ -323,7 +323,10 @@ class VAE(Game):
     def _log_variance(self, params: Tree) -> jax.Array:
         if self._learns_variance:
             learnt: jax.Array = params["log_variance"]
-            return jnp.clip(learnt, *_LOG_VARIANCES) if isinstance(self._x, Table) else learnt
+            if not isinstance(self._x, Table):
+                return learnt
+            # The gradient passes the limits, so that a parameter beyond a limit can return.
+            return learnt + jax.lax.stop_gradient(jnp.clip(learnt, *_LOG_VARIANCES) - learnt)
         return jnp.log(jnp.float32(self._variance))
 
     def _encode(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, label: jax.Array | None) -> jax.Array:

@@ -116,7 +116,13 @@ class Metric(NamedTuple):
     @property
     def needs(self) -> frozenset[str]:
         """The names of the inputs that the metric requires."""
-        return frozenset(inspect.signature(self.function).parameters)
+        parameters = inspect.signature(self.function).parameters.values()
+        return frozenset(one.name for one in parameters if one.default is one.empty)
+
+    def computed(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """The values from the inputs by name. Inputs whose parameter has the default None may be missing."""
+        names = inspect.signature(self.function).parameters
+        return self.function(**{name: inputs[name] for name in names if name in self.needs or name in inputs})
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[str, float]:
         return self.function(*arguments, **named)

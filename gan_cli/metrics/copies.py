@@ -19,11 +19,15 @@ def copies() -> Metric:
     Values:
     - copies: share of the samples; neither higher nor lower is better. A larger share than ``copies_held_out`` is a
       sign of memorisation.
-    - copies_held_out: share of the held-out rows that are equal to a training row; neither higher nor lower is
-      better.
+    - copies_held_out: share of the held-out rows that are equal to a training row, left out without held-out rows;
+      neither higher nor lower is better.
     """
 
-    def figures(fake_table: Columns, training_table: Columns, held_out_table: Columns) -> dict[str, float]:
+    def figures(
+        fake_table: Columns, training_table: Columns, held_out_table: Columns | None = None
+    ) -> dict[str, float]:
+        if held_out_table is None:
+            return {"copies": shares_of_copies(training_table, fake_table)[0]}
         made, unseen = shares_of_copies(training_table, fake_table, held_out_table)
         return {"copies": made, "copies_held_out": unseen}
 

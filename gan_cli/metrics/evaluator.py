@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
 _OF_ALL = frozenset({"run_task", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
-_OF_TABLES = frozenset({"fake_table", "training_table", "held_out_table", "unseen_table", "table_label"})
+_UNSEEN = frozenset({"held_out_table", "unseen_table"})
+_OF_TABLES = frozenset({"fake_table", "training_table", "table_label", *_UNSEEN})
 _TRANSLATED = frozenset({"pairs", "translated_classes"})
 # Games that have the tasks of metrics. All other tasks belong to autoencoders.
 _GAMES = {GENERATE: "gan", "cycle_a": "cyclegan", "cycle_b": "cyclegan"}
@@ -218,14 +219,14 @@ class Evaluator:
         for name, metric in metrics.items():
             try:
                 if metric.needs <= _OF_ALL:
-                    figures |= metric(**{need: of_all[need] for need in metric.needs})
+                    figures |= metric.computed(of_all)
                     continue
                 for task, inputs in by_task.items():
                     available, suffix = inputs | of_all, self.targets[task].suffix
-                    found = metric(**{need: available[need] for need in metric.needs})
+                    found = metric.computed(available)
                     figures |= {f"{figure}{suffix}": value for figure, value in found.items()}
             except ValueError as error:
-                raise UserError(f"metric={name}: {error}.") from error
+                _failed(name, error, self._every)
         return figures
 
     def _of_outputs(self, target: Target, batches: Iterable[Examples]) -> dict[str, Any] | None:
@@ -317,7 +318,8 @@ def of_rows(metrics: Mapping[str, Metric], every: bool, **inputs: Any) -> dict[s
                 return "data other than tables"
             if inputs[need] is None:
                 return texts[need]
-        least = min(len(next(iter(inputs[name].values()))) for name in ("fake_table", "training_table"))
+        read = ["fake_table", "training_table", *(metric.needs & _UNSEEN)]
+        least = min(len(next(iter(inputs[name].values()))) for name in read)
         return f"at least {metric.minimum} rows" if least < metric.minimum else None
 
     if not every:
@@ -327,10 +329,17 @@ def of_rows(metrics: Mapping[str, Metric], every: bool, **inputs: Any) -> dict[s
         if text := problem(metric):
             raise UserError(f"metric={name}: needs {text}.")
         try:
-            figures |= metric(**{need: inputs[need] for need in metric.needs})
+            figures |= metric.computed(inputs)
         except ValueError as error:
-            raise UserError(f"metric={name}: {error}.") from error
+            _failed(name, error, every)
     return figures
+
+
+def _failed(name: str, error: ValueError, every: bool) -> None:
+    """Raise a UserError for a metric that cannot be computed or, if the user did not choose it, log a warning."""
+    if every:
+        raise UserError(f"metric={name}: {error}.") from error
+    log.warning("metric left out: %s: %s.", name, error)
 
 
 def for_data(metrics: Mapping[str, Metric], data: Dataset) -> dict[str, Metric]:
@@ -365,6 +374,11 @@ def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], 
                 raise UserError(
                     f"metric={name}: needs at least {metric.minimum} reference examples, but "
                     f"{target.reference.name} has only {target.reference.size}. Use a larger data set."
+                )
+            if (unseen := _unseen(metric, target.data)) is not None and unseen < metric.minimum:
+                raise UserError(
+                    f"metric={name}: needs at least {metric.minimum} held-out rows, but {target.data.name} has "
+                    f"only {unseen}. Hold out more rows, e.g. dataset.hold_out=0.5, or none, or use another metric."
                 )
             if target.count(samples) < metric.minimum:
                 raise UserError(
@@ -413,10 +427,17 @@ def _possible(metrics: Mapping[str, Metric], problem: Callable[[Metric], str | N
 def _too_few(metric: Metric, targets: Mapping[str, Target], samples: int) -> str | None:
     """The minimum that the metric requires, if there are fewer reference examples or samples. Otherwise, None."""
     for target in targets.values():
+        if (unseen := _unseen(metric, target.data)) is not None and unseen < metric.minimum:
+            return f"at least {metric.minimum} held-out rows"
         noun = "reference examples" if target.reference.size < metric.minimum else "samples"
         if min(target.reference.size, target.count(samples)) < metric.minimum:
             return f"at least {metric.minimum} {noun}"
     return None
+
+
+def _unseen(metric: Metric, data: Dataset) -> int | None:
+    """The number of held-out rows that a metric of tables reads. None for other metrics, or without such rows."""
+    return data.held_out_size if metric.needs & _UNSEEN and data.held_out is not None else None
 
 
 def check_inputs(

@@ -52,7 +52,7 @@ def density(points: np.ndarray, modes: Modes) -> np.ndarray:
 
 def drawn(modes: Modes, n: int, seed: int) -> np.ndarray:
     """``n`` points of the mixture, ``[n, features]``."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the numbers from which dataset=simulated draws its rows
     centres = np.asarray(modes.centres, np.float64)
     return centres[rng.integers(len(centres), size=n)] + modes.std * rng.standard_normal((n, centres.shape[1]))
 

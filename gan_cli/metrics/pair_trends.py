@@ -10,7 +10,7 @@ import numpy as np
 
 from gan_cli.metrics import HIGHER, LOWER, Metric
 from gan_cli.metrics.column_shapes import total_variation
-from gan_cli.metrics.tables import Columns, codes, is_number
+from gan_cli.metrics.tables import Columns, codes, is_number, several_columns
 
 _CORRELATED, _ASSOCIATED = 0.5, 0.3  # pairs above these thresholds are strong in SDMetrics
 _BINS = 10  # number of intervals of a number, as in SDMetrics
@@ -45,7 +45,7 @@ def pair_trends() -> Metric:
         return {**defined, "pair_tvd": mean_pair_distance(unseen_table, fake_table)}
 
     names = {"pair_trends": HIGHER, "pair_trends_strong": HIGHER, "pair_tvd": LOWER}
-    return Metric(figures, names, minimum=2)
+    return Metric(figures, names, minimum=2, cannot=several_columns)
 
 
 def _mean(scores: Iterable[float]) -> float:

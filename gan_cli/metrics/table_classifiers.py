@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from gan_cli.metrics import HIGHER, NEITHER, Direction, Metric
-from gan_cli.metrics.tables import Columns, frequent, is_number, missing, require_sklearn, rows_of, taken
+from gan_cli.metrics.tables import (
+    Columns,
+    frequent,
+    is_number,
+    missing,
+    require_sklearn,
+    rows_of,
+    several_columns,
+    taken,
+    threads_for,
+)
 from gan_cli.storage import cache
 
 KINDS = ("tstr", "trtr")
@@ -33,10 +43,10 @@ def of_tables(fraction: float, runs: int) -> Metric:
     ) -> dict[str, float]:
         return compared(fake_table, training_table, held_out_table, table_label, fraction=fraction, runs=runs)
 
-    names = [f"{kind}_{value}" for value in ("f1", "auc", "accuracy") for kind in KINDS]
+    names = [f"{kind}_{value}" for value in ("f1", "auc", "accuracy", "r2") for kind in KINDS]
     directions: dict[str, Direction] = {name: NEITHER if name.startswith("trtr") else HIGHER for name in names}
-    bounds = [f"tstr_{value}_{end}" for value in ("f1", "auc") for end in ("low", "high")]
-    return Metric(figures, directions | dict.fromkeys(bounds, NEITHER), minimum=2)
+    bounds = [f"tstr_{value}_{end}" for value in ("f1", "auc", "r2") for end in ("low", "high")]
+    return Metric(figures, directions | dict.fromkeys(bounds, NEITHER), minimum=2, cannot=several_columns)
 
 
 def compared(
@@ -53,7 +63,7 @@ def compared(
     fake, training, held_out = tables
     problem = _Problem(training, held_out, label)
     real = taken(training, np.arange(max(int(np.ceil(fraction * rows_of(training))), 1)))
-    digest = cache.digest("table_classifiers", _bytes(real), _bytes(training), _bytes(held_out), label, runs)
+    digest = cache.digest("table_classifiers 2", _bytes(real), _bytes(training), _bytes(held_out), label, runs)
 
     def of_real() -> dict[str, np.ndarray]:
         return {name: np.array(value) for name, value in problem.scores(real, runs).items()}
@@ -152,46 +162,53 @@ class _Problem:
         if len(present) == 1:
             found[:, present[0]] = 1
             return found
-        found[:, present] = _fitted(make(), x, y).predict_proba(self._x)
+        with threads_for(0):  # the network's batches are small: threads would slow it down on a busy machine
+            found[:, present] = _fitted(make(), x, y).predict_proba(self._x)
         return found
 
     def _regression(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         from sklearn.ensemble import HistGradientBoostingRegressor
 
-        predicted: np.ndarray = _fitted(HistGradientBoostingRegressor(random_state=0), x, y).predict(self._x)
+        with threads_for(len(y)):
+            fitted = _fitted(HistGradientBoostingRegressor(random_state=0), x, y)
+            predicted: np.ndarray = fitted.predict(self._x)
         return predicted
 
     def _means(self, predicted: list[np.ndarray]) -> Scores:
         """The values for all test rows, and 95 % intervals from bootstrap samples of the test rows."""
         rng, n = np.random.default_rng(0), len(self._y)
-        whole = self._values(predicted, np.ones(n))
-        counts = (rng.multinomial(n, np.full(n, 1 / n)) for _ in range(_RESAMPLES))
-        samples = [self._values(predicted, count.astype(float)) for count in counts]
-        for name in [name for name in whole if name != "accuracy"]:
-            ends = np.nanquantile([sample[name] for sample in samples], [0.025, 0.975])
+        counts = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES)
+        values = self._values(predicted, np.concatenate([np.ones((1, n)), counts]))
+        whole = {name: float(found[0]) for name, found in values.items()}
+        for name in [name for name in values if name != "accuracy"]:
+            ends = np.nanquantile(values[name][1:], [0.025, 0.975])
             whole |= {f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
         return whole
 
-    def _values(self, predicted: list[np.ndarray], weights: np.ndarray) -> Scores:
+    def _values(self, predicted: list[np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The values ``[samples]`` for several weights ``[samples, n]`` of the test rows."""
         if self.regression:
-            mean = np.average(self._y, weights=weights)
-            rest = [(weights * (self._y - one) ** 2).sum() for one in predicted]
-            return {"r2": 1 - float(np.mean(rest)) / float((weights * (self._y - mean) ** 2).sum())}
+            mean = weights @ self._y / weights.sum(1)
+            rest = np.mean([weights @ (self._y - one) ** 2 for one in predicted], axis=0)
+            return {"r2": 1 - rest / (weights * (self._y - mean[:, None]) ** 2).sum(1)}
         each = [self._of_classifier(one, weights) for one in predicted]
-        return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
-    def _of_classifier(self, probabilities: np.ndarray, weights: np.ndarray) -> Scores:
-        named, classes = probabilities.argmax(1), range(len(self._classes))
+    def _of_classifier(self, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The values ``[samples]`` of a classifier. F1 is averaged over the classes of which there are rows."""
+        named, size = probabilities.argmax(1), len(self._classes)
         right = weights * (named == self._y)
-        f1 = [
-            2 * right[self._y == k].sum() / max(weights[self._y == k].sum() + weights[named == k].sum(), 1e-9)
-            for k in classes
-        ]
-        areas = [_area(probabilities[:, k], self._y == k, weights) for k in classes]
+        of_class, chosen, met = (
+            np.stack([np.bincount(codes, one, size) for one in each])
+            for codes, each in ((self._y, weights), (named, weights), (self._y, right))
+        )
+        f1 = np.where(of_class > 0, 2 * met / np.maximum(of_class + chosen, 1e-9), np.nan)
+        judged = [1] if size == 2 else range(size)
+        areas = np.stack([_areas(probabilities[:, k], self._y == k, weights) for k in judged])
         return {
-            "f1": float(f1[self._rarer] if len(f1) == 2 else np.mean(f1)),
-            "auc": areas[1] if len(areas) == 2 else float(np.nanmean(areas)),
-            "accuracy": float(right.sum() / weights.sum()),
+            "f1": f1[:, self._rarer] if size == 2 else np.nanmean(f1, axis=1),
+            "auc": areas[0] if size == 2 else np.nanmean(areas, axis=0),
+            "accuracy": right.sum(1) / weights.sum(1),
         }
 
     @property
@@ -226,12 +243,22 @@ def _fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
         return model.fit(x, y)
 
 
-def _area(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
-    """Area under the ROC curve with weights of the examples. NaN if one of the classes has no weight."""
-    _, place = np.unique(scores, return_inverse=True)
-    with_class = np.bincount(place, weights * positive)
-    without = np.bincount(place, weights * ~positive)
-    total = with_class.sum() * without.sum()
-    # A negative example of the same score counts as 1/2.
-    below = without.cumsum() - without / 2
-    return float((with_class * below).sum() / total) if total else float("nan")
+def _areas(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Areas ``[samples]`` under the ROC curve with weights ``[samples, n]`` of the examples.
+
+    NaN if one of the classes has no weight.
+    """
+    order = np.argsort(scores, kind="stable")
+    sums = np.zeros((len(scores) + 1, len(weights)))
+    np.cumsum(weights.T[order], axis=0, out=sums[1:])
+    ranked, own = scores[order], weights[:, positive].T
+    first, last = (np.searchsorted(ranked, scores[positive], side) for side in ("left", "right"))
+    # The weight below each positive example, where examples of the same score count as 1/2. Of each pair of
+    # positive examples, one half counts, and the rest are the negative examples.
+    below = (own * (sums[first] + sums[last]) / 2).sum(0)
+    of_class = own.sum(0)
+    pairs = of_class * (sums[-1] - of_class)
+    found: np.ndarray = np.divide(
+        below - of_class**2 / 2, pairs, out=np.full(len(weights), np.nan), where=pairs > 0
+    )
+    return found

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import numpy as np
 
+from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError
+from gan_cli.types import Feature
 
 Columns: TypeAlias = Mapping[str, np.ndarray]
+_SERIAL = 5_000  # several threads wait for each other longer than they compute on fewer rows
 
 
 def rows_of(table: Columns) -> int:
@@ -71,3 +75,18 @@ def require_sklearn(metric: str) -> None:
         raise UserError(
             f"metric={metric}: needs the package scikit-learn. Install it with pip install 'gan_cli[table]'."
         )
+
+
+def threads_for(rows: int) -> AbstractContextManager[object]:
+    """A context in which scikit-learn fits to so many rows: with a single thread if they are few."""
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it
+
+    found: AbstractContextManager[object] = threadpool_limits(1 if rows < _SERIAL else None)
+    return found
+
+
+def several_columns(feature: Feature, features: int | None) -> str | None:
+    """The function ``Metric.cannot`` of a metric of several columns."""
+    if isinstance(feature, Table) and len(feature.columns) < 2:
+        return "a table of at least two columns. Use another metric"
+    return None

@@ -44,6 +44,8 @@ def train_on_synthetic(*, epochs: PositiveInt = 10, fraction: PositiveShare = 1.
     - tstr_f1, trtr_f1: for tables, in place of ``both``, the F1 score: of the rarer of two classes, or the mean
       over more classes. tstr_f1_low, tstr_f1_high, tstr_auc_low, tstr_auc_high: 95 % intervals of the values, from
       200 bootstrap samples of the held-out rows.
+    - tstr_r2, trtr_r2: for tables in files whose label has more than 20 different numbers, in place of the other
+      values, the coefficient of determination of gradient boosting; higher is better.
 
     Args:
         epochs: length of the training of each classifier of images, in passes over all real training images.

@@ -6,12 +6,11 @@ import numpy as np
 
 from gan_cli.metrics import LOWER, Metric
 from gan_cli.metrics.nearest_training import mean_ranks
-from gan_cli.metrics.tables import Columns, frequent, is_number, require_sklearn, rows_of, taken
+from gan_cli.metrics.tables import Columns, frequent, is_number, require_sklearn, rows_of, taken, threads_for
 from gan_cli.types import PositiveInt
 
 _MOST = 50_000  # largest number of rows of each table
 _LEAST = 40  # fewer rows do not tell two tables apart
-_SERIAL = 5_000  # several threads wait for each other longer than they compute on fewer rows
 _CATEGORIES = 250  # the classifier distinguishes at most 255 categories
 
 
@@ -44,7 +43,6 @@ def area(real: Columns, fake: Columns, seed: int = 0) -> float:
     """Area under the ROC curve of one classifier, from the test halves of two tables."""
     require_sklearn("two_sample_auc")
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits  # scikit-learn needs it
 
     rng = np.random.default_rng(seed)
     count = min(rows_of(real), rows_of(fake), _MOST)
@@ -59,7 +57,7 @@ def area(real: Columns, fake: Columns, seed: int = 0) -> float:
     classifier = HistGradientBoostingClassifier(
         categorical_features=categorical, min_samples_leaf=leaf, random_state=seed % 2**32
     )
-    with threadpool_limits(1 if count < _SERIAL else None):
+    with threads_for(count):
         classifier.fit(x[~test], of_fake[~test])
         ranks = mean_ranks(classifier.predict_proba(x[test])[:, 1])[of_fake[test]]
     n = len(ranks)

@@ -177,8 +177,8 @@ class CheckpointEvaluator:
         data = self._last[0] if self._last else self._reference(None) if self._reference else None
         if data is None or not isinstance(data.feature, Table):
             raise UserError(
-                f"{subject}: rows of a table need a table as reference. Add e.g. --reference TRAIN.csv, or the "
-                "directory of a run of tables."
+                f"{subject}: rows of a table need a table as reference. Add e.g. --reference TRAIN.csv, or name a "
+                "run of tables before the file: gan-eval RUN FAKE.csv."
             )
         return tables.of_data(data, self._label)
 

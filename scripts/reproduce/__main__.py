@@ -151,7 +151,11 @@ def rerun(name: str, size_name: str, chosen: list[str] | None) -> None:
         row = replace(row, overrides=row.overrides + (row.full if size_name == "full" else ()))
         lines.append(measure(row, size, evaluation, table.samples, folder))
         if table.summary and row.name == rows[-1].name:
-            each = [found for line in lines for found in line.get("each", ())]
+            # The seeds of a row share its data, so they are averaged before the rows are summarised.
+            means = [
+                {name: value["mean"] for name, value in line["ours"].items()} for line in lines if line["seeds"]
+            ]
+            each = [one for one in means if one]
             if len(each) > 1:
                 lines.append(_untrained(table.summary[0], table.summary[1](each)))
         path.write_text(json.dumps(facts | {"rows": lines}, indent=2) + "\n")
