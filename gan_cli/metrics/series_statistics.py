@@ -188,8 +188,8 @@ def block_bootstrap(
 
     Politis and Romano 1992. Blocks of successive windows are drawn with replacement, 500 times. The first windows
     follow the last, so that all windows are drawn equally often. A block covers at least the length of a window,
-    and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together. Of more than
-    1,000 windows, every second, third, ... is used, which makes the interval wider, not narrower.
+    and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together. Of
+    more than 1,000 windows, every second, third, ... is used, which makes the interval wider, not narrower.
 
     Args:
         statistic: function of windows ``[n, length, columns]``, with a value for each column or one value.
