@@ -6,17 +6,21 @@ import gzip
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from conftest import TINY, Program
 from flax import nnx
 
 import gan_cli
+from gan_cli.cli.eval import main as gan_eval
 from gan_cli.cli.sample import main as gan_sample
-from gan_cli.cli.series_files import levels_of
+from gan_cli.cli.series_files import levels_of, read_past
 from gan_cli.config.build import experiment
 from gan_cli.data.features import Image, described, from_description
 from gan_cli.data.series import sources
@@ -113,9 +117,12 @@ DAYS = [f"2020-01-{i:02d},{i},{i * 2}" for i in range(1, 31)]
         ([*DAYS[:-1], "2020-01-30,inf,3"], {}, "the column a has an infinite value in row 30"),
         ([*DAYS[:-1], "2020-01-30,,3"], {}, "the column a has no value in row 30"),
         ([*DAYS[:-1], "2020-01-30,x,3"], {}, "the column a is not numeric"),
-        ([*DAYS[:-1], "2020-01-30,-1,3"], {"values": "returns"}, "the value -1 in step 30"),
+        ([*DAYS[:-1], "2020-01-30,-1,3"], {"values": "returns"}, "the value -1 in row 30"),
         ([f"{day.rpartition(',')[0]},5" for day in DAYS], {}, "the column b is constant"),
         (DAYS, {"columns": ["c"]}, "has no column c"),
+        (DAYS, {"columns": ["a", "a"]}, "names the column a twice"),
+        ([f"09:{i:02d}:00,{i},{i}" for i in range(30)], {}, "the column date has times without a date (time32[s])"),
+        ([f"09:{i:02d}:00,{i},{i}" for i in range(30)], {"time": "date"}, "neither dates nor numbers (time32[s])"),
         ([*DAYS, "1,2"], {}, "cannot be read as a table"),
     ],
 )
@@ -125,6 +132,28 @@ def test_wrong_files_are_answered_in_one_line(tmp_path, rows, options, message):
         sources.series(**{"path": path, "length": 10, **options})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_notes_name_gaps_counted_rows_and_lost_steps(tmp_path):
+    rows = [f"{i},{2010 + 2 * (i > 20)}-01-{i + 1:02d},{i * i}" for i in range(30)]
+    data = sources.series(path=write(tmp_path / "gap.csv", rows, ",date,a"), length=8)
+    assert data.feature.names == ("a",)
+    notes = "\n".join(data.notes)
+    assert "the column without a name counts the rows and is left out" in notes
+    assert "the largest step in time is 731 times the median step" in notes
+    assert "the held-out 6 steps are fewer than dataset.length=8; they are left out of training too" in notes
+
+
+def test_series_with_a_short_training_part_are_counted(tmp_path):
+    rows = [f"{name},{i}" for name, n in (("u", 40), ("v", 11)) for i in range(n)]
+    data = sources.series(path=write(tmp_path / "two.csv", rows, "name,a"), length=10, id="name")
+    assert data.passed_over == {"series with fewer than 10 training steps": 1}
+
+
+def test_dates_written_as_text_in_parquet_are_dates(tmp_path):
+    table = pa.table({"date": [f"2020-01-{i:02d}" for i in range(1, 31)], "a": range(30)})
+    pa.parquet.write_table(table, tmp_path / "text.parquet")
+    assert sources.series(path=str(tmp_path / "text.parquet"), length=5).feature.names == ("a",)
 
 
 def test_duplicate_names_of_columns_are_refused(tmp_path):
@@ -255,9 +284,8 @@ def test_forecast_needs_series():
         experiment([*TINY, "dataset=ring", "game=forecast"])
 
 
-@pytest.mark.parametrize(
-    "model", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("temporal", "mlp")), "recurrent"]
-)
+@pytest.mark.parametrize("model", ["temporal", "mlp", "recurrent"])
+@pytest.mark.slow
 def test_autoencoders_of_series_train(model):
     small = [f"model.{part}.width=8" for part in ("generator", "encoder")]
     options = ["game=vae", "game.likelihood=gaussian", f"model={model}", *small]
@@ -293,9 +321,10 @@ def test_pictures_of_a_run(runs):
     assert (runs["forecast"] / "samples" / "complete" / "8.png").is_file()
 
 
-def test_samples_have_the_unit_of_the_data(runs, tmp_path):
-    for name in ("g.npz", "g.csv"):
-        assert gan_sample([str(runs["plain"]), "--num=7", f"--out={tmp_path / name}"]) == 0
+def test_samples_have_the_unit_of_the_data(runs, tmp_path, capsys):
+    for name, status in (("g.npz", 0), ("g.csv", 0), ("g.csv.gz", 2), ("g.parquet", 2)):
+        assert gan_sample([str(runs["plain"]), "--num=7", f"--out={tmp_path / name}"]) == status
+    assert capsys.readouterr().err.count("Use --out FILE.csv, or FILE.npz") == 2
     made = np.load(tmp_path / "g.npz")["samples"]
     assert made.shape == (7, 24, 4) and made.dtype == np.float32
     assert made.std() < 0.2  # log-returns
@@ -330,6 +359,7 @@ def test_scenarios_follow_the_last_prices(runs, past, tmp_path):
             "has 9 rows, and a forecast of this run needs the last 17",
         ),
         ("forecast", ["--task=forecast", "--input={other}"], "has no column AAPL"),
+        ("forecast", ["--task=forecast", "--input={zero}"], "AAPL has the value 0 in row 9, and log-returns need"),
         ("forecast", ["--task=forecast"], "needs the inputs `past` (windows [n, 16, 4])"),
         ("forecast", [], "this run has no such task. Choose from: forecast, complete"),
         ("plain", ["--draw=walk", "--out=w.gif"], "needs images"),
@@ -341,6 +371,9 @@ def test_wrong_requests(runs, tmp_path, capsys, run, arguments, message):
     names = {
         "short": write(tmp_path / "short.csv", rows, "day,AAPL,GOOG,IBM,MSFT"),
         "other": write(tmp_path / "other.csv", rows, "day,a,b,c,d"),
+        "zero": write(
+            tmp_path / "zero.csv", [f"{i}{f',{5 * (i != 8)}' * 4}" for i in range(20)], "day,AAPL,GOOG,IBM,MSFT"
+        ),
         "folder": str(tmp_path / "folder"),
     }
     arguments = [f"--out={tmp_path / 'o.npz'}", *(argument.format(**names) for argument in arguments)]
@@ -350,6 +383,19 @@ def test_wrong_requests(runs, tmp_path, capsys, run, arguments, message):
     assert error.count("\n") == 1
 
 
+def test_a_past_of_several_series_is_refused(tmp_path):
+    path = write(tmp_path / "two.csv", [f"{name},{i}" for name in "uv" for i in range(20)], "name,a")
+    config = {"dataset": {"id": "name", "time": None}}
+    run = SimpleNamespace(experiment=SimpleNamespace(config=config))
+    with pytest.raises(UserError, match="has 2 series in the column name"):
+        read_past(SimpleNamespace(input=Path(path), num=3), run, Series(5, ("a",), (0.0,), (1.0,)))
+
+
+def test_gan_eval_says_how_to_judge_forecasts(runs, capsys):
+    assert gan_eval([str(runs["forecast"])]) == 2
+    assert "--task complete --out FILE.npz" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("run", "task"), [("plain", "generate"), ("forecast", "forecast")])
 def test_export(runs, tmp_path, run, task):
     assert gan_sample([str(runs[run]), "--export", str(tmp_path), f"--task={task}"]) == 0
@@ -357,6 +403,7 @@ def test_export(runs, tmp_path, run, task):
     assert facts["samples"]["shape"] == ["n", 8 if task == "forecast" else 24, 4]
 
 
+@pytest.mark.slow
 def test_exact_resume(runs, tmp_path, monkeypatch):
     """A run that stops after four steps and is resumed equals the run that never stopped."""
     monkeypatch.chdir(tmp_path)
@@ -368,6 +415,7 @@ def test_exact_resume(runs, tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_ensembles_of_forecasts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     gan_cli.train([*SMALL, "model=mlp", "game=forecast", "train.ensemble=2", "name=two"], quiet=True)
@@ -376,6 +424,7 @@ def test_ensembles_of_forecasts(tmp_path, monkeypatch):
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_augmentations_pack_series_or_are_refused():
     program = Program(experiment([*SMALL, "model=mlp", "augment=[packing,noise]"]))
     assert all(np.isfinite(values).all() for values in program.run(4).values())

@@ -121,6 +121,7 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
 
 def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputRequest) -> None:
     """Raise a UserError if an option for tables does not fit the task."""
+    from gan_cli.data.series.feature import Series
     from gan_cli.data.tables.feature import Table
 
     if isinstance(runner.feature, Table) and options.draw not in (None, "grid"):
@@ -135,8 +136,10 @@ def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputR
         )
     if not isinstance(runner.feature, Table):
         noun = f"the {runner.main} of this run are {runner.feature.noun}, not rows of a table"
-        if suffix_of(options.out):
-            raise UserError(f"--out {options.out}: {noun}. Use --out FILE.npz for arrays, or FILE.png.")
+        series = isinstance(runner.feature, Series)
+        if suffix_of(options.out) and not (series and options.out.suffix == ".csv"):
+            arrays = "FILE.csv, or FILE.npz for arrays" if series else "FILE.npz for arrays, or FILE.png"
+            raise UserError(f"--out {options.out}: {noun}. Use --out {arrays}.")
         for name, value in (("--where", options.where), ("--balance", options.balance)):
             if value:
                 raise UserError(f"{name}: {noun}. Leave out {name}, or use --class.")

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the inputs of a task on data (default: held-out examples of the run's data set, or training examples "
         "if none are held out): an .npz file with arrays that have the names of the inputs (or "
         "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. The "
-        "past of a forecast may be a .csv file, whose last rows all --num scenarios follow. "
+        "past of a forecast has no default; it may be a .csv file, whose last rows all --num scenarios follow. "
         "Image translation keeps the size and the name of each picture",
     )
     add(

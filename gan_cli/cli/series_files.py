@@ -38,18 +38,25 @@ def read_past(options: argparse.Namespace, run: RestoredRun, feature: Feature) -
         row ``[columns]`` of the table if these are log-returns, else None.
 
     Raises:
-        UserError: the file cannot be read, lacks a column, or has too few rows.
+        UserError: the file cannot be read, lacks a column, has too few rows, or has several series.
     """
     import numpy as np
 
     from gan_cli.data.series.feature import Series
-    from gan_cli.data.series.files import read_sequences
-    from gan_cli.data.series.windows import log_returns
+    from gan_cli.data.series.files import column_names, read_sequences
+    from gan_cli.data.series.windows import check_positive, log_returns
 
     assert isinstance(feature, Series)
-    time = (run.experiment.config.get("dataset") or {}).get("time")
+    dataset = run.experiment.config.get("dataset") or {}
     source = f"--input {options.input}"
-    (levels,) = read_sequences(options.input, feature.names, None, time, source).values
+    identity = dataset.get("id") if dataset.get("id") in column_names(options.input, source) else None
+    found = read_sequences(options.input, feature.names, identity, dataset.get("time"), source)
+    if len(found.ids) > 1:
+        raise UserError(
+            f"{source}: has {len(found.ids):,} series in the column {identity}, e.g. {found.ids[0]} and "
+            f"{found.ids[1]}, and a forecast follows one. Keep the rows of one series."
+        )
+    (levels,), (rows,) = found.values, found.rows
     returns = feature.returns
     wanted = feature.length + returns
     if len(levels) < wanted:
@@ -58,8 +65,11 @@ def read_past(options: argparse.Namespace, run: RestoredRun, feature: Feature) -
             f"{source}: has {len(levels):,} rows, and a forecast of this run needs the last {wanted}{why}. Add "
             "earlier rows."
         )
-    levels = levels[-wanted:]
-    past = log_returns(source, levels, feature.names) if returns else levels
+    levels, rows = levels[-wanted:], rows[-wanted:]
+    if returns:
+        remedy = "Correct the value, or train with dataset.values=levels."
+        check_positive(source, feature.names, levels, rows, remedy)
+    past = log_returns(levels) if returns else levels
     repeated = np.repeat(past[None].astype(np.float32), options.num or SIDE**2, axis=0)
     return repeated, levels[-1] if returns else None
 

@@ -25,6 +25,7 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     held_out_series             held-out windows in the same form, in the order of time
     test_series                 held-out windows or, if there are none, training windows, in the order of time
     series_range                ``[2, columns]``, the values that TimeGAN's scores scale to 0 and 1
+    series_returns              whether the values of a series are known to be log-returns
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A

@@ -26,17 +26,23 @@ def autocorrelation() -> Metric:
     - volatility_clustering: autocorrelation of absolute returns, mean over lags and columns; neither higher nor
       lower is better.
     - volatility_clustering_real, volatility_clustering_low, volatility_clustering_high: the same of the held-out
-      windows, and its 95 % interval by block bootstrap; neither higher nor lower is better.
+      windows, and its 95 % interval by block bootstrap; neither higher nor lower is better. A held-out part of
+      fewer than five blocks has no interval.
     - volatility_clustering_inside: share of columns whose mean over the lags lies inside the interval of the same
       held-out column; higher is better.
     - acf_samples: number of generated windows; neither higher nor lower is better.
     """
 
     def figures(
-        fake_series: np.ndarray, real_series: np.ndarray, test_series: np.ndarray, seed: int
+        fake_series: np.ndarray,
+        real_series: np.ndarray,
+        test_series: np.ndarray,
+        seed: int,
+        series_returns: bool = False,
     ) -> dict[str, float]:
         fake, real, test = (
-            statistics.returns(windows, real_series) for windows in (fake_series, real_series, test_series)
+            statistics.returns(windows, real_series, series_returns)
+            for windows in (fake_series, real_series, test_series)
         )
         lags = statistics.lags_of(fake.shape[1])
         compared = {"acf_returns": statistics.autocorrelations, "acf_absolute": _absolute}

@@ -30,8 +30,10 @@ def returns() -> Metric:
     - returns_samples: number of generated returns of a column; neither higher nor lower is better.
     """
 
-    def figures(fake_series: np.ndarray, real_series: np.ndarray) -> dict[str, float]:
-        fake, real = (statistics.returns(windows, real_series) for windows in (fake_series, real_series))
+    def figures(fake_series: np.ndarray, real_series: np.ndarray, series_returns: bool = False) -> dict[str, float]:
+        fake, real = (
+            statistics.returns(windows, real_series, series_returns) for windows in (fake_series, real_series)
+        )
         found = by_column(fake, real)
         means = {f"returns_{name}": float(values.mean()) for name, values in found.items()}
         return means | {"returns_samples": float(fake[..., 0].size)}

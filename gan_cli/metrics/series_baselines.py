@@ -9,20 +9,28 @@ from __future__ import annotations
 import numpy as np
 
 from gan_cli.errors import UserError
-from gan_cli.metrics.series_statistics import joined, returns, steps_of
+from gan_cli.metrics.series_statistics import joined, returns, steps_of, stride_of
 
 _BLOCK = 10  # mean length of a block of the bootstrap in time steps, two weeks of daily prices
+_STRETCH = 3  # length of the stretches of ``real_halves`` in windows that do not overlap
 _PERCENT = 100.0  # GARCH is fitted to returns in percent, because optimisers of its likelihood expect such sizes
 
 
 def real_halves(windows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint random halves of the windows: real against real, the noise of a judge.
+    """Two halves of the windows in the order of time: real against real, the noise of a judge.
 
-    The second half has the order of time. Windows of one half overlap windows of the other.
+    Windows that overlap are divided by time: stretches of them belong to the halves in turn, and the windows
+    between two stretches are left out, so that the halves share no time step. Other windows are divided at random.
     """
-    rows = np.random.default_rng(seed).permutation(len(windows))
-    half = len(rows) // 2
-    return windows[rows[:half]], windows[np.sort(rows[half:])]
+    rng = np.random.default_rng(seed)
+    apart = -(-windows.shape[1] // stride_of(windows)) - 1  # the number of windows between two stretches
+    if not apart:
+        first = rng.permutation(len(windows)) < len(windows) // 2
+        return windows[first], windows[~first]
+    period = (1 + _STRETCH) * apart
+    place = np.arange(len(windows)) + rng.integers(2 * period)
+    kept, second = place % period >= apart, place // period % 2 == 1
+    return windows[kept & ~second], windows[kept & second]
 
 
 def block_bootstrap(windows: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -174,42 +174,59 @@ def _logits(weights: Weights, windows: jax.Array) -> jax.Array:
 def strong_score(fake: np.ndarray, real: np.ndarray, seed: int) -> float:
     """``|0.5 - accuracy|`` of a judge of random convolutions and a ridge classifier (Dempster et al. 2020, 2021).
 
-    Real windows that overlap in time are never divided between training and test, because the judge would recognise
+    Windows that overlap in time are never divided between training and test, because the judge would recognise
     windows instead of learning how real windows differ from generated ones.
 
     Args:
-        fake: generated windows ``[n, length, columns]`` in random order.
+        fake: generated windows ``[n, length, columns]``: independent, or in the order of time.
         real: real windows ``[m, length, columns]`` in the order of time.
         seed: seed of the division of the windows and of the convolutions.
     """
     rng = np.random.default_rng(seed)
     n = min(len(fake), len(real), _MOST)
-    real_train, real_test = _divided_by_time(real, n, rng)
-    rows = rng.permutation(len(fake))
-    fake_test, fake_train = np.split(rows[: len(real_test) + len(real_train)], [len(real_test)])
+    counts = [_stretches(windows) for windows in (real, fake)]
+    if counts[1] < len(fake):  # two halves of one series are tested in the same stretches of time
+        counts = [min(counts)] * 2
+    tested = {count: rng.permutation(count) < max(round(_TESTED * count), 1) for count in sorted(set(counts))}
+    both = zip((real, fake), counts, strict=True)
+    divided = zip(*(_divided_by_time(x, n, tested[count], rng) for x, count in both), strict=True)
+    (real_train, fake_train), (real_test, fake_test) = (
+        (a[: min(len(a), len(b))], b[: min(len(a), len(b))]) for a, b in divided
+    )
     features = _Convolutions(real[real_train], fake[fake_train], rng)
     train = features(np.concatenate([real[real_train], fake[fake_train]]))
     test = features(np.concatenate([real[real_test], fake[fake_test]]))
     targets = np.repeat([1.0, -1.0], [len(real_train), len(fake_train)])
     predicted = _ridge(train, targets, test) > 0
     right = predicted == np.repeat([True, False], [len(real_test), len(fake_test)])
-    # The two kinds count equally, although their numbers may differ by one.
-    shares = right[: len(real_test)].mean(), right[len(real_test) :].mean()
-    return abs(0.5 - float(np.mean(shares)))
+    return abs(0.5 - float(right.mean()))
 
 
-def _divided_by_time(real: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _overlap(windows: np.ndarray) -> int:
+    """The number of windows before a window that overlap it."""
+    return -(-int(windows.shape[1]) // stride_of(windows)) - 1
+
+
+def _stretches(windows: np.ndarray) -> int:
+    """The number of stretches of time that are not divided between training and test: all of them, if apart."""
+    overlap = _overlap(windows)
+    longest = max(4 * overlap, len(windows) // 100) if overlap else 1
+    return max(len(windows) // longest, min(5, len(windows)))
+
+
+def _divided_by_time(
+    windows: np.ndarray, n: int, chosen: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Row indices of about ``n`` training and test windows together: ``(training, test)``, in random order.
 
-    The test windows are stretches of time, and training windows that overlap with them are left out.
+    The test windows are the stretches of time in ``chosen``, bool ``[stretches]``, and training windows that
+    overlap with them are left out.
     """
-    overlap = -(-real.shape[1] // stride_of(real)) - 1  # the number of windows before a window that overlap it
-    stretch = 1 if not overlap else max(4 * overlap, len(real) // 100)
-    of_row = np.arange(len(real)) // stretch
-    chosen = rng.permutation(of_row[-1] + 1)
-    tested = np.isin(of_row, chosen[: max(round(_TESTED * len(chosen)), 1)])
-    near = np.convolve(tested, np.ones(2 * overlap + 1), mode="same") > 0
-    train, test = (rng.permutation(np.flatnonzero(rows)) for rows in (~near, tested))
+    overlap = _overlap(windows)
+    tested = chosen[np.arange(len(windows)) * len(chosen) // len(windows)]
+    near = np.convolve(tested, np.ones(2 * overlap + 1), mode="same")[: len(windows)] > 0
+    apart = ~tested if near.all() else ~near  # few windows cannot be kept apart
+    train, test = (rng.permutation(np.flatnonzero(rows)) for rows in (apart, tested))
     return train[: max(round(n * (1 - _TESTED)), 1)], test[: max(round(n * _TESTED), 1)]
 
 

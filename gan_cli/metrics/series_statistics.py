@@ -6,6 +6,7 @@ border of a window, and real and generated windows go through the same estimator
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -13,14 +14,16 @@ import numpy as np
 
 from gan_cli.metrics import HIGHER, NEITHER, Direction
 
+log = logging.getLogger(__name__)
 Steps = Literal["log", "difference", "none"]  # how returns follow from values
 _REPEATS = 500  # number of bootstrap samples
 _MOST = 1000  # largest number of windows of which bootstrap samples are drawn
 _SHORTEST = 20  # smallest length of a block in time steps, about a month of daily prices
 _LAGS = 20
+_BLOCKS = 5  # smallest number of blocks in the held-out windows from which an interval is computed
 
 
-def steps_of(real: np.ndarray) -> tuple[Steps, ...]:
+def steps_of(real: np.ndarray, are_returns: bool = False) -> tuple[Steps, ...]:
     """For each column, how its returns follow from its values.
 
     Columns of positive values whose logarithm never moves by more than ``log(10)`` in one time step are prices, so
@@ -29,10 +32,11 @@ def steps_of(real: np.ndarray) -> tuple[Steps, ...]:
 
     Args:
         real: windows of the training data, ``[n, length, columns]``.
+        are_returns: whether all values are known to be returns. Otherwise, their signs and moves decide.
     """
 
     def kind(column: np.ndarray) -> Steps:
-        if column.min() < 0:
+        if are_returns or column.min() < 0:
             return "none"
         priced = column.min() > 0 and np.abs(np.diff(np.log(column), axis=1)).max(initial=0) <= np.log(10)
         return "log" if priced else "difference"
@@ -40,7 +44,7 @@ def steps_of(real: np.ndarray) -> tuple[Steps, ...]:
     return tuple(kind(np.asarray(column, np.float64)) for column in np.moveaxis(real, 2, 0))
 
 
-def returns(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
+def returns(windows: np.ndarray, real: np.ndarray, are_returns: bool = False) -> np.ndarray:
     """The returns of windows: float64 ``[n, length - 1, columns]``, or all of ``[n, length, columns]``.
 
     If all columns are returns already, no time step is lost.
@@ -50,8 +54,9 @@ def returns(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
         real: windows of the training data, which decide how returns follow from values (see ``steps_of``). Values
             of ``windows`` that are not positive have no logarithm, and are replaced by the smallest value of a
             column of prices in ``real``.
+        are_returns: whether all values are known to be returns.
     """
-    windows, kinds = np.asarray(windows, np.float64), steps_of(real)
+    windows, kinds = np.asarray(windows, np.float64), steps_of(real, are_returns)
     if set(kinds) == {"none"}:
         return windows
     found = np.empty((len(windows), windows.shape[1] - 1, windows.shape[2]))
@@ -179,25 +184,34 @@ def joined(windows: np.ndarray) -> list[np.ndarray]:
 def block_bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray], windows: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % interval of statistics of windows by the moving-block bootstrap (Künsch 1989): ``(low, high)``.
+    """The 95 % interval of statistics of windows by the circular block bootstrap: ``(low, high)``.
 
-    Blocks of successive windows are drawn with replacement, 500 times. A block covers at least the length of a
-    window, and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together.
-    Of more than 1,000 windows, every second, third, ... is used, which makes the interval wider, not narrower.
+    Politis and Romano 1992. Blocks of successive windows are drawn with replacement, 500 times. The first windows
+    follow the last, so that all windows are drawn equally often. A block covers at least the length of a window,
+    and at least 20 time steps, so that overlapping windows, and clusters of volatile days, stay together. Of
+    more than 1,000 windows, every second, third, ... is used, which makes the interval wider, not narrower.
 
     Args:
         statistic: function of windows ``[n, length, columns]``, with a value for each column or one value.
         windows: ``[n, length, columns]`` in the order of time.
         seed: seed of the choice of blocks.
     """
-    windows = windows[:: -(-len(windows) // _MOST)]
-    n, length = windows.shape[:2]
-    block = min(-(-max(length, _SHORTEST) // stride_of(windows)), n)
+    windows = _thinned(windows)
+    n, block = len(windows), block_of(windows)
     rng = np.random.default_rng(seed)
-    starts = rng.integers(0, n - block + 1, (_REPEATS, -(-n // block)))
-    rows = (starts[..., None] + np.arange(block)).reshape(_REPEATS, -1)[:, :n]
+    starts = rng.integers(0, n, (_REPEATS, -(-n // block)))
+    rows = (starts[..., None] + np.arange(block)).reshape(_REPEATS, -1)[:, :n] % n
     found = np.array([statistic(windows[chosen]) for chosen in rows])
     return np.quantile(found, 0.025, axis=0), np.quantile(found, 0.975, axis=0)
+
+
+def block_of(windows: np.ndarray) -> int:
+    """The number of windows in a block of ``block_bootstrap``."""
+    return -(-max(int(windows.shape[1]), _SHORTEST) // stride_of(windows))
+
+
+def _thinned(windows: np.ndarray) -> np.ndarray:
+    return windows[:: -(-len(windows) // _MOST)]
 
 
 def beside_held_out(
@@ -218,21 +232,32 @@ def beside_held_out(
 
     Returns:
         For each name: the mean over the columns (no ending), that of the held-out windows (``_real``), the ends of
-        its 95 % interval (``_low``, ``_high``), and the share of columns whose own value lies inside the interval
-        of the same held-out column (``_inside``).
+        its 95 % interval (``_low``, ``_high``), and the share of columns whose value lies inside the interval
+        of the same held-out column (``_inside``). The last three are left out, with a warning, if the held-out
+        windows are shorter than five blocks of the bootstrap.
     """
 
     def with_mean(windows: np.ndarray) -> np.ndarray:
         values = statistic(windows)
         return np.concatenate([values, values.mean(1, keepdims=True)], axis=1)
 
-    value, real = with_mean(fake), with_mean(test)
+    ends = {"": with_mean(fake), "_real": with_mean(test)}
+    kept = _thinned(test)
+    if len(kept) < _BLOCKS * (block := block_of(kept)):
+        log.warning(
+            "%s: has no interval, because %d held-out windows are fewer than %d blocks of %d windows. Increase "
+            "dataset.hold_out.",
+            ", ".join(names), len(kept), _BLOCKS, block,
+        )  # fmt: skip
+        return {
+            f"{name}{end}": float(values[i, -1]) for i, name in enumerate(names) for end, values in ends.items()
+        }
     low, high = block_bootstrap(with_mean, test, seed)
-    inside = ((low <= value) & (value <= high))[:, :-1].mean(1)
+    inside = ((low <= ends[""]) & (ends[""] <= high))[:, :-1].mean(1)
     found = dict[str, float]()
     for i, name in enumerate(names):
-        ends = {"": value, "_real": real, "_low": low, "_high": high}
-        found |= {f"{name}{ending}": float(values[i, -1]) for ending, values in ends.items()}
+        values_of = ends | {"_low": low, "_high": high}
+        found |= {f"{name}{end}": float(values[i, -1]) for end, values in values_of.items()}
         found[f"{name}_inside"] = float(inside[i])
     return found
 

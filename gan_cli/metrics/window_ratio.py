@@ -30,9 +30,11 @@ def window_ratio() -> Metric:
       better.
     """
 
-    def figures(fake_series: np.ndarray, real_series: np.ndarray, held_out_series: np.ndarray) -> dict[str, float]:
+    def figures(
+        fake_series: np.ndarray, real_series: np.ndarray, held_out_series: np.ndarray, series_returns: bool = False
+    ) -> dict[str, float]:
         fake, real, held_out = (
-            statistics.returns(windows, real_series)
+            statistics.returns(windows, real_series, series_returns)
             for windows in (fake_series[:_MOST], real_series, held_out_series)
         )
         counts = {"window_samples": float(len(fake)), "window_held_out": float(len(held_out))}

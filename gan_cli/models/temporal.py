@@ -2,6 +2,13 @@
 
 A residual block has two causal convolutions with the same dilation, and adds its input to their output. The
 dilation doubles from block to block, so that few blocks read a long window.
+
+The networks differ from Quant GANs:
+
+- The generator reads one vector of latents, which a dense layer spreads over the time steps, in place of noise for
+  each step, so the length of a window is fixed. A dense layer of the discriminator reads all steps.
+- A convolution reads 3 steps, not 2. No skip connections lead from the blocks to the output.
+- The activation is leaky_relu, not PReLU. Returns are standardised, without the inverse Lambert W transform.
 """
 
 from __future__ import annotations

@@ -319,9 +319,14 @@ class CheckpointEvaluator:
             self._of_run(run)[name].feature for name, task in tasks.items() if task.imitates or name == GENERATE
         ]
         if not features:
+            remedy = (
+                f"Write the outputs of a task with gan-sample {path} --task {list(tasks)[-1]} --out FILE.npz, and "
+                "evaluate FILE.npz with --reference DATA."
+                if tasks
+                else "Choose another run."
+            )
             raise UserError(
-                f"{path}: the game of this run has no task generate, so there are no samples to evaluate. Choose "
-                "another run."
+                f"{path}: the game of this run has no task generate, so there are no samples to evaluate. {remedy}"
             )
         own = self._references.get(path, run.experiment.dataset)
         reference = self._reference(features[0]) if self._reference else own

@@ -66,8 +66,8 @@ def charts(samples: np.ndarray, real: np.ndarray | None, names: Sequence[str], r
     kinds += [("generated", samples, _FAKE)] if real is not samples else []
     reference = np.nan_to_num(samples if real is None else real).astype(np.float64)
     shown = [(label, _limited(x, reference), colour) for label, x, colour in kinds if x is not None]
-    moved = [statistics.returns(x, reference) for _, x, _ in shown]
-    units = statistics.steps_of(reference)
+    moved = [statistics.returns(x, reference, returns) for _, x, _ in shown]
+    units = statistics.steps_of(reference, returns)
     rows = []
     for j, name in enumerate(names[:_COLUMNS]):
         colours = [colour for _, _, colour in shown]

@@ -12,6 +12,7 @@ from evaluations import Evaluation, Row, Size, Table
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.series.sources import series, sines, stocks
+from gan_cli.errors import UserError
 from gan_cli.metrics import Metric, series_inputs
 from gan_cli.metrics.autocorrelation import autocorrelation
 from gan_cli.metrics.discriminative import discriminative
@@ -31,6 +32,15 @@ _JUDGES: Mapping[str, Callable[[], Metric]] = {
     "window_ratio": window_ratio,
 }
 _FINANCE = {"returns": returns, "autocorrelation": autocorrelation, "risk": risk, "window_ratio": window_ratio}
+
+
+def _stock_file() -> Dataset:
+    if not _FILE.is_file():
+        raise UserError(
+            f"{_FILE}: there is no such file. Set the environment variable GAN_CLI_DATA to the folder with "
+            f"{_FILE.name}, the stock file of TimeGAN's authors."
+        )
+    return series(path=str(_FILE), split="timegan")
 
 
 def _figures(
@@ -94,7 +104,8 @@ def _table(
     )
 
 
-_SCORES = ("discriminative", "discriminative_strong", "predictive", "window_ratio", "window_copies")
+# With split=timegan, copies have a window_ratio near 1, so window_copies tells whether windows are copied.
+_SCORES = ("discriminative", "discriminative_strong", "predictive", "window_copies", "window_ratio")
 TABLES = {
     "sines": _table(
         "Generators of sines, by TimeGAN's protocol, with the scores of TimeGAN (Yoon et al. 2019) in brackets",
@@ -123,7 +134,7 @@ TABLES = {
             )
         ],
         _SCORES,
-        lambda: series(path=str(_FILE), split="timegan"),
+        _stock_file,
         _JUDGES,
         {"block bootstrap": block_bootstrap},
         3_000,

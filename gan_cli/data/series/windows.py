@@ -10,6 +10,7 @@ from gan_cli.data.series.files import Sequences
 from gan_cli.errors import UserError
 from gan_cli.types import SeriesScaling, SeriesSplit, SeriesValues
 
+_GAP = 10  # largest step in time, in median steps, that needs no note
 _MODE = {"standard": "mean and standard deviation", "minmax": "smallest and largest value"}
 
 
@@ -39,8 +40,10 @@ def dataset_of(
     """
     levels, times = sequences.values, sequences.times
     if values == "returns":
-        levels = [log_returns(name, own, sequences.columns, sequences.ids[i]) for i, own in enumerate(levels)]
+        _check_positive(sequences)
+        levels = [log_returns(own) for own in levels]
         times = None if times is None else [own[1:] for own in times]
+    parts = levels
     if split == "timegan":
         training, held_out = _shuffled(levels, length, hold_out)
         fitted = np.concatenate(levels)
@@ -65,35 +68,54 @@ def dataset_of(
         training, held_out = training.astype(np.float32), held_out.astype(np.float32)
     if not (np.isfinite(training).all() and np.isfinite(held_out).all()):
         raise UserError(f"{name}: has values that are too large for float32. Divide its columns by a constant.")
-    notes = [_described(sequences, length, values, split)]
+    notes = [_described(sequences, length, values, split), *sequences.notes, *_gaps(sequences.times)]
     if hold_out and not len(held_out):
-        notes.append(f"no window is held out, because dataset.hold_out={hold_out:g} is shorter than {length} steps")
-    short = sum(len(own) < length for own in levels)
+        lost = max(len(own) - len(part) for own, part in zip(levels, parts, strict=True))
+        notes.append(
+            f"the held-out {lost:,} steps are fewer than dataset.length={length}; they are left out of training too"
+            if lost
+            else f"no window is held out, because dataset.hold_out={hold_out:g} is less than one"
+        )
+    short = sum(len(part) < length for part in parts)
     return Dataset(
         name,
         {"x": feature},
         {"x": training},
         {"x": held_out} if len(held_out) else None,
         notes=tuple(notes),
-        passed_over={f"series shorter than {length} steps": short} if short else {},
+        passed_over={f"series with fewer than {length} training steps": short} if short else {},
     )
 
 
-def log_returns(source: str, levels: np.ndarray, columns: tuple[str, ...], series: str = "") -> np.ndarray:
-    """The differences of the logarithms of consecutive levels ``[steps, columns]``, ``[steps - 1, columns]``.
-
-    Raises:
-        UserError: a level is not positive.
-    """
-    rows, wrong = np.nonzero(~(levels > 0))
-    if len(rows):
-        of = f" of the series {series}" if series else ""
-        raise UserError(
-            f"{source}: the column {columns[wrong[0]]} has the value {levels[rows[0], wrong[0]]:g} in step "
-            f"{rows[0] + 1:,}{of}, and log-returns need positive values. Set dataset.values=levels, or choose "
-            "other columns with dataset.columns=[...]."
-        )
+def log_returns(levels: np.ndarray) -> np.ndarray:
+    """The differences of the logarithms of consecutive positive levels ``[steps, columns]``: one step fewer."""
     return np.diff(np.log(levels), axis=0)
+
+
+def check_positive(
+    source: str, columns: tuple[str, ...], levels: np.ndarray, rows: np.ndarray, remedy: str
+) -> None:
+    """Raise a UserError if a level ``[steps, columns]`` has no logarithm.
+
+    Args:
+        source: the option that names the file, and its value.
+        columns: names of the columns.
+        levels: the levels.
+        rows: the row of each step in the file, counted from 1.
+        remedy: the last sentence of the message.
+    """
+    steps, wrong = np.nonzero(~(levels > 0))
+    if len(steps):
+        raise UserError(
+            f"{source}: the column {columns[wrong[0]]} has the value {levels[steps[0], wrong[0]]:g} in row "
+            f"{rows[steps[0]]:,}, and log-returns need positive values. {remedy}"
+        )
+
+
+def _check_positive(sequences: Sequences) -> None:
+    remedy = "Set dataset.values=levels, or choose other columns with dataset.columns=[...]."
+    for levels, rows in zip(sequences.values, sequences.rows, strict=True):
+        check_positive(sequences.source, sequences.columns, levels, rows, remedy)
 
 
 def _cuts(levels: list[np.ndarray], times: list[np.ndarray] | None, hold_out: float) -> list[int]:
@@ -143,6 +165,15 @@ def _scaling(
                 "Leave it out with dataset.columns=[...]."
             )
     return tuple(map(float, centre)), tuple(map(float, scale))
+
+
+def _gaps(times: list[np.ndarray] | None) -> list[str]:
+    """A note about the largest gap in the times of the series, if it is long."""
+    moves = [np.diff(own) for own in times or [] if len(own) > 1]
+    ratio = max((float(own.max() / np.median(own)) for own in moves), default=0.0)
+    if ratio <= _GAP:
+        return []
+    return [f"the largest step in time is {ratio:,.0f} times the median step; windows ignore such gaps"]
 
 
 def _described(sequences: Sequences, length: int, values: SeriesValues, split: SeriesSplit) -> str:
