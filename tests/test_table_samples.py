@@ -149,7 +149,10 @@ def test_balance(run):
         (["--where=start=3.5"], "have 0 decimals"),
         (["--where=start="], "no value of the column start is missing"),
         (["--where=since>soon"], "is no date"),
-        (["--where=start<10", "--where=start>20"], "none of 262,144 generated rows meets the condition"),
+        (["--where=start>=40", "--where=end<=12"], "none of 262,144 generated rows meets the condition"),
+        (["--where=start<10", "--where=start>20"], "no value of start meets both"),
+        (["--where=paid=yes", "--where=paid=no"], "no value of paid meets both"),
+        (["--balance=paid", "--where=paid=no"], "excludes the category yes"),
         (["--balance=start"], "are numbers"),
         (["--class=yes", "--where=paid=no"], "determines paid already"),
         (["--out=folder"], "are rows of a table"),
@@ -166,6 +169,7 @@ COLUMNS = (
     Column("a", "integer", low=0.0, high=9.0, decimals=0, missing=True, points=(0.0, 9.0), cumulative=(0.0, 1.0)),
     Column("a=b", "categorical", ("x", "=y", ">z"), missing=True),
     Column("day", "date", format="%d.%m.%Y", points=(0.0, 1.0), cumulative=(0.0, 1.0)),
+    Column("price", "continuous", decimal=","),
 )
 
 
@@ -182,6 +186,7 @@ def test_conditions_compare_values():
     day = datetime(2020, 3, 1, tzinfo=UTC).timestamp()
     for text in ("day=01.03.2020", "day=2020-03-01"):
         assert conditions.parse(text, COLUMNS).value == day
+    assert conditions.parse("price>=1000,5", COLUMNS).value == 1000.5
 
 
 def test_associations_equal_those_of_scipy():
@@ -226,6 +231,20 @@ def test_training_draws_distributions_and_no_rows_of_the_data(run, capsys):
     (samples / tables.SUMMARY).write_text(json.dumps(found | {"columns": [{"name": 1}]}))
     assert gan_report([str(run), "--out=again.html"]) == 0
     assert '"associations"' not in Path("again.html").read_text()
+
+
+def test_the_table_of_a_run_is_not_replaced(run, capsys):
+    path = run.parent.parent / "clients.csv"
+    before = path.read_bytes()
+    assert gan_sample([str(run), f"--out={path}", "--num=5"]) == 2
+    assert "is the file dataset.path of the run" in capsys.readouterr().err and path.read_bytes() == before
+
+
+def test_a_wide_chart_shows_the_most_associated_columns():
+    values = np.eye(120)
+    values[3, 119] = values[119, 3] = 0.9
+    kept = tables._most_associated({"real": values.tolist()})
+    assert {3, 119} <= set(kept) and 12 + 150 + 2 * len(kept) * tables._cell(len(kept)) + 24 <= 1200
 
 
 @pytest.mark.slow

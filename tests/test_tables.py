@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from decimal import Decimal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +16,11 @@ from scipy.stats import kstest
 
 from gan_cli.data import table as tables
 from gan_cli.data.features import described, from_description
-from gan_cli.data.tables import constraints, files, fitting, inference, schema
+from gan_cli.data.tables import constraints, files, fitting, formats, inference, schema
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import LeftOut, Table
 from gan_cli.errors import UserError
+from gan_cli.trained.tables import of_data
 
 # Quotes, separators, line breaks and umlauts inside values, empty fields, and a byte-order mark.
 ODD = ("", "NA", '"ö,ä"')
@@ -94,7 +96,7 @@ def test_the_types_of_a_parquet_file_come_back(tmp_path):
 def test_separators_decimal_commas_and_encodings(tmp_path):
     rows = "".join(f"{i % 7},{i % 100:02d};{'für' if i % 2 else 'ab'};{i % 30}\n" for i in range(300))
     data = loaded(written(tmp_path / "a.csv", "preis;wort;n\n" + rows, "cp1252"), hold_out=0.0)
-    assert (data.feature.separator, data.feature.decimal) == (";", ",")
+    assert (data.feature.separator, data.feature.columns[0].decimal) == (";", ",")
     assert "Windows-1252" in data.notes[0]
     assert data.feature.columns[0] == data.feature.columns[0].__class__.from_json(data.feature.columns[0].to_json())
     files.write(tmp_path / "b.csv", data.feature, restored(data))
@@ -348,7 +350,7 @@ def test_generated_rows_meet_the_constraints(tmp_path):
     whole = ~np.isnan(rows["b"])
     np.testing.assert_array_equal((rows["a"] + rows["b"])[whole], rows["total"][whole])
     assert rows["total"][whole].max() <= data.feature.columns[2].high
-    assert np.isnan(rows["total"][~whole]).all()
+    assert not np.isnan(rows["total"]).any()  # a sum with a missing term is left as it is
     # The keys of earlier rows are taken.
     assert not (checker.accepted(made) & ~np.isnan(made["b"])).any()
 
@@ -398,7 +400,11 @@ def test_damaged_files_are_refused(tmp_path):
         ("columns: {a: {kind: integer, low: 5, high: 1}}", "low is larger"),
         ("columns: {a: {kind: integer, low: much}}", "must be a number"),
         ("columns: {a: {kind: date, low: 5}}", "must be a date"),
-        ("columns: {a: {kind: continuous, format: q}}", "no format of numbers"),
+        ("columns: {a: {kind: continuous, format: 5}}", "no format of numbers"),
+        ("columns: {a: {kind: date, format: '%d-%b-%Y'}}", "no format of dates"),
+        ("columns: {a: boolean}", "not of the kind boolean"),
+        ("constraints: [a + b = total, b + end = total]", "both determine total"),
+        ("constraints: [a + b = total, total + b = a]", "determine each other"),
         ("columns: {a: {kind: integer, categories: [x]}}", "has no categories"),
         ("columns: [a]", "must map names"),
         ("rows: 3", "no others"),
@@ -425,3 +431,84 @@ def test_a_schema_replaces_ranges_and_kinds(tmp_path):
     assert kinds["b"].kind == "categorical" and kinds["key"].kind == "integer"
     assert "training rows outside the range of a" in " ".join(data.lines())
     assert schema.read(str(file)).columns["b"] == Column("b", "categorical")
+
+
+def test_a_file_with_decimal_commas_keeps_its_texts(tmp_path):
+    """Dates keep their points, and constants and classes their commas; dates are multiples of a day."""
+    rows = "".join(
+        f"{1 + i % 28:02d}.12.2021;{i % 7},{i % 90 + 10};0,50;{i % 2},5;{1 + i % 9}.234,5;{20200101 + i % 28};"
+        f"2021-12-{1 + i % 28:02d} 00:00:00\n"
+        for i in range(300)
+    )
+    data = loaded(written(tmp_path / "a.csv", "d;x;c;y;t;n;s\n" + rows), label="y", hold_out=0.0)
+    assert data.class_names == ("0,5", "1,5")
+    files.write(tmp_path / "b.csv", data.feature, restored(data))
+    assert (tmp_path / "b.csv").read_text() == "d;x;c;y;t;n;s\n" + rows
+    said = " ".join(data.lines())
+    assert "t looks like numbers with marks between the thousands" in said
+    assert "n looks like dates" in said and "dataset.columns.n=date" in said
+    noise = np.random.default_rng(0).standard_normal(100)
+    assert not (data.feature.columns[-1].restore(noise, np.zeros(100, int)) % 86400).any()
+    quoted = loaded(written(tmp_path / "c.csv", "x,z\n" + "".join(f'"{i},5",{i % 3}\n' for i in range(60))))
+    assert quoted.feature.columns[0].kind == "continuous"
+
+
+def test_metrics_read_the_rows_of_the_file(tmp_path):
+    """Held-out rows after the training rows keep their values, which the stored rows cannot have."""
+    path = written(tmp_path / "a.csv", "t,y\n" + "".join(f"{i},{i * 1.5}\n" for i in range(400)))
+    data = loaded(path, time="t", columns={"t": "integer"})
+    reference = of_data(data)
+    np.testing.assert_array_equal(reference.held_out["t"], np.arange(320, 400))
+    np.testing.assert_array_equal(reference.training["y"], np.arange(320) * 1.5)
+    with pytest.raises(UserError, match="so many rows have the same value"):
+        loaded(written(tmp_path / "b.csv", "t,y\n" + "".join(f"{i // 200},{i % 9}\n" for i in range(400))), time="t",
+               columns={"t": "integer"})
+
+
+def test_a_schema_written_by_hand_keeps_formats(tmp_path):
+    path = written(tmp_path / "a.csv", "a,b\n" + "".join(f"{i % 70}.{i % 90 + 10},{'ny'[i % 2]}o\n" for i in range(200)))
+    rules = "columns:\n  a: continuous\n  b: {kind: categorical, categories: [no, yo]}\n"
+    data = loaded(path, schema=written(tmp_path / "s.yaml", rules))
+    assert (data.feature.columns[0].decimals, data.feature.columns[0].format) == (2, ".2f")
+    assert data.feature.columns[1].categories == ("no", "yo")
+    with pytest.raises(UserError, match="not of the kind integer"):
+        loaded(path, schema=written(tmp_path / "s.yaml", "columns: {a: integer}"))
+
+
+def test_sums_keep_missing_values_and_are_repaired_in_order():
+    columns = tuple(Column(name, "integer", low=0.0, high=99.0, decimals=0, missing=True) for name in "abcde")
+    table = Table(columns, constraints=("c + d = e", "a + b = c"))
+    rows = {"a": [1, 3, 4], "b": [1, 2, 3], "c": [9, np.nan, 3], "d": [0, 0, 5], "e": [1, 1, 1]}
+    made = constraints.valid(table, {name: np.array(values, float) for name, values in rows.items()})
+    np.testing.assert_array_equal(made["c"], [2, np.nan, 7])
+    np.testing.assert_array_equal(made["e"], [2, 1, 12])
+
+
+def test_rare_classes_are_held_out_and_identifiers_are_no_label(tmp_path):
+    data = loaded(written(tmp_path / "a.csv", "y,x\n" + "".join(f"c{i // 2},{i % 7}\n" for i in range(200))), label="y")
+    assert data.held_out_size == 40
+    with pytest.raises(UserError, match="at least two rows on average"):
+        loaded(written(tmp_path / "b.csv", "y,x\n" + "".join(f"c{i},{i % 7}\n" for i in range(200))), label="y")
+
+
+def test_odd_types_of_parquet(tmp_path):
+    """Ids get a type that holds them, nanoseconds are dropped, and wide decimals are numbers."""
+    n = 300
+    pa.parquet.write_table(pa.table({
+        "group": pa.array([i % 100 for i in range(n)], pa.int8()),
+        "ns": pa.array([1_600_000_000_000_000_123 + 7 * i for i in range(n)], pa.timestamp("ns")),
+        "day": pa.array([19_000 + i % 99 for i in range(n)], pa.int32()).cast(pa.date32()),
+        "key": pa.array([f"K{200_000 + i}" for i in range(n)]),
+        "wide": pa.array([Decimal(i) / 100 for i in range(n)], pa.decimal256(50, 2)),
+    }), tmp_path / "a.parquet")  # fmt: skip
+    data = loaded(tmp_path / "a.parquet", group="group", columns={"day": "id"})
+    files.write(tmp_path / "b.parquet", data.feature, restored(data))
+    after = pa.parquet.read_table(tmp_path / "b.parquet")
+    assert after["group"].to_pylist()[-1] == data.size and after["day"].to_pylist()[:2] == ["1", "2"]
+    assert after["key"].to_pylist()[0] == "K100001" and after["wide"].type == pa.float64()
+
+
+def test_advice_can_be_typed():
+    assert formats.advice("age", "id") == "set dataset.columns.age=id"
+    assert formats.advice("opened on", "id") == "set 'dataset.columns={opened on: id}'"
+    assert "schema" in formats.advice("Größe", "id")

@@ -166,6 +166,7 @@ def write_table(
 
     table = runner.feature
     assert isinstance(table, Table)
+    _check_original(options, modules)
     n = request.number(run.examples or _ROWS)
     parts, sampler = rows_of(options, run, runner, request, n)
     if suffix_of(options.out):
@@ -183,6 +184,18 @@ def write_table(
     for line in sampler.lines() if sampler else ():
         print(line)
     return f"{n:,} rows"
+
+
+def _check_original(options: argparse.Namespace, modules: Sequence[str]) -> None:
+    """Raise a UserError if ``--out`` is a file from which the run has read its data."""
+    from gan_cli.config import stored
+    from gan_cli.storage.run_directory import facts
+
+    dataset = stored.load(facts(options.run), modules, ())["dataset"]
+    for name in ("path", "schema"):
+        file = files.expanded(str(dataset.get(name) or ""))
+        if options.out.exists() and file.is_file() and options.out.samefile(file):
+            raise UserError(f"--out {options.out}: is the file dataset.{name} of the run. Choose another file.")
 
 
 def _training_rows(
@@ -224,6 +237,7 @@ def rows_of(
         return (table.restore(jax.device_get(part[runner.main])) for part in stored), None
     where = [conditions.parse(text, table.columns) for text in options.where]
     balance = conditions.with_categories(options.balance, table.columns) if options.balance else None
+    conditions.check_together(where, balance)
     label = table.label_column
     if options.label is not None and label is not None and label in (balance, *(one.column for one in where)):
         raise UserError(

@@ -111,6 +111,8 @@ class Dataset:
         copies: sentences about copied images (see ``gan_cli.data.duplicates``).
         subject: the word before each of the notes, e.g. ``files``.
         documents: mapping from names of text files, which a run writes into its directory, to their contents.
+        columns: the columns of the ``training`` and of the ``held_out`` rows of a table by name, as they are in the
+            file, because stored rows lie within the range of the training rows. Empty for other data.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Dataset:
     held_out_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     subject: str = "files"
     documents: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""

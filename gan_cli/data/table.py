@@ -227,24 +227,29 @@ def _dataset(
         tuple(contents.columns) if inferred.left_out else (),
         rules.constraints if rules else (),
         contents.separator,
-        contents.decimal,
         len(training),
     )
 
-    def part(rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        stored = feature.store({name: column[rows] for name, column in values.items()}, seed)
+    originals = {
+        "training": {name: column[training] for name, column in values.items()},
+        "held_out": {name: column[held_out] for name, column in values.items()},
+    }
+
+    def part(name: str, seed: int) -> dict[str, np.ndarray]:
+        stored = feature.store(originals[name], seed)
         return {"x": stored} | ({} if label is None else {"label": feature.labels(stored)})
 
     return Dataset(
         f"{name} ({contents.rows:,} rows)",
         spec_of(feature, None if label is None else columns[label].width),
-        part(training, options.seed),
-        part(held_out, options.seed + 1) if len(held_out) else None,
+        part("training", options.seed),
+        part("held_out", options.seed + 1) if len(held_out) else None,
         class_names=() if label is None else tuple(columns[label].entries()),
         passed_over=passed_over,
-        notes=(*contents.notes, *_notes(columns, inferred), *([how] if len(held_out) else [])),
+        notes=(*contents.notes, *_notes(columns, inferred), how if len(held_out) else "no row is held out"),
         subject="table",
         documents={"schema.yaml": schemas.text(feature)},
+        columns=originals,
     )
 
 
@@ -274,11 +279,18 @@ def _with_label(
     """The chosen kinds of columns, in which the label is a column of categories."""
     found = dict(chosen)
     if (name := options.label) is not None:
-        distinct = pc.unique(formats.without_missing(contents.columns[name]).drop_null())
+        known = formats.without_missing(contents.columns[name]).drop_null()
+        distinct = pc.unique(known)
         if not 2 <= len(distinct) <= _CLASSES:
             raise UserError(
                 f"dataset.label={name}: the column has {len(distinct):,} different values. A label has 2 to "
                 f"{_CLASSES:,} classes. Choose another column, or set dataset.label=null."
+            )
+        if len(distinct) > max(len(known) / 2, 2):
+            raise UserError(
+                f"dataset.label={name}: the column has {len(distinct):,} different values in {len(known):,} rows. "
+                "The classes of a label have at least two rows on average. Choose another column, or set "
+                "dataset.label=null."
             )
         kind = found.get(name, "boolean" if inference.boolean(name, distinct) else "categorical")
         stated = kind.kind if isinstance(kind, Column) else kind
@@ -319,14 +331,15 @@ def _split(
         how = f"the column {options.split} says which rows are held out"
     elif options.time is not None and share:
         outside = _latest(values, options.time, share)
-        how = f"held-out rows have the largest values of {options.time}"
+        how = f"held-out rows, {100 * outside.mean():.3g} %, have the largest values of {options.time}"
     elif options.group is not None and share:
         outside = _groups(contents, options.group, share, rng)
         how = f"no value of {options.group} has training and held-out rows"
     elif share:
         label = values[options.label] if options.label is not None else np.zeros(n)
-        for rows in _classes(label):
-            outside[rng.permutation(rows)[: round(share * len(rows))]] = True
+        classes = _classes(label)
+        for rows, number in zip(classes, _shared([len(rows) for rows in classes], share), strict=True):
+            outside[rng.permutation(rows)[:number]] = True
     if outside.all():
         raise UserError(f"{where}: no row is left for training. Hold out fewer rows.")
     return np.flatnonzero(~outside), np.flatnonzero(outside), how
@@ -338,6 +351,17 @@ def _classes(label: np.ndarray) -> list[np.ndarray]:
     for row, value in enumerate(label.tolist()):
         rows.setdefault(str(value), []).append(row)
     return [np.array(rows[value]) for value in sorted(rows)]
+
+
+def _shared(sizes: Sequence[int], share: float) -> list[int]:
+    """The number of held-out rows of each class. Their sum is the share of all rows, if each class keeps a row."""
+    exact = [share * size for size in sizes]
+    found = [min(int(number + 1e-9), size) for number, size in zip(exact, sizes, strict=True)]
+    missing = max(round(sum(exact)) - sum(found), 0)
+    spare = [i for i, size in enumerate(sizes) if found[i] + 1 < size]
+    for i in sorted(spare, key=lambda i: found[i] - exact[i])[:missing]:
+        found[i] += 1
+    return found
 
 
 def _texts(contents: Contents, name: str) -> np.ndarray:
@@ -361,11 +385,17 @@ def _latest(values: Mapping[str, np.ndarray], name: str, share: float) -> np.nda
     if name not in values or values[name].dtype == object:
         raise UserError(
             f"dataset.time={name}: the column is no date and no number that the model learns. Choose another "
-            f"column, or set its kind, e.g. dataset.columns.{name}=integer."
+            f"column, or give it a kind, e.g. {formats.advice(name, 'integer')}."
         )
     times = np.where(np.isnan(values[name]), -np.inf, values[name])
     first = np.sort(times)[len(times) - max(round(share * len(times)), 1)]
-    return np.asarray(times >= first if first > times.min() else times > first)
+    found = np.asarray(times >= first if first > times.min() else times > first)
+    if found.sum() > max(2 * share * len(times), 1):
+        raise UserError(
+            f"dataset.time={name}: so many rows have the same value that {100 * found.mean():.3g} % of the rows "
+            f"would be held out, in place of {100 * share:.3g} %. Choose another column, or set dataset.hold_out."
+        )
+    return found
 
 
 def _groups(contents: Contents, name: str, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -427,12 +457,14 @@ def _meeting(
         if column.categories:
             known = {*column.categories, None}
             leave_out(np.array([value not in known for value in found]), f"rows with another {column.name}")
-    for text in rules.constraints if rules else ():
-        rule = constraints.parse(text, tuple(contents.columns), where)
+    stated = [
+        constraints.parse(text, tuple(contents.columns), where) for text in (rules.constraints if rules else ())
+    ]
+    for rule in constraints.in_order(stated, where):
         constraints.check_numbers(rule, described, where)
         keys = {name: _texts(contents, name) for name in rule.names if name not in values}
         fits = constraints.met(rule, {**values, **keys}, constraints.decimals_of(rule, described))
-        leave_out(~fits, f"rows that violate {text}")
+        leave_out(~fits, f"rows that violate {rule.text}")
     return kept
 
 
@@ -456,7 +488,7 @@ def _notes(columns: Sequence[Column], inferred: Inferred) -> list[str]:
     if inferred.missing:
         each = [f"{name} {100 * share:.3g} %" for name, share in inferred.missing.items()]
         found.append(f"missing values: {_some(each)}")
-    return found
+    return [*found, *inferred.notes[:_SHOWN]]
 
 
 def _some(names: Sequence[str]) -> str:

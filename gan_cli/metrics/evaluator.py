@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
+from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import NEITHER, Direction, Metric, RunTask, series_inputs
@@ -147,9 +148,9 @@ class Evaluator:
         """The inputs of metrics of tables that do not depend on samples, with at most ``MOST`` training rows."""
         feature = data.feature
         assert isinstance(feature, Table)
-        inputs: dict[str, Any] = {"training_table": feature.restore(data.take(_rows(data))[data.main])}
-        if data.held_out is not None:
-            inputs["held_out_table"] = feature.restore(data.held_out[data.main])
+        inputs: dict[str, Any] = {"training_table": table_files.training_rows(data, _rows(data))}
+        if (held_out := table_files.held_out_rows(data)) is not None:
+            inputs["held_out_table"] = held_out
         inputs["unseen_table"] = inputs.get("held_out_table", inputs["training_table"])
         if feature.label is not None:
             inputs["table_label"] = feature.columns[feature.label].name

@@ -167,14 +167,15 @@ class RowSampler:
     def _met(self, n: int) -> Iterator[Arrays]:
         """Yields generated rows that meet all conditions, without end."""
         wanted = [one.text for one in self._where] or [one.text for one in self._checker.constraints]
-        start = f"{'--where ' if self._where else ''}{' and '.join(wanted)}: "
+        start = f"{'--where' if self._where else 'the constraints of the run,'} {' and '.join(wanted)}: "
+        verb = "meets the condition" if self._where else "meets the constraints"
         for rows in self._batches():
             rows = self._checker.repaired(rows)
             rows = _taken(rows, conditions.meets(self._where, rows))
             rows = _taken(rows, self._checker.accepted(rows))  # a key is taken by a row that meets the conditions
             self.met += len(next(iter(rows.values())))
             yield rows
-            self._check(n, self.met, start, "meets the condition")
+            self._check(n, self.met, start, verb)
 
     def _check(self, n: int, found: int, start: str, verb: str) -> None:
         """Raise a UserError if too few of the rows that were generated so far are as requested."""
@@ -182,7 +183,8 @@ class RowSampler:
             return
         rows = f"{self.generated:,} generated rows"
         if not found:
-            raise UserError(f"{start}none of {rows} {verb}. Choose another condition.")
+            remedy = "Choose another condition." if self._where or self._balance else "Train for longer."
+            raise UserError(f"{start}none of {rows} {verb}. {remedy}")
         raise UserError(f"{start}only one in {self.generated // found:,} of {rows} {verb}. Choose a smaller --num.")
 
     def _batches(self) -> Iterator[Arrays]:

@@ -86,8 +86,8 @@ def of_data(data: Dataset, label: str | None = None) -> TableReference:
     if label is not None and label not in names:
         raise UserError(f"--label {label}: {_no_label(label, names, names)}")
     own = None if feature.label is None else names[feature.label]
-    held_out = None if data.held_out is None else feature.restore(data.held_out[data.main])
-    training = feature.restore(data.take(np.arange(data.size))[data.main])
+    held_out = files.held_out_rows(data)
+    training = files.training_rows(data, np.arange(data.size))
     text = f"{data.name}, {data.size:,} rows" + (f" and {data.held_out_size:,} held-out rows" if held_out else "")
     return TableReference(feature.columns, training, held_out, label or own, text)
 
@@ -115,10 +115,10 @@ def dataset_of(reference: Path, held_out: Path | None, feature: Table) -> Datase
     Raises:
         UserError: a file is no table, lacks a column, or has a value that the columns do not have.
     """
-    parts = {}
+    parts, originals = {}, {}
     for option, path in (("--reference", reference), ("--held-out", held_out)):
         if path is not None:
-            columns = _read(path, feature.columns, option)
+            columns = originals[option] = _read(path, feature.columns, option)
             try:
                 parts[option] = {"x": feature.store(columns)}
             except ValueError as error:
@@ -126,7 +126,14 @@ def dataset_of(reference: Path, held_out: Path | None, feature: Table) -> Datase
             if feature.label is not None:
                 parts[option]["label"] = feature.labels(parts[option]["x"])
     classes = None if feature.label is None else feature.columns[feature.label].width
-    return Dataset(reference.name, spec_of(feature, classes), parts["--reference"], parts.get("--held-out"))
+    names = {"--reference": "training", "--held-out": "held_out"}
+    return Dataset(
+        reference.name,
+        spec_of(feature, classes),
+        parts["--reference"],
+        parts.get("--held-out"),
+        columns={names[option]: columns for option, columns in originals.items()},
+    )
 
 
 def _read(path: Path, columns: Sequence[Column], option: str) -> dict[str, np.ndarray]:
@@ -154,7 +161,7 @@ def _values(contents: files.Contents, columns: Sequence[Column], where: str) -> 
             for column in columns
         }
     except UserError as error:
-        text = str(error).partition(", or set dataset.columns.")[0].rstrip(".")
+        text = str(error).partition(", or ")[0].rstrip(".")
         raise UserError(f"{text}, or state the kind categorical in a --schema.") from error
 
 

@@ -25,6 +25,7 @@ ROWS = 20_000  # the largest number of training rows of which a chart shows the 
 _BARS, _BINS = 10, 24  # the most categories, and the number of intervals of numbers, that a chart shows
 _OUTSIDE = 0.005  # share of the values below and above the intervals, so that no chart shows an extreme value
 _WIDTH, _PANEL, _HEIGHT = 1200, 230, 158  # pixels: the width of a chart, and the least width and height of a panel
+_CELL = 6  # pixels: the least side of a cell of a matrix
 _SCALE = 2  # charts are drawn larger by this factor and then reduced, so that lines and letters are smooth
 _GREY, _ORANGE, _BLUE = (150, 150, 150), (214, 69, 36), (40, 96, 178)
 _TEXT, _MUTED, _LINE = (40, 44, 50), (105, 112, 120), (222, 224, 228)
@@ -141,20 +142,28 @@ def chart(found: Summary) -> Image.Image:
     across = min(_WIDTH // _PANEL, max(len(columns), 1))
     panels = _HEIGHT * math.ceil(len(columns) / across)
     head = 34
-    cell = _cell(len(columns))
-    image = _Canvas(_WIDTH, head + panels + 40 + cell * len(columns) + 20)
+    kept = _most_associated(found["associations"])
+    cell = _cell(len(kept))
+    image = _Canvas(_WIDTH, head + panels + 40 + cell * len(kept) + 20)
     _legend(image, found)
     for number, column in enumerate(columns):
         left, top = number % across * (_WIDTH // across), head + number // across * _HEIGHT
         _panel(image, column, left + 12, top, _WIDTH // across - 24)
     names = [column["name"] for column in columns]
-    _matrices(image, names, found["associations"], head + panels + 10, cell)
+    _matrices(image, names, found["associations"], kept, head + panels + 10, cell)
     return image.reduced()
+
+
+def _most_associated(matrices: Mapping[str, Any]) -> list[int]:
+    """The columns whose associations a chart shows: all, or those with the largest association to another one."""
+    values = np.abs(np.array(next(iter(matrices.values())), float))
+    strongest = np.where(np.eye(len(values), dtype=bool), 0, values).max(1, initial=0)
+    return sorted(np.argsort(-strongest, kind="stable")[: (_WIDTH - 200) // 2 // _CELL].tolist())
 
 
 def _cell(columns: int) -> int:
     """The side of a cell of a matrix in pixels, for which two matrices and the names fit side by side."""
-    return int(np.clip((_WIDTH - 200) // 2 // max(columns, 1), 6, 28))
+    return min((_WIDTH - 200) // 2 // max(columns, 1), 28)
 
 
 class _Canvas:
@@ -271,13 +280,22 @@ def _bar_list(image: _Canvas, column: dict[str, Any], left: float, top: float, w
     image.line([(left + text, top), (left + text, top + step * len(column["labels"]))], _LINE)
 
 
-def _matrices(image: _Canvas, names: Sequence[str], matrices: Mapping[str, Any], top: float, cell: int) -> None:
-    """The associations of all pairs: blue for -1, white for 0, and red for 1. The names are on the left."""
+def _matrices(
+    image: _Canvas,
+    all_names: Sequence[str],
+    matrices: Mapping[str, Any],
+    kept: Sequence[int],
+    top: float,
+    cell: int,
+) -> None:
+    """The associations of the columns ``kept``: blue for -1, white for 0, red for 1. The names are on the left."""
     names_width, gap = 150, 24
+    names = [all_names[i] for i in kept]
+    part = f" ({len(kept)} of {len(all_names)} columns, with the largest)" if len(kept) < len(all_names) else ""
     for place, (name, values) in enumerate(matrices.items()):
         left = 12 + names_width + place * (cell * len(names) + gap)
-        image.text(left, top, f"associations, {name}", cell * len(names), 12, _TEXT)
-        for i, row in enumerate(values):
+        image.text(left, top, f"associations, {name}{part}", cell * len(names), 12, _TEXT)
+        for i, row in enumerate(np.array(values)[np.ix_(kept, kept)].tolist()):
             for j, value in enumerate(row):
                 x, y = left + j * cell, top + 22 + i * cell
                 image.box(x, y, x + cell - 0.5, y + cell - 0.5, colour_of(value))

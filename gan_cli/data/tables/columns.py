@@ -38,6 +38,8 @@ class Column:
         decimals: number of decimals of a number in the file. None if values are not rounded.
         format: the format in a text file: of a date, as for ``strftime``, or of a number with a fixed number of
             decimals, e.g. ``.2f``. Other numbers are written with as few digits as they need.
+        decimal: the decimal point or comma of a number in a text file.
+        unit: the seconds of which all values of a date are multiples: a day, an hour, a minute or a second.
         stored_type: the type of the column in a Parquet file, e.g. ``int8``. Empty for a column of a text file.
         spikes: single values of a number that are entries of the choice.
         modes: pairs of mean and standard deviation, with which a number is normalised: one pair, or the modes of a
@@ -58,6 +60,8 @@ class Column:
     high: float | None = None
     decimals: int | None = None
     format: str = ""
+    decimal: str = "."
+    unit: float = 1.0
     stored_type: str = ""
     spikes: tuple[float, ...] = ()
     modes: tuple[tuple[float, float], ...] = ()
@@ -91,12 +95,6 @@ class Column:
         """Number of entries of the choice. 0 if the column has no choice."""
         entries = len(self.categories) + self.ways + len(self.spikes) + self.missing
         return 0 if entries == 1 and self.has_scalar else entries
-
-    @property
-    def unit(self) -> float:
-        """The smallest difference of two dates in the format of the file, in seconds."""
-        units = {"%S": 1, "%M": 60, "%H": 3600}
-        return float(next((seconds for code, seconds in units.items() if code in self.format), 86400))
 
     def entries(self) -> list[str]:
         """The texts of the entries of the choice, for messages and conditions."""

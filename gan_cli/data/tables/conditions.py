@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,8 +146,9 @@ def _value(text: str, column: Column, sign: str, value: str) -> str | float | No
         return _category(text, column, sign, value)
     if column.kind == "date":
         return _seconds(text, column, value.strip())
+    comma = column.decimal == "," and re.fullmatch(r"[+-]?\d+,\d+", value.strip(), re.ASCII)
     try:
-        number = float(value)
+        number = float(value.replace(",", ".") if comma else value)
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
@@ -209,6 +211,34 @@ def _shown(column: Column, value: float) -> str:
     if column.kind != "date":
         return f"{value:g}"
     return datetime.fromtimestamp(value, UTC).strftime(column.format or "%Y-%m-%d")
+
+
+def check_together(conditions: Sequence[Condition], balance: Column | None = None) -> None:
+    """Raise a UserError if no value meets all conditions on its column, or if they exclude a balanced category."""
+    by_column: dict[str, list[Condition]] = {}
+    for one in conditions:
+        by_column.setdefault(one.column.name, []).append(one)
+    for together in by_column.values():
+        column, texts = together[0].column, " and ".join(one.text for one in together)
+        values = _values_for(together)
+        met = meets(together, {column.name: values})
+        if not met.any():
+            raise UserError(f"--where {texts}: no value of {column.name} meets both. Leave out one of them.")
+        if column == balance and (excluded := set(column.categories) - set(values[met])):
+            raise UserError(
+                f"--balance {column.name}: {texts} excludes the category {_in_line(min(excluded))}. Leave out "
+                "--balance or the condition."
+            )
+
+
+def _values_for(conditions: Sequence[Condition]) -> np.ndarray:
+    """Values of a column that decide whether conditions contradict each other: one of each interval."""
+    column = conditions[0].column
+    if not column.numeric:
+        return np.array([*column.categories, None], object)
+    ends = np.unique([float(one.value) for one in conditions if one.value is not None])
+    between = [] if not len(ends) else [ends[0] - 1, *((ends[1:] + ends[:-1]) / 2), ends[-1] + 1]
+    return np.array([*ends, *between, np.nan, *([] if len(ends) else [0.0])])
 
 
 def meets(conditions: Sequence[Condition], columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -69,7 +69,12 @@ def parse(text: str, columns: Sequence[str], where: str) -> Constraint:
     sides = [tuple(_term(one, columns, text, where) for one in re.split(r"\s\+\s", side)) for side in (left, right)]
     if sign.startswith(">"):
         sides, sign = sides[::-1], sign.replace(">", "<")
-    return Constraint(text, sign, *sides)
+    found = Constraint(text, sign, *sides)
+    if not found.names:
+        raise UserError(f"{where}: the constraint {text!r} names no column. {_EXAMPLES}")
+    if sign == "=" and found.names.count(_dependent(found)) > 1:
+        raise UserError(f"{where}: the constraint {text!r} names {_dependent(found)} twice. Name each column once.")
+    return found
 
 
 def _term(text: str, columns: Sequence[str], whole: str, where: str) -> str | float:
@@ -100,6 +105,30 @@ def check_numbers(constraint: Constraint, columns: Mapping[str, Column], where: 
                 f"{where}: the constraint {constraint.text!r} compares numbers or dates, but the column {name} is "
                 f"{kind}. Change the kind of the column, or remove the constraint."
             )
+
+
+def in_order(constraints: Sequence[Constraint], where: str) -> list[Constraint]:
+    """The constraints, in which a sum that determines a column precedes the sums that read this column.
+
+    Raises:
+        UserError: two sums determine the same column, or each of several sums reads what another one determines.
+    """
+    waiting: dict[str, Constraint] = {}
+    for one in constraints:
+        if one.sign == "=" and (other := waiting.setdefault(_dependent(one), one)) is not one:
+            raise UserError(
+                f"{where}: the constraints {other.text!r} and {one.text!r} both determine {_dependent(one)}. "
+                "Remove one of them, or write the other column of one last."
+            )
+    found = []
+    while waiting:
+        ready = [name for name, one in waiting.items() if not (set(one.names) - {name}) & set(waiting)]
+        if not ready:
+            texts = " and ".join(repr(one.text) for one in waiting.values())
+            raise UserError(f"{where}: the constraints {texts} determine each other. Remove one of them.")
+        found += [waiting.pop(name) for name in ready]
+    others = [one for one in constraints if one.sign != "="]
+    return [*found, *sorted(others, key=lambda one: one.sign == "unique")]
 
 
 def met(constraint: Constraint, columns: Mapping[str, np.ndarray], decimals: int | None = None) -> np.ndarray:
@@ -143,8 +172,9 @@ class Checker:
     """Repairs generated rows, and says which of them meet the constraints of a table.
 
     A fixed sum is repaired: the column on the side without other columns, or else the last column of the sum,
-    becomes the difference of the others. All other violations are for the caller to reject. Keys that earlier calls
-    accepted are taken, so that rows may come in batches.
+    becomes the difference of the others, in rows without missing values in the sum, so that the shares of missing
+    values stay. All other violations are for the caller to reject. Keys that earlier calls accepted are taken, so
+    that rows may come in batches.
 
     Args:
         table: the feature of the rows.
@@ -155,7 +185,7 @@ class Checker:
         found = [parse(text, table.names, "the constraints of the run") for text in table.constraints]
         # A column that is left out is numbered anew, so that its values are unique.
         learned = [one for one in found if all(name in self.columns for name in one.names)]
-        self.constraints = sorted(learned, key=lambda one: one.sign == "unique")
+        self.constraints = in_order(learned, "the constraints of the run")
         self._taken: dict[str, set[object]] = {one.text: set() for one in found}
 
     def repaired(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -172,7 +202,8 @@ class Checker:
                 left, right = (_sum(side, made) for side in others)
                 value = right - left if name in one.left else left - right
                 decimals = self.columns[name].decimals
-                made[name] = value if decimals is None else np.round(value, decimals)
+                value = value if decimals is None else np.round(value, decimals)
+                made[name] = np.where(np.isnan(value) | np.isnan(made[name]), made[name], value)
         return made
 
     def accepted(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -68,7 +68,6 @@ class Table(Feature):
         constraints: conditions that every row meets, as ``gan_cli.data.tables.constraints`` reads them, e.g.
             ``start <= end``.
         separator: the character between two values of a text file.
-        decimal: the decimal point or comma of the numbers in a text file.
         rows: number of training rows, in which the frequencies of the columns were counted.
     """
 
@@ -78,7 +77,6 @@ class Table(Feature):
     order: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     separator: str = ","
-    decimal: str = "."
     rows: int = 0
     noun = "rows"
     values_name = "columns"

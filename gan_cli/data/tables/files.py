@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from gan_cli.data.dataset import Dataset
 from gan_cli.data.tables import formats
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import Table
@@ -47,14 +48,12 @@ class Contents:
         columns: mapping from the names of the columns to their values: texts, or the types of a Parquet file.
         rows: number of rows.
         separator: the character between two values.
-        decimal: the decimal point or comma of the numbers in the file. ``columns`` have points.
         notes: sentences about the reading of the file.
     """
 
     columns: dict[str, pa.ChunkedArray]
     rows: int
     separator: str = ","
-    decimal: str = "."
     notes: tuple[str, ...] = ()
 
     def values(self, columns: Sequence[Column], where: str) -> dict[str, np.ndarray]:
@@ -107,19 +106,7 @@ def _checked(table: pa.Table, where: str, separator: str = ",", notes: tuple[str
         raise UserError(f"{where}: two columns have the name {twice[0]!r}. Rename one of them in the file.")
     if not table.num_rows or not names:
         raise UserError(f"{where}: the file has no rows. {_ADVICE}")
-    columns = dict(zip(names, table.columns, strict=True))
-    commas = [] if separator == "," else [name for name, column in columns.items() if _has_commas(column)]
-    for name in commas:
-        columns[name] = pc.replace_substring(columns[name], ",", ".")
-    return Contents(columns, table.num_rows, separator, "," if commas else ".", notes)
-
-
-def _has_commas(column: pa.ChunkedArray) -> bool:
-    """Whether a column consists of numbers, some with a decimal comma."""
-    if not pa.types.is_string(column.type) or not pc.any(pc.match_substring(column, ",")).as_py():
-        return False
-    values = formats.trimmed(formats.without_missing(column))
-    return bool(pc.all(pc.match_substring_regex(values, r"^[+-]?\d+(,\d+)?$")).as_py())
+    return Contents(dict(zip(names, table.columns, strict=True)), table.num_rows, separator, notes)
 
 
 def _decompressed(file: Path, start: bytes) -> bytes:
@@ -218,6 +205,8 @@ def _parquet(file: Path, where: str) -> tuple[pa.Table, str]:
                 f"{where}: the column {name} holds values of the type {column.type}, which are no texts, numbers "
                 "or dates. Leave the column out of the file."
             )
+        if pa.types.is_decimal(column.type) and not pa.types.is_decimal128(column.type):
+            column = column.cast(pa.float64())
         columns.append(column)
     return pa.table(columns, names=table.column_names), where
 
@@ -285,6 +274,22 @@ def write(path: Path, table: Table, columns: Mapping[str, np.ndarray]) -> None:
     """Write rows to a file, as ``Writer`` does."""
     with Writer(path, table) as writer:
         writer.write(columns)
+
+
+def training_rows(data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of the training rows ``rows`` of a data set, as they are in its file."""
+    if "training" in data.columns:
+        return {name: values[rows] for name, values in data.columns["training"].items()}
+    assert isinstance(data.feature, Table)
+    return data.feature.restore(data.take(rows)[data.main])
+
+
+def held_out_rows(data: Dataset) -> dict[str, np.ndarray] | None:
+    """The columns of the held-out rows of a data set, as they are in its file. None if no rows are held out."""
+    if data.held_out is None or "held_out" in data.columns:
+        return None if data.held_out is None else dict(data.columns["held_out"])
+    assert isinstance(data.feature, Table)
+    return data.feature.restore(data.held_out[data.main])
 
 
 def _compressed(file: Path, suffix: str) -> BinaryIO:

@@ -20,6 +20,7 @@ _EXTREME = 3.5  # normal score of the outermost points between the smallest and 
 _MODES = 10  # largest number of modes (Xu et al. 2019, section 4.2)
 _WEIGHT = 0.005  # least weight of a mode, as in the code of Xu et al. 2019
 _MIXED = 20_000  # number of values to which a mixture is fitted
+_UNITS = (86_400.0, 3_600.0, 60.0)  # seconds: the units of which all values of a date may be multiples
 
 
 def fit(column: Column, values: np.ndarray, normalisation: Normalisation = "quantile", seed: int = 0) -> Column:
@@ -48,6 +49,9 @@ def fit(column: Column, values: np.ndarray, normalisation: Normalisation = "quan
         low = float(known.min()) if column.low is None else column.low
         high = float(known.max()) if column.high is None else column.high
         fitted = dataclasses.replace(column, missing=bool(missing.any()), low=low, high=high)
+        if column.kind == "date":
+            unit = next((unit for unit in _UNITS if not (known % unit).any()), 1.0)
+            fitted = dataclasses.replace(fitted, unit=unit)
         fits = {"quantile": _fit_quantiles, "modes": _fit_modes, "standard": _fit_standard}
         fitted = fits[normalisation](fitted, known, seed) if low < high else _constant(fitted, known)
     if not fitted.width:

@@ -13,8 +13,13 @@ from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import LeftOut, Table
 from gan_cli.errors import UserError
 
+CODES = ("%Y", "%y", "%m", "%d", "%H", "%M", "%S")  # the codes that the format of a date may have
 # Texts that stand for a missing value. "None" and "none" are categories in many tables.
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "?")
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"  # a number with a decimal comma
+_THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"  # 1,234 is a number of thousands in many files with commas between fields
+_ID_TYPES = ("", "null", "string", "int32", "int64", "uint32", "uint64", "float", "double")
 _PLAIN = (1e-5, 1e15)  # Arrow writes the numbers between these without an exponent
 
 
@@ -49,14 +54,16 @@ def values_of(array: pa.Array, column: Column, where: str) -> np.ndarray:
     """
     if not column.numeric:
         return texts_of(array)
-    found = dates(array, column.format) if column.kind == "date" else numbers(array)
+    # A file may have other decimal signs than the file that described the column.
+    decimal = column.decimal if column.decimal == "," else decimal_of(array)
+    found = dates(array, column.format) if column.kind == "date" else numbers(array, decimal)
     wrong = pc.and_(pc.is_null(found), pc.is_valid(array))
     if pc.any(wrong).as_py():
         example = array.filter(wrong)[0].as_py()
         noun = f"date of the format {column.format}" if column.kind == "date" else "number"
         raise UserError(
             f"{where}: the column {column.name} has the value {str(example)!r}, which is no {noun}. Correct the "
-            f"value, or set dataset.columns.{column.name}=categorical."
+            f"value, or {advice(column.name, 'categorical')}."
         )
     values = np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
     if np.isinf(values).any():
@@ -77,15 +84,50 @@ def texts_of(array: pa.Array) -> np.ndarray:
     return np.asarray(known[codes])
 
 
-def numbers(array: pa.Array) -> pa.Array:
-    """The values of an array as float64. Texts that are no numbers are null."""
+def advice(name: str, kind: str) -> str:
+    """The advice to set the kind of a column, as it is typed in a shell."""
+    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        return f"set dataset.columns.{name}={kind}"
+    if re.fullmatch(r"\w[\w .%/+-]*", name, re.ASCII) and name == name.strip():
+        return f"set 'dataset.columns={{{name}: {kind}}}'"
+    return f"describe the column as {kind} in a schema"
+
+
+def decimal_of(texts: pa.Array, separator: str = ",") -> str:
+    """The decimal sign of the numbers in an array: a comma if all texts are numbers and some have decimal commas.
+
+    Args:
+        texts: the values of a column, in which missing values are null.
+        separator: the separator of the file. If it is a comma, numbers such as ``1,234`` may be thousands, so that
+            the array needs a number with a decimal comma that is certain.
+    """
+    if not pa.types.is_string(texts.type) or not pc.any(pc.match_substring(texts, ",")).as_py():
+        return "."
+    texts = trimmed(texts)
+    commas = pc.match_substring_regex(texts, f"^{_COMMA}$")
+    if not pc.all(pc.or_(commas, pc.match_substring_regex(texts, r"^[+-]?\d+$"))).as_py():
+        return "."
+    thousands = pc.all(pc.match_substring_regex(texts.filter(commas), f"^{_THOUSANDS}$")).as_py()
+    return "." if separator == "," and thousands else ","
+
+
+def numbers(array: pa.Array, decimal: str = ".") -> pa.Array:
+    """The values of an array as float64. Texts that are no numbers are null.
+
+    Args:
+        array: the values.
+        decimal: the decimal sign of texts. With a comma, numbers with a decimal point are read as well.
+    """
     if not pa.types.is_string(array.type):
         try:
             return array.cast(pa.float64(), safe=False)
         except pa.ArrowException:
             return pa.nulls(len(array), pa.float64())
     array = trimmed(array)
-    valid = pc.match_substring_regex(array, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    if decimal == ",":
+        commas = pc.match_substring_regex(array, f"^{_COMMA}$")
+        array = pc.if_else(commas, pc.replace_substring(array, ",", "."), array)
+    valid = pc.match_substring_regex(array, f"^{_NUMBER}$")
     infinite = pc.match_substring_regex(array, r"^[+-]?inf(inity)?$", ignore_case=True)
     return pc.if_else(pc.or_(valid, infinite), array, pa.scalar(None, pa.string())).cast(pa.float64())
 
@@ -101,13 +143,13 @@ def dates(array: pa.Array, form: str) -> pa.Array:
         array = array.cast(pa.timestamp(array.type.unit))  # the times of the zone UTC
     if not pa.types.is_temporal(array.type):
         return pa.nulls(len(array), pa.float64())
-    micros = array.cast(pa.timestamp("us")).cast(pa.int64())
+    micros = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())  # without nanoseconds
     return pc.divide(micros.cast(pa.float64(), safe=False), 1e6)
 
 
 def pattern(form: str) -> str:
     """A regular expression of the texts of a date in a ``strftime`` format."""
-    digits = {"%Y": r"\d{4}"} | dict.fromkeys(("%m", "%d", "%H", "%M", "%S"), r"\d{1,2}")
+    digits = {"%Y": r"\d{4}", "%y": r"\d{2}"} | dict.fromkeys(CODES[2:], r"\d{1,2}")
     parts = re.split("(%.)", form)
     return f"^{''.join(digits.get(part, re.escape(part)) for part in parts)}$"
 
@@ -124,20 +166,17 @@ def texts(table: Table, columns: Mapping[str, np.ndarray], start: int = 0) -> li
     left_out = {column.name: column for column in table.left_out}
     n = len(next(iter(columns.values())))
     return [
-        text_of(learned[name], columns[name], table.decimal)
-        if name in learned
-        else _texts_left_out(left_out[name], n, start)
+        text_of(learned[name], columns[name]) if name in learned else _texts_left_out(left_out[name], n, start)
         for name in table.names
     ]
 
 
-def text_of(column: Column, values: np.ndarray, decimal: str = ".") -> pa.Array:
+def text_of(column: Column, values: np.ndarray) -> pa.Array:
     """The texts of values ``[n]`` of a column in a CSV file. A missing value is an empty text.
 
     Args:
         column: the column.
         values: float64 with NaN, or strings with None, for missing values.
-        decimal: the decimal point or comma.
     """
     if not column.numeric:
         return pc.fill_null(pa.array(values, pa.string()), "")
@@ -155,8 +194,8 @@ def text_of(column: Column, values: np.ndarray, decimal: str = ".") -> pa.Array:
         plain = ((sizes == 0) | ((sizes > _PLAIN[0]) & (sizes < _PLAIN[1]))).all()
         arrow = pa.array(known)
         found = arrow.cast(pa.string()) if plain else pa.array([repr(value) for value in known.tolist()])
-    if decimal != ".":
-        found = pc.replace_substring(found, ".", decimal)
+    if column.kind != "date" and column.decimal != ".":
+        found = pc.replace_substring(found, ".", column.decimal)
     return pc.if_else(pa.array(missing), "", found)
 
 
@@ -211,6 +250,8 @@ def _natural(column: Column, values: np.ndarray) -> pa.Array:
 
 
 def _type(column: Column | LeftOut) -> pa.DataType:
+    if column.kind == "id" and column.stored_type not in _ID_TYPES:  # other types cannot hold numbers without end
+        return pa.int64() if re.match("u?int", column.stored_type) else pa.string()
     if zone := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", column.stored_type):
         return pa.timestamp(zone[1], zone[2])
     if decimal := re.fullmatch(r"decimal128\((\d+), (-?\d+)\)", column.stored_type):

@@ -23,10 +23,18 @@ _MOST_CHOSEN = 10_000  # the same for a column that the user declares as categor
 _UNIQUE = 0.9  # share of different texts from which on a column identifies rows
 _COUNTER = 10  # smallest number of rows in which consecutive numbers count as an id
 _MOST_DECIMALS = 9
+_DIGITS = 18  # largest number of digits that an id keeps
 _DATES = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
     "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M",
-    "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y",
+    "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y", "%d.%m.%y",
+    "%Y%m%d",  # read as whole numbers, unless the user declares a date
+)  # fmt: skip
+_LIKE = (  # texts that look like values of a kind, and the advice for their column
+    (r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?", "numbers with marks between the thousands. Remove the marks"),
+    (r"\d{4}-\d\d?-\d\d?[T ][\d:]+[.,]\d+.*", "dates with fractions of a second. Remove the fractions"),
+    (r"(\d{4}[-./]\d\d?[-./]\d\d?|\d\d?[-./ ](\d\d?|[A-Za-z]{3,9})[-./ ](\d\d|\d{4}))([ T].*)?",
+     "dates. Write them as YYYY-MM-DD"),
 )  # fmt: skip
 _BOOLEANS = ({"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}, {"nein", "ja"}, {"0", "1"})
 _ID_NAME = re.compile(r"^$|^unnamed: \d+$|(^|[^a-z])(id|uuid|guid|key|index|idx|nr|number)$|[a-z](Id|ID)$")
@@ -41,12 +49,14 @@ class Inferred:
         left_out: the other columns.
         reasons: mapping from the names of the columns that are left out to the reasons.
         missing: mapping from the names of columns with missing values to their shares of the rows.
+        notes: sentences about columns whose texts look like numbers or dates.
     """
 
     columns: tuple[Column, ...]
     left_out: tuple[LeftOut, ...]
     reasons: Mapping[str, str]
     missing: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def infer(contents: Contents, where: str, chosen: Mapping[str, Column | str] | None = None) -> Inferred:
@@ -71,9 +81,12 @@ def infer(contents: Contents, where: str, chosen: Mapping[str, Column | str] | N
             near = nearest(name, contents.columns)
             raise UserError(f"{where}: there is no column {name!r}.{near} Columns: {', '.join(contents.columns)}.")
     columns, left_out, reasons, missing = [], [], dict[str, str](), dict[str, float]()
+    notes = []
     for name, values in contents.columns.items():
         array = formats.without_missing(values)
-        found, reason = _column(name, array, chosen.get(name), where)
+        found, reason = _column(name, array, chosen.get(name), where, contents.separator)
+        if name not in chosen:
+            notes += _looks_like(found, array)
         if isinstance(found, LeftOut):
             left_out.append(found)
             reasons[name] = reason
@@ -83,17 +96,66 @@ def infer(contents: Contents, where: str, chosen: Mapping[str, Column | str] | N
             missing[name] = array.null_count / len(array)
     if not columns:
         raise UserError(f"{where}: all columns are ids, constant or texts, so there is nothing to learn.")
-    return Inferred(tuple(columns), tuple(left_out), reasons, missing)
+    return Inferred(tuple(columns), tuple(left_out), reasons, missing, tuple(notes))
 
 
-def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str) -> tuple[Column | LeftOut, str]:
-    """A pair: the description of a column, and the reason if it is left out."""
-    stored_type = "" if pa.types.is_string(array.type) else str(array.type)
+def _looks_like(column: Column | LeftOut, array: pa.Array) -> list[str]:
+    """A note about a column whose values look like numbers or dates of a form that is not recognised, or none."""
     distinct = pc.unique(array.drop_null())
+    if column.kind == "integer" and pa.types.is_string(array.type) and len(distinct) > 2:
+        found = formats.dates(distinct, "%Y%m%d")
+        if pc.all(pc.match_substring_regex(distinct, "^(19|20)")).as_py() and not found.null_count:
+            advice = formats.advice(column.name, "date")
+            return [f"{column.name} looks like dates, e.g. {distinct[0].as_py()}. To learn dates, {advice}"]
+    if column.kind not in ("categorical", "text", "id") or not pa.types.is_string(array.type) or not len(distinct):
+        return []
+    if formats.decimal_of(distinct, ";") == "," and formats.decimal_of(distinct) == ".":
+        return [f"{column.name} looks like {_LIKE[0][1]}, e.g. {distinct[0].as_py()}"]
+    for pattern, advice in _LIKE:
+        if pc.all(pc.match_substring_regex(distinct, f"^({pattern})$")).as_py():
+            return [f"{column.name} looks like {advice}, e.g. of {distinct[0].as_py()}"]
+    return []
+
+
+def _column(
+    name: str, array: pa.Array, chosen: Column | str | None, where: str, separator: str
+) -> tuple[Column | LeftOut, str]:
+    """A pair: the description of a column, and the reason if it is left out."""
     if isinstance(chosen, Column):
-        inferred_format = _date(name, distinct) if chosen.kind == "date" and not chosen.format else None
-        form = inferred_format.format if inferred_format else chosen.format
-        return dataclasses.replace(chosen, stored_type=stored_type, format=form), ""
+        return _described(chosen, array, where, separator)
+    return _inferred(name, array, chosen, where, separator)
+
+
+def _described(stated: Column, array: pa.Array, where: str, separator: str) -> tuple[Column | LeftOut, str]:
+    """The description of a column of a schema: what the schema states, and the rest as for its kind alone."""
+    if stated.categories:  # rows with other texts are left out
+        if len(stated.categories) > _MOST_CHOSEN or (stated.kind == "boolean" and len(stated.categories) > 2):
+            raise UserError(
+                f"{where}: the schema gives the column {stated.name} {len(stated.categories):,} categories. A "
+                f"column of the kind boolean has two, and of the kind categorical at most {_MOST_CHOSEN:,}."
+            )
+        return dataclasses.replace(stated, stored_type=_stored_type(array)), ""
+    form = stated.format if stated.kind == "date" else ""
+    found, reason = _inferred(stated.name, array, stated.kind, where, separator, form)
+    if isinstance(found, LeftOut):
+        return found, reason
+    decimals = found.decimals if stated.decimals is None else stated.decimals
+    form = stated.format or found.format
+    if not stated.format and stated.kind == "continuous" and form and decimals != found.decimals:
+        form = f".{decimals}f" if decimals else ""
+    return dataclasses.replace(found, low=stated.low, high=stated.high, decimals=decimals, format=form), ""
+
+
+def _stored_type(array: pa.Array) -> str:
+    return "" if pa.types.is_string(array.type) else str(array.type)
+
+
+def _inferred(
+    name: str, array: pa.Array, chosen: str | None, where: str, separator: str, form: str = ""
+) -> tuple[Column | LeftOut, str]:
+    """The description of a column from its values, and its kind and the format of dates where these are chosen."""
+    stored_type = _stored_type(array)
+    distinct = pc.unique(array.drop_null())
     if chosen is not None and chosen not in KINDS:
         raise UserError(
             f"{where}: the kind {chosen!r} of the column {name} does not exist.{nearest(chosen, KINDS)} Kinds: "
@@ -106,9 +168,9 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
         return LeftOut(name, "constant", value, stored_type=stored_type), "constant" if value else "empty"
     kinds: dict[str, Callable[[], Column | None]] = {
         "boolean": lambda: boolean(name, distinct),
-        "integer": lambda: _number(name, distinct, where),
-        "continuous": lambda: _number(name, distinct, where),
-        "date": lambda: _date(name, distinct),
+        "integer": lambda: _number(name, distinct, where, separator),
+        "continuous": lambda: _number(name, distinct, where, separator),
+        "date": lambda: _date(name, distinct, form),
         "categorical": lambda: Column(name, "categorical"),
     }
     if chosen is not None:
@@ -116,7 +178,7 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
         if found is None or (chosen == "integer" and found.kind != "integer"):
             raise UserError(
                 f"{where}: the values of the column {name} are not of the kind {chosen}, e.g. "
-                f"{distinct[0].as_py()!r}. Choose another kind, e.g. dataset.columns.{name}=categorical."
+                f"{distinct[0].as_py()!r}. Choose another kind, e.g. {formats.advice(name, 'categorical')}."
             )
         if chosen == "continuous":
             decimals = int(found.format[1:-1]) if found.format else found.decimals or None
@@ -124,7 +186,7 @@ def _column(name: str, array: pa.Array, chosen: Column | str | None, where: str)
         if chosen == "categorical" and len(distinct) > _MOST_CHOSEN:
             raise UserError(
                 f"{where}: the column {name} has {len(distinct):,} different values. A column of categories has at "
-                f"most {_MOST_CHOSEN:,}. Set dataset.columns.{name}=id, which leaves it out."
+                f"most {_MOST_CHOSEN:,}. To leave it out, {formats.advice(name, 'id')}."
             )
         return dataclasses.replace(found, stored_type=stored_type), ""
     if _is_counter(name, array, distinct):
@@ -153,11 +215,12 @@ def boolean(name: str, distinct: pa.Array) -> Column | None:
     return Column(name, "boolean") if len(distinct) == 2 and texts in _BOOLEANS else None
 
 
-def _number(name: str, distinct: pa.Array, where: str) -> Column | None:
+def _number(name: str, distinct: pa.Array, where: str, separator: str) -> Column | None:
     """The description of a column of numbers, or None if a value is no number."""
     if pa.types.is_boolean(distinct.type) or pa.types.is_temporal(distinct.type):
         return None
-    found = formats.numbers(distinct)
+    decimal = formats.decimal_of(distinct, separator)
+    found = formats.numbers(distinct, decimal)
     if found.null_count or not len(found):
         return None
     values = found.to_numpy(zero_copy_only=False)
@@ -177,10 +240,10 @@ def _number(name: str, distinct: pa.Array, where: str) -> Column | None:
         return None  # a code such as 00123, whose zeros a number would lose
     if np.abs(values).max() > 2**53 and whole:
         return None  # an account number, which float64 cannot represent
-    decimals, form = _decimals(distinct)
+    decimals, form = _decimals(pc.replace_substring(distinct, decimal, "."))
     if whole:
-        return Column(name, "integer", decimals=0, format=form if decimals else "")
-    return Column(name, "continuous", decimals=decimals, format=form)
+        return Column(name, "integer", decimals=0, format=form if decimals else "", decimal=decimal)
+    return Column(name, "continuous", decimals=decimals, format=form, decimal=decimal)
 
 
 def _decimals(texts: pa.Array) -> tuple[int | None, str]:
@@ -194,14 +257,14 @@ def _decimals(texts: pa.Array) -> tuple[int | None, str]:
     return most, f".{most}f" if most and lengths.min() == most else ""
 
 
-def _date(name: str, distinct: pa.Array) -> Column | None:
-    """The description of a column of dates, or None if a value is no date."""
+def _date(name: str, distinct: pa.Array, stated: str) -> Column | None:
+    """The description of a column of dates, or None if a value is no date. ``stated`` is the format, if known."""
     if pa.types.is_date(distinct.type) or pa.types.is_timestamp(distinct.type):
         form = "%Y-%m-%d" if pa.types.is_date(distinct.type) else "%Y-%m-%d %H:%M:%S"
         return Column(name, "date", format=form)
     if not pa.types.is_string(distinct.type) or not len(distinct):
         return None
-    for form in _DATES:
+    for form in (stated,) if stated else _DATES:
         if not formats.dates(distinct[:100], form).null_count and not formats.dates(distinct, form).null_count:
             return Column(name, "date", format=form)
     return None
@@ -230,6 +293,10 @@ def _id(name: str, distinct: pa.Array, stored_type: str) -> LeftOut:
     if len(matches) < len(texts) or not matches or len({part[1] for part in matches}) > 1:
         return LeftOut(name, "id", stored_type=stored_type)
     padded = any(part[2].startswith("0") and len(part[2]) > 1 for part in matches)
-    digits = max(len(part[2]) for part in matches) if padded else 0
+    lengths = {len(part[2]) for part in matches}
+    digits = max(lengths) if padded else 0
     first = min(int(part[2]) for part in matches)
-    return LeftOut(name, "id", matches[0][1], digits, first if first in (0, 1) else 1, stored_type)
+    if first not in (0, 1):  # numbers that all have n digits begin with the second number of n digits, as 10001
+        same = not padded and len(lengths) == 1 and 1 < max(lengths) <= _DIGITS
+        first = 10 ** (max(lengths) - 1) + 1 if same else 1
+    return LeftOut(name, "id", matches[0][1], digits, first, stored_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +14,7 @@ import yaml
 
 from gan_cli.data.tables.columns import NUMBERS, Column, Kind
 from gan_cli.data.tables.feature import Table
-from gan_cli.data.tables.formats import dates, text_of
+from gan_cli.data.tables.formats import CODES, dates, text_of
 from gan_cli.data.tables.inference import KINDS
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
@@ -22,7 +23,8 @@ _ENTRIES = ("kind", "low", "high", "decimals", "format", "categories")
 _HEAD = """\
 # Schema of a table. Edit it, and use it with dataset.schema=FILE.
 # kind: continuous, integer, categorical, boolean, date or id. A column of the kind id is not learned.
-# low, high: range of generated numbers.     decimals: of continuous numbers.     format: of dates and numbers.
+# low, high: range of generated numbers.     decimals: of continuous numbers.
+# format: of dates, with %Y %y %m %d %H %M %S, or of numbers with the same number of decimals, e.g. ".2f".
 # Constraints hold in every generated row, e.g. - start <= end, - a + b = 100, - unique customer, day
 """
 
@@ -40,6 +42,15 @@ class Schema:
     constraints: tuple[str, ...] = ()
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Reads all values without quotes as texts, so that the category ``no`` is not False."""
+
+    yaml_implicit_resolvers = {
+        letter: [rule for rule in rules if rule[0] == "tag:yaml.org,2002:null"]
+        for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def read(path: str) -> Schema:
     """The schema in a YAML file.
 
@@ -48,7 +59,7 @@ def read(path: str) -> Schema:
     """
     where, file = f"dataset.schema={path}", files.expanded(path)
     try:
-        stated = yaml.safe_load(file.read_text(encoding="utf-8"))
+        stated = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"{where}: the file cannot be read ({reason}). Check the path.") from error
@@ -79,7 +90,7 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
         if entry not in _ENTRIES:
             near = nearest(str(entry), _ENTRIES)
             raise UserError(f"{where}: there is no entry {entry!r}.{near} Entries: {', '.join(_ENTRIES)}.")
-    kind, form = stated["kind"], str(stated.get("format", ""))
+    kind, form = stated["kind"], str(stated.get("format") or "")
     if kind not in KINDS:
         near = nearest(str(kind), KINDS)
         raise UserError(f"{where}: the kind {kind!r} does not exist.{near} Kinds: {', '.join(KINDS)}.")
@@ -95,22 +106,32 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
     low, high = (_number(stated.get(entry), entry, kind, form, where) for entry in ("low", "high"))
     if low is not None and high is not None and low > high:
         raise UserError(f"{where}: low is larger than high. Exchange them.")
-    decimals = stated.get("decimals")
-    if decimals is not None and (not isinstance(decimals, int) or isinstance(decimals, bool) or decimals < 0):
-        raise UserError(f"{where}: decimals must be a whole number from 0.")
-    decimals = 0 if kind == "integer" else decimals
-    if numeric and kind != "date":
-        _check_format(form, where)
+    decimals = None if stated.get("decimals") is None else str(stated["decimals"])
+    if decimals is not None and not re.fullmatch(r"\d\d?", decimals, re.ASCII):
+        raise UserError(f"{where}: decimals must be a whole number from 0 to 99.")
+    if numeric:
+        _check_format(form, kind, where)
     return Column(
-        name, cast(Kind, kind), tuple(map(str, categories)), low=low, high=high, decimals=decimals, format=form
+        name,
+        cast(Kind, kind),
+        tuple(map(str, categories)),
+        low=low,
+        high=high,
+        decimals=0 if kind == "integer" else None if decimals is None else int(decimals),
+        format=form,
     )
 
 
-def _check_format(form: str, where: str) -> None:
-    try:
-        format(0.0, form)
-    except ValueError as error:
-        raise UserError(f"{where}: {form!r} is no format of numbers. Write e.g. '.2f', or remove it.") from error
+def _check_format(form: str, kind: str, where: str) -> None:
+    """Raise a UserError if the program could not read values of a format."""
+    if kind == "date":
+        unknown = [code for code in re.findall("%.?", form) if code not in CODES]
+        if unknown or (form and "%" not in form):
+            raise UserError(
+                f"{where}: {form!r} is no format of dates that the program reads. Its codes are {' '.join(CODES)}."
+            )
+    elif form and not re.fullmatch(r"\.\d\d?f", form, re.ASCII):
+        raise UserError(f"{where}: {form!r} is no format of numbers. Write e.g. '.2f', or remove it.")
 
 
 def _number(value: Any, entry: str, kind: str, form: str, where: str) -> float | None:
