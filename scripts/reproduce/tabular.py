@@ -36,10 +36,9 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, data: Dataset) -> _Rows:
-        rows, held_out = data.feature, data.held_out
-        assert isinstance(rows, feature.Table) and rows.label is not None and held_out is not None
-        label = rows.columns[rows.label].name
-        return cls(rows.restore(data.arrays["x"]), rows.restore(held_out["x"]), label)
+        rows = data.feature
+        assert isinstance(rows, feature.Table) and rows.label is not None
+        return cls(data.columns["training"], data.columns["held_out"], rows.columns[rows.label].name)
 
 
 def _figures(rows: _Rows, fake: Columns, training: Columns | None = None) -> dict[str, float]:
