@@ -152,7 +152,7 @@ class Feature:
         """Examples ``x`` with the classes ``labels``, for a feature that contains the class of an example."""
         return x
 
-    def categories(self, stored: np.ndarray) -> np.ndarray | None:
+    def category_codes(self, stored: np.ndarray) -> np.ndarray | None:
         """The codes int32 ``[n, columns]`` of the columns of categories of stored rows of a table, else None."""
         return None
 

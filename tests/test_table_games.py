@@ -52,7 +52,7 @@ def law(codes):
 
 def test_log_frequency_draws_rows_with_the_published_probabilities(data):
     """Each row has the probability mean over the columns of p(v) / n(v), for its category v (Xu et al. 2019)."""
-    codes = data.feature.categories(data.examples["x"])
+    codes = data.feature.category_codes(data.examples["x"])
     expected = np.mean([law(one)[one] / np.bincount(one)[one] for one in codes.T], axis=0)
     np.testing.assert_allclose(expected.sum(), 1)
     sampler = samplers.log_frequency(data.domains[""], 500)
@@ -70,7 +70,7 @@ def test_independent_draws_are_even_and_may_exceed_the_data():
 @pytest.mark.parametrize("log_frequency", [True, False])
 def test_conditions_of_real_rows_have_the_distribution_of_the_sampler(data, log_frequency):
     """Drawn from its posterior, the condition has the law by which the sampler chose a column and a category."""
-    table, codes = data.feature, data.feature.categories(data.examples["x"])
+    table, codes = data.feature, data.feature.category_codes(data.examples["x"])
     conditions = Conditions(table, table.discrete)
     chosen = samplers.log_frequency if log_frequency else samplers.independent
     rows = chosen(data.domains[""], 200_000).indices(KEY, jnp.int32(0))

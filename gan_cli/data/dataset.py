@@ -228,7 +228,7 @@ class Dataset:
                 label = self._label(domain)
                 categories = None
                 if isinstance(part, _ARRAYS):
-                    categories = functools.partial(self.spec[name].categories, part)
+                    categories = functools.partial(self.spec[name].category_codes, part)
                 if label is None:
                     found[domain] = Domain(len(part), categories=categories)
                 else:

@@ -137,7 +137,7 @@ class Table(Feature):
         """The spans of the columns of categories, whose values are no numbers, in the order of the columns."""
         return tuple(span for span in self.spans if not self.columns[span.column].numeric)
 
-    def categories(self, stored: np.ndarray) -> np.ndarray:
+    def category_codes(self, stored: np.ndarray) -> np.ndarray:
         """The codes int32 ``[n, columns]`` of the columns ``discrete`` of stored rows."""
         places = [i for i, span in enumerate(self.spans, self.scalars) if span in self.discrete]
         return stored[:, places].astype(np.int32)
