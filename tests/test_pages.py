@@ -141,13 +141,13 @@ def folder(tmp_path, monkeypatch):
     ]
     header = "id,age,city,joined,branch,visits,clicks,churn\n"
     (tmp_path / "customers.csv").write_text(header + "".join(lines))
-    levels = np.exp(np.random.default_rng(0).standard_normal((120, 4)) / 50)
+    levels = np.exp(np.random.default_rng(0).standard_normal((240, 4)) / 50)
     for name, header in (
         ("prices", "a,b,c,d"),
         ("sensors", "sensor,hour,load,heat"),
         ("past", "AAPL,GOOG,IBM,MSFT"),
     ):
-        rows = [[i // 60, i % 60, *row[2:]] if name == "sensors" else row for i, row in enumerate(levels.tolist())]
+        rows = [[i // 120, i % 120, *row[2:]] if name == "sensors" else row for i, row in enumerate(levels.tolist())]
         lines = [header, *(",".join(map(str, row)) for row in rows)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     digits = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)

@@ -44,8 +44,9 @@ class View:
         in_rows: ``(number of arrays) -> number of examples of each array`` that a picture of ``rows`` should show.
         behind: the number of real examples that ``picture`` draws behind the samples.
         real: ``(real examples) -> picture`` of real examples alone. None if ``picture`` shows them as samples.
-        write: ``(path, samples, real)``, writes files beside the picture ``path`` of samples, or None. ``real`` are
-            the ``behind`` real examples.
+        write: ``(path, samples)``, writes the samples to a file beside the picture ``path``, or None.
+        write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples behind
+            them beside the picture ``path``, or None.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
             is the name of the program in the file's metadata. None if there is no such file. ``gan-sample`` then
             writes no folder of pictures, and draws no rows and walks of single examples.
@@ -59,7 +60,8 @@ class View:
     in_rows: Callable[[int], int]
     behind: int = 0
     real: Callable[[np.ndarray], Image.Image] | None = None
-    write: Callable[[Path, np.ndarray, np.ndarray | None], None] | None = None
+    write: Callable[[Path, np.ndarray], None] | None = None
+    write_summary: Callable[[Path, np.ndarray, np.ndarray | None], None] | None = None
     one: Callable[[np.ndarray, str], tuple[str, bytes]] | None = None
 
 
@@ -110,7 +112,7 @@ def _(feature: features.Vector) -> View:
         rows=lambda parts, kinds: (pictures.scatter(parts[1], parts[0]), []),
         in_rows=lambda parts: POINTS // 2,
         behind=POINTS,
-        write=lambda path, samples, real: pictures.write_points(path.with_suffix(".npz"), samples),
+        write=lambda path, samples: pictures.write_points(path.with_suffix(".npz"), samples),
     )
 
 
@@ -123,8 +125,10 @@ def _(feature: Table) -> View:
     def chart(samples: np.ndarray | None, real: np.ndarray | None) -> Image.Image:
         return tables.chart(summary(samples, real))
 
-    def write(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
+    def write(path: Path, samples: np.ndarray) -> None:
         table_files.write(path.with_suffix(".csv"), feature, constraints.valid(feature, feature.values(samples)))
+
+    def write_summary(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
         found = summary(samples, real) | {"step": files.number(path.stem)}
         files.write_json(path.with_name(tables.SUMMARY), found)
 
@@ -138,6 +142,7 @@ def _(feature: Table) -> View:
         behind=tables.ROWS,
         real=lambda real: chart(None, real),
         write=write,
+        write_summary=write_summary,
     )
 
 

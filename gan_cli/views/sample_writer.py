@@ -169,7 +169,9 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     real = data.spread(chosen.behind) if chosen.behind else None
     pictures.write(path, chosen.picture(samples[: chosen.count], real))
     if chosen.write is not None:
-        chosen.write(path, samples[: chosen.count], real)
+        chosen.write(path, samples[: chosen.count])
+    if chosen.write_summary is not None:
+        chosen.write_summary(path, samples[: chosen.count], real)
 
 
 def draw_rows(rows: Rows, outputs: Mapping[str, jax.Array], path: Path) -> None:
