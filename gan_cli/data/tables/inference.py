@@ -31,7 +31,7 @@ _DATES = (
     "%Y%m%d",  # read as whole numbers, unless the user declares a date
 )  # fmt: skip
 _LIKE = (  # texts that look like values of a kind, and the advice for their column
-    (r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?", "numbers with marks between the thousands. Remove the marks"),
+    (r"[+-]?\d{1,3}([.,' ]\d{3})*([.,]\d+)?", "numbers with marks between the thousands. Remove the marks"),
     (r"\d{4}-\d\d?-\d\d?[T ][\d:]+[.,]\d+.*", "dates with fractions of a second. Remove the fractions"),
     (r"(\d{4}[-./]\d\d?[-./]\d\d?|\d\d?[-./ ](\d\d?|[A-Za-z]{3,9})[-./ ](\d\d|\d{4}))([ T].*)?",
      "dates. Write them as YYYY-MM-DD"),
