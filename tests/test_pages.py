@@ -147,7 +147,9 @@ def folder(tmp_path, monkeypatch):
         ("sensors", "sensor,hour,load,heat"),
         ("past", "AAPL,GOOG,IBM,MSFT"),
     ):
-        rows = [[i // 120, i % 120, *row[2:]] if name == "sensors" else row for i, row in enumerate(levels.tolist())]
+        rows = [
+            [i // 120, i % 120, *row[2:]] if name == "sensors" else row for i, row in enumerate(levels.tolist())
+        ]
         lines = [header, *(",".join(map(str, row)) for row in rows)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     digits = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)
