@@ -45,8 +45,8 @@ class View:
         behind: the number of real examples that ``picture`` draws behind the samples.
         real: ``(real examples) -> picture`` of real examples alone. None if ``picture`` shows them as samples.
         write: ``(path, samples)``, writes the samples to a file beside the picture ``path``, or None.
-        write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples behind
-            them beside the picture ``path``, or None.
+        write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples
+            behind them beside the picture ``path``, or None.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
             is the name of the program in the file's metadata. None if there is no such file. ``gan-sample`` then
             writes no folder of pictures, and draws no rows and walks of single examples.
