@@ -150,6 +150,7 @@ def test_kinds_are_inferred():
         LeftOut("nothing", "constant"),
     )  # fmt: skip
     assert found.missing == {"lonely": 0.5}
+    assert not any("thousands" in note for note in found.notes)  # counter and customer_id are whole numbers
 
 
 def test_many_different_texts_are_left_out_and_named(tmp_path):

@@ -112,7 +112,9 @@ def _looks_like(column: Column | LeftOut, array: pa.Array) -> list[str]:
     if formats.decimal_of(distinct, ";") == "," and formats.decimal_of(distinct) == ".":
         return [f"{column.name} looks like {_LIKE[0][1]}, e.g. {distinct[0].as_py()}"]
     for pattern, advice in _LIKE:
-        if pc.all(pc.match_substring_regex(distinct, f"^({pattern})$")).as_py():
+        alike = pc.all(pc.match_substring_regex(distinct, f"^({pattern})$")).as_py()
+        # Whole numbers without any mark are an id, or categories that the user has chosen.
+        if alike and not pc.all(pc.match_substring_regex(distinct, r"^\d*$")).as_py():
             return [f"{column.name} looks like {advice}, e.g. of {distinct[0].as_py()}"]
     return []
 
