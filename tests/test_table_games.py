@@ -13,9 +13,9 @@ from conftest import TINY, Program
 from safetensors.numpy import load_file
 from scipy.special import log_softmax
 from scipy.stats import chisquare, norm
-from tables import toy_table
 from test_ensemble import Together
 from test_run import manifest, records
+from toy_tables import toy_table
 
 import gan_cli
 from gan_cli.config.build import experiment
