@@ -130,7 +130,9 @@ function samples(run) {
     parts.push(filmstrip(run.pictures, "samples"));
     parts[0].firstChild.id = "samples";
   }
-  if (run.real && !run.columns) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
+  // Charts of samples also show the real data.
+  if (run.real && !(run.charts && run.pictures.length))
+    parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
   if (run.neighbours && !run.columns) {
     parts.push(
       el(
@@ -146,7 +148,7 @@ function samples(run) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: run.columns ? "chart" : "pair" }, parts),
+      el("div", { class: run.charts ? "chart" : "pair" }, parts),
       player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
       few(run),
     ),
@@ -297,7 +299,7 @@ function matrix(values, columns, side) {
 }
 
 /** The pictures of a task: real examples with the outputs of the task, e.g. images above their reconstructions. */
-function ofTask(task) {
+function ofTask(task, charts) {
   if (!task.pictures.length) return null;
   const figure = filmstrip(task.pictures, task.name);
   const title = task.rows.length ? [...new Set(task.rows)].join(", ") : "real examples, and the outputs below them";
@@ -306,7 +308,7 @@ function ofTask(task) {
     el(
       "div",
       { class: "card" },
-      task.rows.length ? labelled(figure, task.rows) : el("div", { class: "pair" }, figure),
+      task.rows.length ? labelled(figure, task.rows) : el("div", { class: charts ? "chart" : "pair" }, figure),
       player(task.pictures, figure, task.name, title),
       few(task),
     ),
@@ -703,7 +705,7 @@ function gallery({ config }) {
 function page() {
   if (report.alone) {
     const [run] = report.runs;
-    const drawn = [ofColumns(run), samples(run), ...run.tasks.map(ofTask)];
+    const drawn = [ofColumns(run), samples(run), ...run.tasks.map((task) => ofTask(task, run.charts))];
     return [...aboutRun(run), ...drawn, curves(), evaluations(run), configuration(run), environment(run)];
   }
   const chosen = columns();
