@@ -59,8 +59,7 @@ def _figures(
         inputs["real_series"] = real
     found: dict[str, float] = {}
     for make in metrics.values():
-        metric = make()
-        found |= metric.function(**{name: inputs[name] for name in metric.needs})
+        found |= make().computed(inputs)
     return found
 
 
