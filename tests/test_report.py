@@ -171,7 +171,7 @@ def test_members_of_an_ensemble_are_compared(tmp_path):
 def test_labels_of_rows_are_data(tmp_path):
     """The labels come from the metadata of the newest picture of a task. Labels of another form are left out."""
     folder = run(tmp_path / "a", pictures=0)
-    pictures.write(folder / "samples" / "t" / "1.png", Image.new("L", (9, 9)), ["input", "output"])
+    pictures.write(folder / "samples" / "t" / "1.png", Image.new("L", (9, 9)), None, ["input", "output"])
     for name, labels in {"a": ["x"] * 100, "b": "[1", "c": {"x": 1}, "d": [3, "y" * 99, HOSTILE[:30]]}.items():
         rows_png(folder / "samples" / name / "2.png", labels)
     (folder / "samples" / "e").mkdir()

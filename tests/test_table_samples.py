@@ -215,7 +215,8 @@ def test_training_draws_distributions_and_no_rows_of_the_data(run, capsys):
     """Training writes generated rows, charts and a summary, and the report shows the summary."""
     samples = run / "samples"
     assert {path.name for path in samples.iterdir()} == {
-        "real.png", "4.csv", "4.png", "8.csv", "8.png", tables.SUMMARY,
+        "real.png", "4.csv", "4.csv.provenance.json", "4.png", "8.csv", "8.csv.provenance.json", "8.png",
+        tables.SUMMARY,
     }  # fmt: skip
     with (samples / "8.csv").open(encoding="utf-8", newline="") as file:
         assert next(csv.DictReader(file)).keys() == dict.fromkeys(NAMES).keys()
