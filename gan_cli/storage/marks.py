@@ -106,7 +106,7 @@ def embedded(content: bytes, suffix: str, origin: Origin) -> bytes:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], origin: Origin | None) -> None:
-    """Write arrays to an ``.npz`` file, atomically. Names such as ``file``, which ``numpy.savez`` rejects, are allowed.
+    """Write arrays to an ``.npz`` file atomically. All names are allowed, also ``file``, unlike in ``numpy.savez``.
 
     Args:
         path: the path of the file.
@@ -151,7 +151,8 @@ class RowDigest:
     """SHA-256 of the rows of a table, as CSV text with a header that ``pyarrow.csv`` writes, all values in quotes.
 
     The digest does not depend on how the rows are divided into parts, and differs if a name, a value, the order of
-    the columns or the order of the rows differs.
+    the columns or the order of the rows differs. Times in seconds count as times in milliseconds, because Parquet
+    has no times in seconds.
     """
 
     def __init__(self) -> None:
@@ -162,6 +163,11 @@ class RowDigest:
         import pyarrow as pa
         import pyarrow.csv
 
+        kinds = [
+            pa.timestamp("ms", kind.tz) if pa.types.is_timestamp(kind) and kind.unit == "s" else kind
+            for kind in table.schema.types
+        ]
+        table = table.cast(pa.schema(list(zip(table.schema.names, kinds, strict=True))))
         options = pa.csv.WriteOptions(include_header=self._header, quoting_style="all_valid")
         sink = pa.BufferOutputStream()
         pa.csv.write_csv(table, sink, options)
@@ -289,8 +295,8 @@ class _Tee:
 def _digest(file: BinaryIO, suffix: str) -> str:
     """SHA-256 of the content of a file.
 
-    - ``.png``, ``.gif``: for each frame the text ``WIDTHxHEIGHT`` and a line feed, then its pixels in 8-bit RGBA, row
-      by row. Of a PNG file with 16 bits per value: its inflated image data.
+    - ``.png``, ``.gif``: for each frame the text ``WIDTHxHEIGHT`` and a line feed, then its pixels in 8-bit RGBA,
+      row by row. Of a PNG file with 16 bits per value: its header and its inflated image data.
     - ``.npy``: the header and the values of the array, as in the file.
     - ``.npz``: for each member of the archive its name, a line feed, and its bytes.
     - any other file: its bytes, where ``file`` is already decompressed.

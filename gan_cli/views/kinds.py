@@ -45,8 +45,8 @@ class View:
         in_rows: ``(number of arrays) -> number of examples of each array`` that a picture of ``rows`` should show.
         behind: the number of real examples that ``picture`` draws behind the samples.
         real: ``(real examples) -> picture`` of real examples alone. None if ``picture`` shows them as samples.
-        write: ``(path, samples, origin)``, writes the samples to a file beside the picture ``path``, with the origin
-            in its provenance mark, or None.
+        write: ``(path, samples, origin)``, writes the samples to a file beside the picture ``path``, with a
+            provenance mark that states the origin, or None.
         write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples
             behind them beside the picture ``path``, or None.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
