@@ -232,11 +232,11 @@ def test_card_of_a_private_run_with_failures(tmp_path):
     assert "0.72 (95 % interval 0.69 to 0.75" in found["Detectability"]
     assert found["Copying"].startswith("A sign of copying") and "0.71" in found["Copying"]
     assert found["Privacy"] == (
-        "Differentially private: epsilon 2.96 at delta 1e-05, computed by the accountant pld. Noise multiplier 1.1, "
-        "sampling rate 0.01, steps 4000. Audit: an attack tells training examples from others with an area under "
-        "the ROC curve of 0.53 (0.5 is chance). Audit with canaries: epsilon is at least 0.4 at 95 % confidence, "
-        "where the canaries can show at most 1.2. The audit cannot test the privacy guarantee, because it has too "
-        "few canaries."
+        "Differentially private: epsilon 2.96 at delta 1e-05, computed by the accountant pld. Noise multiplier "
+        "1.1, sampling rate 0.01, steps 4000. Audit: an attack tells training examples from others with an area "
+        "under the ROC curve of 0.53 (0.5 is chance). Audit with canaries: epsilon is at least 0.4 at 95 % "
+        "confidence, where the canaries can show at most 1.2. The audit cannot test the privacy guarantee, because "
+        "it has too few canaries."
     )
     assert found["Known failures"] == (
         "Mode collapse is suspected since step 3,000. 2 of 10 classes of the data are rare or missing among the "
@@ -250,7 +250,7 @@ def test_card_options_are_free_and_typed_without_quotes():
     with compose.session() as hydra:
         overrides = as_typed(["card.licence=CC BY 4.0 (credit: A, B)", "card.data=null"])
         stated, plain = (check.check(compose.ours(compose.compose(hydra, one))) for one in (overrides, []))
-        with pytest.raises(UserError, match="no such option. Did you mean 'licence'"):
+        with pytest.raises(UserError, match=r"card\.license: no such option"):
             check.check(compose.ours(compose.compose(hydra, ["+card.license=MIT"])))
     assert stated["card"]["licence"] == "CC BY 4.0 (credit: A, B)" and plain["card"]["licence"] is None
     assert identity.fingerprint(stated) == identity.fingerprint(plain)
