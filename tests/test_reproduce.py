@@ -27,7 +27,9 @@ def reproduce(monkeypatch, tmp_path):
 
 # The first run has a metric of its own, whose values join those of the table's evaluation.
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "extra"), [("mosaic", ("metric=[label_kept]",)), ("digits_styles", ())])
+@pytest.mark.parametrize(
+    ("name", "extra"), [("mosaic", ("metric=[label_kept]",)), ("digits_styles", ()), ("mixtures", ())]
+)
 def test_a_table_has_a_value_in_each_column(name, extra, reproduce, monkeypatch):
     table = reproduce.TABLES[name]
     row = replace(table.rows[0], overrides=(*table.rows[0].overrides, *SMALL, *extra))

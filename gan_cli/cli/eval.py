@@ -411,14 +411,19 @@ def _print(results: list[dict[str, Any]]) -> None:
     # Without a terminal, the table is wide enough to contain every value in full.
     console = Console() if sys.stdout.isatty() else Console(width=max(120, 16 * len(rows[0])))
     console.print(table)
-    terms = (
-        f"seed {result['seed']}, on {result['reference']}"
-        if result["features"] == "none"
-        else f"{result['samples']:,} samples, seed {result['seed']}, in {result['features']}, "
-        f"against {result['reference']}"
-        for result in results
-    )
-    print("\n".join(dict.fromkeys(terms)))
+    subjects: dict[str, list[str]] = {}
+    for result in results:
+        subjects.setdefault(_terms(result), []).append(result["run"])
+    for terms, of in subjects.items():
+        print(terms if len(subjects) == 1 else f"{', '.join(of)}: {terms}")
+
+
+def _terms(result: dict[str, Any]) -> str:
+    """The settings on which the values of a result depend."""
+    if result["features"] == "none":
+        return f"seed {result['seed']}, on {result['reference']}"
+    counted = f"{result['samples']:,} samples, seed {result['seed']}, in {result['features']}"
+    return f"{counted}, against {result['reference']}"
 
 
 def _formatted(value: float | None) -> str:

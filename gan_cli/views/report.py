@@ -33,6 +33,7 @@ _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ROWS, _LABEL = 64, 40  # the most rows of a picture that have labels, and the most characters of a label
 _TEXTS = 1 << 14  # the number of bytes at the start of a picture that contain its metadata
+_CHARTED = ("Series", "Table")  # the kinds of features whose pictures are charts, which need the whole width
 # For each ending of the name of a logged metric, the title of its chart. The order is the order of the charts.
 _TOGETHER = {
     "loss": "Losses",
@@ -137,9 +138,16 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         **_filmstrip(path / "samples", share),
         "tasks": [{"name": name, **_filmstrip(path / "samples" / name, share)} for name in tasks],
         "columns": _columns(path / "samples" / tables.SUMMARY),
+        "charts": any(isinstance(one, dict) and one.get("kind") in _CHARTED for one in _features(facts)),
         "real": _picture(path / "samples" / "real.png"),
         "neighbours": _picture(path / "samples" / "neighbours.png"),
     }
+
+
+def _features(facts: dict[str, Any]) -> list[Any]:
+    """The features of an example of a run, as ``run.json`` describes them."""
+    spec = facts.get("spec")
+    return list(spec.values()) if isinstance(spec, dict) else []
 
 
 def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:

@@ -151,7 +151,9 @@ function samples(run) {
     parts.push(filmstrip(run.pictures, "samples"));
     parts[0].firstChild.id = "samples";
   }
-  if (run.real && !run.columns) parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
+  // Charts of samples also show the real data.
+  if (run.real && !(run.charts && run.pictures.length))
+    parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
   if (run.neighbours && !run.columns) {
     parts.push(
       el(
@@ -167,7 +169,7 @@ function samples(run) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: run.columns ? "chart" : "pair" }, parts),
+      el("div", { class: run.charts ? "chart" : "pair" }, parts),
       player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
       few(run),
     ),
@@ -318,7 +320,7 @@ function matrix(values, columns, side) {
 }
 
 /** The pictures of a task: real examples with the outputs of the task, e.g. images above their reconstructions. */
-function ofTask(task) {
+function ofTask(task, charts) {
   if (!task.pictures.length) return null;
   const figure = filmstrip(task.pictures, task.name);
   const title = task.rows.length ? [...new Set(task.rows)].join(", ") : "real examples, and the outputs below them";
@@ -327,7 +329,7 @@ function ofTask(task) {
     el(
       "div",
       { class: "card" },
-      task.rows.length ? labelled(figure, task.rows) : el("div", { class: "pair" }, figure),
+      task.rows.length ? labelled(figure, task.rows) : el("div", { class: charts ? "chart" : "pair" }, figure),
       player(task.pictures, figure, task.name, title),
       few(task),
     ),
@@ -724,8 +726,9 @@ function gallery({ config }) {
 function page() {
   if (report.alone) {
     const [run] = report.runs;
-    const drawn = [ofColumns(run), samples(run), ...run.tasks.map(ofTask)];
-    return [...aboutRun(run), modelCard(run), ...drawn, curves(), evaluations(run), configuration(run), environment(run)];
+    const drawn = [ofColumns(run), samples(run), ...run.tasks.map((task) => ofTask(task, run.charts))];
+    const rest = [curves(), evaluations(run), configuration(run), environment(run)];
+    return [...aboutRun(run), modelCard(run), ...drawn, ...rest];
   }
   const chosen = columns();
   const halves = [scatter(chosen), overlay()].filter((part) => part !== null);
