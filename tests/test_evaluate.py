@@ -49,8 +49,11 @@ def few(data: Dataset, n: int = 400) -> Dataset:
     )  # fmt: skip
 
 
-def test_every_metric_computes_figures_with_unique_names():
+def test_every_metric_computes_figures_with_unique_names(monkeypatch):
     """Each metric of the group is computed on suitable data, and no two metrics have a figure of the same name."""
+    monkeypatch.setattr(
+        "gan_cli.metrics.detectable._STEPS", 5
+    )  # test_detectable.py trains the classifier for longer
     metrics, features = evaluation_of(_composed([f"metric=[{','.join(_every_metric())}]", "features=random"]))
     images, points = few(mnist5k()), few(ring())
     named: dict[str, set[str]] = {}

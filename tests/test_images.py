@@ -363,7 +363,7 @@ def test_inception_blends_rgba_with_white(monkeypatch):
 def test_a_grid_of_transparent_images_is_transparent():
     rng = np.random.default_rng(0)
     made = rng.integers(0, 256, (6, 60, 70, 4), np.uint8)
-    pictures.write(Path("grid.png"), pictures.grid(made, columns=3))
+    pictures.write(Path("grid.png"), pictures.grid(made, columns=3), None)
     with Image.open("grid.png") as image:
         assert image.mode == "RGBA"
         pixels = np.asarray(image)

@@ -173,7 +173,7 @@ def run(words: list[str]) -> int:
         assert words[1] == "gan-train" and done.returncode == 0, done.stderr[-2000:]
         return 0
     arguments = smaller(words[1:]) if words[0] == "gan-train" else words[1:]
-    if words[0] == "gan-eval" and "--num" not in arguments:
+    if words[0] == "gan-eval" and not {"--num", "--verify"} & set(arguments):
         arguments = [*arguments, "--num", str(EVALUATED)]
     try:
         return PROGRAMS[words[0]].main(arguments)

@@ -17,6 +17,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gan_cli.cli.report import main
+from gan_cli.config import check, compose, identity
+from gan_cli.config.quoting import as_typed
+from gan_cli.errors import UserError
 from gan_cli.views import pictures, report
 
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\"><!--<script>"
@@ -171,7 +174,7 @@ def test_members_of_an_ensemble_are_compared(tmp_path):
 def test_labels_of_rows_are_data(tmp_path):
     """The labels come from the metadata of the newest picture of a task. Labels of another form are left out."""
     folder = run(tmp_path / "a", pictures=0)
-    pictures.write(folder / "samples" / "t" / "1.png", Image.new("L", (9, 9)), ["input", "output"])
+    pictures.write(folder / "samples" / "t" / "1.png", Image.new("L", (9, 9)), None, ["input", "output"])
     for name, labels in {"a": ["x"] * 100, "b": "[1", "c": {"x": 1}, "d": [3, "y" * 99, HOSTILE[:30]]}.items():
         rows_png(folder / "samples" / name / "2.png", labels)
     (folder / "samples" / "e").mkdir()
@@ -180,6 +183,77 @@ def test_labels_of_rows_are_data(tmp_path):
     assert found == {"a": [], "b": [], "c": [], "d": [HOSTILE[:30]], "e": [], "t": ["input", "output"]}
     both = data(report.compare([folder, run(tmp_path / "b")], tmp_path / "both.html"))["runs"]
     assert [one["drawn_at"] for one in both] == [2, 4000]  # a run without samples shows its first task
+
+
+# ---- The model card.
+
+
+def card(folder: Path) -> dict[str, str]:
+    """The sentences of the model card by title."""
+    return {title: " ".join(lines) for title, lines in data(report.write(folder))["runs"][0]["card"]}
+
+
+def test_card_of_a_run_without_statements_evaluations_or_privacy(tmp_path):
+    found = card(run(tmp_path / "a", final={}))
+    assert {found[name] for name in ("Intended use", "Not intended for", "Licence", "Contact", "Data")} == {
+        "Not stated."
+    }
+    assert found["Privacy"] == "Trained without a privacy guarantee. Not audited."
+    assert found["Metrics"].startswith("Not computed") and found["Copying"].startswith("Not computed")
+    assert found["Known failures"].startswith("None found.")
+
+
+def test_card_of_a_private_run_with_failures(tmp_path):
+    """The card has the user's statements, the values of the latest checkpoint, and all that monitors have found."""
+    stated = {"licence": "CC BY 4.0", "data": HOSTILE, "contact": 3}
+    folder = run(
+        tmp_path / "a",
+        config=CONFIG | {"card": stated},
+        data={"name": "digits", "examples": 4500, "held_out": 500},
+        final={"eval/fid": 200.0, "eval/classes": 10, "modes": 6.0, "modes_total": 8.0},
+        privacy={
+            "epsilon": 2.96, "delta": 1e-5, "noise_multiplier": 1.1, "sampling_rate": 0.01, "steps": 4000,
+            "accountant": "pld",
+        },
+        collapse_suspected_at=3000,
+    )  # fmt: skip
+    metrics = {"fid": 27.77, "classes": 8, "classes_total": 10, "copying": 0.71, "memorised": 1}
+    metrics |= {"detectable_auc": 0.72, "detectable_auc_low": 0.69, "detectable_auc_high": 0.75}
+    metrics |= {"membership_auc": 0.53, "epsilon_lower_bound": 0.4, "epsilon_lower_bound_max": 1.2}
+    terms = {"samples": 10_000, "features": "classifier", "reference": "digits", "seed": 0}
+    (folder / "evaluations.json").write_text(
+        json.dumps([terms | {"step": 4000, "metrics": metrics}, terms | {"step": 1000, "metrics": {"fid": 99.0}}])
+    )
+    found = card(folder)
+    assert found["Licence"] == "CC BY 4.0" and found["Contact"] == "Not stated."
+    assert found["Data"] == f"{HOSTILE} digits: 4,500 training examples, 500 held out."
+    assert "fid 27.77" in found["Metrics"]
+    assert found["Metrics"].endswith("Step 4,000, 10,000 samples, in classifier, against digits.")
+    assert "0.72 (95 % interval 0.69 to 0.75" in found["Detectability"]
+    assert found["Copying"].startswith("A sign of copying") and "0.71" in found["Copying"]
+    assert found["Privacy"] == (
+        "Differentially private: epsilon 2.96 at delta 1e-05, computed by the accountant pld. Noise multiplier "
+        "1.1, sampling rate 0.01, steps 4000. Audit: an attack tells training examples from others with an area "
+        "under the ROC curve of 0.53 (0.5 is chance). Audit with canaries: epsilon is at least 0.4 at 95 % "
+        "confidence, where the canaries can show at most 1.2. The audit cannot test the privacy guarantee, because "
+        "it has too few canaries."
+    )
+    assert found["Known failures"] == (
+        "Mode collapse is suspected since step 3,000. 2 of 10 classes of the data are rare or missing among the "
+        "samples. 2 of 8 modes of the data are rare or missing among the samples. The samples are suspiciously "
+        "near to training examples."
+    )
+
+
+def test_card_options_are_free_and_typed_without_quotes():
+    """A resumed run may change the card, because its options do not determine the result."""
+    with compose.session() as hydra:
+        overrides = as_typed(["card.licence=CC BY 4.0 (credit: A, B)", "card.data=null"])
+        stated, plain = (check.check(compose.ours(compose.compose(hydra, one))) for one in (overrides, []))
+        with pytest.raises(UserError, match=r"card\.license: no such option"):
+            check.check(compose.ours(compose.compose(hydra, ["+card.license=MIT"])))
+    assert stated["card"]["licence"] == "CC BY 4.0 (credit: A, B)" and plain["card"]["licence"] is None
+    assert identity.fingerprint(stated) == identity.fingerprint(plain)
 
 
 # ---- The command.
@@ -316,7 +390,10 @@ def test_page_of_a_run(page, tmp_path):
     assert page.texts("h1") == [str(folder)] and page.texts(".status") == ["finished"]
     assert page.texts("h3")[:3] == ["fid", "Losses", "Gradient norms"]
     assert "kid0.25" in page.texts(".figures div") and "best fid, at step 4,000200" in page.texts(".figures div")
-    assert [page.texts("tbody tr")[0], page.texts("section h2")[1]] == ["optim.lr0.00010.0002", "Curves"]
+    assert page.texts("section h2")[:3] == ["Model card", "Samples", "Curves"]
+    assert page.texts("tbody tr")[0] == "Intended useNot stated." and "optim.lr0.00010.0002" in page.texts(
+        "tbody tr"
+    )
     assert page.js("[...document.images].map((one) => one.alt)") == [
         "samples at step 4,000",
         "real data",

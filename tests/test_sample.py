@@ -16,6 +16,7 @@ from conftest import TINY, loss_value
 from PIL import Image
 
 import gan_cli
+from gan_cli.cli.eval import main as gan_eval
 from gan_cli.cli.sample import DRAWINGS
 from gan_cli.cli.sample import main as gan_sample
 from gan_cli.config.build import experiment
@@ -90,6 +91,27 @@ def test_pictures(runs):
     assert drawn["classes"].shape == (10 * cell + 2, 4 * cell + 2)
     assert drawn["activations"].shape == ((1 + 2 + 1) * cell + 2, 8 * cell + 2, 3)  # two stages and the gradient
     assert not np.array_equal(drawn["sefa"], drawn["ganspace"])
+
+
+def test_files_state_their_run_step_and_seed(runs, capsys):
+    """Files of ``gan-sample`` and of training fit their marks, name no path, and are equal the second time."""
+    files = ["a.png", "folder", "a.gif", "a.npz"]
+    for name in files:
+        assert sample(runs["plain"], "--num=2", "--seed=3", f"--out={name}") == 0
+    capsys.readouterr()
+    assert gan_eval(["--verify", *files]) == 0
+    printed = capsys.readouterr().out
+    fingerprint = json.loads((runs["plain"] / "run.json").read_text())["fingerprint"]
+    assert printed.count(f'run "plain" (fingerprint "{fingerprint}"), checkpoint of step 8, seed 3') == 5
+    assert "\n5 fit\n" in printed and "not signed" in printed
+    first = Path("a.png").read_bytes()
+    assert str(runs["plain"].parents[1]).encode() not in first
+    assert sample(runs["plain"], "--num=2", "--seed=3", "--out=a.png") == 0
+    assert Path("a.png").read_bytes() == first
+    assert gan_eval(["--verify", str(runs["plain"] / "samples" / "8.png")]) == 0
+    assert gan_eval(["--verify", str(runs["plain"] / "samples" / "real.png")]) == 1  # not generated
+    assert sample(runs["plain"], "--num=2", "--out=a.png", "--no-provenance") == 0
+    assert gan_eval(["--verify", "a.png"]) == 1
 
 
 def test_classes(runs):

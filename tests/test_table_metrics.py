@@ -198,7 +198,7 @@ def test_area_equals_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     scores, positive, weights = rng.integers(0, 9, 200) / 9, rng.random(200) < 0.3, rng.integers(0, 3, 200) * 1.0
     expected = roc_auc_score(positive, scores, sample_weight=weights)
-    found = table_classifiers._areas(scores, positive, np.stack([weights, np.zeros(200)]))
+    found = table_classifiers.areas(scores, positive, np.stack([weights, np.zeros(200)]))
     assert found[0] == pytest.approx(expected) and math.isnan(found[1])
     classes = np.array(["a", "b", "c"], object)[rng.integers(0, 3, 200)]
     table = {"x": rng.standard_normal(200), "y": classes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -21,6 +22,7 @@ from PIL import Image
 from scipy.stats import contingency, pearsonr
 
 import gan_cli
+from gan_cli.cli.eval import main as gan_eval
 from gan_cli.cli.report import main as gan_report
 from gan_cli.cli.sample import main as gan_sample
 from gan_cli.data.table import table as load
@@ -211,11 +213,30 @@ def test_associations_equal_those_of_scipy():
     np.testing.assert_array_equal(found, found.T)
 
 
+def test_files_of_rows_state_their_run(run, capsys):
+    """Each format of ``gan-sample`` and the rows of training fit their marks. A changed row is noticed."""
+    files = ["a.csv", "a.csv.gz", "a.csv.zip", "a.csv.zst", "a.parquet", "a.npz"]
+    for name in files:
+        assert gan_sample([str(run), "--num=50", "--seed=3", f"--out={name}"]) == 0
+    capsys.readouterr()
+    assert gan_eval(["--verify", *files, str(run / "samples" / "8.csv")]) == 0
+    assert capsys.readouterr().out.count("checkpoint of step 8, seed 3.\n") == 6
+    content = Path("a.csv").read_bytes()
+    stated = json.loads(Path("a.csv.provenance.json").read_text())
+    assert stated["run"] == "run" and stated["sha256"] == hashlib.sha256(content).hexdigest()
+    Path("a.csv").write_bytes(content.replace(b",DE\n", b",FR\n", 1))
+    assert gan_eval(["--verify", "a.csv"]) == 1
+    assert "a.csv: changed" in capsys.readouterr().out
+    assert gan_sample([str(run), "--num=50", "--no-provenance", "--out=a.csv"]) == 0
+    assert gan_eval(["--verify", "a.csv"]) == 1 and not Path("a.csv.provenance.json").exists()
+
+
 def test_training_draws_distributions_and_no_rows_of_the_data(run, capsys):
     """Training writes generated rows, charts and a summary, and the report shows the summary."""
     samples = run / "samples"
     assert {path.name for path in samples.iterdir()} == {
-        "real.png", "4.csv", "4.png", "8.csv", "8.png", tables.SUMMARY,
+        "real.png", "4.csv", "4.csv.provenance.json", "4.png", "8.csv", "8.csv.provenance.json", "8.png",
+        tables.SUMMARY,
     }  # fmt: skip
     with (samples / "8.csv").open(encoding="utf-8", newline="") as file:
         assert next(csv.DictReader(file)).keys() == dict.fromkeys(NAMES).keys()

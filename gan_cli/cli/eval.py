@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_cli.cli import verify
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.config.quoting import quoted
@@ -142,6 +143,13 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate the checkpoint of this step (default: the newest checkpoint)",
     )
     add(
+        "--verify",
+        action="store_true",
+        help="instead of an evaluation, print which run, checkpoint and seed each FILE claims to come from, and "
+        "whether its content still fits its provenance mark; status 1 if one does not, or has no mark "
+        "(default: off)",
+    )
+    add(
         "--watch",
         action="store_true",
         help="evaluate each new checkpoint of a single run until the run ends, and keep a copy of the best "
@@ -153,6 +161,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
+    if options.verify:
+        _check_verify(options)
+        return verify.main(options.subjects)
     if options.num is not None and options.num < 2:
         raise UserError(f"--num {options.num}: must be at least 2.")
     if not 0 <= options.seed < 2**32:
@@ -201,6 +212,15 @@ def _main(options: argparse.Namespace) -> int:
     if errors:
         raise UserError("\n".join(map(str, errors)))
     return 0
+
+
+def _check_verify(options: argparse.Namespace) -> None:
+    """Raise a UserError if an option has no effect beside ``--verify``."""
+    plain = vars(_parser().parse_args([".", "--verify"]))
+    for name, value in vars(options).items():
+        if name != "subjects" and value != plain[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"--verify: evaluates nothing. Leave out {option}.")
 
 
 def _check_table_options(options: argparse.Namespace, runs: Sequence[Path]) -> None:

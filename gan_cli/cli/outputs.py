@@ -7,19 +7,21 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_cli.cli import series_files
 from gan_cli.data.tables import suffix_of
 from gan_cli.errors import UserError
-from gan_cli.storage import files
+from gan_cli.storage import files, marks
 from gan_cli.views import SIDE
 
 if TYPE_CHECKING:
     import numpy as np
 
     from gan_cli.data.tables.feature import Table
+    from gan_cli.storage.marks import Origin
     from gan_cli.trained.restore import RestoredRun
     from gan_cli.trained.rows import RowSampler
     from gan_cli.trained.sampling import Arrays, TaskRunner
@@ -114,9 +116,19 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     for name, x in inputs.items():
         if request.options.get(name) != "--input":
             outputs.setdefault("labels" if name == "label" else name, x)
-    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **outputs))
+    with_data = "dataset" in request.options.values()
+    marks.write_arrays(options.out, outputs, origin_of(options, run, mixed=with_data))
     main = outputs[runner.main]
     return f"{n:,} {runner.main} {main.shape[1:]} {main.dtype}"
+
+
+def origin_of(options: argparse.Namespace, run: RestoredRun, mixed: bool = False) -> Origin | None:
+    """The origin of the outputs for their provenance marks, or None with ``--no-provenance``.
+
+    Args:
+        mixed: whether the file also contains or shows real examples.
+    """
+    return replace(run.origin(options.seed), mixed=mixed) if options.provenance else None
 
 
 def check_table(options: argparse.Namespace, runner: TaskRunner, request: InputRequest) -> None:
@@ -170,17 +182,19 @@ def write_table(
     n = request.number(run.examples or _ROWS)
     parts, sampler = rows_of(options, run, runner, request, n)
     if suffix_of(options.out):
-        with table_files.Writer(options.out, table) as writer:
+        with table_files.Writer(options.out, table, origin_of(options, run)) as writer:
             for part in parts:
                 writer.write(part)
     else:
         made = list(parts)
         whole = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
         if options.out.suffix == ".npz":
-            arrays.write(options.out, arrays.arrays_of(table.columns, whole))
+            found = arrays.arrays_of(table.columns, whole)
+            marks.write_arrays(options.out, found, origin_of(options, run))
         else:
             real = _training_rows(options, run, table, modules)
-            pictures.write(options.out, tables.chart(tables.summary(table, real, whole)))
+            origin = origin_of(options, run, mixed=real is not None)
+            pictures.write(options.out, tables.chart(tables.summary(table, real, whole)), origin)
     for line in sampler.lines() if sampler else ():
         print(line)
     return f"{n:,} rows"
@@ -267,7 +281,7 @@ def write_folder(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     written = iter([file_names.of(name) for name in names])
     for part in translation.stored(runner, run.state, inputs, request.seed):
         for output in part[runner.main]:
-            _write_picture(options.out / next(written), runner, output)
+            _write_picture(options.out / next(written), runner, output, origin_of(options, run))
     return f"{n:,} pictures"
 
 
@@ -283,14 +297,14 @@ def _check_pictures(options: argparse.Namespace, runner: TaskRunner) -> None:
         )
 
 
-def _write_picture(path: Path, runner: TaskRunner, output: np.ndarray) -> None:
+def _write_picture(path: Path, runner: TaskRunner, output: np.ndarray, origin: Origin | None) -> None:
     """Write one stored output to ``path`` plus the suffix of its format."""
     from gan_cli.views.kinds import view
 
     write = view(runner.feature).one
     assert write is not None
     suffix, content = write(output, _SOFTWARE)
-    files.write_bytes(path.with_name(path.name + suffix), content)
+    marks.write(path.with_name(path.name + suffix), content, origin)
 
 
 class _FileNames:
@@ -370,11 +384,11 @@ def write_translated(
 
     made = _translated(options, names, translation.translated(runner, run.state, images(), others, request.seed))
     if options.out.suffix == "":
-        count = _write_all(options, runner, names, made)
+        count = _write_all(options, run, runner, names, made)
     elif options.out.suffix == ".npz":
-        count = _write_rows(options, runner, request, made)
+        count = _write_rows(options, run, runner, request, made)
     else:
-        count = _write_one(options, runner, made)
+        count = _write_one(options, run, runner, made)
     if not count:
         raise no_images(options.input)
     left_out = min(request.num or pictures.count, pictures.count) - count
@@ -407,6 +421,7 @@ def _translated(
 
 def _write_all(
     options: argparse.Namespace,
+    run: RestoredRun,
     runner: TaskRunner,
     names: Sequence[str],
     made: _Made,
@@ -421,13 +436,14 @@ def _write_all(
         if not count:
             _remove_samples(options.out)
         targets += [file_names.of(name) for name in names[len(targets) :]]
-        _write_picture(options.out / targets[number], runner, outputs[runner.main])
+        _write_picture(options.out / targets[number], runner, outputs[runner.main], origin_of(options, run))
         count += 1
     return count
 
 
 def _write_rows(
     options: argparse.Namespace,
+    run: RestoredRun,
     runner: TaskRunner,
     request: InputRequest,
     made: _Made,
@@ -453,11 +469,11 @@ def _write_rows(
     rows = list(found)
     for name, x in request.draw(runner, rows[-1] + 1).items():
         arrays.setdefault("labels" if name == "label" else name, x[rows])
-    files.write(options.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    marks.write_arrays(options.out, arrays, origin_of(options, run))
     return len(found)
 
 
-def _write_one(options: argparse.Namespace, runner: TaskRunner, made: _Made) -> int:
+def _write_one(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, made: _Made) -> int:
     """Write the main output for a single picture as a picture, and return the number of pictures.
 
     Raises:
@@ -475,7 +491,7 @@ def _write_one(options: argparse.Namespace, runner: TaskRunner, made: _Made) -> 
                 f"--out {options.out}: images with {runner.feature.shape[-1]} channels cannot be written as PNG. "
                 f"Use --out FOLDER for {suffix} files, or --out FILE.npz."
             )
-        files.write_bytes(options.out, content)
+        marks.write(options.out, content, origin_of(options, run))
         count += 1
     return count
 
@@ -508,14 +524,17 @@ def write_picture(options: argparse.Namespace, run: RestoredRun, runner: TaskRun
                 f"--draw {name}: needs images, and the {runner.main} of this run are {chosen.noun}. "
                 "Leave out --draw and use --out FILE.png."
             )
-        pictures.write(options.out, drawings.picture(run, runner, request))
+        origin = origin_of(options, run, mixed=bool(runner.task.pictured))
+        pictures.write(options.out, drawings.picture(run, runner, request), origin)
         return chosen.noun
     if options.draw is None and name == "grid" and request.given and runner.pictured:
-        pictures.write(options.out, *drawings.rows(run, runner, request))
+        picture, labels = drawings.rows(run, runner, request)
+        pictures.write(options.out, picture, origin_of(options, run, mixed=True), labels)
         return "pairs"
     drawing = drawings.draw(name, run, runner, request)
+    origin = origin_of(options, run, mixed=name == "activations")
     if isinstance(drawing, list):
-        files.write_bytes(options.out, pictures.animate(drawing))
+        marks.write(options.out, pictures.animate(drawing), origin)
         return name
-    pictures.write(options.out, drawing)
+    pictures.write(options.out, drawing, origin)
     return name

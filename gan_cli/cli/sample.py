@@ -100,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         help="first remove the samples that gan-sample wrote to the folder earlier (default: refuse the folder)",
     )
     add(
+        "--no-provenance",
+        dest="provenance",
+        action="store_false",
+        help="leave out the provenance mark, which states in the metadata of the file that it is generated, and by "
+        "which run, step and seed (default: write the mark)",
+    )
+    add(
         "--draw",
         choices=DRAWINGS,
         metavar="DRAWING",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gan_cli.errors import UserError
-from gan_cli.storage import files
+from gan_cli.storage import marks
 from gan_cli.views import SIDE
 
 if TYPE_CHECKING:
@@ -113,5 +114,7 @@ def write_csv(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner,
     table |= {name: samples[..., i].ravel() for i, name in enumerate(feature.names)}
     arrays = [pa.array(column) for column in table.values()]
     made = pa.Table.from_arrays(arrays, names=list(table))
-    files.write(options.out, lambda file: pa.csv.write_csv(made, file))
+    content = io.BytesIO()
+    pa.csv.write_csv(made, content)
+    marks.write(options.out, content.getvalue(), run.origin(options.seed) if options.provenance else None)
     return f"{n:,} {runner.main} {samples.shape[1:]}"

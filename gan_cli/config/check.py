@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_cli.config.ensemble import members
 from gan_cli.config.options import UNKNOWN, Parameter, options_of
-from gan_cli.config.schema import ENVIRONMENT, GAME_PARTS, GROUP_MODULES, GROUPS, Schema, Train
+from gan_cli.config.schema import ENVIRONMENT, GAME_PARTS, GROUP_MODULES, GROUPS, Card, Schema, Train
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves, put
 from gan_cli.types import Range
@@ -50,6 +50,7 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
         if not config[group]:
             raise UserError(f"{group}: every run needs a choice of this group. Set one, e.g. {group}={example}.")
     config["train"] = _section(config["train"], Train, "train", modules)
+    config["card"] = _section(config["card"], Card, "card", modules)
     if config["dataset"] and not config["sampler"]:
         config["sampler"] = dict(_SAMPLER)
     for group in (*GROUPS, "logger"):

@@ -51,7 +51,7 @@ def register() -> None:
     )
     # The nodes of the groups accept any key, because Hydra would otherwise refuse `optim.discriminator.lr=...`.
     # gan_cli.config.check compares the keys with signatures, and its messages suggest the nearest option.
-    root = OmegaConf.create({group: {} for group in (*GROUPS, "train", "logger")})
+    root = OmegaConf.create({group: {} for group in (*GROUPS, "train", "card", "logger")})
     for group in root:
         root[group]._set_flag("struct", False)
     ConfigStore.instance().store(name="schema", node=root, provider="gan_cli")

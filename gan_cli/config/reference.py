@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from gan_cli.config import compose
 from gan_cli.config.docstrings import Docstring, first_sentence, parse, reflowed
 from gan_cli.config.options import UNKNOWN, options_of
-from gan_cli.config.schema import Schema, Train
+from gan_cli.config.schema import Card, Schema, Train
 from gan_cli.errors import UserError, nearest
 from gan_cli.types import Range
 
@@ -45,8 +45,9 @@ GROUPS = (
         "sampler",
         "metric",
     ),
-    *("features", "train", "logger", *OVERLAYS),
+    *("features", "train", "card", "logger", *OVERLAYS),
 )
+_SECTIONS = {"train": Train, "card": Card}  # groups whose options a class declares, without a `_target_`
 ROOT = ("seed", "name", "init_from", "init_parts", "resume", "dry_run", "modules")
 
 
@@ -134,9 +135,9 @@ class Reference:
         summary, text = self._description(files[name])
         if group in OVERLAYS:
             return Choice(name, summary, text, (), _without_comments(files[name]))
-        if group == "train":
-            node: Any = self._composed(f"train={name}")["train"]
-            return Choice(name, summary, text, tuple(_fields(Train, "train.", node)))
+        if group in _SECTIONS:
+            node: Any = self._composed(f"{group}={name}")[group]
+            return Choice(name, summary, text, tuple(_fields(_SECTIONS[group], f"{group}.", node)))
         listed = self.takes_list(group)
         node = self._composed(f"{group}=[{name}]" if listed else f"{group}={name}")[group]
         key = f"{group}.{name}" if listed else group

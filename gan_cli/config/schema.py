@@ -59,6 +59,7 @@ FREE = frozenset(
         "train.objective",
         "train.patience",
         "train.report",
+        "card",
         "metric",
         "features",
         "logger",
@@ -92,6 +93,11 @@ TEXTS = (
     "dataset.time",
     "dataset.split",
     "features.weights",
+    "card.intended_use",
+    "card.out_of_scope",
+    "card.data",
+    "card.licence",
+    "card.contact",
     "hydra.run.dir",
     "hydra.sweep.dir",
     "hydra.sweep.subdir",
@@ -161,6 +167,25 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Card:
+    """The options of the group ``card``: what the user states in the model card of ``gan-report``.
+
+    Args:
+        intended_use: the use for which the model is made.
+        out_of_scope: uses for which the model is not suited.
+        data: origin of the training data, and the consent of the people whom the data describe.
+        licence: licence of the model and of its samples.
+        contact: where to send questions and complaints.
+    """
+
+    intended_use: str | None = None
+    out_of_scope: str | None = None
+    data: str | None = None
+    licence: str | None = None
+    contact: str | None = None
+
+
+@dataclass(frozen=True)
 class Schema:
     """The root of the configuration: the groups, and the options outside the groups.
 
@@ -179,6 +204,7 @@ class Schema:
         sampler: rule that selects the examples of each batch. Null without data; with data, null means shuffled.
         metric: metrics that evaluate samples during training and at the end.
         features: feature space in which metrics such as FID compare samples with data.
+        card: statements of the user in the model card of the report.
         train: length of a run, batch size, cadences, moving average, precision and devices.
         logger: destinations of the logged metrics, in addition to metrics.jsonl.
         seed: seed of all random numbers of the run.
@@ -217,6 +243,7 @@ class Schema:
     modules: list[str]
     estimator: dict[str, Any] = field(default_factory=lambda: {"_target_": "gan_cli.estimators.mean"})
     sampler: dict[str, Any] | None = None
+    card: dict[str, Any] = field(default_factory=dict)
     init_from: str | None = None
     init_parts: Literal["weights", "averages", "all"] = "averages"
 

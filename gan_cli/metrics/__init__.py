@@ -8,6 +8,7 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     real                        float32 features ``[n, f]`` of the reference data
     training                    float32 features ``[n, f]`` of the training data
     held_out                    float32 features ``[n, f]`` of the held-out data
+    held_out_data               a ``Dataset`` whose examples are the held-out examples, as they are stored
     fake_logits                 logits ``[n, classes]`` of the samples, if the feature network computes logits
     fake_classes                predicted classes ``[n]``, if the feature network is a classifier of the data
     real_classes                labels ``[n]`` of the reference data, if it has labels

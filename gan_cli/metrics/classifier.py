@@ -1,8 +1,10 @@
-"""A small classifier, trained on labelled images, that predicts the classes of generated images."""
+"""A small classifier, trained on labelled examples, that predicts the classes of other examples."""
 
 from __future__ import annotations
 
 import functools
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,31 @@ class _Network(nnx.Module):
         return features, self.out(features, train=False)
 
 
+class _Dense(nnx.Module):
+    """Three dense layers of 64 units, and one logit per class, for examples that are no images."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, rngs: nnx.Rngs):
+        sizes = (math.prod(shape), 64, 64, 64)
+        self.layers = nnx.List([dense(a, b, rngs, init=_INIT) for a, b in pairwise(sizes)])
+        self.out = dense(64, classes, rngs, init=_INIT)
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features = x.reshape(len(x), -1)
+        for layer in self.layers:
+            features = jax.nn.relu(layer(features, train=False))
+        return features, self.out(features, train=False)
+
+
 class Classifier:
     """A classifier, which is trained on a data set and tested on the held-out examples.
+
+    Images have a convolutional network, and other examples a dense one.
 
     If the data set has no held-out examples, a tenth of the examples is excluded from training and used for the
     test.
 
     Args:
-        data: images with labels.
+        data: examples with labels.
         steps: number of training steps, or None for 20 epochs.
         seed: seed of the initial weights, of the order of the examples and of their shifts.
         cached: whether the cache stores the classifier.
@@ -60,19 +79,20 @@ class Classifier:
         digest: hash of everything that the weights depend on.
 
     Raises:
-        ValueError: the data are not images, or have no labels.
+        ValueError: the data have no labels.
     """
 
     def __init__(self, data: Dataset, *, steps: int | None = None, seed: int = 0, cached: bool = True):
-        if len(data.feature.shape) != 3 or data.classes is None:
-            raise ValueError("a classifier needs images with labels")
+        if data.classes is None:
+            raise ValueError("a classifier needs examples with labels")
         # A random order, because a data set may be sorted by class.
         chosen = np.random.default_rng(0).permutation(data.size)[:_MOST]
         held_out = data.held_out is not None and "label" in data.held_out
         tested = np.arange(0) if held_out else chosen[::10]
         self._rows = chosen if held_out else np.delete(chosen, np.s_[::10])
         self._data, self._encode, self._steps, self._seed = data, data.feature.encode, steps, seed
-        network = _Network(data.feature.shape, data.classes, nnx.Rngs(seed))
+        make_network = _Network if len(data.feature.shape) == 3 else _Dense
+        network = make_network(data.feature.shape, data.classes, nnx.Rngs(seed))
         self._graph, start = nnx.split(network)
         leaves, structure = jax.tree.flatten(start)
         test_data = data.only_held_out().fingerprint() if held_out else None
@@ -105,12 +125,12 @@ class Classifier:
         return trained
 
     def apply(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
+        """Features ``[n, 64]`` and logits ``[n, classes]`` of examples as networks see them, ``[n, *shape]``."""
         return nnx.merge(self._graph, params)(x)
 
-    def logits(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Features ``[n, 64]`` and logits ``[n, classes]`` of images ``[n, h, w, c]`` in [-1, 1]."""
-        parts = [_applied(self.params, images[i : i + BATCH], self._graph) for i in range(0, len(images), BATCH)]
+    def logits(self, x: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``[n, 64]`` and logits ``[n, classes]`` of examples as networks see them, ``[n, *shape]``."""
+        parts = [_applied(self.params, x[i : i + BATCH], self._graph) for i in range(0, len(x), BATCH)]
         features, logits = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
         return features, logits
 
@@ -136,15 +156,15 @@ def _trained(
     graph: Any,
     feature: Feature,
 ) -> Params:
-    """The weights after a step of Adam on each of the batches, whose images are shifted at random.
+    """The weights after a step of Adam on each of the batches, in which images are shifted at random.
 
     Args:
         params: the initial weights.
-        examples: the stored images, ``[n, *stored_shape]``.
+        examples: the stored examples, ``[n, *stored_shape]``.
         labels: the classes ``[n]``.
         batches: indices of examples ``[steps, batch]``, and random keys ``[steps]``.
         graph: the graph definition of the network.
-        feature: the feature of the images.
+        feature: the feature of the examples.
     """
     optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, len(batches[0])))
 
@@ -152,10 +172,12 @@ def _trained(
         carry: tuple[Params, optax.OptState], batch: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[Params, optax.OptState], None]:
         (params, state), (rows, key) = carry, batch
-        images = transforms.shift(feature.encode(examples[rows]), key, 1 / 14, "edge")
+        x = feature.encode(examples[rows])
+        if x.ndim == 4:
+            x = transforms.shift(x, key, 1 / 14, "edge")
 
         def loss(params: Params) -> jax.Array:
-            _, logits = nnx.merge(graph, params)(images)
+            _, logits = nnx.merge(graph, params)(x)
             losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
             return losses.mean()
 

@@ -24,13 +24,15 @@ log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
 _OF_ALL = frozenset({"run_task", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
-_UNSEEN = frozenset({"held_out_table", "unseen_table"})
-_OF_TABLES = frozenset({"fake_table", "training_table", "table_label", *_UNSEEN})
+_UNSEEN_ROWS = frozenset({"held_out_table", "unseen_table"})
+_UNSEEN = frozenset({"held_out_data", *_UNSEEN_ROWS})
+_OF_TABLES = frozenset({"fake_table", "training_table", "table_label", *_UNSEEN_ROWS})
 _TRANSLATED = frozenset({"pairs", "translated_classes"})
 # Games that have the tasks of metrics. All other tasks belong to autoencoders.
 _GAMES = {GENERATE: "gan", "cycle_a": "cyclegan", "cycle_b": "cyclegan"}
 _LACKING = {
     "held_out": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
+    "held_out_data": "held-out examples, but {name} has none. Use dataset=mnist5k, or another metric",
     "known_modes": "known modes, but {name} has none. Use dataset=ring, dataset=grid or dataset=simulated. For "
     "labelled images, use metric=classes",
     "fake_logits": "features with logits. Use features=classifier or features=inception",
@@ -142,6 +144,8 @@ class Evaluator:
         if "held_out" in self._wanted:
             held_out = target.data.only_held_out()
             inputs["held_out"] = self._of_examples(held_out, target.extractor)["features"]
+        if "held_out_data" in self._wanted:
+            inputs["held_out_data"] = target.data.only_held_out()
         return inputs
 
     def _of_table(self, data: Dataset) -> dict[str, Any]:
@@ -319,7 +323,7 @@ def of_rows(metrics: Mapping[str, Metric], every: bool, **inputs: Any) -> dict[s
                 return "data other than tables"
             if inputs[need] is None:
                 return texts[need]
-        read = ["fake_table", "training_table", *(metric.needs & _UNSEEN)]
+        read = ["fake_table", "training_table", *(metric.needs & _UNSEEN_ROWS)]
         least = min(len(next(iter(inputs[name].values()))) for name in read)
         return f"at least {metric.minimum} rows" if least < metric.minimum else None
 
@@ -366,6 +370,7 @@ def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], 
                 f"returned {type(metric).__name__}. Correct the function."
             )
         for target in targets.values():
+            noun = target.data.feature.noun
             if samples < metric.minimum:
                 raise UserError(
                     f"metric={name}: needs at least {metric.minimum} samples per evaluation, but there are only "
@@ -378,8 +383,8 @@ def check_metrics(metrics: Mapping[str, Metric], targets: Mapping[str, Target], 
                 )
             if (unseen := _unseen(metric, target.data)) is not None and unseen < metric.minimum:
                 raise UserError(
-                    f"metric={name}: needs at least {metric.minimum} held-out rows, but {target.data.name} has "
-                    f"only {unseen}. Hold out more rows, e.g. dataset.hold_out=0.5, or none, or use another metric."
+                    f"metric={name}: needs at least {metric.minimum} held-out {noun}, but {target.data.name} has "
+                    f"only {unseen}. Hold out more {noun}, e.g. dataset.hold_out=0.5, or use another metric."
                 )
             if target.count(samples) < metric.minimum:
                 raise UserError(
@@ -429,7 +434,7 @@ def _too_few(metric: Metric, targets: Mapping[str, Target], samples: int) -> str
     """The minimum that the metric requires, if there are fewer reference examples or samples. Otherwise, None."""
     for target in targets.values():
         if (unseen := _unseen(metric, target.data)) is not None and unseen < metric.minimum:
-            return f"at least {metric.minimum} held-out rows"
+            return f"at least {metric.minimum} held-out {target.data.feature.noun}"
         noun = "reference examples" if target.reference.size < metric.minimum else "samples"
         if min(target.reference.size, target.count(samples)) < metric.minimum:
             return f"at least {metric.minimum} {noun}"
@@ -437,7 +442,7 @@ def _too_few(metric: Metric, targets: Mapping[str, Target], samples: int) -> str
 
 
 def _unseen(metric: Metric, data: Dataset) -> int | None:
-    """The number of held-out rows that a metric of tables reads. None for other metrics, or without such rows."""
+    """The number of held-out examples that a metric reads as they are stored. None for other metrics."""
     return data.held_out_size if metric.needs & _UNSEEN and data.held_out is not None else None
 
 
@@ -527,6 +532,7 @@ def lacking(
     for target in targets.values():
         has = {
             "held_out": target.data.held_out is not None,
+            "held_out_data": target.data.held_out is not None,
             "known_modes": target.data.modes is not None,
             "fake_logits": target.extractor is not None and target.extractor.gives_logits,
             "fake_classes": target.extractor is not None and target.extractor.of_classes,

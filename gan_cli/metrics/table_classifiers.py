@@ -204,10 +204,10 @@ class _Problem:
         )
         f1 = np.where(of_class > 0, 2 * met / np.maximum(of_class + chosen, 1e-9), np.nan)
         judged = [1] if size == 2 else range(size)
-        areas = np.stack([_areas(probabilities[:, k], self._y == k, weights) for k in judged])
+        each = np.stack([areas(probabilities[:, k], self._y == k, weights) for k in judged])
         return {
             "f1": f1[:, self._rarer] if size == 2 else np.nanmean(f1, axis=1),
-            "auc": areas[0] if size == 2 else np.nanmean(areas, axis=0),
+            "auc": each[0] if size == 2 else np.nanmean(each, axis=0),
             "accuracy": right.sum(1) / weights.sum(1),
         }
 
@@ -243,7 +243,7 @@ def _fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
         return model.fit(x, y)
 
 
-def _areas(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def areas(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Areas ``[samples]`` under the ROC curve with weights ``[samples, n]`` of the examples.
 
     NaN if one of the classes has no weight.

@@ -41,30 +41,45 @@ def two_sample_auc(*, runs: PositiveInt = 3) -> Metric:
 
 def area(real: Columns, fake: Columns, seed: int = 0) -> float:
     """Area under the ROC curve of one classifier, from the test halves of two tables."""
-    require_sklearn("two_sample_auc")
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     rng = np.random.default_rng(seed)
     count = min(rows_of(real), rows_of(fake), _MOST)
     if count < _LEAST:
         raise ValueError(f"needs at least {_LEAST} samples and as many real rows, but there are only {count}")
     parts = [taken(table, rng.permutation(rows_of(table))[:count]) for table in (real, fake)]
-    x, categorical = _matrix(*parts)
     of_fake = np.arange(2 * count) >= count
     test = np.arange(2 * count) % count >= count // 2
-    # The default, 20 rows in a leaf, would leave a tree of a small table without any branch.
-    leaf = min(20, max(2, count // 10))
-    classifier = HistGradientBoostingClassifier(
-        categorical_features=categorical, min_samples_leaf=leaf, random_state=seed % 2**32
-    )
-    with threads_for(count):
-        classifier.fit(x[~test], of_fake[~test])
-        ranks = mean_ranks(classifier.predict_proba(x[test])[:, 1])[of_fake[test]]
+    found = probabilities(*matrix(*parts), of_fake, test, seed)
+    ranks = mean_ranks(found)[of_fake[test]]
     n = len(ranks)
     return float((ranks.sum() - n * (n + 1) / 2) / (n * (test.sum() - n)))
 
 
-def _matrix(*parts: Columns) -> tuple[np.ndarray, list[bool]]:
+def probabilities(
+    x: np.ndarray, categorical: list[bool], of_fake: np.ndarray, test: np.ndarray, seed: int
+) -> np.ndarray:
+    """Probabilities that test rows are generated, by gradient boosting that learns from all other rows.
+
+    Args:
+        x: the rows, ``[n, columns]``.
+        categorical: which columns are categories.
+        of_fake: which rows are generated, ``[n]``.
+        test: which rows are test rows, ``[n]``.
+        seed: seed of the classifier.
+    """
+    require_sklearn("two_sample_auc")
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    # The default, 20 rows in a leaf, would leave a tree of a small table without any branch.
+    leaf = min(20, max(2, len(x) // 20))
+    classifier = HistGradientBoostingClassifier(
+        categorical_features=categorical, min_samples_leaf=leaf, random_state=seed % 2**32
+    )
+    with threads_for(len(x) // 2):
+        found: np.ndarray = classifier.fit(x[~test], of_fake[~test]).predict_proba(x[test])[:, 1]
+    return found
+
+
+def matrix(*parts: Columns) -> tuple[np.ndarray, list[bool]]:
     """A pair: float64 ``[rows, columns]`` with NaN for a missing value, and which columns are categories."""
     columns, categorical = [], []
     for name, values in parts[0].items():

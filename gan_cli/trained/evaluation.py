@@ -23,6 +23,7 @@ from gan_cli.metrics.table_baselines import baselines
 from gan_cli.metrics.tables import Columns, rows_of, taken
 from gan_cli.metrics.targets import GENERATE, Target, targets_of, translations_of, with_features
 from gan_cli.storage import checkpoints, files, run_directory
+from gan_cli.storage.marks import Origin
 from gan_cli.trained import restore, tables
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import TaskRunner, evaluated, runners
@@ -54,7 +55,8 @@ class CheckpointEvaluator:
             is not a file of a table.
         label: the column that is the class of the rows of a table. None for the label of the reference.
         modules: the user's Python modules. The configuration of a run may use their functions and classes.
-        draw_neighbours: function ``(folder, feature, samples, neighbours)`` that writes a picture into ``folder``.
+        draw_neighbours: function ``(folder, feature, samples, neighbours, origin)`` that writes a picture into
+            ``folder``.
             It shows each sample above its nearest training example.
     """
 
@@ -72,7 +74,7 @@ class CheckpointEvaluator:
         table_reference: Callable[[], TableReference] | None = None,
         label: str | None = None,
         modules: Sequence[str],
-        draw_neighbours: Callable[[Path, Feature, np.ndarray, np.ndarray], None],
+        draw_neighbours: Callable[[Path, Feature, np.ndarray, np.ndarray, Origin], None],
     ):
         self._metrics, self._features, self._every = metrics, features, every
         self._num, self._seed, self._raw, self._modules = num, seed, raw, modules
@@ -415,7 +417,8 @@ class CheckpointEvaluator:
             if self._reference is None and target is not None and target.extractor is not None:
                 numbered = self._of_run(run)[GENERATE].numbered(run.state, self._seed, _NEIGHBOURS)
                 samples = np.asarray(next(numbered))
-                self._draw_neighbours(folder, target.data.feature, samples, evaluator.nearest(samples))
+                origin = run.origin(self._seed)
+                self._draw_neighbours(folder, target.data.feature, samples, evaluator.nearest(samples), origin)
         except OSError as error:
             log.warning(
                 "%s: the picture of the nearest training examples cannot be written (%s). "

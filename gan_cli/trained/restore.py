@@ -17,7 +17,8 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import classes_of, from_description
 from gan_cli.engine.state import TrainState, init_state
 from gan_cli.errors import UserError
-from gan_cli.storage import checkpoints
+from gan_cli.storage import checkpoints, marks
+from gan_cli.storage.marks import Origin
 from gan_cli.storage.run_directory import facts
 from gan_cli.trained import sampling
 from gan_cli.types import Spec
@@ -35,6 +36,7 @@ class RestoredRun:
         state: training state, as host arrays.
         class_names: the names of the classes, or an empty tuple if ``run.json`` does not contain them.
         examples: number of training examples. None if ``run.json`` does not contain it.
+        fingerprint: the entry ``fingerprint`` of ``run.json``. None if it is missing.
     """
 
     directory: Path
@@ -44,6 +46,11 @@ class RestoredRun:
     state: TrainState
     class_names: tuple[str, ...] = ()
     examples: int | None = None
+    fingerprint: str | None = None
+
+    def origin(self, seed: int) -> Origin:
+        """The origin of samples of this run, for their provenance marks."""
+        return marks.origin_of(self.directory, self.fingerprint, self.step, seed)
 
 
 def restore_run(
@@ -98,7 +105,10 @@ def restore_run(
     assert experiment.game.spec is not None
     names = _class_names(record.get("data"), classes_of(experiment.game.spec))
     state = sampling.raw(state) if raw else state
-    return RestoredRun(directory, experiment, folder / str(at), at, state, names, _examples(record.get("data")))
+    examples = _examples(record.get("data"))
+    return RestoredRun(
+        directory, experiment, folder / str(at), at, state, names, examples, record.get("fingerprint")
+    )
 
 
 def load_data(directory: Path, modules: Sequence[str] = ()) -> Dataset:

@@ -69,7 +69,7 @@ def draw(experiment: Experiment, path: Path) -> Path:
     examples = randomness.first_examples(data, experiment.seed, experiment.train.batch_size, count)
     if len(images) > 1:
         picture, labels = chosen.rows([np.asarray(examples[name]) for name in images], images)
-        pictures.write(path, picture, labels)
+        pictures.write(path, picture, None, labels)
     else:
-        sample_writer.draw_samples(data, np.asarray(examples[data.main]), path)
+        sample_writer.draw_samples(data, np.asarray(examples[data.main]), path, None)
     return path

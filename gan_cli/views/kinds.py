@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from gan_cli.data.series.feature import Series
 from gan_cli.data.tables import constraints
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
-from gan_cli.storage import files
+from gan_cli.storage import files, marks
+from gan_cli.storage.marks import Origin
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
 from gan_cli.views import POINTS, SIDE, paths, pictures, series_charts, tables
@@ -44,7 +45,8 @@ class View:
         in_rows: ``(number of arrays) -> number of examples of each array`` that a picture of ``rows`` should show.
         behind: the number of real examples that ``picture`` draws behind the samples.
         real: ``(real examples) -> picture`` of real examples alone. None if ``picture`` shows them as samples.
-        write: ``(path, samples)``, writes the samples to a file beside the picture ``path``, or None.
+        write: ``(path, samples, origin)``, writes the samples to a file beside the picture ``path``, with a
+            provenance mark that states the origin, or None.
         write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples
             behind them beside the picture ``path``, or None.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
@@ -60,7 +62,7 @@ class View:
     in_rows: Callable[[int], int]
     behind: int = 0
     real: Callable[[np.ndarray], Image.Image] | None = None
-    write: Callable[[Path, np.ndarray], None] | None = None
+    write: Callable[[Path, np.ndarray, Origin | None], None] | None = None
     write_summary: Callable[[Path, np.ndarray, np.ndarray | None], None] | None = None
     one: Callable[[np.ndarray, str], tuple[str, bytes]] | None = None
 
@@ -112,7 +114,9 @@ def _(feature: features.Vector) -> View:
         rows=lambda parts, kinds: (pictures.scatter(parts[1], parts[0]), []),
         in_rows=lambda parts: POINTS // 2,
         behind=POINTS,
-        write=lambda path, samples: pictures.write_points(path.with_suffix(".npz"), samples),
+        write=lambda path, samples, origin: marks.write_arrays(
+            path.with_suffix(".npz"), {"samples": samples}, origin
+        ),
     )
 
 
@@ -125,8 +129,9 @@ def _(feature: Table) -> View:
     def chart(samples: np.ndarray | None, real: np.ndarray | None) -> Image.Image:
         return tables.chart(summary(samples, real))
 
-    def write(path: Path, samples: np.ndarray) -> None:
-        table_files.write(path.with_suffix(".csv"), feature, constraints.valid(feature, feature.values(samples)))
+    def write(path: Path, samples: np.ndarray, origin: Origin | None) -> None:
+        rows = constraints.valid(feature, feature.values(samples))
+        table_files.write(path.with_suffix(".csv"), feature, rows, origin)
 
     def write_summary(path: Path, samples: np.ndarray, real: np.ndarray | None) -> None:
         found = summary(samples, real) | {"step": files.number(path.stem)}
@@ -178,7 +183,9 @@ def kinds(runner: TaskRunner, target: bool = False) -> list[str]:
     return ["input", *outputs, *(["target"] if target else [])]
 
 
-def write_neighbours(folder: Path, feature: Feature, samples: np.ndarray, neighbours: np.ndarray) -> None:
+def write_neighbours(
+    folder: Path, feature: Feature, samples: np.ndarray, neighbours: np.ndarray, origin: Origin
+) -> None:
     """Write the picture ``neighbours.png``, which shows each sample with its nearest training example.
 
     Args:
@@ -186,7 +193,8 @@ def write_neighbours(folder: Path, feature: Feature, samples: np.ndarray, neighb
         feature: the feature of the samples.
         samples: stored samples ``[n, *stored_shape]``.
         neighbours: the nearest training example of each sample, of the same shape.
+        origin: the origin of the samples.
     """
     parts = [np.asarray(feature.encode(examples)) for examples in (samples, neighbours)]
     picture, _ = view(feature).rows(parts, ("sample", "nearest"))
-    pictures.write(folder / "neighbours.png", picture)
+    pictures.write(folder / "neighbours.png", picture, replace(origin, mixed=True))

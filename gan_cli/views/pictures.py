@@ -21,7 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from gan_cli.data.images import over_white
 from gan_cli.data.scaling import denormalise
-from gan_cli.storage import files
+from gan_cli.storage import marks
+from gan_cli.storage.marks import Origin
 from gan_cli.views import SIDE
 
 _WIDEST = 1024  # the width and height in pixels that a picture with rows of inputs and outputs should not exceed
@@ -257,21 +258,18 @@ def trajectory(points: np.ndarray) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def write(path: Path, image: Image.Image, labels: Sequence[str] = ()) -> None:
+def write(path: Path, image: Image.Image, origin: Origin | None, labels: Sequence[str] = ()) -> None:
     """Write ``image`` as PNG. An interrupted write leaves no partial file.
 
     Args:
         path: the path of the file.
         image: the picture.
+        origin: the origin that the provenance mark states. None for a picture without generated examples.
         labels: the labels of the rows of the picture, from top to bottom. They become the entry ``Rows`` of the
             file's metadata, a list in JSON, which the report reads.
     """
-    text = PngInfo()
+    text, file = PngInfo(), io.BytesIO()
     if labels:
         text.add_text("Rows", json.dumps(list(labels)))
-    files.write(path, lambda file: image.save(file, format="PNG", pnginfo=text))
-
-
-def write_points(path: Path, points: np.ndarray) -> None:
-    """Write an ``.npz`` file with ``points`` as the array ``samples``."""
-    files.write(path, lambda file: np.savez(file, samples=points))
+    image.save(file, format="PNG", pnginfo=text)
+    marks.write(path, file.getvalue(), origin)

@@ -24,7 +24,7 @@ from gan_cli.config.stored import config_of
 from gan_cli.errors import UserError
 from gan_cli.storage import files, metrics_log, run_directory
 from gan_cli.storage.dotted import leaves
-from gan_cli.views import tables
+from gan_cli.views import model_card, tables
 
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
 _PICTURES = 100  # the largest number of pictures of a single run
@@ -132,6 +132,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "error": facts.get("traceback") or facts.get("error"),
         "evaluation": facts.get("evaluation"),
         "evaluations": run_directory.evaluations(path),
+        "card": model_card.rows(facts, run_directory.evaluations(path)),
         "environment": _environment(facts),
         "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
         **_filmstrip(path / "samples", share),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -14,11 +14,15 @@ from gan_cli.config.build import Experiment
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainState
 from gan_cli.metrics import diversity
-from gan_cli.storage import files, metrics_log
+from gan_cli.storage import files, marks, metrics_log
+from gan_cli.storage.marks import Origin
 from gan_cli.trained.sampling import TaskRunner, examples, shown_of
 from gan_cli.types import Feature
 from gan_cli.views import pictures
 from gan_cli.views.kinds import kinds, view
+
+# The names of pictures and samples of a step, after the number of the step and a dot.
+_WRITTEN = ("png", "npz", "csv", f"csv{marks.BESIDE}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class SampleWriter:
         self._data, self._seed, self._sampler = experiment.dataset, experiment.seed, sampler
         self._run = directory if not tasks and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
+        self._origin = marks.origin_of(directory, experiment.fingerprint, 0, experiment.seed)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         # Pictures that are being written. The path is None for a picture that ``finished`` does not return.
         self._pending: list[tuple[Path | None, Future[None]]] = []
@@ -112,10 +117,11 @@ class SampleWriter:
         if step in self._drawn:
             return
         self._drawn.add(step)
+        origin = replace(self._origin, step=step)
         for name, rows in self._pictured.items():
             path = self._folder / name / f"{step}.png"
             outputs = rows.runner(state, rows.inputs, self._seed)
-            self._pending.append((path, self._thread.submit(draw_rows, rows, outputs, path)))
+            self._pending.append((path, self._thread.submit(draw_rows, rows, outputs, path, origin)))
         if self._pictured:
             self.last = self._folder / next(iter(self._pictured)) / f"{step}.png"
         if not self.can_draw and not self._run:
@@ -125,7 +131,7 @@ class SampleWriter:
             job = self._thread.submit(draw_trajectory, self._run, self.last)
         else:
             assert self._data is not None
-            job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last)
+            job = self._thread.submit(draw_samples, self._data, np.asarray(samples), self.last, origin)
         self._pending.append((self.last, job))
         if self._augment is not None and samples is not None and self._data is not None:
             n = min(max(view(self._data.feature).count // 2, 1), self._data.size)
@@ -133,7 +139,7 @@ class SampleWriter:
             key = jax.random.fold_in(jax.random.key(self._seed), step)
             seen = self._augment(both, state.net_state, key, step)
             path = self._folder / "seen" / self.last.name
-            job = self._thread.submit(draw_seen, self._data.feature, np.asarray(seen), path)
+            job = self._thread.submit(draw_seen, self._data.feature, np.asarray(seen), path, origin)
             self._pending.append((None, job))
 
     def finished(self, wait: bool = False) -> list[Path]:
@@ -160,57 +166,65 @@ class SampleWriter:
         self._thread.shutdown(wait=True)
 
 
-def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
+def draw_samples(data: Dataset, samples: np.ndarray, path: Path, origin: Origin | None) -> None:
     """Write a picture of samples to ``path``.
 
     The view of the main feature chooses the kind of picture. It may also write the samples to other files.
+
+    Args:
+        data: the data set of the run.
+        samples: the samples, as networks see them.
+        path: the path of the picture.
+        origin: the origin of the samples; None for real examples.
     """
     chosen = view(data.feature)
     real = data.spread(chosen.behind) if chosen.behind else None
-    pictures.write(path, chosen.picture(samples[: chosen.count], real))
+    shown = origin and replace(origin, mixed=real is not None)
+    pictures.write(path, chosen.picture(samples[: chosen.count], real), shown)
     if chosen.write is not None:
-        chosen.write(path, samples[: chosen.count])
+        chosen.write(path, samples[: chosen.count], origin)
     if chosen.write_summary is not None:
         chosen.write_summary(path, samples[: chosen.count], real)
 
 
-def draw_rows(rows: Rows, outputs: Mapping[str, jax.Array], path: Path) -> None:
+def draw_rows(rows: Rows, outputs: Mapping[str, jax.Array], path: Path, origin: Origin) -> None:
     """Write a picture of inputs and outputs of a task, e.g. images above their reconstructions."""
     shown, *made = rows.runner.task.pictured or ("",)
     parts = [rows.inputs[shown], *(np.asarray(outputs[name]) for name in made)]
     if rows.target is not None:
         parts.append(rows.target)
     picture, labels = view(rows.runner.task.inputs[shown]).rows(parts, kinds(rows.runner, rows.target is not None))
-    pictures.write(path, picture, labels)
+    pictures.write(path, picture, replace(origin, mixed=True), labels)
 
 
-def draw_seen(feature: Feature, seen: np.ndarray, path: Path) -> None:
+def draw_seen(feature: Feature, seen: np.ndarray, path: Path, origin: Origin) -> None:
     """Write a picture of augmented examples, which are the input of the discriminator.
 
     Args:
         feature: the feature of the examples.
         seen: the augmented examples. The first half is real, and the second half is generated.
         path: the path of the picture.
+        origin: the origin of the generated examples.
     """
     path.parent.mkdir(exist_ok=True)
     half = len(seen) // 2
-    pictures.write(path, view(feature).compared(seen[:half], seen[half:]))
+    pictures.write(path, view(feature).compared(seen[:half], seen[half:]), replace(origin, mixed=True))
 
 
 def draw_trajectory(run: Path, path: Path) -> None:
     """Write a picture of the positions of the players at all logged steps of the run."""
     points = np.array([(record["x"], record["y"]) for record in metrics_log.read(run)], float)
-    pictures.write(path, pictures.trajectory(points))
+    pictures.write(path, pictures.trajectory(points), None)
 
 
 def draw_real(data: Dataset, path: Path) -> None:
     """Write a picture of evenly spaced examples of the data set, e.g. a chart of the columns of a table."""
     chosen = view(data.feature)
     if chosen.real is not None:
-        pictures.write(path, chosen.real(data.spread(chosen.behind)))
+        pictures.write(path, chosen.real(data.spread(chosen.behind)), None)
         return
     examples = data.spread(chosen.count)
-    pictures.write(path, chosen.picture(examples, examples))
+    pictures.write(path, chosen.picture(examples, examples), None)
 
 
 def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> None:
@@ -224,6 +238,6 @@ def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> N
     samples = directory / "samples"
     for folder in (samples, samples / "seen", *(samples / task for task in tasks)):
         for written in folder.iterdir() if folder.is_dir() else ():
-            at = files.number(written.stem)
-            if at is not None and at > step and written.suffix in (".png", ".npz", ".csv"):
+            at = files.number(written.name.split(".")[0])
+            if at is not None and at > step and written.name.split(".", 1)[1] in _WRITTEN:
                 written.unlink()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from gan_cli.data.tables.columns import Column
-from gan_cli.storage import files
 
 
 def arrays_of(columns: Sequence[Column], rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -30,18 +26,6 @@ def arrays_of(columns: Sequence[Column], rows: Mapping[str, np.ndarray]) -> dict
         else:
             found[column.name] = np.where(column.absent(values), "", values).astype(str)
     return found
-
-
-def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays with any names to an ``.npz`` file. ``numpy.savez`` rejects some names, such as ``file``."""
-
-    def fill(file: BinaryIO) -> None:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-
-    files.write(path, fill)
 
 
 def _dates(values: np.ndarray) -> np.ndarray:

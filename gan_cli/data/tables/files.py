@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
+import hashlib
 import io
 import itertools
 import lzma
@@ -32,7 +33,8 @@ from gan_cli.data.tables import formats
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError
-from gan_cli.storage import files
+from gan_cli.storage import files, marks
+from gan_cli.storage.marks import Origin
 
 _SEPARATORS = ",;\t|"
 _PROBED = 50  # lines that decide about the separator
@@ -221,10 +223,12 @@ class Writer:
     Args:
         path: the file, which is replaced if it exists.
         table: the feature of the rows.
+        origin: the origin that the provenance mark states: inside a Parquet file, or beside another file. None for
+            rows that are not generated.
     """
 
-    def __init__(self, path: Path, table: Table):
-        self.path, self.table, self.rows = path, table, 0
+    def __init__(self, path: Path, table: Table, origin: Origin | None = None):
+        self.path, self.table, self.rows, self._origin = path, table, 0, origin
         self._temporary = path.with_name(f".{path.name}.partial")
         self._parquet: pa.parquet.ParquetWriter | None = None
 
@@ -232,16 +236,21 @@ class Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.suffix == ".parquet":
             self._parquet = pa.parquet.ParquetWriter(self._temporary, formats.arrow_schema(self.table))
+            self._digest = marks.RowDigest()
             return self
-        self._stream = _compressed(self._temporary, self.path.suffix)
+        self._stream, self._hash = _compressed(self._temporary, self.path.suffix), hashlib.sha256()
         names = self._quoted(pa.array(self.table.names, pa.string())).to_pylist()
-        self._stream.write(f"{self.table.separator.join(names)}\n".encode())
+        self._put(f"{self.table.separator.join(names)}\n")
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
+        if self._parquet is not None and self._origin is not None and kind is None:
+            self._parquet.add_key_value_metadata(marks.parquet_metadata(self._digest, self._origin))
         (self._parquet or self._stream).close()
         if kind is None:
             self._temporary.replace(self.path)
+            if self._parquet is None:
+                marks.write_beside(self.path, self._hash.hexdigest(), self._origin)
         else:
             self._temporary.unlink(missing_ok=True)
 
@@ -252,12 +261,20 @@ class Writer:
             columns: mapping from the names of the columns to values ``[n]``, as ``Table.restore`` returns them.
         """
         if self._parquet is not None:
-            self._parquet.write_table(formats.typed(self.table, columns, self.rows))
+            part = formats.typed(self.table, columns, self.rows)
+            self._parquet.write_table(part)
+            if self._origin is not None:
+                self._digest.update(part)
         else:
             fields = [self._quoted(array) for array in formats.texts(self.table, columns, self.rows)]
             lines = pc.binary_join_element_wise(*fields, self.table.separator)
-            self._stream.write(("\n".join(lines.to_pylist()) + "\n").encode())
+            self._put("\n".join(lines.to_pylist()) + "\n")
         self.rows += len(next(iter(columns.values())))
+
+    def _put(self, text: str) -> None:
+        content = text.encode()
+        self._stream.write(content)
+        self._hash.update(content)
 
     def _quoted(self, texts: pa.Array) -> pa.Array:
         """The texts, between quotes where a text contains the separator, a quote or a line break."""
@@ -270,9 +287,9 @@ class Writer:
         return pc.if_else(special, quoted, texts)
 
 
-def write(path: Path, table: Table, columns: Mapping[str, np.ndarray]) -> None:
+def write(path: Path, table: Table, columns: Mapping[str, np.ndarray], origin: Origin | None = None) -> None:
     """Write rows to a file, as ``Writer`` does."""
-    with Writer(path, table) as writer:
+    with Writer(path, table, origin) as writer:
         writer.write(columns)
 
 

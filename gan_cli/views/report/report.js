@@ -123,6 +123,27 @@ function aboutRun(run) {
   ].flat();
 }
 
+/** The model card: a table with sentences about use, data, metrics, copying, privacy and failures. */
+const modelCard = (run) =>
+  section(
+    "Model card",
+    el(
+      "div",
+      { class: "card" },
+      el(
+        "table",
+        { class: "pairs" },
+        el(
+          "tbody",
+          {},
+          run.card.map(([title, lines]) =>
+            el("tr", {}, el("th", { scope: "row" }, title), el("td", {}, lines.map((line) => el("p", {}, line)))),
+          ),
+        ),
+      ),
+    ),
+  );
+
 function samples(run) {
   if (!run.pictures.length && !run.real) return null;
   const parts = [];
@@ -706,7 +727,8 @@ function page() {
   if (report.alone) {
     const [run] = report.runs;
     const drawn = [ofColumns(run), samples(run), ...run.tasks.map((task) => ofTask(task, run.charts))];
-    return [...aboutRun(run), ...drawn, curves(), evaluations(run), configuration(run), environment(run)];
+    const rest = [curves(), evaluations(run), configuration(run), environment(run)];
+    return [...aboutRun(run), modelCard(run), ...drawn, ...rest];
   }
   const chosen = columns();
   const halves = [scatter(chosen), overlay()].filter((part) => part !== null);
