@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
@@ -46,11 +47,6 @@ def private(
         reproducible: whether the noise derives from the seed, so that a run can be repeated. The guarantee then
             assumes that nobody else knows the seed. If false, the key of the noise is random and secret.
     """
-    if target_epsilon is None and noise_multiplier is None:
-        raise UserError(
-            "estimator=private: set estimator.target_epsilon, e.g. estimator.target_epsilon=3, or "
-            "estimator.noise_multiplier, e.g. estimator.noise_multiplier=1."
-        )
 
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
         raise RuntimeError("estimator=private: the size of the batches is unknown")
@@ -86,7 +82,7 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
             return sum((values.reshape(()) for values in read), jnp.zeros(()))
 
         summed = clipped_sum(of_row, params, (rows, keys), mask, options.max_grad_norm)
-        assert options.noise_multiplier is not None, "config/build.py fills in the noise multiplier"
+        assert options.noise_multiplier is not None, "gan_cli.config fills in the noise multiplier"
         noised = _noised(summed, noise_key, options.noise_multiplier * options.max_grad_norm)
 
         def value(params: Tree) -> tuple[jax.Array, ByPlayer]:
@@ -103,9 +99,8 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
 
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-    return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
+    flat, restore = ravel_pytree(tree)
+    return restore(flat + devices.same(std * jax.random.normal(key, flat.shape)))
 
 
 def check(game: Game, precision: str) -> None:
