@@ -32,11 +32,13 @@ class Charge(NamedTuple):
         noise_multiplier: standard deviation of the noise, in units of the clipping norm.
         sampling_rate: probability with which a batch contains an example.
         steps: number of noisy gradients.
+        truncation: share of delta that the limited capacity of the batches costs (``overflow``).
     """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    truncation: float = 0.0
 
 
 class Epsilon(NamedTuple):
@@ -51,12 +53,14 @@ def epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
 
     Args:
         charges: all charges on the same data.
-        delta: probability with which the bound may fail. With 0 or less, the bound is infinite.
+        delta: probability with which the bound may fail, including the truncation of batches. With 0 or less
+            beside the truncation, the bound is infinite.
 
     Raises:
         UserError: dp-accounting is not installed.
     """
-    charges = tuple(charge for charge in charges if charge.steps)
+    delta -= sum(charge.truncation for charge in charges)
+    charges = tuple(charge._replace(truncation=0.0) for charge in charges if charge.steps)
     if not charges:
         return Epsilon(0.0, "RDP")
     if not delta > 0 or any(charge.noise_multiplier <= 0 for charge in charges):
@@ -74,7 +78,7 @@ def _epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
 
 
 def rdp_epsilon(charges: tuple[Charge, ...], delta: float) -> float:
-    """The bound of epsilon from Renyi differential privacy. It takes milliseconds, and the PLD bound up to seconds."""
+    """The bound of epsilon from Renyi differential privacy, without truncation. It takes milliseconds, not seconds."""
     dp = _library()
     accountant = dp.rdp.RdpAccountant()
     for charge in charges:
@@ -108,15 +112,16 @@ def _library():  # type: ignore[no-untyped-def]  # a module without types
     return dp_accounting
 
 
-def noise_for(target: float, within: Callable[[float], tuple[tuple[Charge, ...], float]]) -> float:
+def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Charge, ...]]) -> float:
     """The smallest noise multiplier with which epsilon is at most ``target``, rounded up to four digits.
 
     Args:
         target: the largest epsilon.
-        within: maps a noise multiplier to the charges of the whole run and to delta.
+        delta: probability with which the bound may fail, including the truncation of batches.
+        charges: maps a noise multiplier to the charges of the whole run.
 
     Raises:
-        UserError: no noise leads to the target, because earlier charges or the capacity of the batches exceed it.
+        UserError: no noise leads to the target, because earlier charges exceed it.
     """
 
     def bisect(meets: Callable[[float], bool], low: float, high: float) -> float:
@@ -126,11 +131,11 @@ def noise_for(target: float, within: Callable[[float], tuple[tuple[Charge, ...],
         return high
 
     def by_rdp(noise: float) -> bool:
-        charges, delta = within(noise)
-        return delta > 0 and rdp_epsilon(charges, delta) <= target
+        found = charges(noise)
+        return rdp_epsilon(found, delta - sum(charge.truncation for charge in found)) <= target
 
     def by_both(noise: float) -> bool:
-        return epsilon(*within(noise)).value <= target
+        return epsilon(charges(noise), delta).value <= target
 
     high = 1.0
     while not by_rdp(high):

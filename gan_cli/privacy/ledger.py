@@ -8,26 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from gan_cli.errors import UserError
 from gan_cli.privacy import accounting
 from gan_cli.privacy.accounting import Charge, Epsilon
 
 _MOST_TRUNCATED = 1e-6  # largest probability that a run truncates a batch
-_ENTRIES = ("noise_multiplier", "sampling_rate", "steps")
-
-
-class Spent(NamedTuple):
-    """The privacy that earlier runs have spent.
-
-    Attributes:
-        charges: their charges.
-        truncation: the share of delta that the limited capacity of their batches costs.
-    """
-
-    charges: tuple[Charge, ...] = ()
-    truncation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class Ledger:
         per_step: number of noisy gradients of a training step.
         overflow: share of delta that a batch of limited capacity costs (``accounting.overflow``).
         target_epsilon: the budget: training stops before epsilon exceeds it. None without a budget.
-        earlier: the privacy that the runs have spent whose ledger this run continues.
+        earlier: charges of the runs whose ledger this run continues.
     """
 
     delta: float
@@ -50,19 +37,16 @@ class Ledger:
     per_step: int
     overflow: float = 0.0
     target_epsilon: float | None = None
-    earlier: Spent = Spent()
+    earlier: tuple[Charge, ...] = ()
 
-    def charges(self, step: int) -> tuple[Charge, ...]:
-        """All charges up to a training step."""
-        return (*self.earlier.charges, Charge(self.noise_multiplier, self.sampling_rate, step * self.per_step))
+    def own(self, step: int) -> Charge:
+        """The charge of this run up to a training step."""
+        count = step * self.per_step
+        return Charge(self.noise_multiplier, self.sampling_rate, count, self.overflow * count)
 
     def epsilon(self, step: int) -> Epsilon:
-        """The epsilon that ``step`` training steps have spent, at ``delta``."""
-        return accounting.epsilon(self.charges(step), self.delta - self.truncation(step))
-
-    def truncation(self, step: int) -> float:
-        """The share of delta that the limited capacity of the batches costs, up to a training step."""
-        return self.earlier.truncation + self.overflow * self.per_step * step
+        """The epsilon that ``step`` training steps and the earlier runs have spent, at ``delta``."""
+        return accounting.epsilon((*self.earlier, self.own(step)), self.delta)
 
     def last_step(self, steps: int) -> int:
         """The largest number of training steps up to ``steps`` that stays within the budget."""
@@ -76,32 +60,29 @@ class Ledger:
         return low
 
     def facts(self, step: int) -> dict[str, Any]:
-        """The entry ``privacy`` of ``run.json`` after a training step. The entry ``steps`` counts noisy gradients."""
+        """The entry ``privacy`` of ``run.json`` after a training step. ``steps`` counts noisy gradients."""
         spent = self.epsilon(step)
         return {
             "epsilon": spent.value,
             "delta": self.delta,
-            "noise_multiplier": self.noise_multiplier,
-            "sampling_rate": self.sampling_rate,
-            "steps": step * self.per_step,
+            **self.own(step)._asdict(),
             "accountant": spent.accountant,
             "target_epsilon": self.target_epsilon,
-            "truncation": self.truncation(step),
-            "earlier": [charge._asdict() for charge in self.earlier.charges],
+            "earlier": [charge._asdict() for charge in self.earlier],
         }
 
     def line(self, steps: int) -> str:
-        """A line that states the guarantee of a run of ``steps`` training steps, for messages."""
+        """The guarantee of a run of ``steps`` training steps, as text."""
         spent = self.epsilon(steps)
-        before = f", {self.epsilon(0).value:.3g} of it by earlier runs" if self.earlier.charges else ""
+        before = f", {self.epsilon(0).value:.3g} of it by earlier runs" if self.earlier else ""
         return (
-            f"epsilon {spent.value:.3g} at delta {self.delta:g} after {self.per_step * steps:,} noisy gradients"
+            f"epsilon {spent.value:.3g} at delta {self.delta:g} after {self.own(steps).steps:,} noisy gradients"
             f"{before} ({spent.accountant}); noise multiplier {self.noise_multiplier:g}, sampling rate "
             f"{self.sampling_rate:.3g}"
         )
 
-    def check(self, steps: int, rows: int, size: int, batch_size: int) -> None:
-        """Raise a UserError if batches are truncated too often in a run of ``steps`` training steps.
+    def check_capacity(self, steps: int, rows: int, size: int, batch_size: int) -> None:
+        """Raise a UserError if a run of ``steps`` training steps truncates a batch too probably.
 
         Args:
             steps: number of training steps.
@@ -109,39 +90,36 @@ class Ledger:
             size: number of examples.
             batch_size: mean number of examples in a batch.
         """
-        allowed = min(_MOST_TRUNCATED, self.delta / 10)
-        count = max(steps * self.per_step, 1)
+        count, allowed = max(steps * self.per_step, 1), min(_MOST_TRUNCATED, self.delta / 10)
         if count * self.overflow <= allowed:
             return
-        enough = next(
-            k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed
-        )
+        enough = next(k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed)
         raise UserError(
-            f"sampler.capacity={rows}: batches of {batch_size} examples on average would be truncated with a "
-            f"probability of more than {allowed:g} a run, which delta covers. Set sampler.capacity to at least "
-            f"{enough}."
+            f"sampler.capacity={rows}: the run would truncate a batch of {batch_size} examples on average with a "
+            f"probability of more than {allowed:g}, which estimator.target_delta must cover. Set sampler.capacity to "
+            f"at least {enough}."
         )
 
 
-def spent_by(record: Mapping[str, Any], where: str) -> Spent:
-    """The privacy that a private run has spent according to its ``run.json``, with that of earlier runs.
+def spent_by(record: Mapping[str, Any], where: str) -> tuple[Charge, ...]:
+    """The charges of a private run according to its ``run.json``: those of earlier runs, then its own.
 
     Args:
         record: the contents of ``run.json``.
         where: the run, for messages.
 
     Raises:
-        UserError: ``run.json`` does not state it, or is damaged.
+        UserError: ``run.json`` does not state them, or is damaged.
     """
     stated = record.get("privacy")
     try:
         parts = [*stated["earlier"], stated]  # type: ignore[index]  # a missing entry raises a TypeError
-        charges = tuple(Charge(*(part[entry] for entry in _ENTRIES)) for part in parts)
-        if not all(noise > 0 and 0 < rate <= 1 and int(steps) == steps >= 0 for noise, rate, steps in charges):
+        charges = tuple(Charge(*(part[entry] for entry in Charge._fields)) for part in parts)
+        if not all(one.noise_multiplier >= 0 and 0 < one.sampling_rate <= 1 and one.steps >= 0 for one in charges):
             raise ValueError("numbers out of range")
-        return Spent(charges, float(stated["truncation"]))  # type: ignore[index]
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"{where}: run.json does not state the privacy that the run has spent, so epsilon would not cover it. "
             "Restore the file from a copy, or start a new run."
         ) from error
+    return charges
