@@ -14,8 +14,10 @@ from typing import Any
 import jax
 
 from gan_cli import estimators
-from gan_cli.config import check, identity, private
+from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
+from gan_cli.config.build_private import ledger_of, source_of, with_noise
+from gan_cli.config.ensemble import members
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
 from gan_cli.data import duplicates
@@ -26,7 +28,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
-from gan_cli.estimators import Estimator
+from gan_cli.estimators import Estimator, private
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
@@ -112,12 +114,17 @@ class Experiment:
         if self.metrics and self.dataset is not None:
             check_inputs(self.metrics, self.targets, self.dataset, self.game.tasks)
 
-    def compile(self) -> CompiledSteps:
-        """The object that compiles and executes the training steps of the run or of the ensemble."""
+    def compile(self, noise_key: jax.Array | None = None) -> CompiledSteps:
+        """The object that compiles and executes the training steps of the run or of the ensemble.
+
+        Args:
+            noise_key: the secret key of private training, from which the noise and the batches derive. With None,
+                they derive from the seed.
+        """
         options, many = self.train, self.ensemble
         length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
         if many is None:
-            return CompiledSteps(self.setup, self.dataset, self.devices, length)
+            return CompiledSteps(self.setup, self.dataset, self.devices, length, noise_key)
         seeds = [member.seed for member in many.members]
         freeze = options.on_nan == "stop"
         return EnsembleSteps(
@@ -163,15 +170,15 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     options, ledger, verdicts = Train(**filled["train"]), None, ()
     estimator: Estimator = _make(filled["estimator"])
     if data and estimator.private:
-        source = private.source_of(config, data) if resumes is None else None
+        source = source_of(config, data) if resumes is None else None
         parts = Parts(_make(filled["loss"]), _make(filled["penalty"]) or {}, _make(filled["augment"]) or {})
         verdicts = leaks.verdicts(config, data, parts, source)
         leaks.check(verdicts)
     setup = build_setup(filled, spec)
     if data and estimator.private:
-        ledger = private.ledger_of(config, estimator.private, setup, data, source, resumes)
+        ledger = ledger_of(config, estimator.private, setup, data, source, resumes)
         if estimator.private.noise_multiplier is None:
-            config = private.with_noise(config, ledger.noise_multiplier)
+            config = with_noise(config, ledger.noise_multiplier)
             setup = build_setup(check.from_environment(config), spec)
         options = dataclasses.replace(options, steps=ledger.last_step(options.steps))
     whole = Experiment(config, setup, data, options, *others, ledger=ledger, leaks=tuple(verdicts))
@@ -188,6 +195,11 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
         objective_of(whole.metrics, whole.train.objective, targets)
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
+    if members(config) and _make(config["estimator"]).private:
+        raise UserError(
+            "train.ensemble: every member would spend the privacy of the same examples. With estimator=private, "
+            "train a single run."
+        )
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
@@ -220,6 +232,11 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
             raise UserError(
                 f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
                 f"train.batch_size to at most {smallest}."
+            )
+        if estimator.private and chosen != "poisson":
+            raise UserError(
+                f"sampler={chosen}: the guarantee of estimator=private assumes that each batch contains each example "
+                "independently of the others. Set sampler=poisson."
             )
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
@@ -307,6 +324,10 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
     estimator: Estimator = _make(filled["estimator"])
+    if estimator.private:
+        game = game.private()
+        private.check(game, filled["train"]["precision"])
+        estimator = private.bound(estimator, filled["train"]["batch_size"], spec)
     estimators.check(_name(filled["estimator"]), estimator, game, pads=False)
     strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}

@@ -59,6 +59,14 @@ class Ledger:
             low, high = (middle, high) if self.epsilon(middle).value <= target else (low, middle)
         return low
 
+    def reached(self, record: Mapping[str, Any]) -> int:
+        """The number of training steps that ``run.json`` of this run states, 0 for a new run.
+
+        A run that was killed repeats the steps after its newest checkpoint, with the same batches and the same noise.
+        The repetition tells nothing new, so its steps are charged once.
+        """
+        return int(spent_by(record, "run")[-1].steps) // self.per_step if "privacy" in record else 0
+
     def facts(self, step: int) -> dict[str, Any]:
         """The entry ``privacy`` of ``run.json`` after a training step. ``steps`` counts noisy gradients."""
         spent = self.epsilon(step)
