@@ -43,12 +43,6 @@ def private(
         reproducible: whether the noise derives from the seed, so that a run can be repeated. The guarantee then
             assumes that nobody else knows the seed. If false, the key of the noise is random and secret.
     """
-    if target_epsilon is None and noise_multiplier is None:
-        raise UserError(
-            "estimator=private: set estimator.target_epsilon, e.g. estimator.target_epsilon=3, or "
-            "estimator.noise_multiplier, e.g. estimator.noise_multiplier=1."
-        )
-
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
         raise RuntimeError("estimator=private: the size of the batches is unknown")
 

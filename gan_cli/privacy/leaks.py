@@ -91,7 +91,7 @@ def verdicts(config: Mapping[str, Any], data: Dataset, parts: Parts, source: Sou
         source: the run of ``init_from``, or None.
     """
     return [
-        Verdict("gradients", "charged", "clipped for each example, summed over a Poisson batch, and noised"),
+        _gradients(config),
         Verdict("other players", "ok", "functions of noisy gradients and of random numbers"),
         *_batches(config, data),
         *_networks(config, parts),
@@ -126,6 +126,14 @@ def lines(found: list[Verdict]) -> list[str]:
     return [one.line() for one in sorted(found, key=lambda one: order.index(one.verdict))]
 
 
+def _gradients(config: Mapping[str, Any]) -> Verdict:
+    options = config["estimator"]
+    if options["target_epsilon"] is None and options["noise_multiplier"] is None:
+        why = "neither an epsilon nor a noise multiplier says how much noise they carry"
+        return Verdict("gradients", "refused", why, "estimator.target_epsilon=3")
+    return Verdict("gradients", "charged", "clipped for each example, summed over a Poisson batch, and noised")
+
+
 def _batches(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
     name = str(config["sampler"]["_target_"]).rpartition(".")[2] if config["sampler"] else "shuffled"
     if name == "poisson":
@@ -142,16 +150,12 @@ def _batches(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
 
 def _networks(config: Mapping[str, Any], parts: Parts) -> Iterator[Verdict]:
     model = config["model"] or {}
-    for network in ("discriminator", "encoder"):
-        options = model.get(network)
-        for option, value, other, what in (
-            ("norm", "batch", "layer", "batch statistics"),
-            ("minibatch", None, "none", "minibatch layer"),
-        ):
-            chosen = options.get(option) if isinstance(options, Mapping) else None
-            if chosen == value or (value is None and chosen not in (None, "none")):
-                why = f"the gradient of an example would depend on the other examples of the {network}'s batch"
-                yield Verdict(what, "refused", why, f"model.{network}.{option}={other}")
+    discriminator = model.get("discriminator") or {}
+    why = "the gradient of an example would depend on the other examples of the batch"
+    if discriminator.get("norm") == "batch":
+        yield Verdict("batch statistics", "refused", why, "model.discriminator.norm=layer")
+    if discriminator.get("minibatch", "none") != "none":
+        yield Verdict("minibatch layer", "refused", why, "model.discriminator.minibatch=none")
     kept = [name for name, one in parts.augments.items() if one.pack == 1 and not jax.tree.leaves(one.start)]
     if len(kept) < len(parts.augments):
         why = "packs and adaptive strengths depend on several examples of a batch"
