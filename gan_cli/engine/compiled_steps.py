@@ -151,9 +151,7 @@ class CompiledSteps:
         """List with an item per member: the examples that this process reads in ``length`` steps."""
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            selected = [
-                self._select(seed, np.int32(step), length, batches, size) for seed in self._seeds()
-            ]
+            selected = [self._select(seed, np.int32(step), length, batches, size) for seed in self._seeds()]
         own = self._devices.own_rows
         mine: list[Selection] = jax.tree.map(lambda a: np.asarray(a)[..., own(a.shape[-1])], selected)
         return mine

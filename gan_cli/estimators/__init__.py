@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.losses import masked_mean
-from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Spec, Term, Tree
+from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Term, Tree
 
 LossFunction = Callable[[Tree, Batch, jax.Array], LossTerms]
 
@@ -72,6 +72,8 @@ class Estimator(NamedTuple):
         multiple: ``train.batch_size`` must be a multiple of this number, and this number a multiple of the number
             of devices. None for an estimator without this restriction.
         private: the options of private training. None for an estimator that gives no guarantee.
+        without_data: the batch that losses receive which must not read the data. In private training, it has zeros
+            in place of the examples, and as many rows as ``train.batch_size``. Otherwise, it is the batch.
     """
 
     gradient: Callable[[LossFunction, Tree, Batch, jax.Array], Estimate]
@@ -79,15 +81,7 @@ class Estimator(NamedTuple):
     divides_batch: bool = False
     multiple: int | None = None
     private: Private | None = None
-
-
-def without_data(batch: Batch, spec: Spec | None) -> Batch:
-    """The batch with zeros in place of the examples of the data, and without the mask.
-
-    The random inputs of the losses, which ``Game.noise`` has drawn, stay. A function of this batch reads no data.
-    """
-    kept = {name: rows for name, rows in batch.items() if name != "mask"}
-    return kept | {name: jnp.zeros_like(kept[name]) for name in spec or () if name in kept}
+    without_data: Callable[[Batch], Batch] = lambda batch: batch
 
 
 def total(terms: Mapping[str, Term], mask: jax.Array | None = None) -> jax.Array:

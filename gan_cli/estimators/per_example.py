@@ -81,9 +81,7 @@ def clipped_sum(
     direct = [i for i in range(len(leaves)) if i not in kernels]
 
     def of_row(row: Tree) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
-        def value(
-            own: list[jax.Array], probes: list[jax.Array]
-        ) -> tuple[jax.Array, list[jax.Array]]:
+        def value(own: list[jax.Array], probes: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
             filled = list(leaves)
             for i, leaf in zip(direct, own, strict=True):
                 filled[i] = leaf
@@ -102,9 +100,7 @@ def clipped_sum(
             factors[product.kernel].append(pair if product.axis == 0 else pair[::-1])
         squared = sum((jnp.sum(g.reshape(len(g), -1) ** 2, axis=1) for g in slopes), jnp.zeros(len(mask)))
         for pairs in factors.values():
-            squared += sum(
-                jnp.sum(a * c, axis=1) * jnp.sum(b * d, axis=1) for a, b in pairs for c, d in pairs
-            )
+            squared += sum(jnp.sum(a * c, axis=1) * jnp.sum(b * d, axis=1) for a, b in pairs for c, d in pairs)
         counts = (mask > 0) & jnp.isfinite(squared)
         # The constant keeps 0 / 0 out. It is far below the norms that float32 gradients have.
         scale = jnp.where(counts, jnp.minimum(1, bound / jnp.sqrt(squared + 1e-30)), 0)

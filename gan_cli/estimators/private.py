@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
-from gan_cli.estimators import Estimate, Estimator, LossFunction, Private, total, without_data
+from gan_cli.estimators import Estimate, Estimator, LossFunction, Private, total
 from gan_cli.estimators.per_example import clipped_sum
 from gan_cli.types import Batch, ByPlayer, Game, NonNegativeFloat, OpenUnitFloat, PositiveFloat, Spec, Tree
 
@@ -55,11 +55,19 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
     options = estimator.private
     assert options is not None
 
+    def without_data(batch: Batch) -> Batch:
+        kept = {
+            name: rows if name == "fake" else rows[:batch_size] for name, rows in batch.items() if name != "mask"
+        }
+        return kept | {name: jnp.zeros_like(kept[name]) for name in spec or ()}
+
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
         noise_key, row_key = jax.random.split(jax.random.fold_in(key, 1))
+        mask = batch["mask"]
+        count = len(mask)
         rows = {name: x for name, x in batch.items() if name != "mask"}
-        count = len(jax.tree.leaves(rows)[0])
-        mask = batch.get("mask", jnp.ones(count))
+        if "fake" in rows:  # a padded batch has more rows than there are generated examples
+            rows["fake"] = jax.tree.map(lambda x: x[jnp.arange(count) % batch_size], rows["fake"])
         keys = devices.split(jax.random.split(row_key, count))
 
         def of_row(params: Tree, row: tuple[Batch, jax.Array]) -> jax.Array:
@@ -73,7 +81,7 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
         noised = _noised(summed, noise_key, options.noise_multiplier * options.max_grad_norm)
 
         def value(params: Tree) -> tuple[jax.Array, ByPlayer]:
-            found = loss(params, without_data(batch, spec), key)
+            found = loss(params, without_data(batch), key)
             terms = {n: t for n, t in found.terms.items() if not (t.reads_data and jnp.ndim(t.values))}
             return total(terms) if terms else jnp.zeros(()), found.net_state
 
@@ -81,16 +89,14 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
         slope = jax.tree.map(lambda own, more: own + more / batch_size, slope, noised)
         return Estimate(slope, amount, net_state, {})
 
-    return estimator._replace(gradient=gradient)
+    return estimator._replace(gradient=gradient, without_data=without_data)
 
 
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
-    return structure.unflatten(
-        [x + devices.same(std * jax.random.normal(k, x.shape)) for x, k in zip(leaves, keys, strict=True)]
-    )
+    keys = structure.unflatten(list(jax.random.split(key, len(leaves))))
+    return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
 
 
 def check(game: Game, precision: str) -> None:

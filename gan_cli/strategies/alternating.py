@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from gan_cli.engine.state import TrainState
-from gan_cli.estimators import Estimate, Estimator, without_data
+from gan_cli.estimators import Estimate, Estimator
 from gan_cli.strategies.updates import Optimisers, estimator_of, gradient, update_player
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Strategy, Tree
 
@@ -48,7 +48,7 @@ def alternating(
             if share:
                 # The loop does not update the last player, so the generated batch of the last iteration comes from
                 # the current parameters of this player.
-                seen = batch if estimator.private is None else without_data(batch, game.spec)
+                seen = estimator.without_data(batch)
                 fake, pull_back, fake_state = _fake(game, last, state, seen, turn_key)
             for player in first:
                 constant = None if fake is None else jax.lax.stop_gradient(fake)

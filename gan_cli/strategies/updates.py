@@ -9,7 +9,7 @@ import optax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
-from gan_cli.estimators import Estimate, Estimator, LossFunction, mean, without_data
+from gan_cli.estimators import Estimate, Estimator, LossFunction, mean
 from gan_cli.optim import Optimiser
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, Tree
 
@@ -65,7 +65,7 @@ def gradient(
 
     if fake is None and game.shares_fakes and reads_data(game, estimator, player):
         # A private estimator evaluates single examples, and batch normalisation needs a whole generated batch.
-        fake, _ = game.fake(state.params, state.net_state, without_data(batch, game.spec), key)
+        fake, _ = game.fake(state.params, state.net_state, estimator.without_data(batch), key)
     # The generated examples are rows of the batch, so that an estimator can divide them.
     rows = batch if fake is None else batch | {"fake": fake}
 
@@ -92,7 +92,7 @@ def estimator_of(game: Game, estimator: Estimator, player: str) -> Estimator:
         return estimator
 
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
-        return mean().gradient(loss, params, without_data(batch, game.spec), key)
+        return mean().gradient(loss, params, estimator.without_data(batch), key)
 
     return Estimator(gradient)
 
