@@ -31,9 +31,9 @@ class Loss(NamedTuple):
             The discriminator classifies an example as real if the logit is above the boundary. None for a loss that
             depends only on differences between logits, because such a loss does not define a boundary.
         couples_batch: whether the loss of one example depends on the logits of other examples.
-        pairs: whether the losses compare real with generated logits. If false, the discriminator's loss is the sum of
-            a function of the real and a function of the fake logit, and the generator's gradient does not depend on
-            the real logit.
+        pairs: whether the losses compare real with generated logits. If false, the discriminator's loss is the sum
+            of a function of the real logit and a function of the fake logit, and the derivative of the generator's
+            loss does not depend on the real logit.
     """
 
     discriminator: Callable[[Array, Array], Array]

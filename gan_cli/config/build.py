@@ -235,8 +235,8 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
             )
         if estimator.private and chosen != "poisson":
             raise UserError(
-                f"sampler={chosen}: the guarantee of estimator=private assumes that each batch contains each example "
-                "independently of the others. Set sampler=poisson."
+                f"sampler={chosen}: the guarantee of estimator=private assumes that each batch contains each "
+                "example independently of the others. Set sampler=poisson."
             )
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)

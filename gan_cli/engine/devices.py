@@ -109,7 +109,8 @@ class Devices:
 
     def place_key(self, key: jax.Array) -> jax.Array:
         """Copy a random key to each device. The keys must be equal in all processes."""
-        return jax.random.wrap_key_data(self.place(np.asarray(jax.random.key_data(key))))
+        placed: jax.Array = jax.random.wrap_key_data(self.place(np.asarray(jax.random.key_data(key))))
+        return placed
 
     def own_rows(self, batch: int) -> slice:
         """The rows of a batch that the devices of this process receive."""

@@ -3,8 +3,8 @@
 Strategies take every gradient with the estimator of the run. A loss returns its terms before any mean over the
 batch (``LossTerms``), so that an estimator can divide a batch into slices or into single examples. The game draws
 the random inputs of the examples beforehand (``Game.noise``), and they are rows of the batch. A batch with the
-entry ``mask`` has padded rows, which an estimator leaves out. ``gan_cli.estimators.private`` defines the estimator of
-private training.
+entry ``mask`` has padded rows, which an estimator leaves out. ``gan_cli.estimators.private`` defines the estimator
+of private training.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Sums of clipped gradients of single examples, without the gradient of each example in memory where possible.
 
-The gradient of an example with respect to the kernel of a dense layer is an outer product: of the layer's input and
-the gradient at the layer's output, x dy^T. Its squared norm is |x|^2 |dy|^2, and the weighted sum over the examples
-is one matrix product (Goodfellow 2015, "Efficient per-example gradient computations"; Li et al. 2022, "Large language
-models can be strong differentially private learners", section 4, "ghost clipping"). The gradients with respect to
-other parameters, e.g. biases and kernels of convolutions, are computed for each example.
+The gradient of an example with respect to the kernel of a dense layer is the outer product x dy^T of the layer's
+input x and the gradient dy at the layer's output. Its squared norm is |x|^2 |dy|^2, and the weighted sum over the
+examples is one matrix product (Goodfellow 2015, "Efficient per-example gradient computations"; "ghost clipping" in
+Li et al. 2022, "Large language models can be strong differentially private learners", section 4). The gradients
+with respect to other parameters, e.g. biases and kernels of convolutions, are computed for each example.
 
 The dense layers are found in the jaxpr of the loss of one example, so that networks need not declare them: a
 parameter is the kernel of dense layers if the loss reads it only in products with single vectors. A kernel that the
@@ -35,7 +35,7 @@ class _Constant(NamedTuple):
 
 
 class _Operation(NamedTuple):
-    """An equation of a jaxpr. Values are identified by objects: ``_Constant``, or any other object for a variable."""
+    """An equation of a jaxpr. A ``_Constant`` or any other object, for a variable, identifies each value."""
 
     equation: Any
     inputs: list[Any]
@@ -63,8 +63,8 @@ def clipped_sum(
 ) -> Tree:
     """The sum over the examples in ``mask`` of the gradients of ``function``, each clipped to the norm ``bound``.
 
-    Clipping multiplies a gradient g by min(1, bound / |g|) (Abadi et al. 2016, algorithm 1). A gradient whose norm is
-    not finite counts as zero.
+    Clipping multiplies a gradient g by min(1, bound / |g|) (Abadi et al. 2016, algorithm 1). A gradient whose norm
+    is not finite counts as zero.
 
     Args:
         function: ``(params, row) -> scalar``, the loss of one example.
@@ -75,7 +75,7 @@ def clipped_sum(
     """
     leaves, structure = jax.tree.flatten(params)
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rows)
-    closed = jax.make_jaxpr(lambda leaves, row: function(structure.unflatten(leaves), row))(leaves, row)
+    closed = jax.make_jaxpr(lambda leaves, row: function(jax.tree.unflatten(structure, leaves), row))(leaves, row)
     program = _Program(closed, len(leaves))
     kernels = {product.kernel for product in program.products.values()}
     direct = [i for i in range(len(leaves)) if i not in kernels]
@@ -117,7 +117,7 @@ def clipped_sum(
 
     count = _slices(len(mask), 4 * sum(leaves[i].size for i in direct))
     if count == 1:
-        return structure.unflatten(of_slice(rows, mask))
+        return jax.tree.unflatten(structure, of_slice(rows, mask))
     # Slice i has the rows i, i + count, ..., so that each device holds an equal part of every slice.
     slices = jax.tree.map(
         lambda x: devices.split(x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), axis=1), (rows, mask)
@@ -127,7 +127,7 @@ def clipped_sum(
         return [a + b for a, b in zip(so_far, of_slice(*part), strict=True)], None
 
     start = [jnp.zeros_like(leaf) for leaf in leaves]
-    return structure.unflatten(jax.lax.scan(add, start, slices)[0])
+    return jax.tree.unflatten(structure, jax.lax.scan(add, start, slices)[0])
 
 
 def _slices(rows: int, size: int) -> int:

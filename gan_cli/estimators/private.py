@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.estimators import Estimate, Estimator, LossFunction, Private, total
 from gan_cli.estimators.per_example import clipped_sum
 from gan_cli.types import Batch, ByPlayer, Game, NonNegativeFloat, OpenUnitFloat, PositiveFloat, Spec, Tree
+
+
+_NOISE = 2**31  # the key of the noise; games derive their keys from smaller numbers
 
 
 def private(
@@ -22,12 +26,12 @@ def private(
 ) -> Estimator:
     """Differentially private gradients: clipped for each example, summed, and noised (DP-SGD).
 
-    With batches of Poisson sampling, the noisy sum is (sum_i min(1, C / |g_i|) g_i + sigma C N(0, I)) / B (Abadi et
-    al. 2016, algorithm 1): g_i is the gradient of the terms of the loss that read example i, C is
-    ``max_grad_norm``, sigma is ``noise_multiplier``, and B is the constant ``train.batch_size``. The gradient of terms
-    that read no data, e.g. those of generated examples, is added without clipping and noise. Only the player whose
-    loss reads the data is trained in this way; the others, e.g. the generator, are functions of its updates. A run
-    logs no metric that reads the data.
+    The gradient is (sum_i min(1, C / |g_i|) g_i + sigma C N(0, I)) / B for a batch of Poisson sampling (Abadi et
+    al. 2016, algorithm 1). g_i is the gradient of the terms of the loss that read example i, C is
+    ``max_grad_norm``, sigma is ``noise_multiplier``, and B is the constant ``train.batch_size``. The gradient of
+    terms that read no data, e.g. those of generated examples, is added without clipping and noise. Only the player
+    whose loss reads the data has such gradients. The other players, e.g. the generator, see the data only through
+    this player's parameters, so that their updates cost no privacy. A run logs no metric that reads the data.
 
     Cost: dense layers have no gradient of single examples in memory, and other layers have that of a slice of the
     batch.
@@ -43,6 +47,7 @@ def private(
         reproducible: whether the noise derives from the seed, so that a run can be repeated. The guarantee then
             assumes that nobody else knows the seed. If false, the key of the noise is random and secret.
     """
+
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
         raise RuntimeError("estimator=private: the size of the batches is unknown")
 
@@ -62,7 +67,7 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
         return kept | {name: jnp.zeros_like(kept[name]) for name in spec or ()}
 
     def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
-        noise_key, row_key = jax.random.split(jax.random.fold_in(key, 1))
+        noise_key, row_key = jax.random.split(jax.random.fold_in(key, _NOISE))
         mask = batch["mask"]
         count = len(mask)
         rows = {name: x for name, x in batch.items() if name != "mask"}
@@ -77,7 +82,7 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
             return sum((values.reshape(()) for values in read), jnp.zeros(()))
 
         summed = clipped_sum(of_row, params, (rows, keys), mask, options.max_grad_norm)
-        assert options.noise_multiplier is not None, "config/build.py fills in the noise multiplier"
+        assert options.noise_multiplier is not None, "gan_cli.config fills in the noise multiplier"
         noised = _noised(summed, noise_key, options.noise_multiplier * options.max_grad_norm)
 
         def value(params: Tree) -> tuple[jax.Array, ByPlayer]:
@@ -94,9 +99,8 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
 
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = structure.unflatten(list(jax.random.split(key, len(leaves))))
-    return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
+    flat, restore = ravel_pytree(tree)
+    return restore(flat + devices.same(std * jax.random.normal(key, flat.shape)))
 
 
 def check(game: Game, precision: str) -> None:

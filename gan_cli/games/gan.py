@@ -186,16 +186,15 @@ class GAN(PenalisedGame):
         return params, net_state
 
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with latents ``[batch, latent_dim]`` and, in private training, the labels of generated examples.
+        """The batch with latents ``[batch, latent_dim]`` and, in private training, labels of generated examples.
 
-        Otherwise, the generated examples have the labels of the batch.
+        Without private training, the generated examples have the labels of the batch.
         """
         key, _ = self._fake_keys(key)
         latents = devices.split(jax.random.normal(key, (len(batch["x"]), self._latent_dim)))
         if not (self._private and self._labelled):
             return batch | {"latents": latents}
-        classes = classes_of(self.spec)
-        shares = jnp.asarray(self._x.class_shares or [1.0] * classes)
+        shares = jnp.asarray(self._x.class_shares or [1.0] * (classes_of(self.spec) or 1))
         labels = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(shares), shape=latents.shape[:1])
         return batch | {"latents": latents, "fake_label": devices.split(labels.astype(jnp.int32))}
 
@@ -312,7 +311,7 @@ class GAN(PenalisedGame):
         return LossTerms(terms, net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
     def _adversarial_terms(self, real: jax.Array, fake: jax.Array) -> dict[str, Term]:
-        """The discriminator's adversarial loss, in private training as a term of real and one of generated logits."""
+        """The discriminator's adversarial loss: in private training, a term of real and one of generated logits."""
         loss = self.adversarial.discriminator
         if not self._private:
             return {"adversarial": Term(loss(real, fake))}

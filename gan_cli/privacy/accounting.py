@@ -124,8 +124,8 @@ def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Char
         UserError: no noise leads to the target, because earlier charges exceed it.
     """
 
-    def bisect(meets: Callable[[float], bool], low: float, high: float) -> float:
-        while high > low * (1 + 10**-_DIGITS):
+    def bisect(meets: Callable[[float], bool], low: float, high: float, precision: float) -> float:
+        while high > low * (1 + precision):
             middle = math.sqrt(low * high)
             low, high = (low, middle) if meets(middle) else (middle, high)
         return high
@@ -145,12 +145,15 @@ def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Char
                 f"estimator.target_epsilon={target:g}: no noise leads to this epsilon, because earlier runs on the "
                 "same data have spent more. Set a larger target_epsilon, or leave out init_from."
             )
-    # RDP narrows the range at little cost. The PLD bound needs less noise, rarely less than half.
-    high = bisect(by_rdp, high / 1e4, high)
-    low = high / 2
+    low = high / 4
+    while by_rdp(low):
+        low /= 4
+    # RDP narrows the range at little cost. The PLD bound needs up to a fifth less noise, rarely more.
+    high = bisect(by_rdp, low, min(4 * low, high), 0.02)
+    low = high / 1.25
     while by_both(low):
         low /= 2
-    return _rounded_up(bisect(by_both, low, high))
+    return _rounded_up(bisect(by_both, low, high, 10**-_DIGITS))
 
 
 def _rounded_up(value: float) -> float:

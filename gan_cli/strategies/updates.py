@@ -85,8 +85,8 @@ def reads_data(game: Game, estimator: Estimator, player: str) -> bool:
 def estimator_of(game: Game, estimator: Estimator, player: str) -> Estimator:
     """The estimator of a player's gradient.
 
-    In private training, the players whose losses do not read the data have the estimator ``mean`` and a batch without
-    data. Their updates then cost no privacy, because they are functions of other players' private updates.
+    In private training, the players whose losses do not read the data have the estimator ``mean`` and a batch
+    without data.
     """
     if estimator.private is None or reads_data(game, estimator, player):
         return estimator
