@@ -167,7 +167,8 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     metrics, features = evaluation_of(config)
     metrics = for_data(metrics, data) if data else metrics
     others = _make(filled["logger"]) or {}, metrics, features
-    options, ledger, verdicts = Train(**filled["train"]), None, ()
+    options, ledger = Train(**filled["train"]), None
+    verdicts: list[Verdict] = []
     estimator: Estimator = _make(filled["estimator"])
     if data and estimator.private:
         source = source_of(config, data) if resumes is None else None

@@ -202,7 +202,9 @@ def _dataset(
     chosen = _with_label(contents, chosen, options, where)
     if is_public := options.normalisation == "range":
         if kinds:
-            raise UserError(f"dataset.columns={kinds}: dataset.normalisation=range takes kinds from dataset.schema.")
+            raise UserError(
+                f"dataset.columns={kinds}: dataset.normalisation=range takes kinds from dataset.schema."
+            )
         roles = frozenset(name for name in (options.group, options.split) if name is not None)
         inferred = public.described(contents, rules, roles, where)
     else:

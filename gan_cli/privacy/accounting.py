@@ -12,7 +12,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy.special import betainc
 
@@ -94,13 +94,13 @@ def _pld_epsilon(charges: tuple[Charge, ...], delta: float, interval: float) -> 
     return float(accountant.get_epsilon(delta))
 
 
-def _event(charge: Charge):  # type: ignore[no-untyped-def]  # dp-accounting has no types
+def _event(charge: Charge) -> Any:
     dp = _library()
     return dp.PoissonSampledDpEvent(charge.sampling_rate, dp.GaussianDpEvent(charge.noise_multiplier))
 
 
-def _library():  # type: ignore[no-untyped-def]  # a module without types
-    """The module ``dp_accounting``, which is imported only for private runs."""
+def _library() -> Any:
+    """The module ``dp_accounting``, which has no types. It is imported only for private runs."""
     try:
         import dp_accounting
     except ImportError as error:

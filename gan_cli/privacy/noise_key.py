@@ -15,6 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.errors import UserError
@@ -82,7 +83,7 @@ def words_of_seed(seed: int) -> list[int]:
 
 def key_of(words: Collection[int]) -> jax.Array:
     """The random key of two 32-bit words."""
-    key: jax.Array = jax.random.wrap_key_data(np.array(words, np.uint32), impl="threefry2x32")
+    key: jax.Array = jax.random.wrap_key_data(jnp.array([*words], jnp.uint32), impl="threefry2x32")
     return key
 
 
@@ -91,5 +92,5 @@ def sealed(fingerprint: str, words: Collection[int]) -> str:
 
     A plain hash would confirm a guess of one example to whoever knows all others.
     """
-    secret = np.array(words, np.uint32).tobytes()
+    secret = np.array([*words], np.uint32).tobytes()
     return hmac.new(secret, fingerprint.encode(), hashlib.sha256).hexdigest()
