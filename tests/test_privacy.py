@@ -1,4 +1,4 @@
-"""Private training beside the gradient: accounting, the ledger, the noise key, leaks, and tables of a public schema."""
+"""Private training beside the gradient: accounting, the ledger, the noise key, leaks, and public schemas."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ def test_the_ledger_counts_what_the_run_does():
     assert records(run.directory)[0]["privacy/epsilon"] < facts["epsilon"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_noise_and_ledger():
     options = [*PRIVATE, "estimator.target_epsilon=1"]
     whole = train(*options, "estimator.reproducible=true", "name=whole")

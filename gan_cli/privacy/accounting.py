@@ -1,9 +1,10 @@
 """Privacy accounting: epsilon and delta of noisy gradients on Poisson batches, and the noise for a given epsilon.
 
 The guarantee is (epsilon, delta)-differential privacy for data sets that differ by one example, present or absent.
-One charge is one noisy sum of clipped gradients on one Poisson batch: the subsampled Gaussian mechanism. dp-accounting
-computes two upper bounds of epsilon, from Renyi differential privacy (RDP; Mironov et al. 2019) and from the privacy
-loss distribution (PLD; Koskela et al. 2020; Doroshenko et al. 2022). Both hold, so the smaller one counts.
+One charge is one noisy sum of clipped gradients on one Poisson batch: the subsampled Gaussian mechanism.
+dp-accounting computes two upper bounds of epsilon, from Renyi differential privacy (RDP; Mironov et al. 2019) and
+from the privacy loss distribution (PLD; Koskela et al. 2020; Doroshenko et al. 2022). Both hold, so the smaller one
+counts.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.special import betainc
 
 from gan_cli.errors import UserError
 
-# Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the coarsest
-# interval may exceed the bound from RDP. The next interval is then tried.
+# Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the
+# coarsest interval may exceed the bound from RDP. The next interval is then tried.
 _INTERVALS = (1e-3, 1e-4, 1e-5)
 _LARGEST_NOISE = 1e6
 _DIGITS = 4  # significant digits of a noise multiplier that follows from a target, rounded up
@@ -78,7 +79,7 @@ def _epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
 
 
 def rdp_epsilon(charges: tuple[Charge, ...], delta: float) -> float:
-    """The bound of epsilon from Renyi differential privacy, without truncation. It takes milliseconds, not seconds."""
+    """The bound of epsilon from Renyi differential privacy, without truncation, within milliseconds."""
     dp = _library()
     accountant = dp.rdp.RdpAccountant()
     for charge in charges:

@@ -1,8 +1,8 @@
 """What reads the private data beside the noisy gradient, with a verdict for each: the leaks of private training.
 
-A guarantee covers a run only if every value that leaves it is a function of noisy gradients and of public facts. Each
-reader of the data is ``ok`` (it does not run, or reads public facts only), ``charged`` (its noise is part of epsilon)
-or ``refused`` with the option that mends it. ``gan-train dry_run=true estimator=private`` prints the list.
+A guarantee covers a run only if every value that leaves it is a function of noisy gradients and of public facts.
+Each reader of the data is ``ok`` (it does not run, or reads public facts only), ``charged`` (its noise is part of
+epsilon) or ``refused`` with the option that mends it. ``gan-train dry_run=true estimator=private`` prints the list.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The secret key of a private run: the noise of its gradients and the examples of its batches derive from it.
 
-The key is drawn from the entropy of the operating system and kept in ``private/noise.key``, which only its owner can
-read. Training alone reads the file. Whoever knows the key can subtract the noise, so a copy of a run that leaves the
-organisation leaves the folder ``private/`` out. Such a copy can sample, but not resume.
+The key is drawn from the entropy of the operating system and kept in ``private/noise.key``, which only its owner
+can read. Training alone reads the file. Whoever knows the key can subtract the noise, so a copy of a run that
+leaves the organisation leaves the folder ``private/`` out. Such a copy can sample, but not resume.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def words_of(run: Path, data: Collection[str], begun: bool) -> list[int]:
             ) from error
         if drawn_for not in data:
             raise UserError(
-                f"{file}: the noise key was drawn for other data, and the same noise on two data sets would cancel. "
+                f"{file}: the noise key was drawn for other data, and the same noise on two data sets cancels. "
                 "Resume the run with the data of its first start, or start a new run under another name."
             )
         return words
