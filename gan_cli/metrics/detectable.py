@@ -30,8 +30,8 @@ def detectable() -> Metric:
     fifth. With five such classifiers, each example is tested once (a two-sample test by a classifier, Lopez-Paz and
     Oquab 2017, section 3, with cross-validation). Images are classified by a small convolutional network, rows of a
     table by gradient boosting, and other examples by a network of three dense layers. The values do not depend on
-    the option ``features``. Needs at least 40 held-out examples, and reads at most 5,000. Windows of a series, which
-    overlap, have the metric ``discriminative`` instead.
+    the option ``features``. Needs at least 40 held-out examples, and reads at most 5,000. Windows of a series
+    overlap, and have the metric ``discriminative`` instead.
 
     Trivial references: samples that are real examples, also copies of training examples, have an area of about 0.5,
     or more if the held-out examples differ from the training examples (dataset=mnist5k: 0.57). Noise has an area of
