@@ -11,6 +11,7 @@ from gan_cli.config.build import evaluation_of
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image
 from gan_cli.data.gaussians import ring
+from gan_cli.data.series.sources import sines
 from gan_cli.errors import UserError
 from gan_cli.metrics import detectable
 from gan_cli.metrics.evaluator import check_metrics
@@ -73,6 +74,11 @@ def test_points_and_rows():
     same, unlinked = (METRIC.of_tables(rows(600, linked), rows(600), 0) for linked in (True, False))
     assert 0.43 < same["detectable_auc"] < 0.57 and unlinked["detectable_auc"] > 0.7
     assert unlinked.keys() == METRIC.figures.keys()
+
+
+def test_windows_of_series_are_refused():
+    assert "Use metric=discriminative" in METRIC.cannot(sines(size=50).feature, None)
+    assert METRIC.cannot(Image(8, 8, 1), None) is None
 
 
 def test_few_held_out_examples_are_refused_before_training():

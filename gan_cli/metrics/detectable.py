@@ -8,10 +8,12 @@ import numpy as np
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Label
+from gan_cli.data.series.feature import Series
 from gan_cli.metrics import LOWER, NEITHER, Direction, Metric, two_sample_auc
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.metrics.table_classifiers import areas
 from gan_cli.metrics.tables import Columns, rows_of, taken
+from gan_cli.types import Feature
 
 _MOST = 5_000  # largest number of real examples, and of samples
 _LEAST = 40  # fewer examples do not tell samples and data apart
@@ -28,7 +30,8 @@ def detectable() -> Metric:
     fifth. With five such classifiers, each example is tested once (a two-sample test by a classifier, Lopez-Paz and
     Oquab 2017, section 3, with cross-validation). Images are classified by a small convolutional network, rows of a
     table by gradient boosting, and other examples by a network of three dense layers. The values do not depend on
-    the option ``features``. Needs at least 40 held-out examples, and reads at most 5,000.
+    the option ``features``. Needs at least 40 held-out examples, and reads at most 5,000. Windows of a series
+    overlap, and have the metric ``discriminative`` instead.
 
     Trivial references: samples that are real examples, also copies of training examples, have an area of about 0.5,
     or more if the held-out examples differ from the training examples (dataset=mnist5k: 0.57). Noise has an area of
@@ -63,7 +66,14 @@ def detectable() -> Metric:
 
     values: dict[str, Direction] = dict.fromkeys(("detectable_auc", "detectable_accuracy"), LOWER)
     values |= dict.fromkeys([f"{name}_{end}" for name in values for end in ("low", "high")], NEITHER)
-    return Metric(figures, values, _LEAST, of_tables=Metric(of_rows, values, _LEAST))
+    return Metric(figures, values, _LEAST, cannot=_cannot, of_tables=Metric(of_rows, values, _LEAST))
+
+
+def _cannot(feature: Feature, features: int | None) -> str | None:
+    """Overlapping windows of both parts would be recognised, so that even real windows would seem detectable."""
+    if isinstance(feature, Series):
+        return "examples without common parts, unlike windows of a series. Use metric=discriminative"
+    return None
 
 
 def of_rows(fake_table: Columns, held_out_table: Columns, seed: int) -> dict[str, float]:
