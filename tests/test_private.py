@@ -51,7 +51,6 @@ NETWORKS = {
     "spectral norm, embedding": [*LAYERS["projection"], "loss=wgan", "augment=[diffaugment]"],
     "label as an input": LAYERS["concat"],
     "convolutions": LAYERS["convolutions"],
-    "residual blocks": LAYERS["residual blocks"],
     "r3gan blocks": ["model=r3gan", "loss=lsgan", "penalty=[r1,r2]"],
 }
 SLOW = [name for name in NETWORKS if name != "dense and dropout"]
@@ -329,6 +328,7 @@ def test_several_devices_train_as_one():
 
 
 @pytest.mark.comparison
+@pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated")
 def test_clipped_sums_equal_jax_privacy():
     """jax-privacy's clipped gradient, for a network with two dense layers and a convolution."""
     clipping = pytest.importorskip("jax_privacy.clipping")

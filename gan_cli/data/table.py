@@ -49,7 +49,7 @@ def table(
     *,
     path: str,
     label: str | None = None,
-    normalisation: Normalisation = "quantile",
+    normalisation: Normalisation | None = None,
     columns: dict[str, Any] | None = None,
     schema: str | None = None,
     hold_out: Share = 0.2,
@@ -85,7 +85,7 @@ def table(
     Raises:
         UserError: the file is no table, or the options do not fit it.
     """
-    options = _Options(label, normalisation, hold_out, group, time, split, seed)
+    options = _Options(label, normalisation or "quantile", hold_out, group, time, split, seed)
     kinds = {str(name): str(kind) for name, kind in leaves(columns or {})}
     rules = None if schema is None else schemas.read(schema)
     return _dataset(Path(path).name, files.read(path), f"dataset.path={path}", options, kinds, rules)
@@ -94,7 +94,7 @@ def table(
 def german_credit(
     *,
     label: str | None = "credit",
-    normalisation: Normalisation = "quantile",
+    normalisation: Normalisation | None = None,
     hold_out: Share = 0.2,
     seed: Seed = 0,
 ) -> Dataset:
@@ -109,10 +109,10 @@ def german_credit(
         hold_out: share of the rows that training does not use, drawn at random from each class alike.
         seed: seed of the random choice of the held-out rows.
     """
-    return _embedded("german_credit", _Options(label, normalisation, hold_out, seed=seed))
+    return _embedded("german_credit", _Options(label, normalisation or "quantile", hold_out, seed=seed))
 
 
-def adult(*, label: str | None = "income", normalisation: Normalisation = "quantile") -> Dataset:
+def adult(*, label: str | None = "income", normalisation: Normalisation | None = None) -> Dataset:
     """Adult: 48,842 persons of the US census of 1994 with 14 mixed columns, and whether they earn over 50,000.
 
     Becker and Kohavi 1996, UCI, CC BY 4.0, with the split of UCI: 32,561 training and 16,281 held-out rows. The
@@ -123,7 +123,7 @@ def adult(*, label: str | None = "income", normalisation: Normalisation = "quant
         normalisation: representation of numbers, as in ``dataset=table``. ``range`` uses a schema that comes
             with the package.
     """
-    return _embedded("adult", _Options(label, normalisation, split="split"))
+    return _embedded("adult", _Options(label, normalisation or "quantile", split="split"))
 
 
 def simulated(

@@ -189,10 +189,10 @@ def _representation(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdic
         yield Verdict("representation", "ok", how)
     elif isinstance(data.feature, Table):
         why = "ranges, quantiles, categories and shares of the columns are computed from the rows"
-        change = "dataset.normalisation=range"
-        if "schema" in config["dataset"] and config["dataset"]["schema"] is None:
-            change += " dataset.schema=FILE"
-        yield Verdict("representation", "refused", why, change)
+        chosen = config["dataset"]
+        changes = ["dataset.normalisation=range"] if chosen.get("normalisation") else []
+        changes += ["dataset.schema=FILE"] if chosen.get("schema", "") is None else []
+        yield Verdict("representation", "refused", why, " ".join(changes) or "dataset=CHOICE")
     else:
         why = f"the feature {private[0]} ({data.spec[private[0]].noun}) holds statistics of the examples"
         yield Verdict("representation", "refused", why, "dataset=CHOICE")
