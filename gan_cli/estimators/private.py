@@ -99,7 +99,9 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
     flat, restore = ravel_pytree(tree)
-    return restore(flat + devices.same(std * jax.random.normal(key, flat.shape)))
+    # Without the barrier, the compiler would draw the same noise again for every operation that reads it.
+    noise = jax.lax.optimization_barrier(jax.random.normal(key, flat.shape))
+    return restore(flat + devices.same(std * noise))
 
 
 def check(game: Game, precision: str) -> None:
