@@ -141,6 +141,15 @@ def folder(tmp_path, monkeypatch):
     ]
     header = "id,age,city,joined,branch,visits,clicks,churn\n"
     (tmp_path / "customers.csv").write_text(header + "".join(lines))
+    # A public schema of the same columns.
+    (tmp_path / "customers.yaml").write_text(
+        "columns:\n  id: {kind: id}\n  age: {kind: integer, low: 0, high: 120}\n"
+        "  city: {kind: categorical, categories: [Bonn, Köln], missing: true}\n"
+        '  joined: {kind: date, low: "2020-01-01", high: "2030-12-31"}\n'
+        "  branch: {kind: integer, low: 0, high: 100}\n  visits: {kind: integer, low: 0, high: 1000}\n"
+        '  clicks: {kind: integer, low: 0, high: 1000}\n  churn: {kind: boolean, categories: ["False", "True"]}\n',
+        encoding="utf-8",
+    )
     levels = np.exp(np.random.default_rng(0).standard_normal((240, 4)) / 50)
     for name, header in (
         ("prices", "a,b,c,d"),

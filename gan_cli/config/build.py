@@ -17,7 +17,6 @@ from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.build_private import ledger_of, source_of, with_noise
-from gan_cli.config.ensemble import members
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
 from gan_cli.data import duplicates
@@ -196,11 +195,6 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
         objective_of(whole.metrics, whole.train.objective, targets)
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
-    if members(config) and _make(config["estimator"]).private:
-        raise UserError(
-            "train.ensemble: every member would spend the privacy of the same examples. With estimator=private, "
-            "train a single run."
-        )
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
@@ -233,11 +227,6 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
             raise UserError(
                 f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
                 f"train.batch_size to at most {smallest}."
-            )
-        if estimator.private and chosen != "poisson":
-            raise UserError(
-                f"sampler={chosen}: the guarantee of estimator=private assumes that each batch contains each "
-                "example independently of the others. Set sampler=poisson."
             )
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
