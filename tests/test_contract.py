@@ -84,6 +84,11 @@ NEEDS = {
     ("game", "dirac_gan"): ["experiment=dirac_gan"],
     ("model", "dirac"): ["dataset=point"],
     ("dataset", "point"): ["model=dirac"],
+    ("experiment", "pneumonia_private"): [
+        "dataset.path={tmp}/pneumoniamnist.npz",
+        "sampler.capacity=24",  # more than the 16 examples of the mock data
+        *NARROW,
+    ],
     ("experiment", "pneumonia"): ["dataset.path={tmp}/pneumoniamnist.npz", *NARROW],
     # An experiment keeps the size of its networks. These two are deep, and narrow networks compile faster.
     ("experiment", "r3gan"): NARROW,
