@@ -31,12 +31,16 @@ class Loss(NamedTuple):
             The discriminator classifies an example as real if the logit is above the boundary. None for a loss that
             depends only on differences between logits, because such a loss does not define a boundary.
         couples_batch: whether the loss of one example depends on the logits of other examples.
+        pairs: whether the losses compare real with generated logits. If false, the discriminator's loss is the sum
+            of a function of the real logit and a function of the fake logit, and the derivative of the generator's
+            loss does not depend on the real logit.
     """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array], Array]
     boundary: float | Array | None = 0.0
     couples_batch: bool = False
+    pairs: bool = False
 
     def above_boundary(self, real: Array, fake: Array, mask: Array | None = None) -> tuple[Array, Array]:
         """Real and fake logits minus the boundary: an example is classified as real if the result is positive.
@@ -141,7 +145,9 @@ def relativistic() -> Loss:
     The loss compares each real example with one generated example (Jolicoeur-Martineau 2019, eq. 7 and 8).
     Combined with the penalties R1 and R2, it is the loss of R3GAN (Huang et al. 2024, eq. 2).
     """
-    return Loss(lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), None)
+    return Loss(
+        lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake), None, pairs=True
+    )
 
 
 def relativistic_average() -> Loss:
@@ -159,6 +165,7 @@ def relativistic_average() -> Loss:
         lambda real, fake: softplus(real.mean() - fake) + softplus(real - fake.mean()),
         None,
         couples_batch=True,
+        pairs=True,
     )
 
 

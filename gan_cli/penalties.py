@@ -10,7 +10,7 @@ update. StyleGAN2 applies the penalty in a separate update.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ class Penalty(NamedTuple):
         per_example: whether the penalty requires a critic that computes the logit of an example independently of
             the other examples of the batch. Critics with batch normalisation or a minibatch layer are excluded.
         couples_batch: whether the penalty of one example depends on the other examples of the batch.
+        reads_data: whether the penalty depends on the real examples.
     """
 
     function: Callable[[Critic, Tree, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -41,6 +42,7 @@ class Penalty(NamedTuple):
     interval: int
     per_example: bool = False
     couples_batch: bool = False
+    reads_data: bool = True
 
 
 def penalty_terms(
@@ -52,6 +54,7 @@ def penalty_terms(
     *,
     key: jax.Array,
     step: jax.Array,
+    critic_of_fakes: Callable[[Tree, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> dict[str, Term]:
     """The terms of the penalties in the discriminator's loss at a step, by name.
 
@@ -63,13 +66,17 @@ def penalty_terms(
         fake: generated examples ``[batch, ...]``.
         key: random key, from which each penalty receives its own key.
         step: the step.
+        critic_of_fakes: the critic for penalties of generated examples alone. If None, ``critic``.
     """
     terms = {}
     for i, (name, penalty) in enumerate(penalties.items()):
         own_key = jax.random.fold_in(key, i)
+        judge = critic if penalty.reads_data or critic_of_fakes is None else critic_of_fakes
 
-        def value(params: Tree, penalty: Penalty = penalty, key: jax.Array = own_key) -> jax.Array:
-            return penalty.function(lambda own, x: critic(own, x, key), params, real, fake, key)
+        def value(
+            params: Tree, penalty: Penalty = penalty, key: jax.Array = own_key, judge: Any = judge
+        ) -> jax.Array:
+            return penalty.function(lambda own, x: judge(own, x, key), params, real, fake, key)
 
         if penalty.interval == 1:
             amount = value(params)
@@ -78,7 +85,7 @@ def penalty_terms(
             shape = jax.eval_shape(value, params).shape
             amount = jax.lax.cond(due, value, lambda params, shape=shape: jnp.zeros(shape), params)
         weight = penalty.weight(step) if callable(penalty.weight) else penalty.weight
-        terms[name] = Term(amount, weight * penalty.interval)
+        terms[name] = Term(amount, weight * penalty.interval, penalty.reads_data)
     return terms
 
 
@@ -136,7 +143,8 @@ def r2(
         interval: number of steps from one evaluation of the penalty to the next (lazy regularisation). The
             evaluated penalty is multiplied by interval to compensate for the steps without a penalty.
     """
-    return _zero_centred(lambda real, fake: fake, gamma, gamma_end, decay_steps, interval)
+    penalty = _zero_centred(lambda real, fake: fake, gamma, gamma_end, decay_steps, interval)
+    return penalty._replace(reads_data=False)
 
 
 def _zero_centred(
@@ -234,7 +242,7 @@ def orthogonal(*, weight: NonNegativeFloat = 1e-4, interval: PositiveInt = 1) ->
                 total += jnp.sum((products - jnp.diag(jnp.diag(products))) ** 2)
         return total
 
-    return Penalty(function, weight, interval)
+    return Penalty(function, weight, interval, reads_data=False)
 
 
 def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -> Penalty:

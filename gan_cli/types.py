@@ -180,10 +180,13 @@ class Term(NamedTuple):
     Attributes:
         values: ``[batch]``, one value for each example. A scalar is a shared term, which reads no example.
         weight: factor of the term.
+        reads_data: whether the values depend on examples of the data. False e.g. for a term of generated examples.
+            Private training clips and noises only the gradients of terms that do.
     """
 
     values: jax.Array
     weight: float | jax.Array = 1.0
+    reads_data: bool = True
 
 
 class LossTerms(NamedTuple):
@@ -262,6 +265,7 @@ class Game:
             which they assume another choice. None if the losses assume no particular sampler.
         paired: whether the losses compare the features of an example, e.g. an image and its partner, so that all
             features must belong to one domain.
+        reads_data: names of the players whose losses read the data in private training. None for all players.
     """
 
     players: tuple[str, ...]
@@ -274,6 +278,7 @@ class Game:
     has_equilibrium: bool = False
     paired: bool = False
     sampler: tuple[str, str] | None = None
+    reads_data: frozenset[str] | None = None
 
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: the initial parameters and the initial network state, each as a mapping from player names.
@@ -332,6 +337,17 @@ class Game:
 
         At fixed parameters, the loss of the returned game equals the mean of the original game's loss over the
         steps of a penalty's interval.
+        """
+        return self
+
+    def private(self) -> Game:
+        """A version of the game for private training, in which the loss of one player alone reads the data.
+
+        The losses of the other players read only the random inputs that ``noise`` draws, and ``noise`` reads no
+        data. The terms of the loss that reads the data declare whether they do (``Term.reads_data``).
+
+        Raises:
+            UserError: the game has no such version.
         """
         return self
 

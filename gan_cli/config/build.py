@@ -16,6 +16,7 @@ import jax
 from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
+from gan_cli.config.ensemble import members
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
 from gan_cli.data import duplicates
@@ -26,7 +27,7 @@ from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
 from gan_cli.engine.state import TrainSetup, init_state
 from gan_cli.errors import UserError, nearest
-from gan_cli.estimators import Estimator
+from gan_cli.estimators import Estimator, private
 from gan_cli.loggers import Logger, Record
 from gan_cli.metrics import Metric
 from gan_cli.metrics.eigenvalues import bytes_needed
@@ -105,12 +106,17 @@ class Experiment:
         if self.metrics and self.dataset is not None:
             check_inputs(self.metrics, self.targets, self.dataset, self.game.tasks)
 
-    def compile(self) -> CompiledSteps:
-        """The object that compiles and executes the training steps of the run or of the ensemble."""
+    def compile(self, noise_key: jax.Array | None = None) -> CompiledSteps:
+        """The object that compiles and executes the training steps of the run or of the ensemble.
+
+        Args:
+            noise_key: the secret key of private training, from which the noise and the batches derive. With None,
+                they derive from the seed.
+        """
         options, many = self.train, self.ensemble
         length = Length(options.steps, options.steps_per_call, options.batch_size, options.ema)
         if many is None:
-            return CompiledSteps(self.setup, self.dataset, self.devices, length)
+            return CompiledSteps(self.setup, self.dataset, self.devices, length, noise_key)
         seeds = [member.seed for member in many.members]
         freeze = options.on_nan == "stop"
         return EnsembleSteps(
@@ -166,6 +172,11 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
         objective_of(whole.metrics, whole.train.objective, targets)
     if whole.train.eigenvalues:
         _check_eigenvalues(whole)
+    if members(config) and _make(config["estimator"]).private:
+        raise UserError(
+            "train.ensemble: every member would spend the privacy of the same examples. With estimator=private, "
+            "train a single run."
+        )
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
@@ -198,6 +209,11 @@ def _check_batches(data: Dataset | None, whole: Experiment) -> None:
             raise UserError(
                 f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
                 f"train.batch_size to at most {smallest}."
+            )
+        if estimator.private and chosen != "poisson":
+            raise UserError(
+                f"sampler={chosen}: the guarantee of estimator=private assumes that each batch contains each "
+                "example independently of the others. Set sampler=poisson."
             )
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
@@ -281,6 +297,10 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
     estimator: Estimator = _make(filled["estimator"])
+    if estimator.private:
+        game = game.private()
+        private.check(game, filled["train"]["precision"])
+        estimator = private.bound(estimator, filled["train"]["batch_size"], spec)
     estimators.check(_name(filled["estimator"]), estimator, game, pads=False)
     strategy = _make(filled["strategy"])(game, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}

@@ -50,6 +50,8 @@ class CompiledSteps:
         data: the training data, or None for a game without data.
         devices: the devices to compute on.
         length: numerical settings of the training loop.
+        noise_key: the random key of private training, from which the batches and the random numbers of all steps
+            derive. With None, they derive from the seed.
 
     Attributes:
         members: number of ensemble members. A single run has one member.
@@ -62,8 +64,16 @@ class CompiledSteps:
     members = 1
     stacked = False
 
-    def __init__(self, setup: TrainSetup, data: Dataset | None, devices: Devices, length: Length):
+    def __init__(
+        self,
+        setup: TrainSetup,
+        data: Dataset | None,
+        devices: Devices,
+        length: Length,
+        noise_key: jax.Array | None = None,
+    ):
         self._setup, self._data, self._devices, self._length = setup, data, devices, length
+        self._noise_key = [] if noise_key is None else [devices.place_key(noise_key)]
         self._feed = data.feed if data is not None else None
         self._chunk = self._compile()
         self.loader: Loader | None = None
@@ -120,12 +130,12 @@ class CompiledSteps:
         """
         length = self.next_length(step)
         with self._devices.mesh():
-            return self._chunk(state, self._fed(step, length), length)
+            return self._chunk(state, self._fed(step, length), length, *self._noise_key)
 
     def lower(self, state: State, length: int) -> jax.stages.Lowered:
         """The program for ``length`` steps, lowered but not compiled, for inspection."""
         with self._devices.mesh():
-            return self._chunk.lower(state, self._fed(0, length), length)
+            return self._chunk.lower(state, self._fed(0, length), length, *self._noise_key)
 
     def _fed(self, step: int, length: int) -> Tree:
         """The argument ``arrays`` of the compiled program: the data set, or the streamed batches."""
@@ -133,17 +143,15 @@ class CompiledSteps:
             return self._arrays
         return self.loader.get(step, length, self.next_length(step + length))
 
-    def _seeds(self) -> Sequence[int]:
-        """List of the seeds of the members."""
-        return [self._setup.seed]
+    def _seeds(self) -> Sequence[Any]:
+        """List of the seeds of the members, or of the noise key."""
+        return self._noise_key or [np.uint32(self._setup.seed)]
 
     def _order(self, step: int, length: int) -> list[Selection]:
         """List with an item per member: the examples that this process reads in ``length`` steps."""
         batches, size = self._setup.strategy.batches, self._length.batch_size
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            selected = [
-                self._select(np.uint32(seed), np.int32(step), length, batches, size) for seed in self._seeds()
-            ]
+            selected = [self._select(seed, np.int32(step), length, batches, size) for seed in self._seeds()]
         own = self._devices.own_rows
         mine: list[Selection] = jax.tree.map(lambda a: np.asarray(a)[..., own(a.shape[-1])], selected)
         return mine

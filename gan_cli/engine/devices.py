@@ -33,6 +33,12 @@ def split(tree: Tree, axis: int = 0) -> Tree:
     return jax.lax.with_sharding_constraint(tree, _spec(axis))
 
 
+def count() -> int:
+    """The number of devices for which the program is compiled."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else int(mesh.size)
+
+
 def same(tree: Tree) -> Tree:
     """``tree`` with all arrays replicated on each device.
 
@@ -100,6 +106,11 @@ class Devices:
         return jax.tree.map(
             lambda x: jax.make_array_from_callback(np.shape(x), whole, lambda at: np.asarray(x)[at]), tree
         )
+
+    def place_key(self, key: jax.Array) -> jax.Array:
+        """Copy a random key to each device. The keys must be equal in all processes."""
+        placed: jax.Array = jax.random.wrap_key_data(self.place(np.asarray(jax.random.key_data(key))))
+        return placed
 
     def own_rows(self, batch: int) -> slice:
         """The rows of a batch that the devices of this process receive."""

@@ -165,5 +165,5 @@ class EnsembleSteps(CompiledSteps):
     def of_member(self, tree: Tree, i: int) -> Tree:
         return jax.tree.map(lambda leaf: leaf[i], tree)
 
-    def _seeds(self) -> Sequence[int]:
-        return self._all_seeds
+    def _seeds(self) -> Sequence[Any]:
+        return [np.uint32(seed) for seed in self._all_seeds]

@@ -62,9 +62,12 @@ def batch_keys(seed: int, step: jax.Array | int, batches: int) -> jax.Array:
     return jax.random.split(jax.random.fold_in(stream(seed, "batch"), step), batches)
 
 
-def stream(seed: int, purpose: str) -> jax.Array:
+def stream(seed: Any, purpose: str) -> jax.Array:
     """The root key of the random numbers for a purpose: ``init``, ``order``, ``batch`` or ``step``.
 
-    Different purposes have different keys, so that their random numbers are independent.
+    Different purposes have different keys, so that their random numbers are independent. ``seed`` is an integer, or
+    a random key.
     """
-    return jax.random.fold_in(jax.random.key(seed), ("init", "order", "batch", "step").index(purpose))
+    secret = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    key = seed if secret else jax.random.key(seed)
+    return jax.random.fold_in(key, ("init", "order", "batch", "step").index(purpose))

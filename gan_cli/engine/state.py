@@ -45,7 +45,8 @@ class TrainSetup(NamedTuple):
         game: the game.
         strategy: the strategy.
         optimisers: mapping from the name of each player to the player's optimiser.
-        seed: the seed of the run, an int. In the program of an ensemble, the seed is a tracer.
+        seed: the seed of the run, an int. In the program of an ensemble, the seed is a tracer. In the program of
+            private training, the seed is the noise key, a random key.
     """
 
     game: Game

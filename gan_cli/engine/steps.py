@@ -25,14 +25,16 @@ Advance = Callable[[TrainState, Any, Tree, int], tuple[TrainState, Any, Metrics,
 
 
 class Chunk(Protocol):
-    """A jitted program ``(state, arrays, length) -> (state, metrics, finite)`` (see ``compile_chunk``).
+    """A jitted program ``(state, arrays, length, *noise_key) -> (state, metrics, finite)`` (see ``compile_chunk``).
 
     The state is a ``TrainState``, or an ``EnsembleState`` in the program of an ensemble.
     """
 
-    def __call__(self, state: Any, arrays: Tree, length: int) -> tuple[Any, Metrics, Metrics]: ...
+    def __call__(
+        self, state: Any, arrays: Tree, length: int, *noise_key: jax.Array
+    ) -> tuple[Any, Metrics, Metrics]: ...
 
-    def lower(self, state: Any, arrays: Tree, length: int) -> jax.stages.Lowered:
+    def lower(self, state: Any, arrays: Tree, length: int, *noise_key: jax.Array) -> jax.stages.Lowered:
         """The program for arguments of the given shapes, lowered but not compiled."""
         ...
 
@@ -47,15 +49,20 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
         ema: decay of the moving average.
 
     Returns:
-        ``chunk(state, arrays, length) -> (state, metrics, finite)``. The buffers of ``state`` are donated.
-        ``arrays`` is the data set on the device, or the streamed batches of the ``length`` steps. ``metrics`` maps
+        ``chunk(state, arrays, length, *noise_key) -> (state, metrics, finite)``. The buffers of ``state`` are
+        donated. ``arrays`` is the data set on the device, or the streamed batches of the ``length`` steps. With a
+        ``noise_key``, the batches and the random numbers of all steps derive from this key instead of the seed. It
+        is an argument, so that no compiled program in a cache contains it. ``metrics`` maps
         the name of each metric to an array ``[length]`` with a value for each step. ``finite`` maps the name of
         each player to a boolean: whether all parameters of the player are finite after the last step.
     """
-    advance = scan_steps(setup, feed, batch_size, ema, freeze=False)
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
-    def chunk(state: TrainState, arrays: Tree, length: int) -> tuple[TrainState, Metrics, Metrics]:
+    def chunk(
+        state: TrainState, arrays: Tree, length: int, *noise_key: jax.Array
+    ) -> tuple[TrainState, Metrics, Metrics]:
+        parts = setup._replace(seed=noise_key[0]) if noise_key else setup
+        advance = scan_steps(parts, feed, batch_size, ema, freeze=False)
         state, _, metrics, finite = advance(state, True, arrays, length)
         return state, metrics, finite
 

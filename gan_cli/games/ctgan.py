@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -162,6 +162,19 @@ class CTGAN(GAN):
         self.sampler = ("log_frequency", "game.log_frequency=false") if log_frequency else None
         self._code_dim = model.latent_dim
         super().__init__(spec, model, loss, penalties, augments, precision)
+
+    def private(self) -> CTGAN:
+        """A copy of a game without conditions for private training.
+
+        Raises:
+            UserError: the conditions of generated rows are categories of the real rows.
+        """
+        if self._conditions.size:
+            raise UserError(
+                "game.condition: the conditions of generated rows are categories of the real rows, which no noise "
+                "protects. With estimator=private, set game.condition=none game.log_frequency=false, or game=gan."
+            )
+        return cast(CTGAN, super().private())
 
     def _inputs(self, model: Model) -> int:
         return super()._inputs(model) + self._conditions.size

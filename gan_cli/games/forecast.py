@@ -82,6 +82,13 @@ class Forecast(GAN):
         self.spec = spec
         self.tasks = self._forecast_tasks(window, future)
 
+    def private(self) -> Forecast:
+        """Private training is not available, because the generator reads the past of the real windows."""
+        raise UserError(
+            "game=forecast: the generator reads the past of the real windows, which no noise protects. With "
+            "estimator=private, set game=gan."
+        )
+
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with its last past and future steps, and with latents, followed by the past."""
         x = batch["x"][:, -self._steps :]

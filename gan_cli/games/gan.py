@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +61,7 @@ class GAN(PenalisedGame):
     players = (DISCRIMINATOR, GENERATOR)
     averaged: tuple[str, ...] = (GENERATOR,)
     shares_fakes = True
+    _private = False
 
     def __init__(
         self,
@@ -86,12 +89,14 @@ class GAN(PenalisedGame):
             )
         self.networks = self._networks(model, precision, classes)
         self._couples_batch = self.networks[DISCRIMINATOR].couples_batch
-        couples = any(network.couples_batch for network in self.networks.values())
-        if couples or self._packing or loss.couples_batch:
-            self.coupled = frozenset(self.players)
         # An augmentation with a state adapts to statistics of the batch.
         adapts = any(jax.tree.leaves(augment.start) for augment in augments.values())
-        if not self.coupled and (adapts or any(penalty.couples_batch for penalty in penalties.values())):
+        couples_pairs = bool(self._packing) or loss.couples_batch
+        couples_penalty = adapts or any(penalty.couples_batch for penalty in penalties.values())
+        self._couples_discriminator = self._couples_batch or couples_pairs or couples_penalty
+        if couples_pairs or any(network.couples_batch for network in self.networks.values()):
+            self.coupled = frozenset(self.players)
+        elif couples_penalty:
             self.coupled = frozenset({DISCRIMINATOR})
         self.tasks = self._tasks()
         self._check()
@@ -149,6 +154,25 @@ class GAN(PenalisedGame):
                 "model."
             )
 
+    def private(self) -> GAN:
+        """A copy of the game in which the discriminator's loss alone reads the data, in terms that declare it.
+
+        The labels of generated examples are drawn from ``Feature.class_shares`` or, without them, uniformly. The
+        generator may have batch normalisation, whose statistics are of generated examples.
+
+        Raises:
+            UserError: the loss compares real with generated examples, so that the generator's loss reads the data.
+        """
+        if self.adversarial.pairs:
+            raise UserError(
+                "loss: the loss compares real with generated examples, so the generator would read the data as "
+                "well. With estimator=private, set another loss, e.g. loss=nonsaturating."
+            )
+        game = copy.copy(self)
+        game._private, game.reads_data = True, frozenset({DISCRIMINATOR})
+        game.coupled = frozenset({DISCRIMINATOR}) if self._couples_discriminator else frozenset()
+        return game
+
     def init(self, key: jax.Array) -> tuple[ByPlayer, ByPlayer]:
         """A pair: initial parameters and initial network state, as mappings from the name of each player."""
         params: ByPlayer = {}
@@ -162,10 +186,20 @@ class GAN(PenalisedGame):
         return params, net_state
 
     def noise(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with latents ``[batch, latent_dim]``."""
+        """The batch with latents ``[batch, latent_dim]`` and, in private training, labels of generated examples.
+
+        Without private training, the generated examples have the labels of the batch.
+        """
         key, _ = self._fake_keys(key)
         latents = devices.split(jax.random.normal(key, (len(batch["x"]), self._latent_dim)))
-        return batch | {"latents": latents}
+        if not (self._private and self._labelled):
+            return batch | {"latents": latents}
+        shares = jnp.asarray(self._x.class_shares or [1.0] * (classes_of(self.spec) or 1))
+        labels = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(shares), shape=latents.shape[:1])
+        return batch | {"latents": latents, "fake_label": devices.split(labels.astype(jnp.int32))}
+
+    def _fake_labels(self, batch: Batch) -> jax.Array | None:
+        return batch.get("fake_label", batch.get("label"))
 
     def _fake_keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A pair: the key of the latents, and the key of the generator's forward pass."""
@@ -194,7 +228,7 @@ class GAN(PenalisedGame):
         if player == DISCRIMINATOR:
             # No stop_gradient on ``fake``: second-order strategies differentiate through the generator.
             return self._discriminator_loss(params, net_state, batch, fake, own_key, step)
-        labels = batch.get("label")
+        labels = self._fake_labels(batch)
         real_key, fake_key = jax.random.split(own_key)
         real, fake = self._input_pair(batch, fake, net_state, own_key, step)
         # The compiler removes this forward pass if the generator's loss does not depend on the real logits.
@@ -214,13 +248,16 @@ class GAN(PenalisedGame):
         key: jax.Array,
         step: jax.Array,
     ) -> LossTerms:
-        labels, mask = batch.get("label"), batch.get("mask")
+        labels, fake_labels, mask = batch.get("label"), self._fake_labels(batch), batch.get("mask")
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
         real, fake = self._input_pair(batch, fake, net_state, key, step)
         if self._couples_batch:
             of_real, state = self._discriminate(params, net_state, real, labels, real_key)
             after = net_state | {DISCRIMINATOR: {"network": state}}
             of_fake, state = self._discriminate(params, after, fake, labels, fake_key)
+        elif self._private:  # the terms of real and of generated examples are differentiated separately
+            of_real, state = self._discriminate(params, net_state, real, labels, real_key)
+            of_fake, _ = self._discriminate(params, net_state, fake, fake_labels, fake_key)
         else:  # one forward pass over the real and the generated batch has fewer and larger operations
             twice = None if labels is None else jnp.repeat(labels, 2)
             # Real and generated examples alternate. If the batch is split over several devices, each device thus
@@ -231,7 +268,7 @@ class GAN(PenalisedGame):
                 jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], output) for i in (0, 1)
             )
         real_logits, fake_logits = of_real.logits, of_fake.logits
-        terms = {"adversarial": Term(self.adversarial.discriminator(real_logits, fake_logits))}
+        terms = self._adversarial_terms(real_logits, fake_logits)
         real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits, mask)
         metrics = {
             f"{DISCRIMINATOR}/real_logits": masked_mean(real_logits, mask),
@@ -240,7 +277,7 @@ class GAN(PenalisedGame):
             f"{DISCRIMINATOR}/fake_accuracy": masked_mean(fake_above < 0, mask),
         }
         if of_real.classes is not None and labels is not None:
-            terms["classes"] = Term(_class_loss(of_real, labels) + _class_loss(of_fake, labels))
+            terms |= self._summed("classes", _class_loss(of_real, labels), _class_loss(of_fake, fake_labels))
             correct = jnp.equal(of_real.classes.argmax(1), labels)
             metrics[f"{DISCRIMINATOR}/class_accuracy"] = masked_mean(correct, mask)
         adapted = net_state[DISCRIMINATOR]["augment"]
@@ -252,11 +289,18 @@ class GAN(PenalisedGame):
             for name, augment in self._changes.items()
         }
 
-        def critic(own: Tree, x: jax.Array, key: jax.Array) -> jax.Array:
+        def critic(own: Tree, x: jax.Array, key: jax.Array, labels: jax.Array | None = labels) -> jax.Array:
             return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
 
         penalised = penalty_terms(
-            self.penalties, critic, params[DISCRIMINATOR], real, fake, key=penalty_key, step=step
+            self.penalties,
+            critic,
+            params[DISCRIMINATOR],
+            real,
+            fake,
+            key=penalty_key,
+            step=step,
+            critic_of_fakes=functools.partial(critic, labels=fake_labels),
         )
         metrics |= {
             f"{DISCRIMINATOR}/{name}": masked_mean(term.values, mask)
@@ -266,15 +310,30 @@ class GAN(PenalisedGame):
         terms |= penalised
         return LossTerms(terms, net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
+    def _adversarial_terms(self, real: jax.Array, fake: jax.Array) -> dict[str, Term]:
+        """The discriminator's adversarial loss: in private training, a term of real and one of generated logits."""
+        loss = self.adversarial.discriminator
+        if not self._private:
+            return {"adversarial": Term(loss(real, fake))}
+        none = jnp.zeros_like(fake)  # the loss is the sum of a function of real and a function of generated logits
+        return self._summed("adversarial", loss(real, none), loss(none, fake) - loss(none, none))
+
+    def _summed(self, name: str, of_real: jax.Array, of_fake: jax.Array) -> dict[str, Term]:
+        """The sum of the values of real and generated examples as a term, or as two terms in private training."""
+        if not self._private:
+            return {name: Term(of_real + of_fake)}
+        return {name: Term(of_real), f"{name}_of_fakes": Term(of_fake, reads_data=False)}
+
     def fake(
         self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
         """A pair: an example for each latent vector of ``batch``, and the network state after the forward pass.
 
-        If the game is conditional, the method generates one example for each label of the batch.
+        If the game is conditional, the method generates one example for each label of ``batch``, which are the
+        labels that ``noise`` draws in private training.
         """
         _, key = self._fake_keys(key)
-        fake, state = self._generate(params, net_state, batch["latents"], batch.get("label"), True, key)
+        fake, state = self._generate(params, net_state, batch["latents"], self._fake_labels(batch), True, key)
         return fake, net_state | {GENERATOR: {"network": state}}
 
     def augmented(self, x: jax.Array, net_state: ByPlayer, key: jax.Array, step: int | jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.estimators import Estimate, Estimator
-from gan_cli.strategies.updates import Optimisers, gradient, update_player
+from gan_cli.strategies.updates import Optimisers, estimator_of, gradient, update_player
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, PositiveInt, Strategy, Tree
 
 PullBack = Callable[[Tree], tuple[Tree]]
@@ -48,7 +48,8 @@ def alternating(
             if share:
                 # The loop does not update the last player, so the generated batch of the last iteration comes from
                 # the current parameters of this player.
-                fake, pull_back, fake_state = _fake(game, last, state, batch, turn_key)
+                seen = estimator.without_data(batch)
+                fake, pull_back, fake_state = _fake(game, last, state, seen, turn_key)
             for player in first:
                 constant = None if fake is None else jax.lax.stop_gradient(fake)
                 found = gradient(game, estimator, player, state, batch, turn_key, constant)
@@ -100,7 +101,7 @@ def _gradient_through(
         own, fake = at
         return game.loss(player, state.params | {player: own}, state.net_state, batch, key, state.step, fake)
 
-    found = estimator.gradient(loss, (state.params[player], fake), batch, key)
+    found = estimator_of(game, estimator, player).gradient(loss, (state.params[player], fake), batch, key)
     direct, in_fake = found.gradient
     slope = jax.tree.map(lambda a, b: a + b, direct, *pull_back(in_fake))
     return found._replace(gradient=slope, metrics={f"{player}/loss": found.loss} | found.metrics)

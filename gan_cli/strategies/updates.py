@@ -9,7 +9,7 @@ import optax
 
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError
-from gan_cli.estimators import Estimate, Estimator
+from gan_cli.estimators import Estimate, Estimator, LossFunction, mean
 from gan_cli.optim import Optimiser
 from gan_cli.types import Batch, ByPlayer, Game, LossTerms, Metrics, Tree
 
@@ -63,11 +63,38 @@ def gradient(
         fake: the argument ``fake`` of ``game.loss``.
     """
 
-    def loss(own: Tree, batch: Batch, key: jax.Array) -> LossTerms:
-        return game.loss(player, state.params | {player: own}, state.net_state, batch, key, state.step, fake)
+    if fake is None and game.shares_fakes and reads_data(game, estimator, player):
+        # A private estimator evaluates single examples, and batch normalisation needs a whole generated batch.
+        fake, _ = game.fake(state.params, state.net_state, estimator.without_data(batch), key)
+    # The generated examples are rows of the batch, so that an estimator can divide them.
+    rows = batch if fake is None else batch | {"fake": fake}
 
-    found = estimator.gradient(loss, state.params[player], batch, key)
+    def loss(own: Tree, rows: Batch, key: jax.Array) -> LossTerms:
+        params, batch = state.params | {player: own}, {name: x for name, x in rows.items() if name != "fake"}
+        return game.loss(player, params, state.net_state, batch, key, state.step, rows.get("fake"))
+
+    found = estimator_of(game, estimator, player).gradient(loss, state.params[player], rows, key)
     return found._replace(metrics={f"{player}/loss": found.loss} | found.metrics)
+
+
+def reads_data(game: Game, estimator: Estimator, player: str) -> bool:
+    """Whether the run trains privately, and the loss of the player reads the data."""
+    return estimator.private is not None and (game.reads_data is None or player in game.reads_data)
+
+
+def estimator_of(game: Game, estimator: Estimator, player: str) -> Estimator:
+    """The estimator of a player's gradient.
+
+    In private training, the players whose losses do not read the data have the estimator ``mean`` and a batch
+    without data.
+    """
+    if estimator.private is None or reads_data(game, estimator, player):
+        return estimator
+
+    def gradient(loss: LossFunction, params: Tree, batch: Batch, key: jax.Array) -> Estimate:
+        return mean().gradient(loss, params, estimator.without_data(batch), key)
+
+    return Estimator(gradient)
 
 
 def field(

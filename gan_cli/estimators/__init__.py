@@ -3,7 +3,8 @@
 Strategies take every gradient with the estimator of the run. A loss returns its terms before any mean over the
 batch (``LossTerms``), so that an estimator can divide a batch into slices or into single examples. The game draws
 the random inputs of the examples beforehand (``Game.noise``), and they are rows of the batch. A batch with the
-entry ``mask`` has padded rows, which an estimator leaves out.
+entry ``mask`` has padded rows, which an estimator leaves out. ``gan_cli.estimators.private`` defines the estimator
+of private training.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         gradient: gradient of the loss with respect to the parameters.
-        loss: the loss, a scalar.
+        loss: the loss, a scalar. In private training, the sum of the terms that read no data.
         net_state: network state by player after the evaluation of the loss.
         metrics: mapping from names of metrics to scalars.
     """
@@ -38,6 +39,24 @@ class Estimate(NamedTuple):
     loss: jax.Array
     net_state: ByPlayer
     metrics: Metrics
+
+
+class Private(NamedTuple):
+    """The options of private training, for the accountant of the privacy that a run spends.
+
+    Attributes:
+        max_grad_norm: largest norm of the gradient of one example.
+        noise_multiplier: standard deviation of the noise, relative to ``max_grad_norm``. None if it is unknown.
+        target_epsilon: largest epsilon that a run may spend. None for a run without this limit.
+        target_delta: delta of the guarantee.
+        reproducible: whether the noise derives from the seed.
+    """
+
+    max_grad_norm: float
+    noise_multiplier: float | None
+    target_epsilon: float | None
+    target_delta: float
+    reproducible: bool
 
 
 class Estimator(NamedTuple):
@@ -52,12 +71,17 @@ class Estimator(NamedTuple):
             then not be coupled (``Game.coupled``), and the losses cannot share a generated batch.
         multiple: ``train.batch_size`` must be a multiple of this number, and this number a multiple of the number
             of devices. None for an estimator without this restriction.
+        private: the options of private training. None for an estimator that gives no guarantee.
+        without_data: the batch that losses receive which must not read the data. In private training, it has zeros
+            in place of the examples, and as many rows as ``train.batch_size``. Otherwise, it is the batch.
     """
 
     gradient: Callable[[LossFunction, Tree, Batch, jax.Array], Estimate]
     differentiable: bool = True
     divides_batch: bool = False
     multiple: int | None = None
+    private: Private | None = None
+    without_data: Callable[[Batch], Batch] = lambda batch: batch
 
 
 def total(terms: Mapping[str, Term], mask: jax.Array | None = None) -> jax.Array:
@@ -150,5 +174,7 @@ def check(name: str, estimator: Estimator, game: Game, pads: bool) -> None:
     )
     if estimator.divides_batch:
         raise UserError(f"estimator={name}: divides the batch, {reason}set estimator=mean.")
+    if estimator.private:
+        raise UserError(f"estimator={name}: clips the gradients of single examples, {reason}set estimator=mean.")
     if pads:
         raise UserError(f"sampler: pads the batch with rows that do not count, {reason}set sampler=shuffled.")
