@@ -76,7 +76,7 @@ Window = tuple[float, PositiveFloat]  # centre and width of the range of values 
 Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice after the last
 HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
-Normalisation = Literal["quantile", "modes", "standard"]  # of the numbers in a table
+Normalisation = Literal["quantile", "modes", "standard", "range"]  # of the numbers in a table
 Simulated = Literal["grid", "ring", "turned", "cells"]  # the mixtures of dataset=simulated
 Schedule = Literal["constant", "linear", "constant_linear", "cosine"]
 Condition = Literal["none", "label", "columns"]  # columns to which a condition of CTGAN may refer
@@ -108,6 +108,7 @@ class Feature:
         values_name: the plural of one value in messages, e.g. "pixels".
         extractor: the choice of the group ``features`` with which metrics compare such examples by default.
         noise: number of standard normal values that ``head`` reads for each example, e.g. to draw categories.
+        public: whether the feature holds no statistics of the examples, e.g. no means, ranges or frequencies.
         class_shares: the share of the training examples in each class, for a feature that contains the class of an
             example. Samples without a requested class are drawn from it. None for all other features.
     """
@@ -119,6 +120,7 @@ class Feature:
     values_name: str = "values"
     extractor: str = "pixels"
     noise: int = 0
+    public: bool = False
     class_shares: tuple[float, ...] | None = None
 
     @property

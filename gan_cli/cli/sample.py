@@ -267,6 +267,11 @@ def _mixture(run: RestoredRun, runner: TaskRunner) -> Prior:
         )
     data = run.experiment.dataset
     assert data is not None
+    if data.private:
+        raise UserError(
+            "--prior gmm: is fitted to codes of the training data without noise, so the epsilon of this private run "
+            "would not cover the samples. Leave out --prior."
+        )
     run_task = on_data(runners(game), run.state, data, 0)
     return mixture.fit(run_task("encode", "training", None)["codes"])
 

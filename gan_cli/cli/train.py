@@ -142,13 +142,19 @@ def _prepared(
     """
     prepare_jax(join=checked["train"]["devices"] != 1 and one_of_several())
     from gan_cli.engine import processes
+    from gan_cli.privacy.leaks import Refused, lines
     from gan_cli.training.progress import Reporter
 
     # All processes use the directory of the first process, because their clocks may differ.
     named, continues, checked = processes.broadcast_from_primary(lambda: (str(place[0]), place[1], checked))
     directory = Path(named)
-    experiment = processes.run_on_all(lambda: _built(checked, continues))
     reporter = Reporter(quiet or not processes.is_primary())
+    try:
+        experiment = processes.run_on_all(lambda: _built(checked, directory if continues else None))
+    except Refused as error:
+        for line in lines(error.verdicts) if checked["dry_run"] else ():
+            reporter.say(line)
+        raise
     if checked["dry_run"]:
         _dry_run(experiment, directory, reporter)
         return None
@@ -172,8 +178,8 @@ def _prepared(
         raise
 
 
-def _built(checked: dict[str, Any], continues: bool) -> Experiment:
-    """The experiment of a checked configuration.
+def _built(checked: dict[str, Any], resumes: Path | None) -> Experiment:
+    """The experiment of a checked configuration. ``resumes`` is the directory of the run to resume, if any.
 
     The first process, which evaluates and logs, also checks the metrics and, for a new run, the loggers. A resumed
     run trains on without a logger that no longer works.
@@ -182,10 +188,10 @@ def _built(checked: dict[str, Any], continues: bool) -> Experiment:
     from gan_cli.engine import processes
     from gan_cli.loggers import check_packages
 
-    experiment = build(checked)
+    experiment = build(checked, resumes=resumes)
     if processes.is_primary():
         experiment.check_evaluation()
-        if not continues:
+        if resumes is None:
             check_packages(experiment.loggers)
     return experiment
 
@@ -366,7 +372,7 @@ def _dry_run(experiment: Experiment, directory: Path, reporter: Any) -> None:
     for line in dry_run.describe(experiment):
         reporter.say(line)
     reporter.say(f"directory {directory} (not made)")
-    if experiment.dataset is not None:
+    if experiment.dataset is not None and not experiment.dataset.private:
         reporter.say(
             f"data as the networks receive them: {dry_run.draw(experiment, Path('outputs') / 'dry_run.png')}"
         )

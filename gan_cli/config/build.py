@@ -16,6 +16,7 @@ import jax
 from gan_cli import estimators
 from gan_cli.config import check, identity
 from gan_cli.config.build_ensemble import Ensemble, build_ensemble
+from gan_cli.config.build_private import ledger_of, source_of, with_noise
 from gan_cli.config.ensemble import members
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
@@ -35,6 +36,9 @@ from gan_cli.metrics.evaluator import check_inputs, check_metrics, for_data, obj
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.targets import Target, targets_of
 from gan_cli.optim import Optimiser
+from gan_cli.privacy import leaks
+from gan_cli.privacy.leaks import Parts, Verdict
+from gan_cli.privacy.ledger import Ledger
 from gan_cli.types import Game, Spec, Strategy
 
 
@@ -52,6 +56,8 @@ class Experiment:
         metrics: dictionary from names to the metrics that evaluate samples.
         features: a function ``(dataset) -> Extractor`` that returns the feature extractor for the metrics.
         ensemble: the runs that are trained together, or None for a single run.
+        ledger: the privacy that the run spends, or None without private training.
+        leaks: the verdicts on everything that reads the data in private training.
     """
 
     config: dict[str, Any]
@@ -62,6 +68,8 @@ class Experiment:
     metrics: dict[str, Metric]
     features: Callable[[Dataset], Extractor]
     ensemble: Ensemble | None = None
+    ledger: Ledger | None = None
+    leaks: tuple[Verdict, ...] = ()
 
     @property
     def game(self) -> Game:
@@ -140,13 +148,14 @@ def experiment(overrides: Sequence[str] = ()) -> Experiment:
         return build(check.check(compose.ours(composed), compose.modules(parsed, composed)))
 
 
-def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
+def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None = None) -> Experiment:
     """Build the experiment that a checked configuration describes. Nothing is compiled.
 
     Args:
         config: the checked configuration.
         spec: the features of an example by name. If ``spec`` is given, the function does not load
             the data set. With None, the function loads the data set, which provides the Spec.
+        resumes: the directory of the run to resume, or None for a new run.
 
     Raises:
         UserError: options contradict each other or the data, or the data set is not available.
@@ -158,7 +167,21 @@ def build(config: dict[str, Any], spec: Spec | None = None) -> Experiment:
     metrics, features = evaluation_of(config)
     metrics = for_data(metrics, data) if data else metrics
     others = _make(filled["logger"]) or {}, metrics, features
-    whole = Experiment(config, build_setup(filled, spec), data, Train(**filled["train"]), *others)
+    options, ledger, verdicts = Train(**filled["train"]), None, ()
+    estimator: Estimator = _make(filled["estimator"])
+    if data and estimator.private:
+        source = source_of(config, data) if resumes is None else None
+        parts = Parts(_make(filled["loss"]), _make(filled["penalty"]) or {}, _make(filled["augment"]) or {})
+        verdicts = leaks.verdicts(config, data, parts, source)
+        leaks.check(verdicts)
+    setup = build_setup(filled, spec)
+    if data and estimator.private:
+        ledger = ledger_of(config, estimator.private, setup, data, source, resumes)
+        if estimator.private.noise_multiplier is None:
+            config = with_noise(config, ledger.noise_multiplier)
+            setup = build_setup(check.from_environment(config), spec)
+        options = dataclasses.replace(options, steps=ledger.last_step(options.steps))
+    whole = Experiment(config, setup, data, options, *others, ledger=ledger, leaks=tuple(verdicts))
     if trains:
         _check_batches(data, whole)
     if whole.metrics and not whole.game.tasks:
@@ -264,7 +287,11 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
             f"dataset: the function in _target_ must return a gan_cli.data.Dataset, but it returned "
             f"{type(data).__name__}. Correct the function."
         )
-    return duplicates.treated(dataclasses.replace(data, sampler=_make(filled["sampler"]))) if data else None
+    if data is None:
+        return None
+    estimator: Estimator = _make(filled["estimator"])
+    chosen = dataclasses.replace(data, sampler=_make(filled["sampler"]), private=estimator.private is not None)
+    return duplicates.treated(chosen)
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:

@@ -113,6 +113,8 @@ class Dataset:
         documents: mapping from names of text files, which a run writes into its directory, to their contents.
         columns: the columns of the ``training`` and of the ``held_out`` rows of a table by name, as they are in the
             file, because stored rows lie within the range of the training rows. Empty for other data.
+        private: whether a run trains privately on the data, so that nothing that is computed from the examples is
+            stored, printed or drawn.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Dataset:
     subject: str = "files"
     documents: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    private: bool = False
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""
@@ -327,13 +330,13 @@ class Dataset:
         """A description of the data as a dictionary for ``run.json``.
 
         The numbers are those of the domain of the main feature. The entry ``domains``, for data with several,
-        has the numbers of each.
+        has the numbers of each. The description of private data has no numbers but those of all examples.
         """
         domains = {
             name: {
                 "examples": domain.size,
                 "held_out": self._held_out_sizes().get(name, 0),
-                "examples_per_class": _counts(domain),
+                "examples_per_class": [] if self.private else _counts(domain),
             }
             for name, domain in self.domains.items()
         }
@@ -344,19 +347,23 @@ class Dataset:
             "held_out": first["held_out"],
             "classes": list(self.class_names),
             "examples_per_class": first["examples_per_class"],
-            "left_out": dict(self.passed_over),
-            "notes": list(self.notes),
-            "copies": list(self.copies),
+            "left_out": {} if self.private else dict(self.passed_over),
+            "notes": [] if self.private else list(self.notes),
+            "copies": [] if self.private else list(self.copies),
         } | ({"domains": domains} if len(domains) > 1 else {})
 
     def lines(self) -> list[str]:
-        """A list of lines that describe the classes and the files, and name everything that was left out."""
-        found = [f"{self.subject:<10}{note}" for note in self.notes]
+        """A list of lines that describe the classes and the files, and name everything that was left out.
+
+        The lines about private data name the classes only, and the number of held-out examples.
+        """
+        found = [] if self.private else [f"{self.subject:<10}{note}" for note in self.notes]
         if self.held_out is not None:
             held_out = [f"{size:,} examples of {domain}" for domain, size in self._held_out_sizes().items()]
             found.append(f"held out  {', '.join(held_out).removesuffix(' of ')}")
         if self.class_names:
             counts = [numbers for domain in self.domains.values() if (numbers := _counts(domain))]
+            counts = [] if self.private else counts
             sizes = [
                 f" ({' + '.join(f'{of_domain[i]:,}' for of_domain in counts)})" if counts else ""
                 for i in range(len(self.class_names))
@@ -367,10 +374,10 @@ class Dataset:
             ]
             shown = each if len(each) <= _SHOWN else [*each[: _SHOWN - 1], "...", each[-1]]
             found.append(f"classes   {len(each):,}: {', '.join(shown)}")
-        if self.passed_over:
+        if self.passed_over and not self.private:
             kinds = sorted(self.passed_over.items(), key=lambda kind: -kind[1])
             found.append(f"left out  {', '.join(f'{count:,} {kind}' for kind, count in kinds)}")
-        found += [f"copies    {line}" for line in self.copies]
+        found += [] if self.private else [f"copies    {line}" for line in self.copies]
         return found
 
     def _held_out_sizes(self) -> dict[str, int]:

@@ -66,13 +66,13 @@ def treated(data: Dataset) -> Dataset:
     """The data set after the treatment of copies that its attribute ``duplicates`` chooses.
 
     The domains of a data set are searched separately. In data with several images per example, such as pairs, an
-    example is a copy if all its images are copies. Data without images are returned unchanged.
+    example is a copy if all its images are copies. Data without images and private data are returned unchanged.
 
     Raises:
         UserError: no training examples are left.
     """
     images = {name: one for name, one in data.spec.items() if isinstance(one, Image)}
-    if data.duplicates == "keep" or not images:
+    if data.duplicates == "keep" or data.private or not images:
         return data
     if data.streams:
         return replace(data, copies=("not searched for, because the data are streamed",))

@@ -45,6 +45,7 @@ class Image(Feature):
     noun = "images"
     values_name = "pixels"
     extractor = "classifier"
+    public = True
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
@@ -89,6 +90,7 @@ class Vector(Feature):
     features: int
     noun = "points"
     values_name = "coordinates"
+    public = True
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
@@ -106,6 +108,7 @@ class Label(Feature):
     shape = ()
     dtype = np.int32
     noun = "labels"
+    public = True
 
 
 @dataclass(frozen=True)

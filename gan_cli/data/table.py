@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from gan_cli.data.dataset import Dataset, Modes
 from gan_cli.data.features import spec_of
-from gan_cli.data.tables import constraints, files, fitting, formats, inference
+from gan_cli.data.tables import constraints, files, fitting, formats, inference, public
 from gan_cli.data.tables import schema as schemas
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import LeftOut, Table
@@ -104,7 +104,8 @@ def german_credit(
 
     Args:
         label: the column with the class of each row, or null for rows without classes.
-        normalisation: representation of numbers, as in ``dataset=table``: ``quantile``, ``modes`` or ``standard``.
+        normalisation: representation of numbers, as in ``dataset=table``. ``range`` uses a schema that comes
+            with the package.
         hold_out: share of the rows that training does not use, drawn at random from each class alike.
         seed: seed of the random choice of the held-out rows.
     """
@@ -119,7 +120,8 @@ def adult(*, label: str | None = "income", normalisation: Normalisation = "quant
 
     Args:
         label: the column with the class of each row, or null for rows without classes.
-        normalisation: representation of numbers, as in ``dataset=table``: ``quantile``, ``modes`` or ``standard``.
+        normalisation: representation of numbers, as in ``dataset=table``. ``range`` uses a schema that comes
+            with the package.
     """
     return _embedded("adult", _Options(label, normalisation, split="split"))
 
@@ -173,7 +175,8 @@ def _centres(kind: Simulated) -> np.ndarray:
 
 
 def _embedded(name: str, options: _Options) -> Dataset:
-    return _dataset(name, files.read(str(_HOME / f"{name}.csv.gz")), f"dataset={name}", options, {}, None)
+    rules = schemas.read(str(_HOME / f"{name}.yaml")) if options.normalisation == "range" else None
+    return _dataset(name, files.read(str(_HOME / f"{name}.csv.gz")), f"dataset={name}", options, {}, rules)
 
 
 def _dataset(
@@ -196,9 +199,15 @@ def _dataset(
     """
     _check_options(contents, where, options)
     chosen: dict[str, Column | str] = {**(rules.columns if rules else {}), **kinds}
-    inferred = _without_roles(
-        inference.infer(contents, where, _with_label(contents, chosen, options, where)), options
-    )
+    chosen = _with_label(contents, chosen, options, where)
+    if is_public := options.normalisation == "range":
+        if kinds:
+            raise UserError(f"dataset.columns={kinds}: dataset.normalisation=range takes kinds from dataset.schema.")
+        roles = frozenset(name for name in (options.group, options.split) if name is not None)
+        inferred = public.described(contents, rules, roles, where)
+    else:
+        inferred = inference.infer(contents, where, chosen)
+    inferred = _without_roles(inferred, options)
     values = contents.values(inferred.columns, where)
     passed_over = Counter[str]()
     kept = _meeting(inferred.columns, values, rules, contents, where, options, passed_over)
@@ -211,13 +220,17 @@ def _dataset(
         if outside.any():
             passed_over[f"training rows outside the range of {column.name}"] = int(outside.sum())
         training = training[~outside]
+    if is_public:
+        training, unknown = _storable(inferred.columns, values, training, "training", "the schema does")
+        passed_over.update(unknown)
     if not len(training):
         reasons = ", ".join(passed_over) or "no row is a training row"
         raise UserError(f"{where}: no row is left for training ({reasons}).")
     columns = [
         fitting.fit(c, values[c.name][training], options.normalisation, options.seed) for c in inferred.columns
     ]
-    held_out, unknown = _storable(columns, values, held_out)
+    source = "the schema does" if is_public else "training rows do"
+    held_out, unknown = _storable(columns, values, held_out, "held-out", source)
     passed_over.update(unknown)
     label = None if options.label is None else [c.name for c in columns].index(options.label)
     feature = Table(
@@ -228,6 +241,7 @@ def _dataset(
         rules.constraints if rules else (),
         contents.separator,
         len(training),
+        is_public,
     )
 
     originals = {
@@ -416,9 +430,14 @@ def _groups(contents: Contents, name: str, share: float, rng: np.random.Generato
 
 
 def _storable(
-    columns: Sequence[Column], values: Mapping[str, np.ndarray], rows: np.ndarray
+    columns: Sequence[Column], values: Mapping[str, np.ndarray], rows: np.ndarray, split: str, known: str
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows whose values the columns can represent, and the number of other rows by the reason."""
+    """The rows whose values the columns can represent, and the number of other rows by the reason.
+
+    Args:
+        split: ``training`` or ``held-out``, the kind of the rows.
+        known: source of the values that the columns can represent, with its verb: ``training rows do``.
+    """
     unknown: dict[str, int] = {}
     for column in columns:
         found = values[column.name][rows]
@@ -426,7 +445,7 @@ def _storable(
         if not kept.all():
             example = found[~kept][0]
             text = "a missing value" if example is None or example != example else f"a value, e.g. {example!r},"
-            reason = f"held-out rows with {text} of {column.name} that training rows do not have"
+            reason = f"{split} rows with {text} of {column.name} that {known} not have"
             unknown[reason] = int((~kept).sum())
         rows = rows[kept]
     return rows, unknown

@@ -290,6 +290,21 @@ def load_arrays(folder: Path, only: int | None = None) -> tuple[int, dict[str, n
     return _newest_valid(folder, only, _read_arrays)
 
 
+def data_of(run: Path) -> str | None:
+    """The fingerprint of the data in the newest checkpoint of a run, or None if no checkpoint can be read."""
+
+    def read(path: Path) -> str | None:
+        with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
+            data: str | None = _manifest(checkpointer, plain / path.name)["identity"]["data"]
+            return data
+
+    _hush_orbax()
+    try:
+        return _newest_valid(newest_folder(run), None, read)[1]
+    except UserError:
+        return None
+
+
 def _newest_valid(folder: Path, only: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
     """A pair: the step of the newest checkpoint that ``read`` can read, and the result of ``read``."""
     found = steps(folder)

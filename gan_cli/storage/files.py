@@ -15,12 +15,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 
-def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write(path: Path, fill: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """Write a file atomically: ``path`` is never an incomplete file, even if the process is killed.
 
     Args:
         path: path of the file. Missing parent folders are created.
         fill: function that receives an open binary file and writes the content to this file.
+        mode: permissions of the file. Until it is complete, only its owner can read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -28,16 +29,16 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(handle, "wb") as file:
             fill(file)
         with contextlib.suppress(OSError):  # some file systems, such as mounted buckets, have no permissions
-            Path(temporary).chmod(0o644)
+            Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a file atomically."""
-    write(path, lambda file: file.write(content))
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write ``content`` to a file atomically, with the permissions ``mode``."""
+    write(path, lambda file: file.write(content), mode)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -67,6 +67,11 @@ def holds_run(directory: Path) -> bool:
     return (directory / _NAME).is_file()
 
 
+def run_of(path: Path) -> Path:
+    """The directory of the run to which ``path`` belongs: the run itself, or a checkpoint or folder within it."""
+    return next((one for one in (path, path.parent, path.parent.parent) if holds_run(one)), path)
+
+
 def evaluations(run: Path) -> list[dict[str, Any]]:
     """A list of the evaluations that ``gan-eval`` has stored in the run's directory, oldest first."""
     try:

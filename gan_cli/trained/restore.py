@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from gan_cli.storage import checkpoints
 from gan_cli.storage.run_directory import facts
 from gan_cli.trained import sampling
 from gan_cli.types import Spec
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def restore_run(
             f"{directory}: run.json has no entry `spec`, which describes the examples. Restore the file from a "
             "copy."
         )
-    experiment = build(config, None if data else _spec(directory, record["spec"], modules))
+    experiment = build(config, None if data else _spec(directory, record["spec"], modules), resumes=directory)
+    _warn_of_private(directory, experiment.dataset)
     if not experiment.game.tasks:
         raise UserError(f"{directory}: the game of this run cannot draw samples. Choose another run.")
     folder = checkpoints.best_folder(directory) if best else checkpoints.newest_folder(directory)
@@ -113,7 +118,18 @@ def load_data(directory: Path, modules: Sequence[str] = ()) -> Dataset:
     """
     data = dataset(stored.load(facts(directory), modules, ("dataset",)))
     assert data is not None
+    _warn_of_private(directory, data)
     return data
+
+
+def _warn_of_private(directory: Path, data: Dataset | None) -> None:
+    """Log a warning if the data of a private run are read, because what is made from them carries no noise."""
+    if data is not None and data.private:
+        log.warning(
+            "%s: reads the data of a private run. Its epsilon does not cover figures and pictures that are made from "
+            "the data.",
+            directory,
+        )
 
 
 def _class_names(described: Any, classes: int | None) -> tuple[str, ...]:

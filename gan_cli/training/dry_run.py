@@ -13,6 +13,7 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image
 from gan_cli.engine import randomness
 from gan_cli.engine.state import init_state
+from gan_cli.privacy import leaks
 from gan_cli.storage import files, provenance
 from gan_cli.training import init_from
 from gan_cli.views import pictures, sample_writer
@@ -41,6 +42,9 @@ def describe(experiment: Experiment) -> list[str]:
         f"steps     {options.steps:,} of {experiment.strategy.batches} x {options.batch_size} examples, "
         f"{options.steps_per_call} per call of the compiled program"
     )
+    if experiment.ledger is not None:
+        lines.append(f"privacy   {experiment.ledger.line(options.steps)}")
+        lines += leaks.lines(list(experiment.leaks))
     return lines
 
 

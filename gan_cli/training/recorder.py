@@ -75,6 +75,8 @@ class RunRecorder:
         self.monitors: dict[str, Any] = {}
         self.eigenvalues: dict[str, Any] = {}
         self._open: list[_Closable] = []
+        # The largest step of which a record, a picture or a checkpoint has told.
+        self._told = experiment.ledger.reached(record.before) if experiment.ledger else 0
         self._samples: tuple[int, jax.Array | None] | None = None  # a pair: a step, and its samples
         self._evaluated: tuple[int, dict[str, float]] | None = None
 
@@ -100,12 +102,14 @@ class RunRecorder:
         self.latest = self.metrics_log.latest(step)
         remove_later_pictures(self.directory, step, [name for name in tasks if tasks[name].task.pictured])
         self._terms = self._evaluation_terms(step)
+        self._charge(step)
         newest = step if restored else None
         if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step
             newest = max(checkpoints.steps(checkpoints.newest_folder(self.directory)), default=None)
         self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
         self.sample_writer = SampleWriter(self.experiment, self.directory, tasks)
-        self._sample_figures = SampleFigures(data) if data and "generate" in tasks else None
+        compares = data is not None and not data.private and "generate" in tasks
+        self._sample_figures = SampleFigures(data) if data and compares else None
         self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, keep)
         self.saver.newest = self._noted = newest
         self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
@@ -212,10 +216,32 @@ class RunRecorder:
         current = self._evaluated is not None and self._evaluated[0] == at and self.divergence.finite
         evaluated = self._evaluated[1] if self._evaluated and current else {}
         self.latest.update(evaluated)
-        if at % options.log_every == 0 or at == options.steps or evaluated:
+        logs = at % options.log_every == 0 or at == options.steps or bool(evaluated)
+        if logs or (self._samples is not None and self._samples[0] == at):
+            self.latest.update(self._charge(at, write=True))
+        if logs:
             record = self.metrics_log.write(at, self.latest, rate)
             for logger in self.loggers:
                 logger.log(record)
+
+    def _charge(self, step: int, write: bool = False) -> dict[str, float]:
+        """Enter a step into the ledger of a private run, before a record, a picture or a checkpoint tells of it.
+
+        Args:
+            step: the number of steps so far.
+            write: whether to write ``run.json`` at once, instead of with the next entry.
+
+        Returns:
+            The metric ``privacy/epsilon`` of the step. Empty without private training.
+        """
+        ledger = self.experiment.ledger
+        if ledger is None:
+            return {}
+        self._told = max(self._told, step)
+        self.record.note(privacy=ledger.facts(self._told))
+        if write:
+            self.record.write("running", step=step)
+        return {"privacy/epsilon": ledger.epsilon(step).value}
 
     def _figures_of(self, samples: jax.Array | None) -> dict[str, float]:
         return {} if samples is None or self._sample_figures is None else self._sample_figures(np.asarray(samples))
@@ -271,6 +297,7 @@ class RunRecorder:
         # The monitors' states contain the number of the best step, so the best checkpoint must be complete first.
         self._best_saver.wait()
         self.saver.wait()  # the pending save may be a save of this step
+        self._charge(step, write=True)
         if self.divergence.finite and self.saver.newest != step:
             self.saver.save(step, state, self._monitor_states())
 
@@ -283,6 +310,7 @@ class RunRecorder:
         if self.saver.failed:
             return
         self.saver.wait()  # the pending save may be a save of this step
+        self._charge(step, write=True)
         if self.saver.newest != step:
             self.saver.save(step, state, self._monitor_states())
             self.saver.wait()

@@ -26,8 +26,10 @@ from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.metrics.evaluator import Evaluator
+from gan_cli.privacy import noise_key
 from gan_cli.storage import checkpoints, locks, provenance
 from gan_cli.storage.checkpoints import Identity
+from gan_cli.storage.run_directory import holds_run
 from gan_cli.storage.run_record import RunRecord
 from gan_cli.trained.sampling import TaskRunner, runners
 from gan_cli.training import ensemble as ensembles
@@ -126,16 +128,17 @@ def train(experiment: Experiment, directory: Path, origin: dict[str, Any], repor
     with contextlib.ExitStack() as stack, StopSignal() as stop:
         processes.run_on_all(lambda: stack.enter_context(_alone([directory, *places])))
         data = _fingerprint(experiment)
-        record, identity = _record(directory, experiment, origin, data)
+        key = _noise_key(experiment, directory, data)
+        record, identity = _record(directory, experiment, origin, data, key)
         if ensemble:
             members = [
-                RunRecorder(member, place, *_record(place, member, origin, data))
+                RunRecorder(member, place, *_record(place, member, origin, data, key))
                 for member, place in zip(ensemble.members, places, strict=True)
             ]
         else:
             members = [RunRecorder(experiment, directory, record, identity)]
         try:
-            run = _train(experiment, directory, record, members, reporter, stop)
+            run = _train(experiment, directory, record, members, reporter, stop, key)
         except BaseException as error:
             facts = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
             for failed in {id(one): one for one in (record, *(m.record for m in members))}.values():
@@ -166,8 +169,8 @@ def follow(experiment: Experiment, directory: Path) -> Run:
     with StopSignal() as stop:
         try:
             processes.run_on_all(lambda: None)  # raises if the first process could not lock the directory
-            _fingerprint(experiment)
-            steps = experiment.compile()
+            key = _noise_key(experiment, directory, _fingerprint(experiment))
+            steps = experiment.compile(noise_key.key_of(key) if key else None)
             try:
                 restored = processes.broadcast_state_from_primary(lambda: None, [steps.abstract])
                 state = steps.init() if restored is None else steps.assemble(restored, [True])
@@ -198,11 +201,34 @@ def _fingerprint(experiment: Experiment) -> str | None:
     return data
 
 
+def _noise_key(experiment: Experiment, directory: Path, data: str | None) -> list[int] | None:
+    """The words of the noise key of a private run, the same in all processes. None without private training.
+
+    Raises:
+        UserError: the run has begun, and its key is missing or was drawn for other data.
+    """
+    if experiment.ledger is None or data is None:
+        return None
+
+    def words() -> list[int]:
+        if experiment.config["estimator"]["reproducible"]:
+            return noise_key.words_of_seed(experiment.seed)
+        assert experiment.dataset is not None and data is not None
+        return noise_key.words_of(directory, (data, *experiment.dataset.earlier), holds_run(directory))
+
+    found: list[int] = processes.broadcast_from_primary(words)
+    return found
+
+
 def _record(
-    directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None
+    directory: Path, experiment: Experiment, origin: dict[str, Any], data: str | None, key: list[int] | None
 ) -> tuple[RunRecord, Identity]:
-    """A pair: the writer of ``run.json``, and the fingerprints that the run's checkpoints must have."""
-    dataset = experiment.dataset
+    """A pair: the writer of ``run.json``, and the fingerprints that the run's checkpoints must have.
+
+    Args:
+        key: the words of the noise key of a private run, or None. The fingerprint of private data is keyed.
+    """
+    dataset, ledger = experiment.dataset, experiment.ledger
     record = RunRecord(
         directory,
         origin
@@ -220,6 +246,9 @@ def _record(
     earlier = tuple(one for one in dict.fromkeys(earlier) if one != experiment.fingerprint)
     record.note(earlier_fingerprints=earlier)
     before, hint = (dataset.earlier, dataset.hint) if dataset else ((), "")
+    if ledger is not None and key is not None and data is not None:
+        record.note(privacy=ledger.facts(ledger.reached(record.before)))
+        data, before = noise_key.sealed(data, key), tuple(noise_key.sealed(one, key) for one in before)
     return record, Identity(experiment.fingerprint, data, earlier, before, hint)
 
 
@@ -246,6 +275,7 @@ def _train(
     members: list[RunRecorder],
     reporter: Reporter,
     stop: StopSignal,
+    key: list[int] | None,
 ) -> Run:
     options, data = experiment.train, experiment.dataset
     reporter.say(f"device    {provenance.summary(experiment.devices.used)}")
@@ -255,7 +285,7 @@ def _train(
         reporter.say(line)
 
     # 1. Start from the newest valid checkpoint, or initialise from the seed. The steps are not compiled yet.
-    steps = experiment.compile()
+    steps = experiment.compile(noise_key.key_of(key) if key else None)
     step, state, restored = _start(steps, experiment, members, reporter)
     if restored:
         reporter.say(f"resumed   from step {step}")
@@ -263,6 +293,8 @@ def _train(
     reporter.say(f"players   {', '.join(f'{player} {size:,} parameters' for player, size in sizes.items())}")
     if experiment.ensemble:
         reporter.say(f"ensemble  {len(members)} members that differ in {', '.join(experiment.ensemble.varied)}")
+    for line in _privacy(experiment):
+        reporter.say(line)
     reporter.say(f"directory {directory}")
 
     tasks = runners(experiment.game) if data else {}
@@ -520,6 +552,22 @@ def _evaluator(experiment: Experiment, reporter: Reporter) -> Evaluator | None:
     else:
         reporter.say(f"evaluates {options.eval_samples:,} samples by {metrics} in {features}")
     return evaluator
+
+
+def _privacy(experiment: Experiment) -> list[str]:
+    """Lines that state the guarantee of a private run, and what limits its length."""
+    ledger, steps, asked = experiment.ledger, experiment.train.steps, experiment.config["train"]["steps"]
+    if ledger is None:
+        return []
+    lines = [f"privacy   {ledger.line(steps)}"]
+    if steps < asked:
+        lines.append(
+            f"budget    training stops at step {steps:,} of {asked:,}, because the next step would exceed "
+            f"estimator.target_epsilon={ledger.target_epsilon:g}"
+        )
+    if experiment.config["estimator"]["reproducible"]:
+        lines.append("seed      the noise derives from the seed, so the guarantee holds only while the seed is secret")
+    return lines
 
 
 def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None:

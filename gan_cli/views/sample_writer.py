@@ -54,7 +54,7 @@ class SampleWriter:
     If the game generates samples, the constructor starts writing a picture of the real data, and each call of
     ``draw`` starts writing a picture of samples. For each task with ``pictured`` inputs and outputs, ``draw`` also
     starts writing a picture of held-out examples above the outputs of the task, or of training examples if there
-    are no held-out ones. For paired data, the last row shows the true examples that the outputs imitate. If the
+    are no held-out ones. No picture shows private data. For paired data, the last row shows the true examples that the outputs imitate. If the
     game has no tasks but a known equilibrium, ``draw`` starts writing a picture of the logged trajectory of the
     players.
 
@@ -82,13 +82,17 @@ class SampleWriter:
         self.can_draw = sampler is not None
         # With an augmentation, the discriminator's input differs from the examples, so a picture of the input is
         # written too.
-        self._augment = jax.jit(experiment.game.augmented) if experiment.config.get("augment") else None
+        private = self._data is not None and self._data.private
+        self._augment = None
+        if experiment.config.get("augment") and not private:
+            self._augment = jax.jit(experiment.game.augmented)
         if sampler is not None and self._data is not None:
-            self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
+            if not private:
+                self._pending.append((None, self._thread.submit(draw_real, self._data, self._folder / "real.png")))
             n = max(view(self._data.feature).count, diversity.SAMPLES)
             self._inputs = sampler.inputs(self._seed, 0, n)
         self._pictured: dict[str, Rows] = {}
-        if self._data is not None:
+        if self._data is not None and not private:
             for name, runner in tasks.items():
                 if runner.task.pictured is not None:
                     self._pictured[name] = rows_of(runner, self._data, self._seed)
@@ -163,10 +167,11 @@ class SampleWriter:
 def draw_samples(data: Dataset, samples: np.ndarray, path: Path) -> None:
     """Write a picture of samples to ``path``.
 
-    The view of the main feature chooses the kind of picture. It may also write the samples to other files.
+    The view of the main feature chooses the kind of picture. It may also write the samples to other files. Private
+    data are not drawn behind the samples.
     """
     chosen = view(data.feature)
-    real = data.spread(chosen.behind) if chosen.behind else None
+    real = data.spread(chosen.behind) if chosen.behind and not data.private else None
     pictures.write(path, chosen.picture(samples[: chosen.count], real))
     if chosen.write is not None:
         chosen.write(path, samples[: chosen.count])

@@ -69,6 +69,7 @@ class Table(Feature):
             ``start <= end``.
         separator: the character between two values of a text file.
         rows: number of training rows, in which the frequencies of the columns were counted.
+        public: whether a schema describes all columns, so that no statistics of the rows are among the attributes.
     """
 
     columns: tuple[Column, ...]
@@ -78,6 +79,7 @@ class Table(Feature):
     constraints: tuple[str, ...] = ()
     separator: str = ","
     rows: int = 0
+    public: bool = False
     noun = "rows"
     values_name = "columns"
     extractor = "pixels"

@@ -19,12 +19,13 @@ from gan_cli.data.tables.inference import KINDS
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
 
-_ENTRIES = ("kind", "low", "high", "decimals", "format", "categories")
+_ENTRIES = ("kind", "low", "high", "decimals", "format", "categories", "missing")
 _HEAD = """\
 # Schema of a table. Edit it, and use it with dataset.schema=FILE.
 # kind: continuous, integer, categorical, boolean, date or id. A column of the kind id is not learned.
 # low, high: range of generated numbers.     decimals: of continuous numbers.
 # format: of dates, with %Y %y %m %d %H %M %S, or of numbers with the same number of decimals, e.g. ".2f".
+# missing: whether values may be missing; read with dataset.normalisation=range only.
 # Constraints hold in every generated row, e.g. - start <= end, - a + b = 100, - unique customer, day
 """
 
@@ -106,6 +107,8 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
     low, high = (_number(stated.get(entry), entry, kind, form, where) for entry in ("low", "high"))
     if low is not None and high is not None and low > high:
         raise UserError(f"{where}: low is larger than high. Exchange them.")
+    if (missing := str(stated.get("missing", "false")).lower()) not in ("true", "false"):
+        raise UserError(f"{where}: missing must be true or false.")
     decimals = None if stated.get("decimals") is None else str(stated["decimals"])
     if decimals is not None and not re.fullmatch(r"\d\d?", decimals, re.ASCII):
         raise UserError(f"{where}: decimals must be a whole number from 0 to 99.")
@@ -115,6 +118,7 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
         name,
         cast(Kind, kind),
         tuple(map(str, categories)),
+        missing == "true",
         low=low,
         high=high,
         decimals=0 if kind == "integer" else None if decimals is None else int(decimals),
@@ -176,6 +180,8 @@ def _entry(column: Column) -> str:
         parts.append(f"decimals: {column.decimals}")
     if column.format:
         parts.append(f"format: {_quoted(column.format)}")
+    if column.missing:
+        parts.append("missing: true")
     if column.categories:
         parts.append(f"categories: [{', '.join(map(_quoted, column.categories))}]")
     return f"{{{', '.join(parts)}}}"

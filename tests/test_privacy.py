@@ -1,0 +1,347 @@
+"""Private training beside the gradient: accounting, the ledger, the noise key, leaks, and tables of a public schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import stat
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY
+from scipy.stats import binom
+from test_run import _folder, records, train  # noqa: F401  (a fixture)
+
+import gan_cli
+from gan_cli.cli import sample
+from gan_cli.cli.train import main
+from gan_cli.data import table
+from gan_cli.data.features import described
+from gan_cli.engine import randomness
+from gan_cli.errors import UserError
+from gan_cli.privacy import accounting, noise_key
+from gan_cli.privacy.accounting import Charge
+from gan_cli.privacy.ledger import Ledger, spent_by
+from gan_cli.storage import checkpoints
+
+dp = pytest.importorskip("dp_accounting")
+PRIVATE = [*TINY, "dataset=ring", "estimator=private", "sampler=poisson", "logger=none"]
+NOISY = [*PRIVATE, "estimator.noise_multiplier=2"]
+
+
+def privacy(directory: Path) -> dict:
+    return json.loads((directory / "run.json").read_text())["privacy"]
+
+
+def by_dp_accounting(facts: dict, interval: float = 1e-3) -> float:
+    """The smaller bound of epsilon for one charge, computed with dp-accounting alone."""
+    event = dp.PoissonSampledDpEvent(facts["sampling_rate"], dp.GaussianDpEvent(facts["noise_multiplier"]))
+    found = []
+    for accountant in (dp.rdp.RdpAccountant(), dp.pld.PLDAccountant(value_discretization_interval=interval)):
+        found.append(accountant.compose(event, facts["steps"]).get_epsilon(facts["delta"]))
+    return min(found)
+
+
+# ------------------------------------------------------------------------------------------------ accounting
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "noise", "steps", "rdp", "both"),
+    [
+        (128, 60_000, 1, 450_000, 9.97, 9.40),  # MNIST of Bie et al. 2023
+        (64, 4_500, 1, 5_000, 6.85, 6.30),
+        (128, 60_000, 5, 325_000, 0.994, 0.914),  # the coarsest PLD bound, 1.29, exceeds the RDP bound
+    ],
+)
+def test_known_figures(batch, size, noise, steps, rdp, both):
+    charges = (Charge(noise, batch / size, steps),)
+    assert accounting.rdp_epsilon(charges, 1e-5) == pytest.approx(rdp, abs=0.005)
+    found = accounting.epsilon(charges, 1e-5)
+    assert found.value == pytest.approx(both, abs=0.005) and found.accountant == "PLD"
+
+
+def test_noise_for_a_target_is_the_smallest_with_four_digits():
+    def charges(noise: float) -> tuple[Charge, ...]:
+        return (Charge(noise, 0.01, 300),)
+
+    noise = accounting.noise_for(2.0, 1e-5, charges)
+    assert accounting.epsilon(charges(noise), 1e-5).value <= 2 < accounting.epsilon(charges(noise * 0.998), 1e-5).value
+    assert float(f"{noise:.4g}") == noise
+    with pytest.raises(UserError, match="earlier runs"):
+        accounting.noise_for(0.1, 1e-5, lambda noise: (Charge(1.0, 0.01, 300), *charges(noise)))
+
+
+def test_truncated_batches_are_charged_to_delta():
+    # An example more among the size examples fills the last row with the same probability or less.
+    assert accounting.overflow(800, 100, 120) == pytest.approx(binom.sf(119, 800, 1 / 8), rel=1e-9)
+    assert accounting.overflow(800, 100, 801) == 0
+    ledger = Ledger(1e-5, 2.0, 1 / 8, per_step=2, overflow=accounting.overflow(800, 100, 184))
+    share = 600 * ledger.overflow
+    assert 0 < share < 1e-9 and ledger.facts(300)["truncation"] == share
+    assert ledger.epsilon(300) == accounting.epsilon((Charge(2.0, 1 / 8, 600),), 1e-5 - share)
+    with pytest.raises(UserError, match=r"sampler\.capacity to at least 16\d\."):
+        Ledger(1e-5, 2.0, 1 / 8, 2, accounting.overflow(800, 100, 120)).check_capacity(300, 120, 800, 100)
+
+
+def test_charges_of_several_runs_compose():
+    earlier = (Charge(2.0, 0.1, 100), Charge(3.0, 0.05, 200))
+    ledger = Ledger(1e-5, 2.0, 0.1, per_step=1, target_epsilon=4.0, earlier=earlier)
+    accountant = dp.rdp.RdpAccountant()
+    for noise, rate, steps, _ in (*earlier, Charge(2.0, 0.1, 50)):
+        accountant.compose(dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)), steps)
+    assert accounting.rdp_epsilon((*earlier, ledger.own(50)), 1e-5) == pytest.approx(accountant.get_epsilon(1e-5))
+    last = ledger.last_step(400)
+    assert ledger.epsilon(last).value <= 4 < ledger.epsilon(last + 1).value
+    assert spent_by({"privacy": json.loads(json.dumps(ledger.facts(50)))}, "run") == (*earlier, ledger.own(50))
+
+
+# ------------------------------------------------------------------------------------- the ledger of a run
+
+
+def test_the_ledger_counts_what_the_run_does():
+    run = train(*NOISY, "strategy.n_critic=3", "name=a")
+    facts = privacy(run.directory)
+    _, arrays = checkpoints.load_arrays(run.directory / "checkpoints")
+    updates = {name: int(array) for name, array in arrays.items() if name.endswith("count")}
+    assert {n for name, n in updates.items() if "discriminator" in name} == {24} == {facts["steps"]}
+    assert {n for name, n in updates.items() if "generator" in name} == {8}
+
+    words = noise_key.words_of(run.directory, [json.loads((run.directory / "private/noise.key").read_text())["data"]], True)
+    data = gan_cli.experiment(NOISY).dataset
+    order = randomness.stream(noise_key.key_of(words), "order")
+    sizes = np.asarray(data.feed.select(order, np.arange(2_000), 8).mask).sum(1)
+    assert abs(sizes.mean() - facts["sampling_rate"] * data.size) < 4 * sizes.std() / math.sqrt(2_000)
+
+    assert facts["epsilon"] == pytest.approx(by_dp_accounting(facts), abs=1e-6)
+    assert records(run.directory)[-1]["privacy/epsilon"] == facts["epsilon"]
+    assert records(run.directory)[0]["privacy/epsilon"] < facts["epsilon"]
+
+
+def test_a_resumed_run_keeps_noise_and_ledger():
+    options = [*PRIVATE, "estimator.target_epsilon=1"]
+    whole = train(*options, "estimator.reproducible=true", "name=whole")
+    run = train(*options, "name=a")
+    key = (run.directory / "private/noise.key").read_bytes()
+    facts = privacy(run.directory)
+    assert facts["noise_multiplier"] == privacy(whole.directory)["noise_multiplier"]
+    assert facts["epsilon"] == pytest.approx(1, abs=2e-3) and facts["epsilon"] <= 1
+
+    # A run that was killed after step 8 with a checkpoint of step 4 repeats steps, and does not unspend them.
+    shutil.rmtree(run.directory / "checkpoints/8")
+    again = train("resume=outputs/a", "train.steps=6")
+    assert again.step == 6 and privacy(run.directory) == facts
+
+    # The noise was chosen for 8 steps, so more steps exceed the budget.
+    again = train("resume=outputs/a", "train.steps=800")
+    assert again.step == 8 and privacy(run.directory) == facts
+    assert (run.directory / "private/noise.key").read_bytes() == key
+    with pytest.raises(UserError, match=r"estimator\.target_epsilon"):
+        train("resume=outputs/a", "estimator.target_epsilon=9")
+    with pytest.raises(UserError, match=r"metrics.*metric=none"):
+        train("resume=outputs/a", "metric=[fid]", "features=pixels")
+
+
+@pytest.mark.slow
+def test_training_stops_before_the_budget_is_exceeded():
+    budget = 1.2
+    run = train(*NOISY, f"estimator.target_epsilon={budget}", "train.steps=10000", "train.log_every=100",
+                "train.steps_per_call=100", "train.checkpoint_every=0", "name=a")  # fmt: skip
+    facts = privacy(run.directory)
+    assert run.status == "finished" and run.step == facts["steps"] < 10_000
+    assert facts["epsilon"] <= budget < by_dp_accounting(facts | {"steps": facts["steps"] + 1})
+
+
+@pytest.mark.slow
+def test_init_from_continues_the_ledger():
+    first = train(*NOISY, "name=first")
+    second = train(*NOISY, "train.steps=4", "init_from=outputs/first", "name=second")
+    facts, before = privacy(second.directory), privacy(first.directory)
+    assert facts["earlier"] == [{name: before[name] for name in Charge._fields}]
+    assert before["epsilon"] < facts["epsilon"] < before["epsilon"] + by_dp_accounting(facts)
+    resumed = train("resume=outputs/second", "train.steps=8")
+    assert privacy(resumed.directory)["earlier"] == facts["earlier"]
+
+
+
+@pytest.mark.slow
+def test_init_from_a_run_without_privacy():
+    plain = [*TINY, "train.steps=4", "dataset=ring", "logger=none"]
+    train(*plain, "name=plain")
+    train(*plain, "dataset=grid", "init_from=outputs/plain", "name=tuned")
+    train(*plain, "dataset=grid", "name=public")
+    for source in ("plain", "tuned"):  # the second learned from the same data in its first life
+        with pytest.raises(UserError, match=r"init_from.*init_from=null"):
+            gan_cli.experiment([*NOISY, f"init_from=outputs/{source}"])
+    allowed = gan_cli.experiment([*NOISY, "init_from=outputs/public"])
+    assert any("declare public" in one.reason for one in allowed.leaks)
+    shutil.rmtree("outputs/plain")
+    with pytest.raises(UserError, match="cannot be read"):
+        gan_cli.experiment([*NOISY, "init_from=outputs/tuned"])
+
+
+# ---------------------------------------------------------------------------------- the key, and what is written
+
+
+def test_the_key_stays_with_training(capsys):
+    run = train(*NOISY, "name=a")
+    file = run.directory / "private/noise.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    words = [str(word) for word in json.loads(file.read_text())["key"]]
+    for other in run.directory.rglob("*"):
+        if other.is_file() and other != file:
+            assert not any(word.encode() in other.read_bytes() for word in words), other
+
+    shutil.copytree(run.directory, "copy", ignore=shutil.ignore_patterns("private"))
+    assert sample.main(["copy", "--num", "4", "--out", "samples.npz"]) == 0
+    with pytest.raises(UserError, match="no noise key, so it can sample but not resume"):
+        train("resume=copy", "train.steps=12")
+    with pytest.raises(UserError, match="drawn for other data"):
+        noise_key.words_of(run.directory, ["other"], begun=True)
+
+    # Another run draws another key.
+    other = train(*NOISY, "name=b")
+    assert other.metrics["discriminator/grad_norm"] != run.metrics["discriminator/grad_norm"]
+
+
+def test_nothing_that_is_written_reads_the_data():
+    table_options = ["dataset=german_credit", "dataset.normalisation=range"]
+    run = train(*NOISY, "train.sample_every=8", *table_options, "name=a")
+    names = {path.name for path in run.directory.rglob("*")}
+    assert "real.png" not in names and "8.png" in names
+    charged = {name for name in run.metrics if name.startswith("discriminator/")}
+    assert charged == {f"discriminator/{one}" for one in ("loss", "grad_norm", "update_ratio")}
+    assert "diversity" not in run.metrics
+    facts = json.loads((run.directory / "run.json").read_text())
+    assert facts["data"]["examples_per_class"] == facts["data"]["notes"] == []
+    plain = table.german_credit(normalisation="range").fingerprint()
+    assert checkpoints.data_of(run.directory) not in (None, plain)
+    columns = json.loads((run.directory / "samples/columns.json").read_text())["columns"]
+    assert all("real" not in column for column in columns)
+
+
+@pytest.mark.slow
+def test_a_reproducible_run_has_no_key():
+    runs = [train(*NOISY, "estimator.reproducible=true", f"name={name}") for name in ("a", "b")]
+    first, second = (checkpoints.load_arrays(run.directory / "checkpoints")[1] for run in runs)
+    assert all((first[name] == second[name]).all() for name in first)
+    assert not (runs[0].directory / "private").exists()
+
+
+# --------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (["sampler=shuffled"], "sampler=poisson"),
+        (["metric=[fid]", "features=pixels"], "metric=none"),
+        (["model.discriminator.norm=batch"], "model.discriminator.norm=layer"),
+        (["model.discriminator.minibatch=std"], "model.discriminator.minibatch=none"),
+        (["augment=[packing]"], "augment=[]"),
+        (["penalty=[r1,dragan]"], "penalty=[r1]"),
+        (["loss=relativistic"], "loss=nonsaturating"),
+        (["train.eigenvalues=4"], "train.eigenvalues=0"),
+        (["train.ensemble=2"], "train.ensemble=null"),
+        (["train.precision=bfloat16"], "train.precision=float32"),
+        (["dataset=german_credit"], "dataset.normalisation=range"),
+        (["estimator.noise_multiplier=null"], "estimator.target_epsilon=3"),
+    ],
+)
+def test_leaks_are_refused(change, advice):
+    with pytest.raises(UserError) as error:
+        gan_cli.experiment([*NOISY, *change])
+    assert f"Set {advice}." in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_plain_experiment_is_told_all_that_must_change(capsys):
+    status = main(["experiment=credit", "estimator=private", "dry_run=true"])
+    output, error = capsys.readouterr()
+    table_ = output.strip().splitlines()
+    assert status == 2 and error.count("\n") == 1 and "configs/experiment/credit_private.yaml" in error
+    for change in ("estimator.target_epsilon=3", "sampler=poisson", "loss=nonsaturating", "dataset.normalisation=range"):
+        assert change in error and sum(change in line for line in table_) == 1
+    assert sum(" refused " in line for line in table_) == 4
+
+
+# ------------------------------------------------------------------------------- tables of a public schema
+
+
+SCHEMA = """
+columns:
+  id: {kind: id}
+  age: {kind: integer, low: 0, high: 120}
+  income: {kind: continuous, low: 0, high: 1e5, missing: true}
+  since: {kind: date, low: "2000-01-01", high: "2030-12-31"}
+  city: {kind: categorical, categories: [Bonn, Köln, Trier]}
+  churn: {kind: boolean, categories: ["no", "yes"]}
+"""
+
+
+def write_customers(path: Path, seed: int, rows: int = 300) -> None:
+    rng = np.random.default_rng(seed)
+    lines = ["id,age,income,since,city,churn"]
+    for row in range(rows):
+        income = "" if rng.random() < 0.1 * seed else f"{rng.normal(3e4 * (1 + seed), 5e3):.2f}"
+        city, churn = rng.choice(["Bonn", "Köln"]), rng.choice(["no", "yes"])
+        lines.append(f"{row},{rng.integers(20, 40 + 10 * seed)},{income},20{10 + seed}-01-0{1 + row % 9},{city},{churn}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_public_schema_decides_all_of_a_column():
+    Path("schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    specs = []
+    for seed in (0, 1):
+        write_customers(Path("rows.csv"), seed)
+        data = table.table(path="rows.csv", label="churn", normalisation="range", schema="schema.yaml")
+        specs.append(json.dumps(described(data.spec)))
+    assert specs[0] == specs[1] and data.feature.public and data.feature.class_shares == (0.5, 0.5)
+    restored = data.feature.values(np.asarray(data.feature.encode(data.arrays["x"])))
+    kept = np.isnan(data.columns["training"]["income"])
+    assert (np.isnan(restored["income"]) == kept).all() and kept.any()
+    for name in ("age", "since", "city", "churn"):
+        assert (restored[name] == data.columns["training"][name]).all()
+    np.testing.assert_allclose(restored["income"][~kept], data.columns["training"]["income"][~kept], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  age: {kind: integer, low: 0, high: 120}\n", "", "does not describe the column 'age'"),
+        (", high: 120", "", "must state `low` and `high`"),
+        (", categories: [Bonn, Köln, Trier]", "", "must list the categories of the column 'city'"),
+        ("  id:", "  number:", "the schema has the column 'number'"),
+    ],
+)
+def test_an_incomplete_schema_is_refused(old, new, message):
+    Path("schema.yaml").write_text(SCHEMA.replace(old, new), encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    with pytest.raises(UserError, match=message):
+        table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+
+
+@pytest.mark.slow
+def test_the_way_of_the_owner_of_a_table():
+    Path("mine.yaml").write_text(SCHEMA, encoding="utf-8")
+    write_customers(Path("mine.csv"), 0, rows=500)
+    run = train("experiment=credit_private", "dataset=table", "dataset.path=mine.csv", "dataset.schema=mine.yaml",
+                "estimator.target_epsilon=3", "train.steps=100", "name=mine")  # fmt: skip
+    assert 2.9 < privacy(run.directory)["epsilon"] <= 3
+    assert sample.main(["outputs/mine", "--num", "50", "--out", "synthetic.csv"]) == 0
+    lines = Path("synthetic.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "id,age,income,since,city,churn" and len(lines) == 51
+
+
+@pytest.mark.parametrize("experiment", ["credit_private", "pneumonia_private"])
+def test_private_experiments_compose(experiment, tmp_path):
+    images, labels = np.zeros((400, 28, 28), np.uint8), np.arange(400).reshape(-1, 1) % 2
+    arrays = {f"{split}_{part}": x for split in ("train", "val", "test") for part, x in (("images", images), ("labels", labels))}
+    np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
+    more = ["dataset.path=pneumoniamnist.npz"] if experiment == "pneumonia_private" else []
+    built = gan_cli.experiment([f"experiment={experiment}", *more])
+    target = built.config["estimator"]["target_epsilon"]
+    assert 0.98 * target < built.ledger.epsilon(built.train.steps).value <= target
+    assert {one.verdict for one in built.leaks} == {"ok", "charged"}
+    assert jax.tree.leaves(built.setup.game.reads_data) == [frozenset({"discriminator"})]
