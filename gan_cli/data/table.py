@@ -23,7 +23,7 @@ from gan_cli.data.tables.inference import Inferred
 from gan_cli.data.tables.schema import Schema
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves
-from gan_cli.types import Normalisation, PositiveInt, Seed, Share, Simulated
+from gan_cli.types import NonNegativeInt, Normalisation, PositiveInt, Seed, Share, Simulated
 
 _HOME = Path(__file__).parent
 _TRAIN, _HELD_OUT = ("train", "training"), ("test", "testing", "val", "valid", "validation", "held_out")
@@ -43,6 +43,7 @@ class _Options:
     time: str | None = None
     split: str | None = None
     seed: int = 0
+    canaries: int = 0
 
 
 def table(
@@ -57,6 +58,7 @@ def table(
     time: str | None = None,
     split: str | None = None,
     seed: Seed = 0,
+    canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """Rows of a CSV or Parquet file, with columns of numbers, categories and dates.
 
@@ -81,11 +83,13 @@ def table(
         split: column that says of each row whether it is a training row (``train``) or a held-out row (``test``,
             ``val`` or ``valid``). The column is not learned.
         seed: seed of the random choice of the held-out rows.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
 
     Raises:
         UserError: the file is no table, or the options do not fit it.
     """
-    options = _Options(label, normalisation, hold_out, group, time, split, seed)
+    options = _Options(label, normalisation, hold_out, group, time, split, seed, canaries)
     kinds = {str(name): str(kind) for name, kind in leaves(columns or {})}
     rules = None if schema is None else schemas.read(schema)
     return _dataset(Path(path).name, files.read(path), f"dataset.path={path}", options, kinds, rules)
@@ -97,6 +101,7 @@ def german_credit(
     normalisation: Normalisation = "quantile",
     hold_out: Share = 0.2,
     seed: Seed = 0,
+    canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """German credit: 1,000 applicants with 20 mixed columns, and whether their credit is good or bad.
 
@@ -108,11 +113,18 @@ def german_credit(
             with the package.
         hold_out: share of the rows that training does not use, drawn at random from each class alike.
         seed: seed of the random choice of the held-out rows.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("german_credit", _Options(label, normalisation, hold_out, seed=seed))
+    return _embedded("german_credit", _Options(label, normalisation, hold_out, seed=seed, canaries=canaries))
 
 
-def adult(*, label: str | None = "income", normalisation: Normalisation = "quantile") -> Dataset:
+def adult(
+    *,
+    label: str | None = "income",
+    normalisation: Normalisation = "quantile",
+    canaries: NonNegativeInt = 0,
+) -> Dataset:
     """Adult: 48,842 persons of the US census of 1994 with 14 mixed columns, and whether they earn over 50,000.
 
     Becker and Kohavi 1996, UCI, CC BY 4.0, with the split of UCI: 32,561 training and 16,281 held-out rows. The
@@ -122,8 +134,10 @@ def adult(*, label: str | None = "income", normalisation: Normalisation = "quant
         label: the column with the class of each row, or null for rows without classes.
         normalisation: representation of numbers, as in ``dataset=table``. ``range`` uses a schema that comes
             with the package.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("adult", _Options(label, normalisation, split="split"))
+    return _embedded("adult", _Options(label, normalisation, split="split", canaries=canaries))
 
 
 def simulated(
@@ -202,7 +216,9 @@ def _dataset(
     chosen = _with_label(contents, chosen, options, where)
     if is_public := options.normalisation == "range":
         if kinds:
-            raise UserError(f"dataset.columns={kinds}: dataset.normalisation=range takes kinds from dataset.schema.")
+            raise UserError(
+                f"dataset.columns={kinds}: dataset.normalisation=range takes kinds from dataset.schema."
+            )
         roles = frozenset(name for name in (options.group, options.split) if name is not None)
         inferred = public.described(contents, rules, roles, where)
     else:
@@ -264,6 +280,7 @@ def _dataset(
         subject="table",
         documents={"schema.yaml": schemas.text(feature)},
         columns=originals,
+        canaries=options.canaries,
     )
 
 
