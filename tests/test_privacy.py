@@ -68,9 +68,7 @@ def test_noise_for_a_target_is_the_smallest_with_four_digits():
         return (Charge(noise, 0.01, 300),)
 
     noise = accounting.noise_for(2.0, 1e-5, charges)
-    assert (
-        accounting.epsilon(charges(noise), 1e-5).value <= 2 < accounting.epsilon(charges(noise * 0.998), 1e-5).value
-    )
+    assert accounting.epsilon(charges(noise), 1e-5).value <= 2 < accounting.epsilon(charges(noise * 0.998), 1e-5).value
     assert float(f"{noise:.4g}") == noise
     with pytest.raises(UserError, match="earlier runs"):
         accounting.noise_for(0.1, 1e-5, lambda noise: (Charge(1.0, 0.01, 300), *charges(noise)))
@@ -111,9 +109,7 @@ def test_the_ledger_counts_what_the_run_does():
     assert {n for name, n in updates.items() if "discriminator" in name} == {24} == {facts["steps"]}
     assert {n for name, n in updates.items() if "generator" in name} == {8}
 
-    words = noise_key.words_of(
-        run.directory, [json.loads((run.directory / "private/noise.key").read_text())["data"]], True
-    )
+    words = noise_key.words_of(run.directory, [json.loads((run.directory / "private/noise.key").read_text())["data"]], True)
     data = gan_cli.experiment(NOISY).dataset
     order = randomness.stream(noise_key.key_of(words), "order")
     sizes = np.asarray(data.feed.select(order, np.arange(2_000), 8).mask).sum(1)
@@ -167,6 +163,7 @@ def test_init_from_continues_the_ledger():
     assert before["epsilon"] < facts["epsilon"] < before["epsilon"] + by_dp_accounting(facts)
     resumed = train("resume=outputs/second", "train.steps=8")
     assert privacy(resumed.directory)["earlier"] == facts["earlier"]
+
 
 
 @pytest.mark.slow
@@ -264,12 +261,7 @@ def test_a_plain_experiment_is_told_all_that_must_change(capsys):
     output, error = capsys.readouterr()
     table_ = output.strip().splitlines()
     assert status == 2 and error.count("\n") == 1 and "configs/experiment/credit_private.yaml" in error
-    for change in (
-        "estimator.target_epsilon=3",
-        "sampler=poisson",
-        "loss=nonsaturating",
-        "dataset.normalisation=range",
-    ):
+    for change in ("estimator.target_epsilon=3", "sampler=poisson", "loss=nonsaturating", "dataset.normalisation=range"):
         assert change in error and sum(change in line for line in table_) == 1
     assert sum(" refused " in line for line in table_) == 4
 
@@ -294,9 +286,7 @@ def write_customers(path: Path, seed: int, rows: int = 300) -> None:
     for row in range(rows):
         income = "" if rng.random() < 0.1 * seed else f"{rng.normal(3e4 * (1 + seed), 5e3):.2f}"
         city, churn = rng.choice(["Bonn", "Köln"]), rng.choice(["no", "yes"])
-        lines.append(
-            f"{row},{rng.integers(20, 40 + 10 * seed)},{income},20{10 + seed}-01-0{1 + row % 9},{city},{churn}"
-        )
+        lines.append(f"{row},{rng.integers(20, 40 + 10 * seed)},{income},20{10 + seed}-01-0{1 + row % 9},{city},{churn}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -347,11 +337,7 @@ def test_the_way_of_the_owner_of_a_table():
 @pytest.mark.parametrize("experiment", ["credit_private", "pneumonia_private"])
 def test_private_experiments_compose(experiment, tmp_path):
     images, labels = np.zeros((400, 28, 28), np.uint8), np.arange(400).reshape(-1, 1) % 2
-    arrays = {
-        f"{split}_{part}": x
-        for split in ("train", "val", "test")
-        for part, x in (("images", images), ("labels", labels))
-    }
+    arrays = {f"{split}_{part}": x for split in ("train", "val", "test") for part, x in (("images", images), ("labels", labels))}
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     more = ["dataset.path=pneumoniamnist.npz"] if experiment == "pneumonia_private" else []
     built = gan_cli.experiment([f"experiment={experiment}", *more])

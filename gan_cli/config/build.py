@@ -187,8 +187,8 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     for name, metric in whole.metrics.items():
         if isinstance(metric, Metric) and "audited" in metric.needs:
             raise UserError(
-                f"metric={name}: trains further runs like this one, so it is computed after training. Leave it out, "
-                f"and run gan-eval RUN --metrics {name}."
+                f"metric={name}: trains further runs like this one, so it is computed after training. Leave it "
+                f"out, and run gan-eval RUN --metrics {name}."
             )
     if whole.metrics and not whole.game.tasks:
         raise UserError(

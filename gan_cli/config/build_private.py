@@ -13,8 +13,8 @@ from gan_cli.engine.state import TrainSetup
 from gan_cli.errors import UserError
 from gan_cli.estimators import Private
 from gan_cli.privacy import accounting
-from gan_cli.privacy.leaks import Source
 from gan_cli.privacy.ledger import Ledger, spent_by
+from gan_cli.privacy.leaks import Source
 from gan_cli.storage import checkpoints
 from gan_cli.storage.run_directory import facts, run_of
 

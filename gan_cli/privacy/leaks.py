@@ -142,9 +142,7 @@ def _batches(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
         why = f"sampler={name} chooses examples in a way that the accounting of epsilon does not cover"
         yield Verdict("choice of examples", "refused", why, "sampler=poisson")
     if data.streams:
-        yield Verdict(
-            "order of streamed data", "refused", "examples are streamed from disk", "dataset.stream=false"
-        )
+        yield Verdict("order of streamed data", "refused", "examples are streamed from disk", "dataset.stream=false")
     if config["train"]["ensemble"] is not None:
         why = "each member of an ensemble would spend epsilon on the same data"
         yield Verdict("other members", "refused", why, "train.ensemble=null")
@@ -183,9 +181,7 @@ def _networks(config: Mapping[str, Any], parts: Parts) -> Iterator[Verdict]:
 def _representation(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
     private = [name for name, feature in data.spec.items() if not feature.public]
     if not private:
-        how = (
-            "kinds, ranges and categories of a public schema" if isinstance(data.feature, Table) else "fixed ranges"
-        )
+        how = "kinds, ranges and categories of a public schema" if isinstance(data.feature, Table) else "fixed ranges"
         yield Verdict("representation", "ok", how)
     elif isinstance(data.feature, Table):
         why = "ranges, quantiles, categories and shares of the columns are computed from the rows"
@@ -234,7 +230,7 @@ def _left_out(data: Dataset) -> Iterator[Verdict]:
     yield Verdict("summaries of the data", "ok", "counts of classes, missing values and copies are not stored")
     yield Verdict("hash of the data", "ok", "stored as a keyed hash (HMAC)")
     if data.planted is not None:
-        why = f"{len(data.planted.included):,} random examples, which belong to nobody; private/ says which are included"
+        why = f"{len(data.planted.included):,} random examples, which belong to nobody"
         yield Verdict("canaries", "ok", why)
     yield Verdict("number of examples", "ok", f"{data.size:,}, taken to be public")
     held_out = f"{data.held_out_size:,} examples, which training does not read and epsilon does not cover"

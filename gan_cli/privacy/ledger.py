@@ -101,9 +101,7 @@ class Ledger:
         count, allowed = max(steps * self.per_step, 1), min(_MOST_TRUNCATED, self.delta / 10)
         if count * self.overflow <= allowed:
             return
-        enough = next(
-            k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed
-        )
+        enough = next(k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed)
         raise UserError(
             f"sampler.capacity={rows}: the run would truncate a batch of {batch_size} examples on average with a "
             f"probability of more than {allowed:g}, which estimator.target_delta must cover. Set sampler.capacity to "

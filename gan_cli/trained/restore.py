@@ -23,6 +23,7 @@ from gan_cli.storage.run_directory import facts
 from gan_cli.trained import sampling
 from gan_cli.types import Spec
 
+
 log = logging.getLogger(__name__)
 
 
