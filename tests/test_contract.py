@@ -78,6 +78,7 @@ NEEDS = {
     ("augment", "adaptive"): ["augment.adaptive.examples=64", "augment.adaptive.target=0.1"],
     ("strategy", "competitive"): ["optim=sgd", "optim.clip_norm=null"],
     ("estimator", "microbatched"): ["estimator.size=4"],
+    ("estimator", "private"): ["estimator.noise_multiplier=1", "sampler=poisson", "metric=none"],
     ("game", "bilinear"): ["experiment=bilinear"],
     ("game", "quadratic"): ["experiment=quadratic"],
     ("game", "dirac_gan"): ["experiment=dirac_gan"],

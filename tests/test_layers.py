@@ -18,6 +18,7 @@ LAYERS = [
     {"estimators"},
     {"games", "strategies"},
     {"metrics"},
+    {"privacy"},
     {"config"},
     {"trained"},
     {"views"},
@@ -34,6 +35,7 @@ CONFINED = {
     "tensorflow_datasets": {"data"},
     "tensorflow": {"data"},
     "tensorboardX": {"loggers"},
+    "dp_accounting": {"privacy"},
 }
 # Modules that must not import JAX, so that wrong input is reported within a fraction of a second.
 WITHOUT_JAX = [

@@ -1,4 +1,4 @@
-"""Private training beside the gradient: accounting, the ledger, the noise key, leaks, and tables of a public schema."""
+"""Private training beside the gradient: accounting, the ledger, the noise key, leaks, and public schemas."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_noise_for_a_target_is_the_smallest_with_four_digits():
         return (Charge(noise, 0.01, 300),)
 
     noise = accounting.noise_for(2.0, 1e-5, charges)
-    assert accounting.epsilon(charges(noise), 1e-5).value <= 2 < accounting.epsilon(charges(noise * 0.998), 1e-5).value
+    assert (
+        accounting.epsilon(charges(noise), 1e-5).value <= 2 < accounting.epsilon(charges(noise * 0.998), 1e-5).value
+    )
     assert float(f"{noise:.4g}") == noise
     with pytest.raises(UserError, match="earlier runs"):
         accounting.noise_for(0.1, 1e-5, lambda noise: (Charge(1.0, 0.01, 300), *charges(noise)))
@@ -109,7 +111,9 @@ def test_the_ledger_counts_what_the_run_does():
     assert {n for name, n in updates.items() if "discriminator" in name} == {24} == {facts["steps"]}
     assert {n for name, n in updates.items() if "generator" in name} == {8}
 
-    words = noise_key.words_of(run.directory, [json.loads((run.directory / "private/noise.key").read_text())["data"]], True)
+    words = noise_key.words_of(
+        run.directory, [json.loads((run.directory / "private/noise.key").read_text())["data"]], True
+    )
     data = gan_cli.experiment(NOISY).dataset
     order = randomness.stream(noise_key.key_of(words), "order")
     sizes = np.asarray(data.feed.select(order, np.arange(2_000), 8).mask).sum(1)
@@ -120,6 +124,7 @@ def test_the_ledger_counts_what_the_run_does():
     assert records(run.directory)[0]["privacy/epsilon"] < facts["epsilon"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_noise_and_ledger():
     options = [*PRIVATE, "estimator.target_epsilon=1"]
     whole = train(*options, "estimator.reproducible=true", "name=whole")
@@ -127,7 +132,7 @@ def test_a_resumed_run_keeps_noise_and_ledger():
     key = (run.directory / "private/noise.key").read_bytes()
     facts = privacy(run.directory)
     assert facts["noise_multiplier"] == privacy(whole.directory)["noise_multiplier"]
-    assert facts["epsilon"] == pytest.approx(1, abs=2e-3) and facts["epsilon"] <= 1
+    assert facts["epsilon"] == pytest.approx(1, abs=1e-2) and facts["epsilon"] <= 1
 
     # A run that was killed after step 8 with a checkpoint of step 4 repeats steps, and does not unspend them.
     shutil.rmtree(run.directory / "checkpoints/8")
@@ -147,7 +152,7 @@ def test_a_resumed_run_keeps_noise_and_ledger():
 @pytest.mark.slow
 def test_training_stops_before_the_budget_is_exceeded():
     budget = 1.2
-    run = train(*NOISY, f"estimator.target_epsilon={budget}", "train.steps=10000", "train.log_every=100",
+    run = train(*NOISY, "dataset.size=400", f"estimator.target_epsilon={budget}", "train.steps=10000", "train.log_every=100",
                 "train.steps_per_call=100", "train.checkpoint_every=0", "name=a")  # fmt: skip
     facts = privacy(run.directory)
     assert run.status == "finished" and run.step == facts["steps"] < 10_000
@@ -163,7 +168,6 @@ def test_init_from_continues_the_ledger():
     assert before["epsilon"] < facts["epsilon"] < before["epsilon"] + by_dp_accounting(facts)
     resumed = train("resume=outputs/second", "train.steps=8")
     assert privacy(resumed.directory)["earlier"] == facts["earlier"]
-
 
 
 @pytest.mark.slow
@@ -207,8 +211,7 @@ def test_the_key_stays_with_training(capsys):
 
 
 def test_nothing_that_is_written_reads_the_data():
-    table_options = ["dataset=german_credit", "dataset.normalisation=range"]
-    run = train(*NOISY, "train.sample_every=8", *table_options, "name=a")
+    run = train(*NOISY, "train.sample_every=8", "dataset=german_credit", "name=a")
     names = {path.name for path in run.directory.rglob("*")}
     assert "real.png" not in names and "8.png" in names
     charged = {name for name in run.metrics if name.startswith("discriminator/")}
@@ -226,7 +229,7 @@ def test_nothing_that_is_written_reads_the_data():
 def test_a_reproducible_run_has_no_key():
     runs = [train(*NOISY, "estimator.reproducible=true", f"name={name}") for name in ("a", "b")]
     first, second = (checkpoints.load_arrays(run.directory / "checkpoints")[1] for run in runs)
-    assert all((first[name] == second[name]).all() for name in first)
+    assert [name for name in first if (first[name] != second[name]).any()] == []
     assert not (runs[0].directory / "private").exists()
 
 
@@ -246,11 +249,13 @@ def test_a_reproducible_run_has_no_key():
         (["train.eigenvalues=4"], "train.eigenvalues=0"),
         (["train.ensemble=2"], "train.ensemble=null"),
         (["train.precision=bfloat16"], "train.precision=float32"),
-        (["dataset=german_credit"], "dataset.normalisation=range"),
+        (["dataset=german_credit", "dataset.normalisation=quantile"], "dataset.normalisation=range"),
+        (["dataset=table", "dataset.path=rows.csv"], "dataset.schema=FILE"),
         (["estimator.noise_multiplier=null"], "estimator.target_epsilon=3"),
     ],
 )
 def test_leaks_are_refused(change, advice):
+    write_customers(Path("rows.csv"), 0)
     with pytest.raises(UserError) as error:
         gan_cli.experiment([*NOISY, *change])
     assert f"Set {advice}." in str(error.value) and "\n" not in str(error.value)
@@ -261,9 +266,9 @@ def test_a_plain_experiment_is_told_all_that_must_change(capsys):
     output, error = capsys.readouterr()
     table_ = output.strip().splitlines()
     assert status == 2 and error.count("\n") == 1 and "configs/experiment/credit_private.yaml" in error
-    for change in ("estimator.target_epsilon=3", "sampler=poisson", "loss=nonsaturating", "dataset.normalisation=range"):
+    for change in ("estimator.target_epsilon=3", "sampler=poisson", "loss=nonsaturating"):
         assert change in error and sum(change in line for line in table_) == 1
-    assert sum(" refused " in line for line in table_) == 4
+    assert sum(" refused " in line for line in table_) == 3
 
 
 # ------------------------------------------------------------------------------- tables of a public schema
@@ -286,7 +291,9 @@ def write_customers(path: Path, seed: int, rows: int = 300) -> None:
     for row in range(rows):
         income = "" if rng.random() < 0.1 * seed else f"{rng.normal(3e4 * (1 + seed), 5e3):.2f}"
         city, churn = rng.choice(["Bonn", "Köln"]), rng.choice(["no", "yes"])
-        lines.append(f"{row},{rng.integers(20, 40 + 10 * seed)},{income},20{10 + seed}-01-0{1 + row % 9},{city},{churn}")
+        lines.append(
+            f"{row},{rng.integers(20, 40 + 10 * seed)},{income},20{10 + seed}-01-0{1 + row % 9},{city},{churn}"
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -337,7 +344,11 @@ def test_the_way_of_the_owner_of_a_table():
 @pytest.mark.parametrize("experiment", ["credit_private", "pneumonia_private"])
 def test_private_experiments_compose(experiment, tmp_path):
     images, labels = np.zeros((400, 28, 28), np.uint8), np.arange(400).reshape(-1, 1) % 2
-    arrays = {f"{split}_{part}": x for split in ("train", "val", "test") for part, x in (("images", images), ("labels", labels))}
+    arrays = {
+        f"{split}_{part}": x
+        for split in ("train", "val", "test")
+        for part, x in (("images", images), ("labels", labels))
+    }
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     more = ["dataset.path=pneumoniamnist.npz"] if experiment == "pneumonia_private" else []
     built = gan_cli.experiment([f"experiment={experiment}", *more])

@@ -46,12 +46,14 @@ class PrivateCase(Case):
 
 
 NETWORKS = {
-    **{name: options for name, options in LAYERS.items() if "loss=relativistic" not in options},
-    "spectral norm": ["model.discriminator.norm=spectral", "loss=wgan", "augment=[diffaugment]"],
-    "r3gan blocks": ["model=r3gan", "loss=hinge", "penalty=[r1,r2]"],
-    "r1 of dense layers": ["penalty=[r1]", "model.discriminator.activation=tanh", "loss=lsgan"],
+    "dense and dropout": LAYERS["dense and dropout"],
+    "layer norm, two heads": [*LAYERS["layer norm"], "model.conditional=acgan"],
+    "spectral norm, embedding": [*LAYERS["projection"], "loss=wgan", "augment=[diffaugment]"],
+    "label as an input": LAYERS["concat"],
+    "convolutions": LAYERS["convolutions"],
+    "r3gan blocks": ["model=r3gan", "loss=lsgan", "penalty=[r1,r2]"],
 }
-SLOW = [name for name in NETWORKS if name not in ("dense and dropout",)]
+SLOW = [name for name in NETWORKS if name != "dense and dropout"]
 
 
 @pytest.mark.parametrize("name", marked(NETWORKS, SLOW))
@@ -87,7 +89,8 @@ def test_the_gradient_equals_a_loop_over_examples(name):
     assert max(norms) > 1.01 * min(norms) > 0
     expected = jax.jit(jax.grad(functools.partial(part, of_data=False)))(own, public, case.key, fake)
     for row, norm in zip(rows, norms, strict=True):
-        expected = jax.tree.map(lambda e, g, s=min(1.0, clip / norm) / ROWS: e + s * g, expected, row)
+        scale = min(1.0, clip / norm) / ROWS
+        expected = jax.tree.map(lambda e, g, scale=scale: e + scale * g, expected, row)
     close(case.gradient(case.private(clip), player).gradient, expected)
 
 
@@ -157,11 +160,13 @@ def test_examples_that_overflow_or_do_not_count_add_nothing():
     assert jnp.isfinite(found).all() and optax.tree.norm(found) <= 2 + 1e-5
 
 
-@pytest.mark.parametrize("conditional", marked(["none", "concat", "acgan"], ("none", "acgan")))
-def test_one_example_changes_the_step_by_at_most_the_norm(conditional):
-    """Without one example, only the discriminator's gradient changes, by at most C / B. With another, by 2 C / B."""
+def test_one_example_changes_the_step_by_at_most_the_norm():
+    """Without one example, only the discriminator's gradient changes, by at most C / B.
+
+    With another example or another label instead, it changes by at most 2 C / B.
+    """
     clip, size = 0.01, 16
-    options = [*PLAIN, *PRIVATE, "dataset=mnist5k", f"model.conditional={conditional}", "strategy=simultaneous"]
+    options = [*PLAIN, *PRIVATE, "dataset=mnist5k", "model.conditional=concat", "strategy=simultaneous"]
     options += ["optim=sgd", "optim.lr=1", "optim.clip_norm=null", f"train.batch_size={size}", "penalty=[wgan_gp]"]
     e = experiment([*options, "estimator.noise_multiplier=0", f"estimator.max_grad_norm={clip}"])
     state = init_state(e.setup)
@@ -179,13 +184,12 @@ def test_one_example_changes_the_step_by_at_most_the_norm(conditional):
         "other label": (2, batch | {"label": (batch["label"].at[5].add(1)) % 10}),
         "padding": (0, batch | {"x": batch["x"].at[size:].set(jnp.nan)}),
     }
-    for name, (factor, other) in others.items():
+    for name, (factor, other) in others.items():  # by name, the largest distance in units of C / B, and the batch
         after, more = step(other)
         moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
         distance = float(optax.tree.norm(moved["discriminator"]))
         assert distance <= factor * clip / size * (1 + 1e-4), name
-        if factor and not (name == "other label" and conditional == "none"):
-            assert distance > 0.1 * clip / size, name
+        assert distance > 0.1 * factor * clip / size or not factor, name
         for player_state in (lambda s: s.params["generator"], lambda s: s.net_state, lambda s: s.average):
             close(player_state(after), player_state(before), rtol=0, atol=0)
         assert metrics.keys() == more.keys()
@@ -274,13 +278,6 @@ def test_losses_without_pairs_are_sums(loss):
     close(slope(real, fake), slope(fake, fake))
 
 
-@pytest.mark.parametrize("strategy", ["simultaneous", "extragradient", "optimistic", "lookahead"])
-@pytest.mark.slow
-def test_first_order_strategies_train_privately(strategy):
-    program = Program(experiment([*PLAIN, *PRIVATE, "dataset=ring", f"strategy={strategy}"]))
-    assert all(np.isfinite(values).all() for values in program.run(4).values())
-
-
 @pytest.mark.slow
 def test_an_autoencoder_is_the_only_player_and_clips_every_term():
     program = Program(experiment([*TINY, *PRIVATE, "game=vae", "dataset=mnist5k", "optim=sgd"]))
@@ -316,7 +313,7 @@ def test_combinations_that_break_the_guarantee_are_refused(options, message):
 @pytest.mark.parametrize("options", [["experiment=dirac_gan"], ["experiment=bilinear"]], ids=str)
 def test_games_without_data_are_refused(options):
     with pytest.raises(UserError, match="no data"):
-        experiment([*options, *PRIVATE[:2]])
+        experiment([*options, *PRIVATE[:3]])
 
 
 def test_a_game_in_which_several_players_read_the_data_is_refused():
@@ -327,10 +324,11 @@ def test_a_game_in_which_several_players_read_the_data_is_refused():
 @pytest.mark.slow
 def test_several_devices_train_as_one():
     options = [*PLAIN, *PRIVATE, "dataset=ring", "optim=sgd", "optim.lr=0.01"]
-    check_devices(*options, "estimator.noise_multiplier=0.1")
+    check_devices(*options, "estimator.noise_multiplier=0.1", only_sums=False)
 
 
 @pytest.mark.comparison
+@pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated")
 def test_clipped_sums_equal_jax_privacy():
     """jax-privacy's clipped gradient, for a network with two dense layers and a convolution."""
     clipping = pytest.importorskip("jax_privacy.clipping")

@@ -71,8 +71,8 @@ def _compare(past: dict[str, Any], now: dict[str, Any], prefix: str, override: O
     for key in sorted(filter(under, past.keys() | now.keys())):
         if key.endswith("decay_steps") and now.get(key) is None:
             continue
-        # The noise that follows from target_epsilon was computed when the run first started.
-        if key == "estimator.noise_multiplier" and now.get(key) is None:
+        # These values were computed when the run first started, or an earlier version had another default.
+        if key in ("estimator.noise_multiplier", "dataset.normalisation") and now.get(key) is None:
             continue
         # A run of a version whose models had no encoders, or a run with null, uses no encoder.
         of_encoder = key == "model.encoder" or key.startswith("model.encoder.")

@@ -269,7 +269,7 @@ def _mixture(run: RestoredRun, runner: TaskRunner) -> Prior:
     assert data is not None
     if data.private:
         raise UserError(
-            "--prior gmm: is fitted to codes of the training data without noise, so the epsilon of this private run "
+            "--prior gmm: is fitted to codes of the training data without noise, so the epsilon of this run "
             "would not cover the samples. Leave out --prior."
         )
     run_task = on_data(runners(game), run.state, data, 0)

@@ -167,7 +167,8 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     metrics, features = evaluation_of(config)
     metrics = for_data(metrics, data) if data else metrics
     others = _make(filled["logger"]) or {}, metrics, features
-    options, ledger, verdicts = Train(**filled["train"]), None, ()
+    options, ledger = Train(**filled["train"]), None
+    verdicts: list[Verdict] = []
     estimator: Estimator = _make(filled["estimator"])
     if data and estimator.private:
         source = source_of(config, data) if resumes is None else None
@@ -287,6 +288,11 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 def dataset(config: dict[str, Any]) -> Dataset | None:
     """The data set of a checked configuration, after the treatment of copies, or None for ``dataset=none``."""
     filled = check.from_environment(config)
+    estimator: Estimator = _make(filled["estimator"])
+    node = filled["dataset"] or {}
+    # A table without a choice of its own takes the representation that private training needs.
+    if estimator.private and node.get("normalisation", "") is None and node.get("schema", "") is not None:
+        node["normalisation"] = "range"
     data = _make(filled["dataset"])
     if data is not None and not isinstance(data, Dataset):
         raise UserError(
@@ -295,7 +301,6 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
         )
     if data is None:
         return None
-    estimator: Estimator = _make(filled["estimator"])
     chosen = dataclasses.replace(data, sampler=_make(filled["sampler"]), private=estimator.private is not None)
     return canaries.planted(duplicates.treated(chosen), filled["seed"])
 

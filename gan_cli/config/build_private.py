@@ -13,8 +13,8 @@ from gan_cli.engine.state import TrainSetup
 from gan_cli.errors import UserError
 from gan_cli.estimators import Private
 from gan_cli.privacy import accounting
-from gan_cli.privacy.ledger import Ledger, spent_by
 from gan_cli.privacy.leaks import Source
+from gan_cli.privacy.ledger import Ledger, spent_by
 from gan_cli.storage import checkpoints
 from gan_cli.storage.run_directory import facts, run_of
 
@@ -107,8 +107,8 @@ def ledger_of(
         return ledger(found)
     if target is not None and not first.last_step(steps):
         raise UserError(
-            f"estimator.target_epsilon={target:g}: the first step would spend {first.epsilon(1).value:.3g}. Set a larger "
-            "target_epsilon or noise_multiplier, or estimator.noise_multiplier=null."
+            f"estimator.target_epsilon={target:g}: the first step would spend {first.epsilon(1).value:.3g}. Set a "
+            "larger target_epsilon or noise_multiplier, or estimator.noise_multiplier=null."
         )
     return first
 

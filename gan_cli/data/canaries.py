@@ -1,8 +1,8 @@
-"""Canaries: random training examples, each included by a fair coin, with which an audit tests a claim of privacy.
+"""Canaries: random training examples, each included by a fair coin, that test a claim of privacy.
 
-Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run". A canary is unlike the data and unlike
-the other canaries, so that a model which learns from it without noise can be recognised: an image of random black
-and white pixels, or a row of random categories and extreme numbers, with a random class.
+Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run". A canary is unlike the data and
+unlike the other canaries, so that training on it leaves a trace of its own: an image of random black and white
+pixels, or a row of random categories and extreme numbers, with a random class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STREAM = 7  # number of the stream of random numbers of a seed from which canar
 
 
 def planted(data: Dataset, seed: int) -> Dataset:
-    """The data set with the included ones of its ``canaries`` after its training examples.
+    """The data set with the included canaries as its last training examples.
 
     The canaries and their coins derive from the seed of the run, so that a resumed run has the same data.
 
@@ -36,8 +36,8 @@ def planted(data: Dataset, seed: int) -> Dataset:
         return data
     if data.streams or len(data.domains) > 1 or not isinstance(data.feature, Image | Table):
         raise UserError(
-            f"dataset.canaries={data.canaries}: {data.name} has no images or rows of one domain in memory, to which "
-            "canaries could be added. Set dataset.stream=false or dataset.canaries=0."
+            f"dataset.canaries={data.canaries}: canaries are added to images or rows of one domain in memory, and "
+            f"{data.name} has none. Set dataset.stream=false or dataset.canaries=0."
         )
     rng = np.random.default_rng([seed, _STREAM])
     included = rng.random(data.canaries) < 0.5
@@ -50,9 +50,8 @@ def planted(data: Dataset, seed: int) -> Dataset:
     if "training" in columns:
         assert isinstance(data.feature, Table)
         more = data.feature.restore(examples[data.main][included])
-        columns["training"] = {
-            n: np.concatenate([old, more[n]]) for n, old in columns["training"].items() if n in more
-        }
+        old = columns["training"]
+        columns["training"] = {name: np.concatenate([old[name], more[name]]) for name in more}
     return dataclasses.replace(
         data,
         examples={name: np.concatenate([old, examples[name][included]]) for name, old in data.arrays.items()},

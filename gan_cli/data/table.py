@@ -50,7 +50,7 @@ def table(
     *,
     path: str,
     label: str | None = None,
-    normalisation: Normalisation = "quantile",
+    normalisation: Normalisation | None = None,
     columns: dict[str, Any] | None = None,
     schema: str | None = None,
     hold_out: Share = 0.2,
@@ -89,7 +89,7 @@ def table(
     Raises:
         UserError: the file is no table, or the options do not fit it.
     """
-    options = _Options(label, normalisation, hold_out, group, time, split, seed, canaries)
+    options = _Options(label, normalisation or "quantile", hold_out, group, time, split, seed, canaries)
     kinds = {str(name): str(kind) for name, kind in leaves(columns or {})}
     rules = None if schema is None else schemas.read(schema)
     return _dataset(Path(path).name, files.read(path), f"dataset.path={path}", options, kinds, rules)
@@ -98,7 +98,7 @@ def table(
 def german_credit(
     *,
     label: str | None = "credit",
-    normalisation: Normalisation = "quantile",
+    normalisation: Normalisation | None = None,
     hold_out: Share = 0.2,
     seed: Seed = 0,
     canaries: NonNegativeInt = 0,
@@ -116,13 +116,14 @@ def german_credit(
         canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
             fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("german_credit", _Options(label, normalisation, hold_out, seed=seed, canaries=canaries))
+    options = _Options(label, normalisation or "quantile", hold_out, seed=seed, canaries=canaries)
+    return _embedded("german_credit", options)
 
 
 def adult(
     *,
     label: str | None = "income",
-    normalisation: Normalisation = "quantile",
+    normalisation: Normalisation | None = None,
     canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """Adult: 48,842 persons of the US census of 1994 with 14 mixed columns, and whether they earn over 50,000.
@@ -137,7 +138,8 @@ def adult(
         canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
             fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("adult", _Options(label, normalisation, split="split", canaries=canaries))
+    options = _Options(label, normalisation or "quantile", split="split", canaries=canaries)
+    return _embedded("adult", options)
 
 
 def simulated(

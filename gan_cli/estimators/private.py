@@ -12,7 +12,6 @@ from gan_cli.estimators import Estimate, Estimator, LossFunction, Private, total
 from gan_cli.estimators.per_example import clipped_sum
 from gan_cli.types import Batch, ByPlayer, Game, NonNegativeFloat, OpenUnitFloat, PositiveFloat, Spec, Tree
 
-
 _NOISE = 2**31  # the key of the noise; games derive their keys from smaller numbers
 
 

@@ -109,8 +109,8 @@ class Audit(NamedTuple):
     """What a privacy audit knows about a run.
 
     Attributes:
-        by_network: scores of the examined examples ``[n]``: of the networks that read the data (the empty name), and
-            of the generator (``_generator``).
+        by_network: scores of the examined examples ``[n]``: by the networks that read the data (the empty name),
+            and by the generator (``_generator``).
         member: booleans ``[n]``, whether each examined example is a training example of the run.
         canaries: scores ``[m]`` of the canaries, or None for a run without canaries.
         included: booleans ``[m]``, whether the run was trained on each canary.

@@ -297,8 +297,8 @@ def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Tas
     """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
 
     Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``,
-    depend on the normalisation, so these metrics are computed for tables only if they are chosen. So is a metric that
-    trains reference runs.
+    depend on the normalisation, so these metrics are computed for tables only if they are chosen. Metrics that
+    train reference runs are computed only if they are chosen.
     """
     metrics = {name: metric for name, metric in metrics.items() if "audited" not in metric.needs}
     if not isinstance(data.feature, Table):

@@ -1,8 +1,8 @@
-"""The one-run audit: a lower bound on epsilon from guesses which canaries a single run was trained on.
+"""The one-run audit: a lower bound on epsilon from guesses about the training data of a single run.
 
-Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run". Each of m canaries is included in the
-training data by a fair coin. An auditor sees the result of the run and guesses the coins of some canaries. Too many
-right guesses contradict a claimed epsilon.
+Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run". Each of m canaries is included in
+the training data by a fair coin. An auditor sees the result of the run and guesses the coins of some canaries. Too
+many right guesses contradict a claimed epsilon.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
 
 
 def epsilon_of(canaries: int, guesses: int, right: int, delta: float, significance: float) -> float:
-    """The largest epsilon that ``right`` right guesses contradict at a level of significance. 0 if there is none."""
+    """The largest epsilon that ``right`` right guesses contradict at a significance level, 0 if there is none."""
     low, high = 0.0, _LARGEST
     if p_value(canaries, guesses, right, low, delta) > significance:
         return 0.0

@@ -17,22 +17,22 @@ _RATES = {"1_in_1000": 0.001, "1_in_100": 0.01}  # false positives
 def privacy(*, references: PositiveInt = 4, examples: PositiveInt = 500) -> Metric:
     """Privacy audit: whether the run tells its training examples from others, and its canaries.
 
-    Membership inference by a likelihood ratio (LiRA; Carlini et al. 2022) against reference runs with the same
-    configuration, which are trained on a random half of the examined examples. The score of an example is its
-    log-likelihood or, without one, the discriminator's logit (LOGAN; Hayes et al. 2019), and for the generator minus
-    the distance to the nearest sample. The reference runs of a private run are private too, with noise of their own.
-    For runs with dataset.canaries, the metric also computes a lower bound on epsilon (Steinke et al. 2023). Only
-    gan-eval computes this metric, and it trains the reference runs for as many steps as the run.
+    Membership inference by a likelihood ratio (LiRA; Carlini et al. 2022) against reference runs, which have the
+    configuration and the number of steps of the run, and are trained on a random half of the examined examples. The
+    score of an example is its log-likelihood or, without one, the discriminator's logit (LOGAN; Hayes et al. 2019),
+    and for the generator minus the distance to the nearest sample. The reference runs of a private run are private
+    too, with noise of their own. For runs with dataset.canaries, the metric also computes a lower bound on epsilon
+    (Steinke et al. 2023). Only gan-eval computes this metric.
 
-    Values, of which the first three have 95 % intervals, ``_low`` and ``_high``, by bootstrap:
-    - membership_auc: probability that a training example has a larger ratio than a held-out example; lower is better.
-      0.5 is chance.
-    - membership_tpr_1_in_100, membership_tpr_1_in_1000: share of the training examples that are recognised at a rate
-      of 1 % and 0.1 % false positives; lower is better. Chance is 0.01 and 0.001.
-    - membership_generator_auc and so on: the same for samples of the generator.
-    - epsilon_lower_bound: epsilon that the guessed canaries contradict, at 95 % confidence; lower is better.
-    - epsilon_lower_bound_max: the bound if every guess were right; neither higher nor lower is better. A claim above
-      it cannot be tested.
+    Values, of which those of membership have 95 % bootstrap intervals, ``_low`` and ``_high``:
+    - membership_auc: probability that a training example has a larger ratio than a held-out example; lower is
+      better. 0.5 is chance.
+    - membership_tpr_1_in_100, membership_tpr_1_in_1000: share of the training examples that are recognised with
+      1 % and with 0.1 % false positives; lower is better. Chance is 0.01 and 0.001.
+    - membership_generator_auc, and likewise for the other two: the same for samples of the generator.
+    - epsilon_lower_bound: epsilon that the guessed canaries contradict, with 95 % confidence; lower is better.
+    - epsilon_lower_bound_max: the bound if every guess were right; neither higher nor lower is better. A larger
+      promise cannot be tested.
     - epsilon_promised: epsilon that run.json states, left out for a run that is not private; lower is better.
     - epsilon_counted: epsilon of the updates that the checkpoint counts; lower is better. It must not exceed
       epsilon_promised.
@@ -107,8 +107,8 @@ def limits(figures: Mapping[str, float]) -> str | None:
             "Use more of them."
         )
     return (
-        f"epsilon {promised:.3g}: the canaries show at least {figures['epsilon_lower_bound']:.3g} and could show up "
-        f"to {largest:.3g}."
+        f"epsilon {promised:.3g}: the canaries show that it is at least {figures['epsilon_lower_bound']:.3g} (95 % "
+        f"confidence), and could show up to {largest:.3g}."
     )
 
 

@@ -1,9 +1,10 @@
 """Privacy accounting: epsilon and delta of noisy gradients on Poisson batches, and the noise for a given epsilon.
 
 The guarantee is (epsilon, delta)-differential privacy for data sets that differ by one example, present or absent.
-One charge is one noisy sum of clipped gradients on one Poisson batch: the subsampled Gaussian mechanism. dp-accounting
-computes two upper bounds of epsilon, from Renyi differential privacy (RDP; Mironov et al. 2019) and from the privacy
-loss distribution (PLD; Koskela et al. 2020; Doroshenko et al. 2022). Both hold, so the smaller one counts.
+One charge is one noisy sum of clipped gradients on one Poisson batch: the subsampled Gaussian mechanism.
+dp-accounting computes two upper bounds of epsilon, from Renyi differential privacy (RDP; Mironov et al. 2019) and
+from the privacy loss distribution (PLD; Koskela et al. 2020; Doroshenko et al. 2022). Both hold, so the smaller one
+counts.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy.special import betainc
 
 from gan_cli.errors import UserError
 
-# Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the coarsest
-# interval may exceed the bound from RDP. The next interval is then tried.
+# Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the
+# coarsest interval may exceed the bound from RDP. The next interval is then tried.
 _INTERVALS = (1e-3, 1e-4, 1e-5)
 _LARGEST_NOISE = 1e6
 _DIGITS = 4  # significant digits of a noise multiplier that follows from a target, rounded up
@@ -78,7 +79,7 @@ def _epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
 
 
 def rdp_epsilon(charges: tuple[Charge, ...], delta: float) -> float:
-    """The bound of epsilon from Renyi differential privacy, without truncation. It takes milliseconds, not seconds."""
+    """The bound of epsilon from Renyi differential privacy, without truncation, within milliseconds."""
     dp = _library()
     accountant = dp.rdp.RdpAccountant()
     for charge in charges:
@@ -94,13 +95,13 @@ def _pld_epsilon(charges: tuple[Charge, ...], delta: float, interval: float) -> 
     return float(accountant.get_epsilon(delta))
 
 
-def _event(charge: Charge):  # type: ignore[no-untyped-def]  # dp-accounting has no types
+def _event(charge: Charge) -> Any:
     dp = _library()
     return dp.PoissonSampledDpEvent(charge.sampling_rate, dp.GaussianDpEvent(charge.noise_multiplier))
 
 
-def _library():  # type: ignore[no-untyped-def]  # a module without types
-    """The module ``dp_accounting``, which is imported only for private runs."""
+def _library() -> Any:
+    """The module ``dp_accounting``, which has no types. It is imported only for private runs."""
     try:
         import dp_accounting
     except ImportError as error:

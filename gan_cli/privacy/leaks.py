@@ -1,8 +1,8 @@
 """What reads the private data beside the noisy gradient, with a verdict for each: the leaks of private training.
 
-A guarantee covers a run only if every value that leaves it is a function of noisy gradients and of public facts. Each
-reader of the data is ``ok`` (it does not run, or reads public facts only), ``charged`` (its noise is part of epsilon)
-or ``refused`` with the option that mends it. ``gan-train dry_run=true estimator=private`` prints the list.
+A guarantee covers a run only if every value that leaves it is a function of noisy gradients and of public facts.
+Each reader of the data is ``ok`` (it does not run, or reads public facts only), ``charged`` (its noise is part of
+epsilon) or ``refused`` with the option that mends it. ``gan-train dry_run=true estimator=private`` prints the list.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _batches(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
         why = f"sampler={name} chooses examples in a way that the accounting of epsilon does not cover"
         yield Verdict("choice of examples", "refused", why, "sampler=poisson")
     if data.streams:
-        yield Verdict("order of streamed data", "refused", "examples are streamed from disk", "dataset.stream=false")
+        yield Verdict(
+            "order of streamed data", "refused", "examples are streamed from disk", "dataset.stream=false"
+        )
     if config["train"]["ensemble"] is not None:
         why = "each member of an ensemble would spend epsilon on the same data"
         yield Verdict("other members", "refused", why, "train.ensemble=null")
@@ -181,14 +183,16 @@ def _networks(config: Mapping[str, Any], parts: Parts) -> Iterator[Verdict]:
 def _representation(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
     private = [name for name, feature in data.spec.items() if not feature.public]
     if not private:
-        how = "kinds, ranges and categories of a public schema" if isinstance(data.feature, Table) else "fixed ranges"
+        how = (
+            "kinds, ranges and categories of a public schema" if isinstance(data.feature, Table) else "fixed ranges"
+        )
         yield Verdict("representation", "ok", how)
     elif isinstance(data.feature, Table):
         why = "ranges, quantiles, categories and shares of the columns are computed from the rows"
-        change = "dataset.normalisation=range"
-        if "schema" in config["dataset"] and config["dataset"]["schema"] is None:
-            change += " dataset.schema=FILE"
-        yield Verdict("representation", "refused", why, change)
+        chosen = config["dataset"]
+        changes = ["dataset.normalisation=range"] if chosen.get("normalisation") else []
+        changes += ["dataset.schema=FILE"] if chosen.get("schema", "") is None else []
+        yield Verdict("representation", "refused", why, " ".join(changes) or "dataset=CHOICE")
     else:
         why = f"the feature {private[0]} ({data.spec[private[0]].noun}) holds statistics of the examples"
         yield Verdict("representation", "refused", why, "dataset=CHOICE")

@@ -1,7 +1,7 @@
 """The ledger of a private run: the privacy that the run has spent, and how far its budget reaches.
 
-``run.json`` states the ledger as its entry ``privacy``. A run that starts with the parameters of another private run
-continues the ledger of that run, so that epsilon covers both.
+``run.json`` states the ledger as its entry ``privacy``. A run that starts with the parameters of another private
+run continues the ledger of that run, so that epsilon covers both.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Ledger:
     def reached(self, record: Mapping[str, Any]) -> int:
         """The number of training steps that ``run.json`` of this run states, 0 for a new run.
 
-        A run that was killed repeats the steps after its newest checkpoint, with the same batches and the same noise.
-        The repetition tells nothing new, so its steps are charged once.
+        A run that was killed repeats the steps after its newest checkpoint, with the same batches and the same
+        noise. The repetition tells nothing new, so its steps are charged once.
         """
         return int(spent_by(record, "run")[-1].steps) // self.per_step if "privacy" in record else 0
 
@@ -101,11 +101,13 @@ class Ledger:
         count, allowed = max(steps * self.per_step, 1), min(_MOST_TRUNCATED, self.delta / 10)
         if count * self.overflow <= allowed:
             return
-        enough = next(k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed)
+        enough = next(
+            k for k in range(rows, size + 2) if count * accounting.overflow(size, batch_size, k) <= allowed
+        )
         raise UserError(
             f"sampler.capacity={rows}: the run would truncate a batch of {batch_size} examples on average with a "
-            f"probability of more than {allowed:g}, which estimator.target_delta must cover. Set sampler.capacity to "
-            f"at least {enough}."
+            f"probability of more than {allowed:g}, which estimator.target_delta must cover. Set sampler.capacity "
+            f"to at least {enough}."
         )
 
 

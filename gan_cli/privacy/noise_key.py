@@ -1,8 +1,8 @@
 """The secret key of a private run: the noise of its gradients and the examples of its batches derive from it.
 
-The key is drawn from the entropy of the operating system and kept in ``private/noise.key``, which only its owner can
-read. Training alone reads the file. Whoever knows the key can subtract the noise, so a copy of a run that leaves the
-organisation leaves the folder ``private/`` out. Such a copy can sample, but not resume.
+The key is drawn from the entropy of the operating system and kept in ``private/noise.key``, which only its owner
+can read. Training alone reads the file. Whoever knows the key can subtract the noise, so a copy of a run that
+leaves the organisation leaves the folder ``private/`` out. Such a copy can sample, but not resume.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gan_cli.errors import UserError
@@ -57,7 +58,7 @@ def words_of(run: Path, data: Collection[str], begun: bool) -> list[int]:
             ) from error
         if drawn_for not in data:
             raise UserError(
-                f"{file}: the noise key was drawn for other data, and the same noise on two data sets would cancel. "
+                f"{file}: the noise key was drawn for other data, and the same noise on two data sets cancels. "
                 "Resume the run with the data of its first start, or start a new run under another name."
             )
         return words
@@ -82,7 +83,7 @@ def words_of_seed(seed: int) -> list[int]:
 
 def key_of(words: Collection[int]) -> jax.Array:
     """The random key of two 32-bit words."""
-    key: jax.Array = jax.random.wrap_key_data(np.array(words, np.uint32), impl="threefry2x32")
+    key: jax.Array = jax.random.wrap_key_data(jnp.array([*words], jnp.uint32), impl="threefry2x32")
     return key
 
 
@@ -91,5 +92,5 @@ def sealed(fingerprint: str, words: Collection[int]) -> str:
 
     A plain hash would confirm a guess of one example to whoever knows all others.
     """
-    secret = np.array(words, np.uint32).tobytes()
+    secret = np.array([*words], np.uint32).tobytes()
     return hmac.new(secret, fingerprint.encode(), hashlib.sha256).hexdigest()

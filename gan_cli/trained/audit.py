@@ -102,8 +102,8 @@ def _checked(run: RestoredRun) -> Dataset:
         )
     if data.held_out is None or not all(name in data.held_out for name in data.spec):
         raise UserError(
-            f"{path}: the audit compares training examples with held-out examples, and {data.name} has none. Choose "
-            "a run on data with held-out examples, e.g. with dataset.hold_out=0.2."
+            f"{path}: the audit compares training examples with held-out examples, and {data.name} has none. "
+            "Choose a run on data with held-out examples, e.g. with dataset.hold_out=0.2."
         )
     if run.experiment.config["init_from"] is not None:
         raise UserError(f"{path}: started with parameters of another run, which reference runs cannot repeat.")
@@ -112,8 +112,8 @@ def _checked(run: RestoredRun) -> Dataset:
     score = jax.eval_shape(game.membership_scores, run.state.params, run.state.net_state, batch, jax.random.key(0))
     if score is None or GENERATE not in game.tasks:
         raise UserError(
-            f"{path}: the game of this run has no likelihood and no logit of a single example. Membership inference "
-            "needs game=gan without packing, or game=vae."
+            f"{path}: the game of this run has no likelihood and no logit of a single example. Membership "
+            "inference needs game=gan without packing, or game=vae."
         )
     return data
 
@@ -192,7 +192,7 @@ def _of_samples(run: RestoredRun, state: TrainState, data: Dataset, examples: Ar
 
 
 def _promised(run: RestoredRun) -> tuple[dict[str, float], float]:
-    """A pair: the promised epsilon and the epsilon of the counted updates, and delta. Without a promise: {} and 0."""
+    """A pair: the promised epsilon and that of the counted updates, and delta. Without a promise: {} and 0."""
     record, ledger = facts(run.directory), run.experiment.ledger
     if "privacy" not in record or ledger is None:
         return {}, 0.0

@@ -23,7 +23,6 @@ from gan_cli.storage.run_directory import facts
 from gan_cli.trained import sampling
 from gan_cli.types import Spec
 
-
 log = logging.getLogger(__name__)
 
 
@@ -126,8 +125,8 @@ def _warn_of_private(directory: Path, data: Dataset | None) -> None:
     """Log a warning if the data of a private run are read, because what is made from them carries no noise."""
     if data is not None and data.private:
         log.warning(
-            "%s: reads the data of a private run. Its epsilon does not cover figures and pictures that are made from "
-            "the data.",
+            "%s: reads the data of a private run. Its epsilon does not cover figures and pictures that are made "
+            "from the data.",
             directory,
         )
 

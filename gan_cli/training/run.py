@@ -569,7 +569,9 @@ def _privacy(experiment: Experiment) -> list[str]:
             f"estimator.target_epsilon={ledger.target_epsilon:g}"
         )
     if experiment.config["estimator"]["reproducible"]:
-        lines.append("seed      the noise derives from the seed, so the guarantee holds only while the seed is secret")
+        lines.append(
+            "seed      the noise derives from the seed, so the guarantee holds only while the seed is secret"
+        )
     return lines
 
 

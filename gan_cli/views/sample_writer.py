@@ -54,9 +54,9 @@ class SampleWriter:
     If the game generates samples, the constructor starts writing a picture of the real data, and each call of
     ``draw`` starts writing a picture of samples. For each task with ``pictured`` inputs and outputs, ``draw`` also
     starts writing a picture of held-out examples above the outputs of the task, or of training examples if there
-    are no held-out ones. No picture shows private data. For paired data, the last row shows the true examples that the outputs imitate. If the
-    game has no tasks but a known equilibrium, ``draw`` starts writing a picture of the logged trajectory of the
-    players.
+    are no held-out ones. No picture shows private data. For paired data, the last row shows the true examples that
+    the outputs imitate. If the game has no tasks but a known equilibrium, ``draw`` starts writing a picture of the
+    logged trajectory of the players.
 
     Args:
         experiment: the experiment of the run. Its seed determines the fixed latents.

@@ -33,7 +33,7 @@ def fit(column: Column, values: np.ndarray, normalisation: Normalisation = "quan
         values: values ``[n]`` of the training rows: float64 with NaN, or strings with None, for missing values.
         normalisation: ``quantile`` represents numbers by normal scores, and values that many rows share by entries
             of the choice. ``modes`` uses the mode-specific normalisation of Xu et al. 2019, and ``standard``
-            subtracts the mean and divides by the standard deviation. ``range`` returns the column unchanged, because
+            subtracts the mean and divides by the standard deviation. ``range`` returns the column unchanged:
             ``gan_cli.data.tables.public`` has represented it without the rows.
         seed: seed of the mixtures and of the random choice of modes.
 

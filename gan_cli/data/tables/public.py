@@ -1,7 +1,7 @@
 """Columns that a schema describes completely, so that nothing about them depends on the rows of the table.
 
-``dataset.normalisation=range`` uses these columns. Private training needs them: kinds, ranges, categories and shares
-that are read from the rows would reveal facts about the rows, without any noise.
+``dataset.normalisation=range`` uses these columns. Private training needs them: kinds, ranges, categories and
+shares that are read from the rows would reveal facts about the rows, without any noise.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def described(contents: Contents, rules: Schema | None, roles: frozenset[str], w
         stated = "id" if name in roles else rules.columns.get(name)
         if stated is None:
             raise UserError(
-                f"{where}: the schema does not describe the column {name!r}, and dataset.normalisation=range infers "
-                f"nothing from the rows. Add the column to the schema, or leave it out with {name!r}: {{kind: id}}."
+                f"{where}: the schema does not describe the column {name!r}, and dataset.normalisation=range "
+                f"infers nothing from the rows. Add the column to the schema, or leave it out with the entry "
+                f"{name!r}: {{kind: id}}."
             )
         if isinstance(stated, str):
             left_out.append(LeftOut(name, "id"))
