@@ -310,10 +310,9 @@ def test_combinations_that_break_the_guarantee_are_refused(options, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("options", [["experiment=dirac_gan"], ["experiment=bilinear"]], ids=str)
-def test_games_without_data_are_refused(options):
+def test_a_game_without_data_is_refused():
     with pytest.raises(UserError, match="no data"):
-        experiment([*options, *PRIVATE[:3]])
+        experiment(["experiment=bilinear", *PRIVATE[:3]])
 
 
 def test_a_game_in_which_several_players_read_the_data_is_refused():
