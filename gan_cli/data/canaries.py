@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +93,8 @@ def write(run: Path, canaries: Canaries) -> None:
     file, buffer = path(run), io.BytesIO()
     file.parent.mkdir(parents=True, exist_ok=True)
     file.parent.chmod(0o700)
-    arrays: Mapping[str, np.ndarray] = canaries.examples
-    np.savez(buffer, included=canaries.included, **arrays)
+    arrays: dict[str, Any] = {"included": canaries.included, **canaries.examples}
+    np.savez(buffer, **arrays)
     files.write_bytes(file, buffer.getvalue(), mode=0o600)
 
 

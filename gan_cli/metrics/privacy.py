@@ -120,7 +120,7 @@ def _membership(scores: Scores, member: np.ndarray, name: str, seed: int) -> dic
     samples = [_of(inside, outside)] + [
         _of(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(_RESAMPLES)
     ]
-    found = {}
+    found: dict[str, float] = {}
     for figure, value in samples[0].items():
         low, high = np.quantile([one[figure] for one in samples[1:]], (0.025, 0.975))
         found |= {

@@ -188,7 +188,8 @@ def _of_samples(run: RestoredRun, state: TrainState, data: Dataset, examples: Ar
         return encoded.reshape(len(encoded), -1).astype(np.float32)
 
     samples = np.concatenate([seen(part) for part in runner.numbered(state, seed, _SAMPLES)])
-    return -np.sqrt(neighbours(seen(examples[data.main]), samples)[1])
+    distances: np.ndarray = np.sqrt(neighbours(seen(examples[data.main]), samples)[1])
+    return -distances
 
 
 def _promised(run: RestoredRun) -> tuple[dict[str, float], float]:
