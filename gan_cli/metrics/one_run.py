@@ -41,7 +41,7 @@ def epsilon_of(canaries: int, guesses: int, right: int, delta: float, significan
     low, high = 0.0, _LARGEST
     if p_value(canaries, guesses, right, low, delta) > significance:
         return 0.0
-    for _ in range(50):
+    for _ in range(30):
         middle = (low + high) / 2
         if p_value(canaries, guesses, right, middle, delta) <= significance:
             low = middle
