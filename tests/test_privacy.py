@@ -65,7 +65,7 @@ def test_known_figures(batch, size, noise, steps, rdp, both):
 
 def test_noise_for_a_target_is_the_smallest_with_four_digits():
     def charges(noise: float) -> tuple[Charge, ...]:
-        return (Charge(noise, 0.01, 300),)
+        return (Charge(noise, 0.02, 1_000),)
 
     noise = accounting.noise_for(2.0, 1e-5, charges)
     assert (
@@ -152,8 +152,8 @@ def test_a_resumed_run_keeps_noise_and_ledger():
 @pytest.mark.slow
 def test_training_stops_before_the_budget_is_exceeded():
     budget = 1.2
-    run = train(*NOISY, "dataset.size=400", f"estimator.target_epsilon={budget}", "train.steps=10000", "train.log_every=100",
-                "train.steps_per_call=100", "train.checkpoint_every=0", "name=a")  # fmt: skip
+    more = ["train.steps=10000", "train.log_every=100", "train.steps_per_call=100", "train.checkpoint_every=0"]
+    run = train(*NOISY, "dataset.size=400", f"estimator.target_epsilon={budget}", *more, "name=a")
     facts = privacy(run.directory)
     assert run.status == "finished" and run.step == facts["steps"] < 10_000
     assert facts["epsilon"] <= budget < by_dp_accounting(facts | {"steps": facts["steps"] + 1})
@@ -333,8 +333,9 @@ def test_an_incomplete_schema_is_refused(old, new, message):
 def test_the_way_of_the_owner_of_a_table():
     Path("mine.yaml").write_text(SCHEMA, encoding="utf-8")
     write_customers(Path("mine.csv"), 0, rows=500)
+    small = ["train.steps=20", "train.steps_per_call=10", "train.log_every=10", "strategy.n_critic=1"]
     run = train("experiment=credit_private", "dataset=table", "dataset.path=mine.csv", "dataset.schema=mine.yaml",
-                "estimator.target_epsilon=3", "train.steps=100", "name=mine")  # fmt: skip
+                "estimator.target_epsilon=3", *small, "name=mine")  # fmt: skip
     assert 2.9 < privacy(run.directory)["epsilon"] <= 3
     assert sample.main(["outputs/mine", "--num", "50", "--out", "synthetic.csv"]) == 0
     lines = Path("synthetic.csv").read_text(encoding="utf-8").splitlines()
