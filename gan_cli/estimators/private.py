@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
@@ -98,8 +97,9 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
 
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
-    flat, restore = ravel_pytree(tree)
-    return restore(flat + devices.same(std * jax.random.normal(key, flat.shape)))
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+    return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
 
 
 def check(game: Game, precision: str) -> None:
