@@ -325,6 +325,23 @@ class Game:
         """Examples ``x`` ``[n, *shape]`` after the augmentations of the discriminator's input."""
         return x
 
+    def membership_scores(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> jax.Array | None:
+        """How well the networks that read the data know each example of a batch ``[n]``, or None.
+
+        A larger score says that the example is more likely to be a training example: its log-likelihood or, in a
+        game without likelihoods, the discriminator's logit. The score of an example does not depend on the others.
+        None if the game has no such score.
+
+        Args:
+            params: parameters by player.
+            net_state: network state by player.
+            batch: the features of the examples by name, as networks see them.
+            key: random key, for scores that are estimates.
+        """
+        return None
+
     def distance(self, params: ByPlayer) -> Metrics:
         """Mapping with the players' coordinates ``x`` and ``y``, and the ``distance`` to the equilibrium.
 

@@ -69,8 +69,8 @@ def test_every_metric_computes_figures_with_unique_names(monkeypatch):
                 named[name] = set(figures)
                 break
     # Metrics of translations, or that run tasks of a game, are tested with the games that have these tasks.
-    # Metrics of tables and series have tests of their own.
-    other = {"ssim", "psnr", "l1", "label_kept"} | {
+    # Metrics of tables, of series and of privacy have tests of their own.
+    other = {"ssim", "psnr", "l1", "label_kept", "privacy"} | {
         name for name, metric in metrics.items() if metric.needs & {"fake_table", "training_table", "fake_series"}
     }
     assert named.keys() | other == {name for name, metric in metrics.items() if not metric.tasks}

@@ -14,7 +14,7 @@ from gan_cli.cli import verify
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.config.quoting import quoted
-from gan_cli.errors import UserError
+from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage import files, run_directory
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ def _main(options: argparse.Namespace) -> int:
         _print(results)
         if options.json:
             files.write_json(options.json, results)
+    _check_privacy(results)
     if errors:
         raise UserError("\n".join(map(str, errors)))
     return 0
@@ -416,6 +417,22 @@ def _print(results: list[dict[str, Any]]) -> None:
         subjects.setdefault(_terms(result), []).append(result["run"])
     for terms, of in subjects.items():
         print(terms if len(subjects) == 1 else f"{', '.join(of)}: {terms}")
+
+
+def _check_privacy(results: Sequence[dict[str, Any]]) -> None:
+    """Print what an audit can show about the promised epsilon of each run.
+
+    Raises:
+        RunFailed: the figures contradict the promise of a run.
+    """
+    from gan_cli.metrics.privacy import contradiction, limits
+
+    for result in results:
+        if text := limits(result["metrics"]):
+            print(f"{result['run']}: {text}")
+    wrong = [f"{result['run']}: {text}" for result in results if (text := contradiction(result["metrics"]))]
+    if wrong:
+        raise RunFailed("\n".join(wrong))
 
 
 def _terms(result: dict[str, Any]) -> str:

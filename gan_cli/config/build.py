@@ -19,7 +19,7 @@ from gan_cli.config.build_ensemble import Ensemble, build_ensemble
 from gan_cli.config.build_private import ledger_of, source_of, with_noise
 from gan_cli.config.options import options_of
 from gan_cli.config.schema import Train
-from gan_cli.data import duplicates
+from gan_cli.data import canaries, duplicates
 from gan_cli.data.capacity import available_memory
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
@@ -184,6 +184,12 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     whole = Experiment(config, setup, data, options, *others, ledger=ledger, leaks=tuple(verdicts))
     if trains:
         _check_batches(data, whole)
+    for name, metric in whole.metrics.items():
+        if isinstance(metric, Metric) and "audited" in metric.needs:
+            raise UserError(
+                f"metric={name}: trains further runs like this one, so it is computed after training. Leave it "
+                f"out, and run gan-eval RUN --metrics {name}."
+            )
     if whole.metrics and not whole.game.tasks:
         raise UserError(
             f"metric=[{','.join(whole.metrics)}]: metrics evaluate samples, and this game does not "
@@ -285,7 +291,7 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
     if data is None:
         return None
     chosen = dataclasses.replace(data, sampler=_make(filled["sampler"]), private=estimator.private is not None)
-    return duplicates.treated(chosen)
+    return canaries.planted(duplicates.treated(chosen), filled["seed"])
 
 
 def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:

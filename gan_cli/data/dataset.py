@@ -36,6 +36,18 @@ class Modes(NamedTuple):
     std: float
 
 
+class Canaries(NamedTuple):
+    """Examples that test a claim of privacy (see ``gan_cli.data.canaries``).
+
+    Attributes:
+        examples: mapping from the names of the features to stored canaries ``[n, *stored_shape]``.
+        included: booleans ``[n]``, whether each canary is one of the training examples.
+    """
+
+    examples: Mapping[str, np.ndarray]
+    included: np.ndarray
+
+
 class Source(Protocol):
     """Examples that are read from disk at each access. A source supports simultaneous reads by several threads."""
 
@@ -115,6 +127,8 @@ class Dataset:
             file, because stored rows lie within the range of the training rows. Empty for other data.
         private: whether a run trains privately on the data, so that nothing that is computed from the examples is
             stored, printed or drawn.
+        canaries: number of canaries that ``gan_cli.config.build`` adds, each by a fair coin.
+        planted: the canaries, after the data set has been built for a run. None without canaries.
     """
 
     name: str
@@ -137,6 +151,8 @@ class Dataset:
     documents: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     private: bool = False
+    canaries: int = 0
+    planted: Canaries | None = None
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""

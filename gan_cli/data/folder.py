@@ -32,6 +32,7 @@ from gan_cli.types import (
     Duplicates,
     FileKind,
     Layout,
+    NonNegativeInt,
     OnError,
     Resolution,
     Share,
@@ -57,6 +58,7 @@ def folder(
     layout: Layout | None = None,
     stream: bool | None = None,
     duplicates: Duplicates = "warn",
+    canaries: NonNegativeInt = 0,
     hold_out: Share = 0.0,
     files: FileKind | None = None,
     window: Window | None = None,
@@ -94,6 +96,8 @@ def folder(
         duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
             ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
             skips the search.
+        canaries: number of random images that test a claim of privacy. Each is added to the training images by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
         hold_out: share of the patients (DICOM), subjects (NIfTI) or pictures that training does not use, for
             example 0.1. No patient has images on both sides. With 0, only folders named ``test`` and the like
             hold out images.
@@ -151,6 +155,7 @@ def folder(
             earlier=(source.earlier_fingerprint(),) if comparable and alike else (),
             hint="" if alike else _RENUMBERED,
             duplicates=duplicates,
+            canaries=canaries,
         )
     decoded, labels = _decoded(root, images, reading.labels, opened, shown, on_error, skipped)
     if not decoded:
@@ -171,6 +176,7 @@ def folder(
         notes=notes,
         hint="" if not comparable or (alike and len(set(labels or ())) == len(classes)) else _RENUMBERED,
         duplicates=duplicates,
+        canaries=canaries,
     )
 
 

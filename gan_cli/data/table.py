@@ -23,7 +23,7 @@ from gan_cli.data.tables.inference import Inferred
 from gan_cli.data.tables.schema import Schema
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import leaves
-from gan_cli.types import Normalisation, PositiveInt, Seed, Share, Simulated
+from gan_cli.types import NonNegativeInt, Normalisation, PositiveInt, Seed, Share, Simulated
 
 _HOME = Path(__file__).parent
 _TRAIN, _HELD_OUT = ("train", "training"), ("test", "testing", "val", "valid", "validation", "held_out")
@@ -43,6 +43,7 @@ class _Options:
     time: str | None = None
     split: str | None = None
     seed: int = 0
+    canaries: int = 0
 
 
 def table(
@@ -57,6 +58,7 @@ def table(
     time: str | None = None,
     split: str | None = None,
     seed: Seed = 0,
+    canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """Rows of a CSV or Parquet file, with columns of numbers, categories and dates.
 
@@ -81,11 +83,13 @@ def table(
         split: column that says of each row whether it is a training row (``train``) or a held-out row (``test``,
             ``val`` or ``valid``). The column is not learned.
         seed: seed of the random choice of the held-out rows.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
 
     Raises:
         UserError: the file is no table, or the options do not fit it.
     """
-    options = _Options(label, normalisation or "quantile", hold_out, group, time, split, seed)
+    options = _Options(label, normalisation or "quantile", hold_out, group, time, split, seed, canaries)
     kinds = {str(name): str(kind) for name, kind in leaves(columns or {})}
     rules = None if schema is None else schemas.read(schema)
     return _dataset(Path(path).name, files.read(path), f"dataset.path={path}", options, kinds, rules)
@@ -97,6 +101,7 @@ def german_credit(
     normalisation: Normalisation | None = None,
     hold_out: Share = 0.2,
     seed: Seed = 0,
+    canaries: NonNegativeInt = 0,
 ) -> Dataset:
     """German credit: 1,000 applicants with 20 mixed columns, and whether their credit is good or bad.
 
@@ -108,11 +113,19 @@ def german_credit(
             with the package.
         hold_out: share of the rows that training does not use, drawn at random from each class alike.
         seed: seed of the random choice of the held-out rows.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("german_credit", _Options(label, normalisation or "quantile", hold_out, seed=seed))
+    options = _Options(label, normalisation or "quantile", hold_out, seed=seed, canaries=canaries)
+    return _embedded("german_credit", options)
 
 
-def adult(*, label: str | None = "income", normalisation: Normalisation | None = None) -> Dataset:
+def adult(
+    *,
+    label: str | None = "income",
+    normalisation: Normalisation | None = None,
+    canaries: NonNegativeInt = 0,
+) -> Dataset:
     """Adult: 48,842 persons of the US census of 1994 with 14 mixed columns, and whether they earn over 50,000.
 
     Becker and Kohavi 1996, UCI, CC BY 4.0, with the split of UCI: 32,561 training and 16,281 held-out rows. The
@@ -122,8 +135,11 @@ def adult(*, label: str | None = "income", normalisation: Normalisation | None =
         label: the column with the class of each row, or null for rows without classes.
         normalisation: representation of numbers, as in ``dataset=table``. ``range`` uses a schema that comes
             with the package.
+        canaries: number of random rows that test a claim of privacy. Each is added to the training rows by a
+            fair coin, and ``gan-eval --metrics privacy`` guesses the coins.
     """
-    return _embedded("adult", _Options(label, normalisation or "quantile", split="split"))
+    options = _Options(label, normalisation or "quantile", split="split", canaries=canaries)
+    return _embedded("adult", options)
 
 
 def simulated(
@@ -266,6 +282,7 @@ def _dataset(
         subject="table",
         documents={"schema.yaml": schemas.text(feature)},
         columns=originals,
+        canaries=options.canaries,
     )
 
 

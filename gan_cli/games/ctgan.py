@@ -176,6 +176,12 @@ class CTGAN(GAN):
             )
         return cast(CTGAN, super().private())
 
+    def membership_scores(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> jax.Array | None:
+        """The discriminator's logits ``[n]``. None with conditions, of which a row has one in each column."""
+        return None if self._conditions.size else super().membership_scores(params, net_state, batch, key)
+
     def _inputs(self, model: Model) -> int:
         return super()._inputs(model) + self._conditions.size
 

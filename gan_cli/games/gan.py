@@ -310,6 +310,17 @@ class GAN(PenalisedGame):
         terms |= penalised
         return LossTerms(terms, net_state | {DISCRIMINATOR: {"network": state, "augment": adapted}}, metrics)
 
+    def membership_scores(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> jax.Array | None:
+        """The discriminator's logits ``[n]`` of examples without augmentation and dropout. None for packs."""
+        if self.pack > 1:
+            return None
+        x, labels = self._judged(batch["x"], batch), batch.get("label")
+        output, _ = self._apply(DISCRIMINATOR, params, net_state, x, labels, False, key)
+        logits: jax.Array = output[0] if isinstance(output, tuple) else output
+        return logits
+
     def _adversarial_terms(self, real: jax.Array, fake: jax.Array) -> dict[str, Term]:
         """The discriminator's adversarial loss: in private training, a term of real and one of generated logits."""
         loss = self.adversarial.discriminator

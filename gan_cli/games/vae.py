@@ -244,6 +244,20 @@ class VAE(Game):
             {f"{player}/{name}": value for name, value in metrics.items()},
         )
 
+    def membership_scores(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+    ) -> jax.Array | None:
+        """The bound on log p(x) ``[n]`` that training maximises, averaged over 8 draws of the latents."""
+
+        def bound(key: jax.Array) -> jax.Array:
+            noise_key, loss_key = jax.random.split(key)
+            noisy, last = self.noise(batch, noise_key), jnp.int32(2**30)  # after the warm-up
+            terms = self.loss(self.players[0], params, net_state, noisy, loss_key, last).terms.values()
+            return -sum((term.weight * term.values for term in terms), jnp.zeros(len(batch["x"])))
+
+        found: jax.Array = jax.lax.map(bound, jax.random.split(key, 8)).mean(0)
+        return found
+
     def _limited(self, divergence: jax.Array, mask: jax.Array | None) -> jax.Array:
         """KL divergences ``[batch, latent_dim]``, replaced by ``free_bits`` in dimensions whose mean is smaller."""
         if self._free_bits is None:

@@ -42,6 +42,8 @@ Inputs that describe the whole game:
                                 their translations
     labelled_data               the reference data, a ``Dataset`` with labels, and with labelled held-out examples
     run_task                    a ``RunTask``, which runs the tasks of the game on examples of the reference data
+    audited                     an ``Audited``, which trains reference runs of the evaluated run; only ``gan-eval``
+                                provides it
     seed                        seed of the random numbers that the metric draws
 
 A metric that reads ``pairs`` returns its values for the first task, and with the suffix ``_<task>`` for further
@@ -86,6 +88,56 @@ class RunTask(Protocol):
             n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
             numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
                 prior of the task draws.
+        """
+        ...
+
+
+class Scores(NamedTuple):
+    """Scores of examples under a run and its reference runs, larger for examples that seem to be training examples.
+
+    Attributes:
+        run: scores under the run, ``[n]``.
+        references: scores under the reference runs, ``[k, n]``.
+        trained: booleans ``[k, n]``, whether each reference run was trained on each example.
+    """
+
+    run: np.ndarray
+    references: np.ndarray
+    trained: np.ndarray
+
+
+class Audit(NamedTuple):
+    """What a privacy audit knows about a run.
+
+    Attributes:
+        by_network: scores of the examined examples ``[n]``: by the networks that read the data (the empty name),
+            and by the generator (``_generator``).
+        member: booleans ``[n]``, whether each examined example is a training example of the run.
+        canaries: scores ``[m]`` of the canaries, or None for a run without canaries.
+        included: booleans ``[m]``, whether the run was trained on each canary.
+        promised: the promised epsilon (``epsilon_promised``) and the epsilon of the updates that the checkpoint
+            counts (``epsilon_counted``). Empty for a run without private training.
+        delta: delta of the promise. 0 for a run without private training.
+    """
+
+    by_network: Mapping[str, Scores]
+    member: np.ndarray
+    canaries: Scores | None
+    included: np.ndarray
+    promised: Mapping[str, float]
+    delta: float
+
+
+class Audited(Protocol):
+    """Audits a run with reference runs."""
+
+    def __call__(self, references: int, examples: int, seed: int) -> Audit:
+        """The scores of training examples, held-out examples and canaries.
+
+        Args:
+            references: number of reference runs.
+            examples: largest number of training examples, and of held-out examples, that are examined.
+            seed: seed of the choice of examples, and of the reference runs.
         """
         ...
 

@@ -13,7 +13,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import NEITHER, Direction, Metric, RunTask, series_inputs
+from gan_cli.metrics import NEITHER, Audited, Direction, Metric, RunTask, series_inputs
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.metrics.targets import GENERATE, MOST, Target
@@ -22,7 +22,7 @@ from gan_cli.types import Task
 
 log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
-_OF_ALL = frozenset({"run_task", "seed", "pairs", "translated_classes", "labelled_data"})
+_OF_ALL = frozenset({"run_task", "audited", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
 _UNSEEN_ROWS = frozenset({"held_out_table", "unseen_table"})
 _UNSEEN = frozenset({"held_out_data", *_UNSEEN_ROWS})
@@ -186,7 +186,11 @@ class Evaluator:
         return found
 
     def __call__(
-        self, samples: Mapping[str, Iterable[Examples]], seed: int = 0, run_task: RunTask | None = None
+        self,
+        samples: Mapping[str, Iterable[Examples]],
+        seed: int = 0,
+        run_task: RunTask | None = None,
+        audited: Audited | None = None,
     ) -> dict[str, float]:
         """A dictionary from names to metric values. The dictionary is empty if a feature is NaN or infinite.
 
@@ -195,11 +199,17 @@ class Evaluator:
                 read if all metrics only run tasks of the game.
             seed: seed of the random numbers that metrics draw.
             run_task: runs the tasks of the game on the reference data; None for samples of other programs.
+            audited: trains reference runs of the evaluated run; None during training and for other samples.
 
         Raises:
             UserError: a metric needs more samples.
         """
-        of_all: dict[str, Any] = {"run_task": run_task, "seed": seed, "labelled_data": self.data}
+        of_all: dict[str, Any] = {
+            "run_task": run_task,
+            "audited": audited,
+            "seed": seed,
+            "labelled_data": self.data,
+        }
         of_all |= {need: {} for need in _TRANSLATED}
         by_task: dict[str, dict[str, Any]] = {}
         for name, target in self.targets.items():
@@ -291,8 +301,10 @@ def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Tas
     """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
 
     Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``,
-    depend on the normalisation, so these metrics are computed for tables only if they are chosen.
+    depend on the normalisation, so these metrics are computed for tables only if they are chosen. Metrics that
+    train reference runs are computed only if they are chosen.
     """
+    metrics = {name: metric for name, metric in metrics.items() if "audited" not in metric.needs}
     if not isinstance(data.feature, Table):
         return {name: metric for name, metric in metrics.items() if not metric.needs & _OF_TABLES}
     inputs = _OF_TABLES | ({"known_modes"} if data.modes is not None else set())
@@ -523,6 +535,8 @@ def lacking(
         data: the data set.
         tasks: the tasks of the game that makes the samples, by name.
     """
+    if "audited" in metric.needs and not tasks:
+        return "a run, whose training it repeats, and no samples of other programs. Leave it out"
     if not targets and not metric.needs <= _OF_ALL:
         return "a game with a task whose output imitates the data, e.g. game=gan or game=pix2pix"
     if "labelled_data" in metric.needs and (data.classes is None or "label" not in (data.held_out or {})):

@@ -233,6 +233,9 @@ def _left_out(data: Dataset) -> Iterator[Verdict]:
     yield Verdict("diversity", "ok", "not computed, because it compares samples with real examples")
     yield Verdict("summaries of the data", "ok", "counts of classes, missing values and copies are not stored")
     yield Verdict("hash of the data", "ok", "stored as a keyed hash (HMAC)")
+    if data.planted is not None:
+        why = f"{len(data.planted.included):,} random examples, which belong to nobody"
+        yield Verdict("canaries", "ok", why)
     yield Verdict("number of examples", "ok", f"{data.size:,}, taken to be public")
     held_out = f"{data.held_out_size:,} examples, which training does not read and epsilon does not cover"
     yield Verdict("held-out data", "ok", held_out)

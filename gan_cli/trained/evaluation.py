@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from gan_cli.metrics.targets import GENERATE, Target, targets_of, translations_o
 from gan_cli.storage import checkpoints, files, run_directory
 from gan_cli.storage.marks import Origin
 from gan_cli.trained import restore, tables
+from gan_cli.trained.audit import audited
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import TaskRunner, evaluated, runners
 from gan_cli.trained.tables import TableReference
@@ -104,7 +106,8 @@ class CheckpointEvaluator:
         """
         run, evaluator = self._load(path, best, step)
         number = self._number(evaluator.data)
-        figures = evaluated(evaluator, self._of_run(run), run.state, self._seed, number)
+        audit = functools.partial(audited, run)
+        figures = evaluated(evaluator, self._of_run(run), run.state, self._seed, number, audit)
         found = self._result(path, evaluator, evaluator.samples, figures)
         found |= {"step": run.step, **self._weights}
         self._keep(run, found, evaluator)

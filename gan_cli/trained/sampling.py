@@ -15,7 +15,7 @@ from gan_cli.data.features import Image, Label
 from gan_cli.data.tables.feature import Table
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import RunTask
+from gan_cli.metrics import Audited, RunTask
 from gan_cli.metrics.evaluator import Evaluator, has_held_out
 from gan_cli.metrics.targets import GENERATE, cropped
 from gan_cli.types import ByPlayer, Game, Prior
@@ -198,7 +198,12 @@ def runners(game: Game) -> dict[str, TaskRunner]:
 
 
 def evaluated(
-    evaluator: Evaluator, runners: Mapping[str, TaskRunner], state: TrainState, seed: int, n: int
+    evaluator: Evaluator,
+    runners: Mapping[str, TaskRunner],
+    state: TrainState,
+    seed: int,
+    n: int,
+    audited: Audited | None = None,
 ) -> dict[str, float]:
     """The metric values of a state: of ``n`` samples, and of translations of at most ``n`` images.
 
@@ -208,6 +213,7 @@ def evaluated(
         state: the training state.
         seed: seed of the samples and of the metrics.
         n: number of samples.
+        audited: trains reference runs, for metrics that need them.
     """
 
     def outputs(name: str) -> Iterator[jax.Array]:
@@ -217,7 +223,7 @@ def evaluated(
             yield part[runner.main]
 
     samples = {name: outputs(name) for name in evaluator.targets}
-    return evaluator(samples, seed, on_data(runners, state, evaluator.data, seed))
+    return evaluator(samples, seed, on_data(runners, state, evaluator.data, seed), audited)
 
 
 def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset, seed: int) -> RunTask:

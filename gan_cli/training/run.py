@@ -20,6 +20,7 @@ import numpy as np
 
 from gan_cli.config import names, stored
 from gan_cli.config.build import Experiment
+from gan_cli.data import canaries
 from gan_cli.data.features import described
 from gan_cli.engine import processes
 from gan_cli.engine.compiled_steps import CompiledSteps
@@ -305,6 +306,8 @@ def _train(
     record.write("running", step=step)
     if data:
         write_documents(data, directory)
+    if data and data.planted:
+        canaries.write(directory, data.planted)
     throughput = Throughput(step)
     profiler = Profiler(directory, options.profile, options.steps - step > steps.steps_per_call)
     in_flight: list[tuple[int, Tree, Tree]] = []
