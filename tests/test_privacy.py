@@ -313,6 +313,19 @@ def test_a_public_schema_decides_all_of_a_column():
     np.testing.assert_allclose(restored["income"][~kept], data.columns["training"]["income"][~kept], rtol=1e-5)
 
 
+def test_a_single_category_is_a_constant_that_samples_keep():
+    Path("schema.yaml").write_text(SCHEMA.replace("[Bonn, Köln, Trier]", "[Bonn]"), encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    Path("rows.csv").write_text(
+        Path("rows.csv").read_text(encoding="utf-8").replace("Köln", "Bonn"), encoding="utf-8"
+    )
+    feature = table.table(path="rows.csv", normalisation="range", schema="schema.yaml").feature
+    assert [(one.name, one.kind, one.value) for one in feature.left_out] == [
+        ("id", "id", ""),
+        ("city", "constant", "Bonn"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

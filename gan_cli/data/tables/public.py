@@ -55,18 +55,21 @@ def described(contents: Contents, rules: Schema | None, roles: frozenset[str], w
         if isinstance(stated, str):
             left_out.append(LeftOut(name, "id"))
             continue
+        if len(stated.categories) == 1 and not stated.missing:
+            left_out.append(LeftOut(name, "constant", stated.categories[0]))
+            continue
         array = formats.without_missing(values)
         is_text = pa.types.is_string(array.type)
         decimal = formats.decimal_of(array, contents.separator) if stated.numeric and is_text else "."
         stored_type = "" if is_text else str(array.type)
         columns.append(dataclasses.replace(_complete(stated, where), decimal=decimal, stored_type=stored_type))
-    return Inferred(tuple(columns), tuple(left_out), {one.name: "declared as id" for one in left_out}, {})
+    return Inferred(tuple(columns), tuple(left_out), {one.name: f"declared as {one.kind}" for one in left_out}, {})
 
 
 def _complete(column: Column, where: str) -> Column:
     """The column with its representation: numbers scaled by their range, and equal shares of all entries."""
     if not column.numeric:
-        if len(column.categories) < 2:
+        if not column.categories:
             raise UserError(f"{where}: the schema must list the categories of the column {column.name!r}.")
         return _with_shares(column)
     if column.low is None or column.high is None or column.low == column.high:
