@@ -24,7 +24,7 @@ from PIL import Image
 
 from gan_cli.cli import eval as gan_eval
 from gan_cli.cli import report, sample, train
-from gan_cli.config import check, compose
+from gan_cli.config import check, compose, quoting
 
 ROOT = HERE.parent
 PROGRAMS = {"gan-train": train, "gan-eval": gan_eval, "gan-sample": sample, "gan-report": report}
@@ -89,7 +89,7 @@ def smaller(arguments: list[str]) -> list[str]:
         overrides = [*own, *compose.search_path(flags.get("--config-dir"))]
         overrides = [override for override in overrides if not override.startswith("resume=")]
         first = [override for override in overrides if not re.search(r"=[^\[{']*,", override)]  # without sweeps
-        config = compose.ours(compose.compose(hydra, first))
+        config = compose.ours(compose.compose(hydra, quoting.as_typed(first)))
     more = []
     for key, value in SMALL.items():
         *path, last = key.split(".")
