@@ -1,7 +1,7 @@
 """Compare the steps per second of gan_cli and PyTorch at equal work.
 
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
-                         [--json outputs/bench.json]
+                         [--private] [--json outputs/bench.json]
 
 For each case, the script first checks that the losses of gan_cli and PyTorch agree over 20 steps from the same
 weights and batches. It then times the following in turn:
@@ -18,8 +18,8 @@ cannot be faster than its matrix products and convolutions. Below the table, the
 that were missed on a CPU.
 
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
-time of a step whose batch is split over devices (devices.py), and `--features` the speed of the Inception features
-in gan_cli and in torch-fidelity (features.py).
+time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
+gan_cli and in torch-fidelity (features.py), and `--private` a private update against a plain one (private.py).
 """
 
 from __future__ import annotations
@@ -304,12 +304,17 @@ def main() -> None:
         "--features", action="store_true", help="measure the Inception features and their Frechet distance"
     )
     parser.add_argument(
+        "--private", action="store_true", help="measure a private update of the discriminator against a plain one"
+    )
+    parser.add_argument(
         "--images", type=int, default=256, help="the number of images for --features (default: 256)"
     )
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    kind = next((f"_{kind}" for kind in ("around", "devices", "features") if getattr(arguments, kind)), "")
+    kind = next(
+        (f"_{kind}" for kind in ("around", "devices", "features", "private") if getattr(arguments, kind)), ""
+    )
     path = arguments.json or Path("outputs") / f"bench{kind}.json"
 
     def write(rows: list[dict[str, Any]]) -> None:
@@ -330,6 +335,11 @@ def main() -> None:
 
         rows = features.measure(arguments.images, arguments.repeats)
         features.show(rows)
+    elif arguments.private:
+        import private
+
+        rows = private.measure(arguments.repeats)
+        private.show(rows)
     else:
         top, rows, failed = peak(), [], []
         with colour_images() as folder:

@@ -44,11 +44,15 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
     cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
     quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
-    overrides = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
-    run = gan_cli.train([*overrides, f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"])
-    if any(member.status == "stopped" for member in run.members):
-        raise SystemExit(run.exit_status)
-    finished = [member for member in run.members if member.status == "finished"]
+    overrides = [*row.overrides, *length, *quiet]
+    name = f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"
+    if row.one_by_one:
+        runs = [gan_cli.train([*overrides, f"seed={seed}", f"{name}-{seed}"]) for seed in range(size.seeds)]
+    else:
+        runs = gan_cli.train([*overrides, f"train.ensemble={size.seeds}", name]).members
+    if stopped := [run for run in runs if run.status == "stopped"]:
+        raise SystemExit(stopped[0].exit_status)
+    finished = [run for run in runs if run.status == "finished"]
     found = [_evaluated(member) | evaluation.figures(evaluation.outputs(member, samples)) for member in finished]
     return {
         "row": row.name,
@@ -61,7 +65,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
             for name in (found[0] if found else ())
         },
         "each": found,
-        "steps": run.step,
+        "steps": max(run.step for run in runs),
         "seconds": round(time.monotonic() - began, 1),
     }
 

@@ -36,6 +36,7 @@ class Row:
         paper: a mapping from columns to the values that a paper reports for the same setup.
         full: further overrides at the size "full".
         own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
+        one_by_one: whether the seeds are trained one after another, for training that no ensemble offers.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     paper: Mapping[str, str] = field(default_factory=dict)
     full: tuple[str, ...] = ()
     own_length: bool = False
+    one_by_one: bool = False
 
 
 @dataclass(frozen=True)

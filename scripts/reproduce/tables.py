@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import private
 import tabular
 import timeseries
 import translation
@@ -424,8 +425,11 @@ TABLES = {
     **translation.TABLES,
     **tabular.TABLES,
     **timeseries.TABLES,
+    **private.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }
 
-GROUPS = tabular.GROUPS | timeseries.GROUPS  # the names of several tables by the name of their group
+GROUPS = (
+    tabular.GROUPS | timeseries.GROUPS | private.GROUPS
+)  # the names of several tables by the name of their group
