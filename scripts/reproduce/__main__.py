@@ -44,7 +44,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
     cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
     quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
-    overrides = [*row.overrides, *length, *quiet]
+    overrides = [*row.overrides, *length, *quiet, *(row.before() if row.before else ())]
     name = f"name={folder}/{re.sub('[^A-Za-z0-9]+', '-', row.name).strip('-')}"
     if row.one_by_one:
         runs = [gan_cli.train([*overrides, f"seed={seed}", f"{name}-{seed}"]) for seed in range(size.seeds)]

@@ -37,6 +37,8 @@ class Row:
         full: further overrides at the size "full".
         own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
         one_by_one: whether the seeds are trained one after another, for training that no ensemble offers.
+        before: a function that returns further overrides when the row is trained, e.g. the path of a run that it
+            trains. None if there are none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Row:
     full: tuple[str, ...] = ()
     own_length: bool = False
     one_by_one: bool = False
+    before: Callable[[], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
