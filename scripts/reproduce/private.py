@@ -285,7 +285,7 @@ TABLES = {
     "private_digits": _image_table(
         "Private generators of 4,500 digits",
         [
-            *_rows("digits_private", steps=(300, 500, 1000)),
+            *_rows("digits_private", steps=(1000, 1000, 1000)),
             *_rows(
                 "digits_private", steps=(300, 500, 1000), name="GAN, public generator", before=_public_generator
             ),
@@ -296,7 +296,7 @@ TABLES = {
     ),
     "private_pneumonia": _image_table(
         "Private generators of 4,708 chest X-rays (PneumoniaMNIST)",
-        [*_rows(*_PNEUMONIA, steps=(300, 500, 500)), _plain(*_PNEUMONIA, "train.steps=500")],
+        [*_rows(*_PNEUMONIA, steps=(1000, 1000, 1000)), _plain(*_PNEUMONIA)],
         lambda: medmnist(path=str(_XRAYS)),
         4708,
     ),
