@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import tempfile
 import time
@@ -53,7 +52,7 @@ class _Found(NamedTuple):
 
     Attributes:
         samples: the samples.
-        stated: the epsilon that the run has spent, and the values of its audit.
+        stated: the epsilon that a private run has spent, and the values of its audit.
         data: the data of the run.
     """
 
@@ -66,7 +65,7 @@ def _of_run(run: Any, samples: int) -> _Found:
     record = json.loads((run.directory / "run.json").read_text())
     restored = restore_run(run.directory, data=True)
     assert restored.experiment.dataset is not None
-    stated = {"epsilon": record.get("privacy", {}).get("epsilon", math.inf)}
+    stated = {"epsilon": record["privacy"]["epsilon"]} if "privacy" in record else {}
     if record["config"]["init_from"] is None:  # reference runs cannot repeat the training of another run
         attack = privacy().function(audited=functools.partial(audited, restored), seed=0)
         stated["membership_auc"] = attack["membership_auc"]
