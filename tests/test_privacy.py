@@ -186,6 +186,40 @@ def test_init_from_a_run_without_privacy():
         gan_cli.experiment([*NOISY, "init_from=outputs/tuned"])
 
 
+@pytest.mark.slow
+def test_init_from_finds_training_without_privacy_anywhere_before():
+    """A run without privacy on the private data, after a private run, and under another path of the data."""
+    train(*NOISY, "name=first")
+    train(*TINY, "train.steps=4", "dataset=ring", "logger=none", "init_from=outputs/first", "name=tuned")
+    with pytest.raises(UserError, match=r"init_from.*learned from the same data"):
+        gan_cli.experiment([*NOISY, "init_from=outputs/tuned"])
+
+    Path("schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    Path("link.csv").symlink_to("rows.csv")
+    Path("elsewhere").mkdir()
+    shutil.copy("rows.csv", "elsewhere/rows.csv")
+    train(*TINY, "train.steps=4", "dataset=table", "dataset.path=rows.csv", "logger=none", "name=plain")
+    private = [*NOISY, "dataset=table", "dataset.schema=schema.yaml", "init_from=outputs/plain"]
+    for path in ("./rows.csv", "link.csv", "elsewhere/rows.csv"):
+        with pytest.raises(UserError, match=r"init_from.*learned from the same data"):
+            gan_cli.experiment([*private, f"dataset.path={path}"])
+
+
+@pytest.mark.slow
+def test_steps_are_repeated_with_equal_rounding_only():
+    run = train(*NOISY, "name=a")
+    shutil.rmtree(run.directory / "checkpoints/8")
+    record = run.directory / "run.json"
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps(facts | {"devices": ["gpu:0 NVIDIA H200"]}))
+    with pytest.raises(UserError, match=r"repeat the steps 5 to 8.*devices \['gpu:0 NVIDIA H200'\] instead of"):
+        train("resume=outputs/a")
+    assert json.loads(record.read_text())["devices"] == ["gpu:0 NVIDIA H200"]
+    record.write_text(json.dumps(facts))
+    assert train("resume=outputs/a").step == 8
+
+
 # ---------------------------------------------------------------------------------- the key, and what is written
 
 
@@ -205,7 +239,9 @@ def test_the_key_stays_with_training(capsys):
     with pytest.raises(UserError, match="drawn for other data"):
         noise_key.words_of(run.directory, ["other"], begun=True)
 
-    # Another run draws another key.
+    # Another run draws another key, also in the directory of a run that was removed.
+    left = noise_key.words_of(run.directory, ["other"], begun=False)
+    assert [str(word) for word in left] != words
     other = train(*NOISY, "name=b")
     assert other.metrics["discriminator/grad_norm"] != run.metrics["discriminator/grad_norm"]
 
@@ -231,6 +267,9 @@ def test_a_reproducible_run_has_no_key():
     first, second = (checkpoints.load_arrays(run.directory / "checkpoints")[1] for run in runs)
     assert [name for name in first if (first[name] != second[name]).any()] == []
     assert not (runs[0].directory / "private").exists()
+    # The difference of two runs with one key would be free of noise, so other options lead to another key.
+    keys = {tuple(noise_key.words_of_seed(*one)) for one in ((0, "a", "b"), (0, "a", "c"), (0, "c", "b"), (1, "a", "b"))}
+    assert len(keys) == 4
 
 
 # --------------------------------------------------------------------------------------------- refusals
@@ -240,6 +279,7 @@ def test_a_reproducible_run_has_no_key():
     ("change", "advice"),
     [
         (["sampler=shuffled"], "sampler=poisson"),
+        (["modules=[toy]", "sampler._target_=toy.poisson", "~sampler.capacity"], "sampler=poisson"),
         (["metric=[fid]", "features=pixels"], "metric=none"),
         (["model.discriminator.norm=batch"], "model.discriminator.norm=layer"),
         (["model.discriminator.minibatch=std"], "model.discriminator.minibatch=none"),

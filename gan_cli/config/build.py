@@ -326,7 +326,7 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     estimator: Estimator = _make(filled["estimator"])
     if estimator.private:
         game = game.private()
-        private.check(game, filled["train"]["precision"])
+        private.check(game)
         estimator = private.bound(estimator, filled["train"]["batch_size"], spec)
     estimators.check(_name(filled["estimator"]), estimator, game, pads=False)
     strategy = _make(filled["strategy"])(game, estimator)
