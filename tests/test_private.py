@@ -197,7 +197,7 @@ class ReadsInNoise(GAN):
         ("x", lambda batch, key: {"x": batch["x"][::-1]}),
         ("count", lambda batch, key: {"count": jax.jit(jnp.cumsum)(batch["mask"])}),
         ("loop", lambda batch, key: {"loop": jax.lax.fori_loop(0, 3, lambda i, x: x + 1, batch["x"])}),
-        (None, lambda batch, key: {"u": jax.random.uniform(key, batch["x"].shape), "z": jnp.zeros_like(batch["x"])}),
+        (None, lambda batch, key: {"u": jax.random.bits(key, batch["x"].shape), "z": jnp.zeros_like(batch["x"])}),
     ],
 )  # fmt: skip
 def test_random_inputs_that_read_the_data_are_refused(name, how):

@@ -204,6 +204,6 @@ def images(*, a: int = 1, b: int = 3, bits: int = 8, paired: bool = True) -> Dat
     return Dataset("toy images", spec, training, held_out, domain_of=domains)
 
 
-def poisson(domain: samplers.Domain, batch_size: int) -> samplers.Sampler:
+def poisson(domain: samplers.Domain, batch_size: int, *, capacity: int | None = None) -> samplers.Sampler:
     """A sampler that has the name of Poisson sampling, and is none."""
     return samplers.shuffled(domain, batch_size)

@@ -93,11 +93,17 @@ def ledger_of(
         resumes: the directory of the run to resume, whose earlier charges apply, or None for a new run.
 
     Raises:
-        UserError: the capacity of the batches or the budget is too small, or no noise leads to ``target_epsilon``.
+        UserError: delta is too large, the capacity of the batches or the budget is too small, or no noise leads to
+            ``target_epsilon``.
     """
     game, strategy, size, batch_size = setup.game, setup.strategy, data.size, config["train"]["batch_size"]
     steps, target = config["train"]["steps"], options.target_epsilon
     players = game.players if game.reads_data is None else game.reads_data
+    if options.target_delta * size >= 1:
+        raise UserError(
+            f"estimator.target_delta={options.target_delta:g}: a run that publishes one of the {size:,} examples "
+            f"would keep this guarantee. Set a value below 1 / {size:,}, e.g. estimator.target_delta=1e-5."
+        )
     rows = next(iter(data.feed.samplers(min(batch_size, size)).values())).rows
     earlier = (source.spent or ()) if source is not None else ()
     if resumes is not None:

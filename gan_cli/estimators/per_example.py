@@ -65,8 +65,8 @@ def clipped_sum(
     """The sum over the examples in ``mask`` of the gradients of ``function``, each clipped to the norm ``bound``.
 
     Clipping multiplies a gradient g by min(1, bound / |g|) (Abadi et al. 2016, algorithm 1). A gradient whose norm
-    is not finite counts as zero. The sums have full float32 precision on every device: products in TF32 or bfloat16,
-    the default of GPUs and TPUs, would round clipped gradients to norms above ``bound``.
+    is not finite counts as zero. The sums have full float32 precision on every device: products in TF32 or
+    bfloat16, the defaults of GPUs and TPUs, would round clipped gradients to norms above ``bound``.
 
     Args:
         function: ``(params, row) -> scalar``, the loss of one example.

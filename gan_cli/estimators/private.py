@@ -95,6 +95,12 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
     return estimator._replace(gradient=gradient, without_data=without_data)
 
 
+def with_noise(estimator: Estimator, noise_multiplier: float) -> Estimator:
+    """The private estimator with the noise multiplier that follows from ``target_epsilon``."""
+    assert estimator.private is not None
+    return estimator._replace(private=estimator.private._replace(noise_multiplier=noise_multiplier))
+
+
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
     leaves, structure = jax.tree.flatten(tree)
@@ -131,6 +137,7 @@ def check(game: Game) -> None:
         if (origin != names.index(name) if name in names else origin not in (key, set(), {key}))
     ]:
         raise UserError(
-            f"estimator=private: this game computes its random inputs ({', '.join(leaks)}) from the examples of the "
-            "batch, which would reach the players without clipping and noise. Choose another game, e.g. game=gan."
+            f"estimator=private: this game computes its random inputs ({', '.join(leaks)}) from the examples of "
+            "the batch, which would reach the players without clipping and noise. Choose another game, e.g. "
+            "game=gan."
         )

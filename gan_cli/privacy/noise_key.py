@@ -87,7 +87,7 @@ def words_of_seed(seed: int, options: str, data: str) -> list[int]:
         data: the fingerprint of the data.
     """
     digest = hashlib.sha256(f"{seed} {options} {data}".encode()).digest()
-    return np.frombuffer(digest[: 4 * _WORDS], np.dtype("<u4")).tolist()
+    return [int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(_WORDS)]
 
 
 def key_of(words: Collection[int]) -> jax.Array:
