@@ -10,13 +10,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import TINY
+from pyarrow import parquet
 from scipy.stats import binom
 from test_run import _folder, records, train  # noqa: F401  (a fixture)
 
 import gan_cli
 from gan_cli.cli import sample
+from gan_cli.cli.eval import main as evaluate
 from gan_cli.cli.train import main
 from gan_cli.data import table
 from gan_cli.data.features import described
@@ -25,7 +28,7 @@ from gan_cli.errors import UserError
 from gan_cli.privacy import accounting, noise_key
 from gan_cli.privacy.accounting import Charge
 from gan_cli.privacy.ledger import Ledger, spent_by
-from gan_cli.storage import checkpoints
+from gan_cli.storage import checkpoints, run_directory
 
 dp = pytest.importorskip("dp_accounting")
 PRIVATE = [*TINY, "dataset=ring", "estimator=private", "sampler=poisson", "logger=none"]
@@ -313,6 +316,21 @@ def test_a_plain_experiment_is_told_all_that_must_change(capsys):
     assert sum(" refused " in line for line in table_) == 3
 
 
+def test_delta_is_smaller_than_the_share_of_one_example():
+    with pytest.raises(UserError, match=r"target_delta=0\.002.*below 1 / 600"):
+        gan_cli.experiment([*NOISY, "dataset.size=600", "estimator.target_delta=0.002"])
+
+
+@pytest.mark.slow
+def test_evaluations_of_a_private_run_stay_in_its_private_folder():
+    run = train(*NOISY, "name=a")
+    assert evaluate(["outputs/a", "--metrics", "fid", "--features", "pixels", "--num", "50"]) == 0
+    (found,) = run_directory.evaluations(run.directory)
+    assert "fid" in found["metrics"] and (run.directory / "private/evaluations.json").is_file()
+    names = {path.name for path in run.directory.rglob("*")}
+    assert not names & {"neighbours.png", "best"} and not (run.directory / "evaluations.json").exists()
+
+
 # ------------------------------------------------------------------------------- tables of a public schema
 
 
@@ -353,6 +371,32 @@ def test_a_public_schema_decides_all_of_a_column():
     for name in ("age", "since", "city", "churn"):
         assert (restored[name] == data.columns["training"][name]).all()
     np.testing.assert_allclose(restored["income"][~kept], data.columns["training"]["income"][~kept], rtol=1e-5)
+
+
+def test_decimal_signs_and_types_come_from_the_schema():
+    """One row with a decimal comma, or a missing value in a column of integers, changes no other row."""
+    schema = SCHEMA.replace("income: {kind: continuous", "income: {kind: continuous, decimal: ','")
+    write_customers(Path("rows.csv"), 0, rows=40)
+    text = Path("rows.csv").read_text(encoding="utf-8").replace(",", ";")
+    Path("rows.csv").write_text(text.replace(".", ","), encoding="utf-8")
+    Path("schema.yaml").write_text(schema, encoding="utf-8")
+    commas = table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+    assert commas.columns["training"]["income"].max() > 1_000 and 'decimal: ","' in commas.documents["schema.yaml"]
+    Path("schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"income has the value .*, which is no number.*schema, e\.g\. add `decimal"
+    ):
+        table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+
+    specs = []
+    for ages in ([30, 40, 50, 60], [30, 40, 50, None]):
+        parquet.write_table(
+            pa.table({"age": pa.array(ages, pa.int64() if None not in ages else pa.float64())}), "a.parquet"
+        )
+        Path("schema.yaml").write_text("columns: {age: {kind: integer, low: 0, high: 99, missing: true}}")
+        data = table.table(path="a.parquet", normalisation="range", schema="schema.yaml", hold_out=0.0)
+        specs.append(described(data.spec))
+    assert specs[0] == specs[1]
 
 
 def test_a_single_category_is_a_constant_that_samples_keep():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, environment
 from test_devices import check as check_devices
 from test_estimators import LAYERS, Case, close, marked
 
@@ -375,6 +377,29 @@ def test_a_game_in_which_several_players_read_the_data_is_refused():
 def test_several_devices_train_as_one():
     options = [*PLAIN, *PRIVATE, "dataset=ring", "optim=sgd", "optim.lr=0.01"]
     check_devices(*options, "estimator.noise_multiplier=0.1", only_sums=False)
+
+
+@pytest.mark.slow
+def test_two_devices_compute_the_gradient_of_one():
+    """With the same batches and masks, to 1e-5. Plain gradient descent with rate 1 moves by the gradient."""
+    options = [*PLAIN, *PRIVATE, "dataset=mnist5k", "model.conditional=projection", "optim=sgd", "optim.lr=1"]
+    options += ["strategy=simultaneous", "train.steps=1", "train.steps_per_call=1"]
+    code = f"""
+import jax, numpy as np
+from gan_cli.config.build import experiment
+def gradient(devices):
+    program = experiment({options!r} + [f"train.devices={{devices}}"]).compile(jax.random.key(5))
+    before = jax.device_get(program.init().params)
+    after, _, _ = program.run(program.init(), 0)
+    return jax.tree.map(lambda a, b: np.asarray(a) - b, jax.device_get(after.params), before)
+one, two = gradient(1), gradient(2)
+for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    assert np.abs(a).max() > 0
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 * np.abs(a).max())
+"""
+    more = environment(JAX_NUM_CPU_DEVICES="2")
+    done = subprocess.run([sys.executable, "-c", code], env=more, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.comparison
