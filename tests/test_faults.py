@@ -109,9 +109,9 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
 
 
 def test_a_killed_private_run_charges_each_update_once(figure):
-    """After SIGKILL at 10 random moments, state and ledger equal those of a whole run with the same key."""
+    """After SIGKILL at 8 random moments, state and ledger equal those of a whole run with the same key."""
     pytest.importorskip("dp_accounting")
-    kills, last = 10, 120
+    kills, last = 8, 120
     options = [
         *TINY, "dataset=ring", "estimator=private", "estimator.noise_multiplier=2", "sampler=poisson",
         "strategy.n_critic=2", f"train.steps={last}", "train.steps_per_call=2", "train.log_every=2",

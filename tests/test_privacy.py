@@ -317,7 +317,7 @@ def test_a_plain_experiment_is_told_all_that_must_change(capsys):
 
 
 def test_delta_is_smaller_than_the_share_of_one_example():
-    with pytest.raises(UserError, match=r"target_delta=0\.002.*below 1 / 600"):
+    with pytest.raises(UserError, match=r"target_delta=0\.002.*at most 1 / 600"):
         gan_cli.experiment([*NOISY, "dataset.size=600", "estimator.target_delta=0.002"])
 
 

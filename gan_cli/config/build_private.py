@@ -99,10 +99,10 @@ def ledger_of(
     game, strategy, size, batch_size = setup.game, setup.strategy, data.size, config["train"]["batch_size"]
     steps, target = config["train"]["steps"], options.target_epsilon
     players = game.players if game.reads_data is None else game.reads_data
-    if options.target_delta * size >= 1:
+    if options.target_delta > 1 / size:
         raise UserError(
             f"estimator.target_delta={options.target_delta:g}: a run that publishes one of the {size:,} examples "
-            f"would keep this guarantee. Set a value below 1 / {size:,}, e.g. estimator.target_delta=1e-5."
+            f"would keep this guarantee. Set at most 1 / {size:,}, e.g. estimator.target_delta={0.1 / size:.1g}."
         )
     rows = next(iter(data.feed.samplers(min(batch_size, size)).values())).rows
     earlier = (source.spent or ()) if source is not None else ()
