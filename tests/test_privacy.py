@@ -428,6 +428,16 @@ def test_an_incomplete_schema_is_refused(old, new, message):
         table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
 
 
+def test_rows_left_out_are_counted_and_not_described():
+    Path("schema.yaml").write_text(SCHEMA.replace("Köln, Trier", "Trier"), encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    options = ["dataset=table", "dataset.path=rows.csv", "dataset.schema=schema.yaml", "dataset.label=null"]
+    data = gan_cli.experiment([*NOISY, *options]).dataset
+    missing = 300 - data.size - data.held_out_size
+    assert missing > 100 and f"left out  {missing}, for reasons" in "\n".join(data.lines())
+    assert "Köln" not in "\n".join(data.lines()) and data.contents()["left_out"] == {}
+
+
 @pytest.mark.slow
 def test_the_way_of_the_owner_of_a_table():
     Path("mine.yaml").write_text(SCHEMA, encoding="utf-8")

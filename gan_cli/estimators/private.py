@@ -36,7 +36,8 @@ def private(
 
     Args:
         max_grad_norm: largest norm C of the gradient of one example. Longer gradients are scaled to this norm.
-        target_delta: probability delta with which the guarantee may fail, at most 1 divided by the number of examples.
+        target_delta: probability delta with which the guarantee may fail, at most 1 divided by the number of
+            examples.
         target_epsilon: epsilon that the run may spend. Training stops before a step would exceed it. If
             noise_multiplier is null, the noise is the smallest with which train.steps steps spend no more.
         noise_multiplier: standard deviation sigma of the noise, relative to max_grad_norm. If null, it follows from
