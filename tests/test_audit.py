@@ -23,6 +23,8 @@ from gan_cli.estimators import private
 from gan_cli.metrics import Scores, one_run
 from gan_cli.metrics.privacy import contradiction, likelihood_ratios, limits
 from gan_cli.strategies.alternating import alternating
+from gan_cli.trained import audit
+from gan_cli.trained.restore import restore_run
 
 DELTA = 1e-5
 
@@ -184,6 +186,16 @@ def test_the_audit_finds_faults(fault, monkeypatch):
 def test_the_audit_finds_no_fault_in_intact_runs(monkeypatch):
     found = bounds(None, 0.2, SEEDS, monkeypatch)
     assert sum(bound <= 1 for bound in found) >= SEEDS - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optim", ["adam", "sgd"])
+def test_updates_are_counted_with_every_optimiser(optim, tmp_path, monkeypatch):
+    pytest.importorskip("dp_accounting")
+    monkeypatch.chdir(tmp_path)
+    options = [*TINY, "dataset=ring", *OPTIONS[-4:], "optim.lr=0.1", f"optim={optim}", "strategy.n_critic=3"]
+    run = gan_cli.train([*options, "logger=none"], quiet=True)
+    assert audit._updates(restore_run(run.directory)) == 24
 
 
 @pytest.mark.slow

@@ -109,6 +109,55 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(figure):
     )
 
 
+def test_a_killed_private_run_charges_each_update_once(figure):
+    """After SIGKILL at 8 random moments, state and ledger equal those of a whole run with the same key."""
+    pytest.importorskip("dp_accounting")
+    kills, last = 8, 120
+    options = [
+        *TINY, "dataset=ring", "estimator=private", "estimator.noise_multiplier=2", "sampler=poisson",
+        "strategy.n_critic=2", f"train.steps={last}", "train.steps_per_call=2", "train.log_every=2",
+        "train.checkpoint_every=2", "resume=auto", "logger=none",
+    ]  # fmt: skip
+    whole, killed = Path("outputs/whole"), Path("outputs/killed")
+    rng, hit = random.Random(0), 0
+    while True:
+        process = subprocess.Popen(
+            command(*options, "name=killed"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(**OPTIMISED),
+        )
+        began, seen = time.monotonic(), newest(killed)
+        ready = (killed / "run.json").exists if not hit else lambda seen=seen: newest(killed) > seen
+        while process.poll() is None and not ready() and time.monotonic() - began < 60:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        if process.poll() is None and hit < kills:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if not hit:  # the key is drawn, and nothing is repeated yet
+                shutil.copytree(killed, whole)
+            hit += 1
+            told = [json.loads(line)["step"] for line in whole_lines(killed / "metrics.jsonl")]
+            charged = json.loads((killed / "run.json").read_text())["privacy"]["steps"]
+            assert charged >= 2 * max([newest(killed), *told])
+        _, err = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err.decode()
+    assert hit == kills
+    done = call(*options, "name=whole")
+    assert done.returncode == 0, done.stderr
+    assert (whole / "private/noise.key").read_bytes() == (killed / "private/noise.key").read_bytes()
+    assert manifest(killed, last) == manifest(whole, last)
+    assert records(killed) == records(whole)
+    ledgers = [json.loads((run / "run.json").read_text())["privacy"] for run in (killed, whole)]
+    _, arrays = checkpoints.load_arrays(killed / "checkpoints")
+    updates = {int(x) for name, x in arrays.items() if "discriminator" in name and name.endswith("count")}
+    assert ledgers[0] == ledgers[1] and updates == {2 * last} == {ledgers[0]["steps"]}
+    figure("SIGKILL of a private run", f"{kills}: final state bit-identical; each update is charged once")
+
+
 def whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import TINY
+from pyarrow import parquet
 from scipy.stats import binom
 from test_run import _folder, records, train  # noqa: F401  (a fixture)
 
 import gan_cli
 from gan_cli.cli import sample
+from gan_cli.cli.eval import main as evaluate
 from gan_cli.cli.train import main
 from gan_cli.data import table
 from gan_cli.data.features import described
@@ -25,7 +28,7 @@ from gan_cli.errors import UserError
 from gan_cli.privacy import accounting, noise_key
 from gan_cli.privacy.accounting import Charge
 from gan_cli.privacy.ledger import Ledger, spent_by
-from gan_cli.storage import checkpoints
+from gan_cli.storage import checkpoints, run_directory
 
 dp = pytest.importorskip("dp_accounting")
 PRIVATE = [*TINY, "dataset=ring", "estimator=private", "sampler=poisson", "logger=none"]
@@ -186,6 +189,40 @@ def test_init_from_a_run_without_privacy():
         gan_cli.experiment([*NOISY, "init_from=outputs/tuned"])
 
 
+@pytest.mark.slow
+def test_init_from_finds_training_without_privacy_anywhere_before():
+    """A run without privacy on the private data, after a private run, and under another path of the data."""
+    train(*NOISY, "name=first")
+    train(*TINY, "train.steps=4", "dataset=ring", "logger=none", "init_from=outputs/first", "name=tuned")
+    with pytest.raises(UserError, match=r"init_from.*learned from the same data"):
+        gan_cli.experiment([*NOISY, "init_from=outputs/tuned"])
+
+    Path("schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    Path("link.csv").symlink_to("rows.csv")
+    Path("elsewhere").mkdir()
+    shutil.copy("rows.csv", "elsewhere/rows.csv")
+    train(*TINY, "train.steps=4", "dataset=table", "dataset.path=rows.csv", "logger=none", "name=plain")
+    private = [*NOISY, "dataset=table", "dataset.schema=schema.yaml", "init_from=outputs/plain"]
+    for path in ("./rows.csv", "link.csv", "elsewhere/rows.csv"):
+        with pytest.raises(UserError, match=r"init_from.*learned from the same data"):
+            gan_cli.experiment([*private, f"dataset.path={path}"])
+
+
+@pytest.mark.slow
+def test_steps_are_repeated_with_equal_rounding_only():
+    run = train(*NOISY, "name=a")
+    shutil.rmtree(run.directory / "checkpoints/8")
+    record = run.directory / "run.json"
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps(facts | {"devices": ["gpu:0 NVIDIA H200"]}))
+    with pytest.raises(UserError, match=r"repeat the steps 5 to 8.*devices \['gpu:0 NVIDIA H200'\] instead of"):
+        train("resume=outputs/a")
+    assert json.loads(record.read_text())["devices"] == ["gpu:0 NVIDIA H200"]
+    record.write_text(json.dumps(facts))
+    assert train("resume=outputs/a").step == 8
+
+
 # ---------------------------------------------------------------------------------- the key, and what is written
 
 
@@ -205,7 +242,9 @@ def test_the_key_stays_with_training(capsys):
     with pytest.raises(UserError, match="drawn for other data"):
         noise_key.words_of(run.directory, ["other"], begun=True)
 
-    # Another run draws another key.
+    # Another run draws another key, also in the directory of a run that was removed.
+    left = noise_key.words_of(run.directory, ["other"], begun=False)
+    assert [str(word) for word in left] != words
     other = train(*NOISY, "name=b")
     assert other.metrics["discriminator/grad_norm"] != run.metrics["discriminator/grad_norm"]
 
@@ -231,6 +270,11 @@ def test_a_reproducible_run_has_no_key():
     first, second = (checkpoints.load_arrays(run.directory / "checkpoints")[1] for run in runs)
     assert [name for name in first if (first[name] != second[name]).any()] == []
     assert not (runs[0].directory / "private").exists()
+    # The difference of two runs with one key would be free of noise, so other options lead to another key.
+    keys = {
+        tuple(noise_key.words_of_seed(*one)) for one in ((0, "a", "b"), (0, "a", "c"), (0, "c", "b"), (1, "a", "b"))
+    }
+    assert len(keys) == 4
 
 
 # --------------------------------------------------------------------------------------------- refusals
@@ -240,6 +284,7 @@ def test_a_reproducible_run_has_no_key():
     ("change", "advice"),
     [
         (["sampler=shuffled"], "sampler=poisson"),
+        (["modules=[toy]", "sampler._target_=toy.poisson"], "sampler=poisson"),
         (["metric=[fid]", "features=pixels"], "metric=none"),
         (["model.discriminator.norm=batch"], "model.discriminator.norm=layer"),
         (["model.discriminator.minibatch=std"], "model.discriminator.minibatch=none"),
@@ -269,6 +314,21 @@ def test_a_plain_experiment_is_told_all_that_must_change(capsys):
     for change in ("estimator.target_epsilon=3", "sampler=poisson", "loss=nonsaturating"):
         assert change in error and sum(change in line for line in table_) == 1
     assert sum(" refused " in line for line in table_) == 3
+
+
+def test_delta_is_smaller_than_the_share_of_one_example():
+    with pytest.raises(UserError, match=r"target_delta=0\.002.*at most 1 / 600"):
+        gan_cli.experiment([*NOISY, "dataset.size=600", "estimator.target_delta=0.002"])
+
+
+@pytest.mark.slow
+def test_evaluations_of_a_private_run_stay_in_its_private_folder():
+    run = train(*NOISY, "name=a")
+    assert evaluate(["outputs/a", "--metrics", "fid", "--features", "pixels", "--num", "50"]) == 0
+    (found,) = run_directory.evaluations(run.directory)
+    assert "fid" in found["metrics"] and (run.directory / "private/evaluations.json").is_file()
+    names = {path.name for path in run.directory.rglob("*")}
+    assert not names & {"neighbours.png", "best"} and not (run.directory / "evaluations.json").exists()
 
 
 # ------------------------------------------------------------------------------- tables of a public schema
@@ -313,6 +373,32 @@ def test_a_public_schema_decides_all_of_a_column():
     np.testing.assert_allclose(restored["income"][~kept], data.columns["training"]["income"][~kept], rtol=1e-5)
 
 
+def test_decimal_signs_and_types_come_from_the_schema():
+    """One row with a decimal comma, or a missing value in a column of integers, changes no other row."""
+    schema = SCHEMA.replace("income: {kind: continuous", "income: {kind: continuous, decimal: ','")
+    write_customers(Path("rows.csv"), 0, rows=40)
+    text = Path("rows.csv").read_text(encoding="utf-8").replace(",", ";")
+    Path("rows.csv").write_text(text.replace(".", ","), encoding="utf-8")
+    Path("schema.yaml").write_text(schema, encoding="utf-8")
+    commas = table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+    assert commas.columns["training"]["income"].max() > 1_000 and 'decimal: ","' in commas.documents["schema.yaml"]
+    Path("schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"income has the value .*, which is no number.*schema, e\.g\. add `decimal"
+    ):
+        table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+
+    specs = []
+    for ages in ([30, 40, 50, 60], [30, 40, 50, None]):
+        parquet.write_table(
+            pa.table({"age": pa.array(ages, pa.int64() if None not in ages else pa.float64())}), "a.parquet"
+        )
+        Path("schema.yaml").write_text("columns: {age: {kind: integer, low: 0, high: 99, missing: true}}")
+        data = table.table(path="a.parquet", normalisation="range", schema="schema.yaml", hold_out=0.0)
+        specs.append(described(data.spec))
+    assert specs[0] == specs[1]
+
+
 def test_a_single_category_is_a_constant_that_samples_keep():
     Path("schema.yaml").write_text(SCHEMA.replace("[Bonn, Köln, Trier]", "[Bonn]"), encoding="utf-8")
     write_customers(Path("rows.csv"), 0)
@@ -340,6 +426,16 @@ def test_an_incomplete_schema_is_refused(old, new, message):
     write_customers(Path("rows.csv"), 0)
     with pytest.raises(UserError, match=message):
         table.table(path="rows.csv", normalisation="range", schema="schema.yaml")
+
+
+def test_rows_left_out_are_counted_and_not_described():
+    Path("schema.yaml").write_text(SCHEMA.replace("Köln, Trier", "Trier"), encoding="utf-8")
+    write_customers(Path("rows.csv"), 0)
+    options = ["dataset=table", "dataset.path=rows.csv", "dataset.schema=schema.yaml", "dataset.label=null"]
+    data = gan_cli.experiment([*NOISY, *options]).dataset
+    missing = 300 - data.size - data.held_out_size
+    assert missing > 100 and f"left out  {missing}, for reasons" in "\n".join(data.lines())
+    assert "Köln" not in "\n".join(data.lines()) and data.contents()["left_out"] == {}
 
 
 @pytest.mark.slow

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, environment
 from test_devices import check as check_devices
 from test_estimators import LAYERS, Case, close, marked
 
@@ -20,6 +22,8 @@ from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
 from gan_cli.estimators import per_example
 from gan_cli.estimators.private import bound, private
+from gan_cli.estimators.private import check as check_game
+from gan_cli.games.gan import GAN
 from gan_cli.models import conv
 from gan_cli.strategies.updates import gradient
 
@@ -159,6 +163,52 @@ def test_examples_that_overflow_or_do_not_count_add_nothing():
     x = jnp.array([[1.0, 2, 3], [jnp.nan] * 3, [3e38] * 3, [2.0, 2, 2]])
     found = per_example.clipped_sum(lambda w, x: jnp.sum((x @ w) ** 2), w, x, jnp.array([1, 0, 1, 1]), 1.0)
     assert jnp.isfinite(found).all() and optax.tree.norm(found) <= 2 + 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_that_nearly_cancel_are_clipped(seed):
+    """A kernel that is read twice, with gradients of norm 10,000 whose difference has norm 5, above the clip."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    w, x = jnp.zeros((40, 30)), jax.random.normal(keys[0], (50, 40))
+    u, shift = jax.random.normal(keys[1], (30,)), jax.random.normal(keys[2], (40,))
+    scale = 1e4 / (optax.tree.norm(x[0]) * optax.tree.norm(u))
+    shift *= 5 / (scale * optax.tree.norm(shift) * optax.tree.norm(u))
+
+    def loss(w, x):
+        return scale * ((x @ w) @ u - ((x + shift) @ w) @ u)
+
+    found = jax.vmap(lambda x: per_example.clipped_sum(loss, w, x[None], jnp.ones(1), 1.0))(x)
+    norms = jnp.sqrt((found**2).sum((1, 2)))
+    assert jnp.isfinite(norms).all() and norms.max() < 1.01
+
+
+class ReadsInNoise(GAN):
+    """A game whose random inputs read the data, in one of several ways."""
+
+    how = staticmethod(lambda batch, key: {})
+
+    def noise(self, batch, key):
+        return super().noise(batch, key) | self.how(batch, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("class", lambda batch, key: {"class": batch["label"]}),
+        ("centre", lambda batch, key: {"centre": jnp.broadcast_to(batch["x"].mean(), batch["x"].shape[:1])}),
+        ("x", lambda batch, key: {"x": batch["x"][::-1]}),
+        ("count", lambda batch, key: {"count": jax.jit(jnp.cumsum)(batch["mask"])}),
+        ("loop", lambda batch, key: {"loop": jax.lax.fori_loop(0, 3, lambda i, x: x + 1, batch["x"])}),
+        (None, lambda batch, key: {"u": jax.random.bits(key, batch["x"].shape), "z": jnp.zeros_like(batch["x"])}),
+    ],
+)  # fmt: skip
+def test_random_inputs_that_read_the_data_are_refused(name, how):
+    game = experiment([*TINY, "dataset=mnist5k"]).game
+    game.__class__ = type("Game", (ReadsInNoise,), {"how": staticmethod(how)})
+    if name is None:
+        return check_game(game.private())
+    with pytest.raises(UserError, match=rf"its random inputs \({name}\)"):
+        check_game(game.private())
 
 
 def test_one_example_changes_the_step_by_at_most_the_norm():
@@ -327,6 +377,29 @@ def test_a_game_in_which_several_players_read_the_data_is_refused():
 def test_several_devices_train_as_one():
     options = [*PLAIN, *PRIVATE, "dataset=ring", "optim=sgd", "optim.lr=0.01"]
     check_devices(*options, "estimator.noise_multiplier=0.1", only_sums=False)
+
+
+@pytest.mark.slow
+def test_two_devices_compute_the_gradient_of_one():
+    """With the same batches and masks, to 1e-5. Plain gradient descent with rate 1 moves by the gradient."""
+    options = [*PLAIN, *PRIVATE, "dataset=mnist5k", "model.conditional=projection", "optim=sgd", "optim.lr=1"]
+    options += ["strategy=simultaneous", "train.steps=1", "train.steps_per_call=1"]
+    code = f"""
+import jax, numpy as np
+from gan_cli.config.build import experiment
+def gradient(devices):
+    program = experiment({options!r} + [f"train.devices={{devices}}"]).compile(jax.random.key(5))
+    before = jax.device_get(program.init().params)
+    after, _, _ = program.run(program.init(), 0)
+    return jax.tree.map(lambda a, b: np.asarray(a) - b, jax.device_get(after.params), before)
+one, two = gradient(1), gradient(2)
+for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    assert np.abs(a).max() > 0
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 * np.abs(a).max())
+"""
+    more = environment(JAX_NUM_CPU_DEVICES="2")
+    done = subprocess.run([sys.executable, "-c", code], env=more, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.comparison

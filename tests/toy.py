@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_cli.data import samplers
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.features import Image, Label, Number, Vector
 from gan_cli.metrics import LOWER, NEITHER, Metric
@@ -201,3 +202,8 @@ def images(*, a: int = 1, b: int = 3, bits: int = 8, paired: bool = True) -> Dat
     domains = {} if paired else {"a": "a", "b": "b"}
     training, held_out = ({name: x[part] for name, x in all_.items()} for part in (slice(6, None), slice(6)))
     return Dataset("toy images", spec, training, held_out, domain_of=domains)
+
+
+def poisson(domain: samplers.Domain, batch_size: int, *, capacity: int | None = None) -> samplers.Sampler:
+    """A sampler that has the name of Poisson sampling, and is none."""
+    return samplers.shuffled(domain, batch_size)

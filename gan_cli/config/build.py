@@ -161,29 +161,30 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     """
     filled = check.from_environment(config)
     trains = spec is None
-    data = dataset(config) if trains else None
+    estimator: Estimator = _make(filled["estimator"])
+    data = _dataset(filled, estimator) if trains else None
     spec = data.spec if data else spec
     metrics, features = evaluation_of(config)
     metrics = for_data(metrics, data) if data else metrics
     others = _make(filled["logger"]) or {}, metrics, features
     options, ledger = Train(**filled["train"]), None
     verdicts: list[Verdict] = []
-    estimator: Estimator = _make(filled["estimator"])
     if data and estimator.private:
         source = source_of(config, data) if resumes is None else None
         parts = Parts(_make(filled["loss"]), _make(filled["penalty"]) or {}, _make(filled["augment"]) or {})
         verdicts = leaks.verdicts(config, data, parts, source)
         leaks.check(verdicts)
-    setup = build_setup(filled, spec)
+    setup = build_setup(filled, spec, estimator)
     if data and estimator.private:
         ledger = ledger_of(config, estimator.private, setup, data, source, resumes)
         if estimator.private.noise_multiplier is None:
             config = with_noise(config, ledger.noise_multiplier)
-            setup = build_setup(check.from_environment(config), spec)
+            estimator = private.with_noise(estimator, ledger.noise_multiplier)
+            setup = setup._replace(strategy=_strategy(filled, setup.game, spec, estimator))
         options = dataclasses.replace(options, steps=ledger.last_step(options.steps))
     whole = Experiment(config, setup, data, options, *others, ledger=ledger, leaks=tuple(verdicts))
     if trains:
-        _check_batches(data, whole)
+        _check_batches(data, whole, estimator)
     for name, metric in whole.metrics.items():
         if isinstance(metric, Metric) and "audited" in metric.needs:
             raise UserError(
@@ -204,10 +205,9 @@ def build(config: dict[str, Any], spec: Spec | None = None, resumes: Path | None
     return dataclasses.replace(whole, ensemble=build_ensemble(whole, filled, spec, build_setup))
 
 
-def _check_batches(data: Dataset | None, whole: Experiment) -> None:
+def _check_batches(data: Dataset | None, whole: Experiment, estimator: Estimator) -> None:
     """Raise a UserError if the sampler cannot draw the batches, or the run cannot divide them."""
     key, rows, game = "train.batch_size", whole.train.batch_size, whole.game
-    estimator: Estimator = _make(whole.config["estimator"])
     if data:
         chosen = _name(whole.config["sampler"])
         if game.sampler and chosen != game.sampler[0]:
@@ -277,7 +277,10 @@ def evaluation_of(config: dict[str, Any]) -> tuple[dict[str, Metric], Callable[[
 def dataset(config: dict[str, Any]) -> Dataset | None:
     """The data set of a checked configuration, after the treatment of copies, or None for ``dataset=none``."""
     filled = check.from_environment(config)
-    estimator: Estimator = _make(filled["estimator"])
+    return _dataset(filled, _make(filled["estimator"]))
+
+
+def _dataset(filled: dict[str, Any], estimator: Estimator) -> Dataset | None:
     node = filled["dataset"] or {}
     # A table without a choice of its own takes the representation that private training needs.
     if estimator.private and node.get("normalisation", "") is None and node.get("schema", "") is not None:
@@ -294,12 +297,13 @@ def dataset(config: dict[str, Any]) -> Dataset | None:
     return canaries.planted(duplicates.treated(chosen), filled["seed"])
 
 
-def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
+def build_setup(filled: dict[str, Any], spec: Spec | None, estimator: Estimator | None = None) -> TrainSetup:
     """Build the game, the strategy and the optimisers.
 
     Args:
         filled: a checked configuration with environment variables filled in. Its numbers may be traced.
         spec: the features of an example by name, or None for a run without data.
+        estimator: the estimator that ``filled`` describes. With None, the function builds it.
 
     Raises:
         UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.
@@ -323,13 +327,13 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
             raise UserError(
                 f"optim.{player}: there is no such player or option.{near} Players: {', '.join(game.players)}."
             )
-    estimator: Estimator = _make(filled["estimator"])
+    estimator = estimator or _make(filled["estimator"])
+    assert estimator is not None
     if estimator.private:
         game = game.private()
-        private.check(game, filled["train"]["precision"])
-        estimator = private.bound(estimator, filled["train"]["batch_size"], spec)
+        private.check(game)
     estimators.check(_name(filled["estimator"]), estimator, game, pads=False)
-    strategy = _make(filled["strategy"])(game, estimator)
+    strategy = _strategy(filled, game, spec, estimator)
     optim = {player: check.player_node(filled["optim"], player) for player in game.players}
     for player, node in optim.items():
         for length in {"decay_steps", "warmup_steps"} & node.keys():
@@ -338,6 +342,14 @@ def build_setup(filled: dict[str, Any], spec: Spec | None) -> TrainSetup:
     optimisers = {player: _optimiser(_make(node, f"optim (for the {player})")) for player, node in optim.items()}
     strategy.check(optimisers)
     return TrainSetup(game, strategy, optimisers, filled["seed"])
+
+
+def _strategy(filled: dict[str, Any], game: Game, spec: Spec | None, estimator: Estimator) -> Strategy:
+    """The strategy of a game, which takes its gradients with the estimator."""
+    if estimator.private:
+        estimator = private.bound(estimator, filled["train"]["batch_size"], spec)
+    strategy: Strategy = _make(filled["strategy"])(game, estimator)
+    return strategy
 
 
 def _optimiser(made: Any) -> Optimiser:

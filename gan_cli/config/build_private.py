@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_cli.config.check import from_environment
 from gan_cli.config.names import encode
 from gan_cli.data.dataset import Dataset
 from gan_cli.engine.state import TrainSetup
@@ -16,6 +19,7 @@ from gan_cli.privacy import accounting
 from gan_cli.privacy.leaks import Source
 from gan_cli.privacy.ledger import Ledger, spent_by
 from gan_cli.storage import checkpoints
+from gan_cli.storage.dotted import CHOICE
 from gan_cli.storage.run_directory import facts, run_of
 
 
@@ -41,9 +45,13 @@ def _traced(path: Path, ours: Mapping[str, Any], data: Dataset, seen: frozenset[
     if "privacy" in record:
         spent = spent_by(record, str(run))
     else:
-        # The same file with other options, e.g. another split, has another fingerprint.
-        choice = [(one.get("_choice_", one.get("_target_")), one.get("path")) for one in (ours, theirs)]
-        same = choice[0] == choice[1] or checkpoints.data_of(run) in (data.fingerprint(), *data.earlier)
+        # The same file with other options, e.g. another split, has another fingerprint, and a copy another path.
+        known = data.fingerprint(), *data.earlier
+        same = (
+            _choice(ours) == _choice(theirs)
+            or (record.get("data") or {}).get("name") == data.name
+            or checkpoints.data_of(run) in known
+        )
     before = record["config"].get("init_from")
     if before is not None:
         try:
@@ -55,6 +63,15 @@ def _traced(path: Path, ours: Mapping[str, Any], data: Dataset, seen: frozenset[
         same = same or parent.same_data
         spent = spent or parent.spent
     return Source(str(run), spent, same, str((record.get("data") or {}).get("name", "no data")))
+
+
+def _choice(dataset: Mapping[str, Any]) -> tuple[Any, str | None]:
+    """The choice of a stored group ``dataset`` and the real path of its files, or None without files."""
+    path = dataset.get("path")
+    if path is not None and "${" in str(path):
+        with contextlib.suppress(UserError):
+            path = from_environment({"dataset": {"path": path}})["dataset"]["path"]
+    return dataset.get(CHOICE, dataset.get("_target_")), None if path is None else os.path.realpath(str(path))
 
 
 def ledger_of(
@@ -76,11 +93,17 @@ def ledger_of(
         resumes: the directory of the run to resume, whose earlier charges apply, or None for a new run.
 
     Raises:
-        UserError: the capacity of the batches or the budget is too small, or no noise leads to ``target_epsilon``.
+        UserError: delta is too large, the capacity of the batches or the budget is too small, or no noise leads to
+            ``target_epsilon``.
     """
     game, strategy, size, batch_size = setup.game, setup.strategy, data.size, config["train"]["batch_size"]
     steps, target = config["train"]["steps"], options.target_epsilon
     players = game.players if game.reads_data is None else game.reads_data
+    if options.target_delta > 1 / size:
+        raise UserError(
+            f"estimator.target_delta={options.target_delta:g}: a run that publishes one of the {size:,} examples "
+            f"would keep this guarantee. Set at most 1 / {size:,}, e.g. estimator.target_delta={0.1 / size:.1g}."
+        )
     rows = next(iter(data.feed.samplers(min(batch_size, size)).values())).rows
     earlier = (source.spent or ()) if source is not None else ()
     if resumes is not None:

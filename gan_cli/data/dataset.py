@@ -371,7 +371,8 @@ class Dataset:
     def lines(self) -> list[str]:
         """A list of lines that describe the classes and the files, and name everything that was left out.
 
-        The lines about private data name the classes only, and the number of held-out examples.
+        The lines about private data name the classes only, and the numbers of held-out examples and of all that was
+        left out. The reasons are facts about the examples.
         """
         found = [] if self.private else [f"{self.subject:<10}{note}" for note in self.notes]
         if self.held_out is not None:
@@ -390,7 +391,10 @@ class Dataset:
             ]
             shown = each if len(each) <= _SHOWN else [*each[: _SHOWN - 1], "...", each[-1]]
             found.append(f"classes   {len(each):,}: {', '.join(shown)}")
-        if self.passed_over and not self.private:
+        if self.passed_over and self.private:
+            total = sum(self.passed_over.values())
+            found.append(f"left out  {total:,}, for reasons that a dry run without estimator=private states")
+        elif self.passed_over:
             kinds = sorted(self.passed_over.items(), key=lambda kind: -kind[1])
             found.append(f"left out  {', '.join(f'{count:,} {kind}' for kind, count in kinds)}")
         found += [] if self.private else [f"copies    {line}" for line in self.copies]

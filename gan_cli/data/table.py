@@ -226,7 +226,7 @@ def _dataset(
     else:
         inferred = inference.infer(contents, where, chosen)
     inferred = _without_roles(inferred, options)
-    values = contents.values(inferred.columns, where)
+    values = contents.values(inferred.columns, where, infers=not is_public)
     passed_over = Counter[str]()
     kept = _meeting(inferred.columns, values, rules, contents, where, options, passed_over)
     training, held_out, how = _split(contents, values, options, where)

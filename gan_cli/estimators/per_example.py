@@ -25,6 +25,7 @@ from gan_cli.engine import devices
 from gan_cli.types import Tree
 
 _BUDGET = 2**26  # largest number of bytes of the gradients of single examples that are in memory at once
+_ROUNDING = 1e-5  # relative error of scalar products of up to some thousand float32 numbers
 _CALLS = ("jit", "pjit", "closed_call")  # primitives that only call a jaxpr; their names depend on JAX's version
 
 
@@ -64,7 +65,8 @@ def clipped_sum(
     """The sum over the examples in ``mask`` of the gradients of ``function``, each clipped to the norm ``bound``.
 
     Clipping multiplies a gradient g by min(1, bound / |g|) (Abadi et al. 2016, algorithm 1). A gradient whose norm
-    is not finite counts as zero.
+    is not finite counts as zero. The sums have full float32 precision on every device: products in TF32 or
+    bfloat16, the defaults of GPUs and TPUs, would round clipped gradients to norms above ``bound``.
 
     Args:
         function: ``(params, row) -> scalar``, the loss of one example.
@@ -100,7 +102,7 @@ def clipped_sum(
             factors[product.kernel].append(pair if product.axis == 0 else pair[::-1])
         squared = sum((jnp.sum(g.reshape(len(g), -1) ** 2, axis=1) for g in slopes), jnp.zeros(len(mask)))
         for pairs in factors.values():
-            squared += sum(jnp.sum(a * c, axis=1) * jnp.sum(b * d, axis=1) for a, b in pairs for c, d in pairs)
+            squared += _squared_norm(pairs)
         counts = (mask > 0) & jnp.isfinite(squared)
         # The constant keeps 0 / 0 out. It is far below the norms that float32 gradients have.
         scale = jnp.where(counts, jnp.minimum(1, bound / jnp.sqrt(squared + 1e-30)), 0)
@@ -110,9 +112,9 @@ def clipped_sum(
 
         total: list[Any] = [None] * len(leaves)
         for i, slope in zip(direct, slopes, strict=True):
-            total[i] = jnp.tensordot(scale, kept(slope), 1)
+            total[i] = jnp.tensordot(scale, kept(slope), 1, precision="highest")
         for i, pairs in factors.items():
-            total[i] = sum(kept(a * scale[:, None]).T @ kept(b) for a, b in pairs)
+            total[i] = sum(jnp.matmul(kept(a * scale[:, None]).T, kept(b), precision="highest") for a, b in pairs)
         return total
 
     count = _slices(len(mask), 4 * sum(leaves[i].size for i in direct))
@@ -130,6 +132,19 @@ def clipped_sum(
     return jax.tree.unflatten(structure, jax.lax.scan(add, start, slices)[0])
 
 
+def _squared_norm(pairs: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """The squared norm ``[n]`` of sum_k a_k b_k^T for each row of several pairs ``(a_k, b_k)``, or a bit more.
+
+    If the outer products nearly cancel, the norm of their sum is smaller than the rounding errors of the scalar
+    products, and could seem to be zero. The result is therefore enlarged by a bound of these errors.
+    """
+    norms = [jnp.sum(a**2, axis=1) * jnp.sum(b**2, axis=1) for a, b in pairs]
+    if len(pairs) == 1:
+        return norms[0]
+    products = sum(jnp.sum(a * c, axis=1) * jnp.sum(b * d, axis=1) for a, b in pairs for c, d in pairs)
+    return jnp.maximum(products, 0) + _ROUNDING * sum(map(jnp.sqrt, norms)) ** 2
+
+
 def _slices(rows: int, size: int) -> int:
     """The smallest number of equal slices of ``rows`` examples whose gradients of ``size`` bytes fit the budget.
 
@@ -138,6 +153,22 @@ def _slices(rows: int, size: int) -> int:
     unit = devices.count()
     most = max(_BUDGET // max(size, 1), unit)
     return next(n for n in range(1, rows + 1) if rows % n == 0 and (rows // n) % unit == 0 and rows // n <= most)
+
+
+def origins(closed: ClosedJaxpr) -> list[int | set[int]]:
+    """For each output of a jaxpr, the number of the input that it is, or the numbers of the inputs it depends on.
+
+    An output depends on an input if an operation that leads to the output has the input among its arguments.
+    Operations with inner jaxprs, e.g. loops, count as one operation.
+    """
+    inputs = [object() for _ in closed.jaxpr.invars]
+    operations, outputs = _inlined(closed, inputs)
+    numbers = {id(one): i for i, one in enumerate(inputs)}
+    found = {id(one): {i} for i, one in enumerate(inputs)}
+    for operation in operations:
+        read = set[int]().union(*(found.get(id(value), set()) for value in operation.inputs))
+        found |= {id(value): read for value in operation.outputs}
+    return [numbers.get(id(one), found.get(id(one), set())) for one in outputs]
 
 
 class _Program:

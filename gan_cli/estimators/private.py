@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.estimators import Estimate, Estimator, LossFunction, Private, total
-from gan_cli.estimators.per_example import clipped_sum
+from gan_cli.estimators.per_example import clipped_sum, origins
 from gan_cli.types import Batch, ByPlayer, Game, NonNegativeFloat, OpenUnitFloat, PositiveFloat, Spec, Tree
 
 _NOISE = 2**31  # the key of the noise; games derive their keys from smaller numbers
@@ -36,7 +36,7 @@ def private(
 
     Args:
         max_grad_norm: largest norm C of the gradient of one example. Longer gradients are scaled to this norm.
-        target_delta: probability delta with which the guarantee may fail, smaller than 1 divided by the number of
+        target_delta: probability delta with which the guarantee may fail, at most 1 divided by the number of
             examples.
         target_epsilon: epsilon that the run may spend. Training stops before a step would exceed it. If
             noise_multiplier is null, the noise is the smallest with which train.steps steps spend no more.
@@ -95,6 +95,12 @@ def bound(estimator: Estimator, batch_size: int, spec: Spec | None) -> Estimator
     return estimator._replace(gradient=gradient, without_data=without_data)
 
 
+def with_noise(estimator: Estimator, noise_multiplier: float) -> Estimator:
+    """The private estimator with the noise multiplier that follows from ``target_epsilon``."""
+    assert estimator.private is not None
+    return estimator._replace(private=estimator.private._replace(noise_multiplier=noise_multiplier))
+
+
 def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
     leaves, structure = jax.tree.flatten(tree)
@@ -102,12 +108,12 @@ def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
 
 
-def check(game: Game, precision: str) -> None:
-    """Raise a UserError if the guarantee would not hold for the game.
+def check(game: Game) -> None:
+    """Raise a UserError if the guarantee would not hold for a game, a result of ``Game.private``.
 
-    Args:
-        game: the game, a result of ``Game.private``.
-        precision: the option ``train.precision``.
+    The losses of a game cannot break it, because they read the data in clipped terms of single examples only
+    (``bound``). ``Game.noise`` receives the whole batch, so its computation is traced: it may read the shapes of
+    the examples, and not their values.
     """
     readers = game.players if game.reads_data is None else tuple(game.reads_data)
     if game.spec is None:
@@ -117,8 +123,21 @@ def check(game: Game, precision: str) -> None:
             f"estimator=private: the losses of the players {', '.join(readers)} all read the data, and a step may "
             "have one private gradient of a batch. Choose a game in which one player reads the data, e.g. game=gan."
         )
-    if precision != "float32":
+    rows = 2 * game.pack
+    batch = {"mask": jax.ShapeDtypeStruct((rows,), jnp.float32)}
+    for name, feature in game.spec.items():
+        seen = jax.eval_shape(feature.encode, jax.ShapeDtypeStruct((rows, *feature.stored_shape), feature.dtype))
+        batch[name] = jax.ShapeDtypeStruct((rows, *feature.shape), seen.dtype)
+    closed, made = jax.make_jaxpr(game.noise, return_shape=True)(batch, jax.eval_shape(lambda: jax.random.key(0)))
+    # The inputs of the jaxpr are the entries of the batch by name, then the key.
+    names, key = sorted(batch), len(batch)
+    if leaks := [
+        name
+        for name, origin in zip(sorted(made), origins(closed), strict=True)
+        if (origin != names.index(name) if name in names else origin not in (key, set(), {key}))
+    ]:
         raise UserError(
-            f"train.precision={precision}: rounding would let the gradient of an example exceed the norm to which "
-            "estimator=private clips it. Set train.precision=float32."
+            f"estimator=private: this game computes its random inputs ({', '.join(leaks)}) from the examples of "
+            "the batch, which would reach the players without clipping and noise. Choose another game, e.g. "
+            "game=gan."
         )

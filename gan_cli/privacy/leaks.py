@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from gan_cli.augment import Augment
+from gan_cli.data import samplers
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError
@@ -49,7 +50,7 @@ class Source(NamedTuple):
 
     Attributes:
         run: the directory of the run.
-        spent: the privacy that the run has spent, or None for a run without private training.
+        spent: the privacy that the run and the runs before it have spent, or None without private training.
         same_data: whether the run, or a run from which it started in turn, learned from the private data without
             private training. None if this cannot be told.
         learned: the data of the run, for messages.
@@ -135,8 +136,9 @@ def _gradients(config: Mapping[str, Any]) -> Verdict:
 
 
 def _batches(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdict]:
-    name = str(config["sampler"]["_target_"]).rpartition(".")[2] if config["sampler"] else "shuffled"
-    if name == "poisson":
+    target = str(config["sampler"]["_target_"]) if config["sampler"] else "shuffled"
+    name = target.rpartition(".")[2]
+    if target == f"{samplers.__name__}.{samplers.poisson.__name__}":
         yield Verdict("choice of examples", "ok", "each batch contains each example independently, by a secret key")
     else:
         why = f"sampler={name} chooses examples in a way that the accounting of epsilon does not cover"
@@ -214,14 +216,14 @@ def _evaluation(config: Mapping[str, Any]) -> Iterator[Verdict]:
 def _start(source: Source | None) -> Iterator[Verdict]:
     if source is None:
         return
-    if source.spent is not None:
-        yield Verdict("init_from", "charged", f"the ledger of {source.run} continues")
-    elif source.same_data is None:
+    if source.same_data is None:
         why = f"an earlier start of {source.run} cannot be read, and it may have learned from the private data"
         yield Verdict("init_from", "refused", why, "init_from=null")
     elif source.same_data:
-        why = f"{source.run} learned from the same data without private training"
+        why = f"{source.run}, or a run before it, learned from the same data without private training"
         yield Verdict("init_from", "refused", why, "init_from=null")
+    elif source.spent is not None:
+        yield Verdict("init_from", "charged", f"the ledger of {source.run} continues")
     else:
         why = f"{source.run} learned from other data ({source.learned}), which you thereby declare public"
         yield Verdict("init_from", "ok", why)

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "pid": os.getpid(),
+    }
+
+
+def rounding(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of ``facts``, e.g. in ``run.json``, on which the rounding errors of a step depend."""
+    versions = record.get("versions") or {}
+    return {name: versions.get(name) for name in ("jax", "jaxlib")} | {
+        name: record.get(name) for name in ("devices", "processes")
     }
 
 

@@ -72,10 +72,20 @@ def run_of(path: Path) -> Path:
     return next((one for one in (path, path.parent, path.parent.parent) if holds_run(one)), path)
 
 
+def is_private(run: Path) -> bool:
+    """Whether the run trained with ``estimator=private``, according to its ``run.json``."""
+    return "privacy" in facts_or_empty(run)
+
+
+def evaluations_path(run: Path) -> Path:
+    """The file of the evaluations of a run. Those of a private run carry no noise, so they stay in ``private/``."""
+    return (run / "private" if is_private(run) else run) / "evaluations.json"
+
+
 def evaluations(run: Path) -> list[dict[str, Any]]:
     """A list of the evaluations that ``gan-eval`` has stored in the run's directory, oldest first."""
     try:
-        kept = files.read_json(run / "evaluations.json")
+        kept = files.read_json(evaluations_path(run))
     except (OSError, ValueError):
         return []
     kept = [one for one in kept if isinstance(one, dict)] if isinstance(kept, list) else []

@@ -33,6 +33,11 @@ class RunRecord:
         self.written = False
         self._start = time.monotonic()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The entries that the next call of ``write`` writes to the file."""
+        return dict(self._facts)
+
     def note(self, **facts: Any) -> None:
         """Add entries. The next call of ``write`` writes them to the file."""
         self._facts |= facts

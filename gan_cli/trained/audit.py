@@ -197,9 +197,8 @@ def _promised(run: RestoredRun) -> tuple[dict[str, float], float]:
     record, ledger = facts(run.directory), run.experiment.ledger
     if "privacy" not in record or ledger is None:
         return {}, 0.0
-    own = ledger.own(run.step)
-    updates = max(_updates(run), own.steps)
-    counted = own._replace(steps=updates, truncation=ledger.overflow * updates)
+    updates = _updates(run)
+    counted = ledger.own(run.step)._replace(steps=updates, truncation=ledger.overflow * updates)
     earlier = spent_by(record, str(run.directory))[:-1]
     return {
         "epsilon_promised": float(record["privacy"]["epsilon"]),
@@ -208,12 +207,18 @@ def _promised(run: RestoredRun) -> tuple[dict[str, float], float]:
 
 
 def _updates(run: RestoredRun) -> int:
-    """Number of updates of the player that reads the data, as its optimiser counts them. 0 if it counts none."""
-    readers = run.experiment.game.reads_data or run.experiment.game.players
+    """Number of updates of the player that reads the data: the larger of two counts that the ledger does not make.
+
+    The first is the step of the checkpoint times the updates that the strategy makes in a step. The second is the
+    count of the player's optimiser, which plain gradient descent does not have.
+    """
+    experiment = run.experiment
+    readers = experiment.game.reads_data or experiment.game.players
+    made = int(run.state.step) * sum(experiment.strategy.updates[player] for player in readers)
     states = {player: run.state.opt_state[player] for player in readers}
     leaves = jax.tree_util.tree_leaves_with_path(states)
     counts = [leaf for path, leaf in leaves if str(path[-1]).strip(".'[]") == "count" and np.ndim(leaf) == 0]
-    return max((int(one) for one in counts), default=0)
+    return max([made, *map(int, counts)])
 
 
 def _scores(scores: np.ndarray, trained: np.ndarray) -> Scores:

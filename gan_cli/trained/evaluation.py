@@ -275,7 +275,8 @@ class CheckpointEvaluator:
         """Evaluate the checkpoints of a run that have no stored evaluation with the current settings.
 
         If the run was configured without metrics, the checkpoint with the best value of the objective is copied to
-        the folder ``best`` of the run. Otherwise, training itself saves the best checkpoint.
+        the folder ``best`` of the run. Otherwise, training itself saves the best checkpoint. A private run has no
+        best checkpoint, because the choice would carry no noise.
 
         Yields:
             For each newly evaluated checkpoint, the dictionary that the method ``run`` returns.
@@ -302,7 +303,7 @@ class CheckpointEvaluator:
                         raise
                     continue  # training has deleted the checkpoint in the meantime
                 yield evaluated_steps[step]
-            if not run.experiment.metrics:
+            if not run.experiment.metrics and not run_directory.is_private(path):
                 best = ObjectiveTracker(evaluator.objective, patience=0)
                 for at in sorted(evaluated_steps):
                     best.observe(
@@ -396,8 +397,11 @@ class CheckpointEvaluator:
         return {"run": str(path), **evaluator.terms, "samples": n, "seed": self._seed, "metrics": values}
 
     def _keep(self, run: RestoredRun, found: dict[str, Any], evaluator: Evaluator) -> None:
-        """Store an evaluation in the run's directory, and write the picture of nearest training examples."""
-        path, folder = run.directory / "evaluations.json", run.directory / "samples"
+        """Store an evaluation in the run's directory, and write the picture of nearest training examples.
+
+        Nearest training examples of a private run are not drawn.
+        """
+        path, folder = run_directory.evaluations_path(run.directory), run.directory / "samples"
         try:
             files.write_json(path, [*run_directory.evaluations(run.directory), found])
         except OSError as error:
@@ -406,6 +410,8 @@ class CheckpointEvaluator:
                 path,
                 error.strerror or error,
             )
+            return
+        if run_directory.is_private(run.directory):
             return
         if folder.is_symlink():
             log.warning(

@@ -213,7 +213,7 @@ def _noise_key(experiment: Experiment, directory: Path, data: str | None) -> lis
 
     def words() -> list[int]:
         if experiment.config["estimator"]["reproducible"]:
-            return noise_key.words_of_seed(experiment.seed)
+            return noise_key.words_of_seed(experiment.seed, experiment.fingerprint, data)
         assert experiment.dataset is not None and data is not None
         return noise_key.words_of(directory, (data, *experiment.dataset.earlier), holds_run(directory))
 
@@ -460,6 +460,8 @@ def _start(
         nonlocal restored
         found = _restore(steps, members, alive)
         restored = found is not None
+        for member in members:
+            _check_repeats(member, int(found[0].step) if found else 0)
         return found or _initial(experiment, members, reporter)
 
     states = processes.broadcast_state_from_primary(first_states, [steps.abstract] * len(members))
@@ -515,6 +517,25 @@ def _restore(steps: CompiledSteps, members: list[RunRecorder], alive: list[bool]
     return states
 
 
+def _check_repeats(member: RunRecorder, step: int) -> None:
+    """Raise a UserError if a private run would repeat steps, and the repeated steps could be rounded differently.
+
+    A killed run repeats the steps after its newest checkpoint. The repetition has the same noise, so it tells
+    nothing new only if it is bit-identical.
+    """
+    ledger, record, directory = member.experiment.ledger, member.record, member.directory
+    told = 0 if ledger is None else ledger.reached(record.before)
+    if step >= told:
+        return
+    before, now = provenance.rounding(record.before), provenance.rounding(record.facts)
+    if changed := [f"{name} {before[name]} instead of {now[name]}" for name in now if before[name] != now[name]]:
+        raise UserError(
+            f"{directory}: the private run has to repeat the steps {step + 1} to {told}, and with another rounding "
+            f"their noise would partly cancel. Resume the run as before, with {', '.join(changed)}, or continue in "
+            f"a new run with init_from={directory}, which adds its own epsilon."
+        )
+
+
 def _check_that_nothing_is_lost(members: list[RunRecorder]) -> None:
     """Raise a UserError if runs without a checkpoint to restore have saved checkpoints earlier.
 
@@ -563,6 +584,7 @@ def _privacy(experiment: Experiment) -> list[str]:
     if ledger is None:
         return []
     lines = [f"privacy   {ledger.line(steps)}"]
+    lines += [f"init      {one.reason}" for one in experiment.leaks if one.reader == "init_from"]
     if steps < asked:
         lines.append(
             f"budget    training stops at step {steps:,} of {asked:,}, because the next step would exceed "

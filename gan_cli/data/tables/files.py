@@ -58,12 +58,13 @@ class Contents:
     separator: str = ","
     notes: tuple[str, ...] = ()
 
-    def values(self, columns: Sequence[Column], where: str) -> dict[str, np.ndarray]:
+    def values(self, columns: Sequence[Column], where: str, infers: bool = True) -> dict[str, np.ndarray]:
         """Mapping from the names of columns to their values ``[n]``, as ``Table.store`` expects them.
 
         Args:
             columns: the columns, which the file must have.
             where: the file, for messages.
+            infers: whether decimal commas are found in the values, if a column does not state them.
 
         Raises:
             UserError: a column is missing, or a value is no number or no date.
@@ -72,7 +73,7 @@ class Contents:
             if column.name not in self.columns:
                 raise UserError(f"{where}: there is no column {column.name!r}. Columns: {', '.join(self.columns)}.")
         arrays = {column.name: formats.without_missing(self.columns[column.name]) for column in columns}
-        return {column.name: formats.values_of(arrays[column.name], column, where) for column in columns}
+        return {column.name: formats.values_of(arrays[column.name], column, where, infers) for column in columns}
 
 
 def read(path: str, option: str = "dataset.path") -> Contents:

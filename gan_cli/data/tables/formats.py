@@ -41,13 +41,14 @@ def trimmed(array: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(array) if spaces else array
 
 
-def values_of(array: pa.Array, column: Column, where: str) -> np.ndarray:
+def values_of(array: pa.Array, column: Column, where: str, infers: bool = True) -> np.ndarray:
     """The values ``[n]`` of a column: float64 with NaN, or strings with None for missing values.
 
     Args:
         array: the values in the file, as ``without_missing`` returns them.
         column: the column.
         where: the file, for messages.
+        infers: whether a decimal comma is found in the values, if the column does not state it.
 
     Raises:
         UserError: a value is no number or no date, although the column holds numbers or dates.
@@ -55,15 +56,17 @@ def values_of(array: pa.Array, column: Column, where: str) -> np.ndarray:
     if not column.numeric:
         return texts_of(array)
     # A file may have other decimal signs than the file that described the column.
-    decimal = column.decimal if column.decimal == "," else decimal_of(array)
+    decimal = decimal_of(array) if infers and column.decimal == "." else column.decimal
     found = dates(array, column.format) if column.kind == "date" else numbers(array, decimal)
     wrong = pc.and_(pc.is_null(found), pc.is_valid(array))
     if pc.any(wrong).as_py():
         example = array.filter(wrong)[0].as_py()
         noun = f"date of the format {column.format}" if column.kind == "date" else "number"
+        other = advice(column.name, "categorical") if infers else "change the entry of the column in the schema"
+        comma = ", e.g. add `decimal: ','`" if not infers and decimal_of(array, ";") == "," else ""
         raise UserError(
             f"{where}: the column {column.name} has the value {str(example)!r}, which is no {noun}. Correct the "
-            f"value, or {advice(column.name, 'categorical')}."
+            f"value, or {other}{comma}."
         )
     values = np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
     if np.isinf(values).any():

@@ -145,7 +145,10 @@ def _described(stated: Column, array: pa.Array, where: str, separator: str) -> t
     form = stated.format or found.format
     if not stated.format and stated.kind == "continuous" and form and decimals != found.decimals:
         form = f".{decimals}f" if decimals else ""
-    return dataclasses.replace(found, low=stated.low, high=stated.high, decimals=decimals, format=form), ""
+    decimal = "," if stated.decimal == "," else found.decimal
+    return dataclasses.replace(
+        found, low=stated.low, high=stated.high, decimals=decimals, format=form, decimal=decimal
+    ), ""
 
 
 def _stored_type(array: pa.Array) -> str:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import pyarrow as pa
-
-from gan_cli.data.tables import formats
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import LeftOut
 from gan_cli.data.tables.files import Contents
@@ -26,7 +23,7 @@ def described(contents: Contents, rules: Schema | None, roles: frozenset[str], w
     """The columns of a file as its schema describes them.
 
     Args:
-        contents: the contents of the file. Only its header, its separator and its types are read.
+        contents: the contents of the file. Only the names of its columns are read.
         rules: the schema.
         roles: names of columns that divide the rows and are not learned.
         where: the file, for messages.
@@ -44,7 +41,7 @@ def described(contents: Contents, rules: Schema | None, roles: frozenset[str], w
             near = nearest(name, contents.columns)
             raise UserError(f"{where}: the schema has the column {name!r}, and the file has no such column.{near}")
     columns, left_out = [], []
-    for name, values in contents.columns.items():
+    for name in contents.columns:
         stated = "id" if name in roles else rules.columns.get(name)
         if stated is None:
             raise UserError(
@@ -58,11 +55,7 @@ def described(contents: Contents, rules: Schema | None, roles: frozenset[str], w
         if len(stated.categories) == 1 and not stated.missing:
             left_out.append(LeftOut(name, "constant", stated.categories[0]))
             continue
-        array = formats.without_missing(values)
-        is_text = pa.types.is_string(array.type)
-        decimal = formats.decimal_of(array, contents.separator) if stated.numeric and is_text else "."
-        stored_type = "" if is_text else str(array.type)
-        columns.append(dataclasses.replace(_complete(stated, where), decimal=decimal, stored_type=stored_type))
+        columns.append(_complete(stated, where))
     return Inferred(tuple(columns), tuple(left_out), {one.name: f"declared as {one.kind}" for one in left_out}, {})
 
 

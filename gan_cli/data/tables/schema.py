@@ -19,11 +19,12 @@ from gan_cli.data.tables.inference import KINDS
 from gan_cli.errors import UserError, nearest
 from gan_cli.storage import files
 
-_ENTRIES = ("kind", "low", "high", "decimals", "format", "categories", "missing")
+_ENTRIES = ("kind", "low", "high", "decimals", "decimal", "format", "categories", "missing")
 _HEAD = """\
 # Schema of a table. Edit it, and use it with dataset.schema=FILE.
 # kind: continuous, integer, categorical, boolean, date or id. A column of the kind id is not learned.
 # low, high: range of generated numbers.     decimals: of continuous numbers.
+# decimal: the sign "," or "." before the decimals in the file.
 # format: of dates, with %Y %y %m %d %H %M %S, or of numbers with the same number of decimals, e.g. ".2f".
 # missing: whether values may be missing; read with dataset.normalisation=range only.
 # Constraints hold in every generated row, e.g. - start <= end, - a + b = 100, - unique customer, day
@@ -98,7 +99,7 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
     if kind == "id":
         return "id"
     numeric = kind in NUMBERS
-    for entry in ("low", "high", "decimals") if not numeric else ("categories",):
+    for entry in ("low", "high", "decimals", "decimal") if not numeric else ("categories",):
         if entry in stated:
             raise UserError(f"{where}: a column of the kind {kind} has no {entry}. Remove the entry.")
     categories = stated.get("categories", [])
@@ -112,6 +113,8 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
     decimals = None if stated.get("decimals") is None else str(stated["decimals"])
     if decimals is not None and not re.fullmatch(r"\d\d?", decimals, re.ASCII):
         raise UserError(f"{where}: decimals must be a whole number from 0 to 99.")
+    if (decimal := str(stated.get("decimal", "."))) not in (".", ","):
+        raise UserError(f"{where}: decimal must be '.' or ','.")
     if numeric:
         _check_format(form, kind, where)
     return Column(
@@ -123,6 +126,7 @@ def _described(name: str, stated: Any, where: str) -> Column | str:
         high=high,
         decimals=0 if kind == "integer" else None if decimals is None else int(decimals),
         format=form,
+        decimal=decimal,
     )
 
 
@@ -178,6 +182,8 @@ def _entry(column: Column) -> str:
                 parts.append(f"{entry}: {_bound(column, value)}")
     if column.kind == "continuous" and column.decimals is not None:
         parts.append(f"decimals: {column.decimals}")
+    if column.decimal != ".":
+        parts.append(f"decimal: {_quoted(column.decimal)}")
     if column.format:
         parts.append(f"format: {_quoted(column.format)}")
     if column.missing:
