@@ -46,9 +46,8 @@ class Loss(NamedTuple):
         """The loss for logits ``[batch]`` or ``[batch, heads]``: the sum of the losses of the heads."""
 
         def summed(loss: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-            return lambda real, fake: (
-                loss(real, fake) if real.ndim == 1 else jax.vmap(loss, 1, 1)(real, fake).sum(1)
-            )
+            of_each = jax.vmap(loss, 1, 1)
+            return lambda real, fake: loss(real, fake) if real.ndim == 1 else of_each(real, fake).sum(1)
 
         return self._replace(discriminator=summed(self.discriminator), generator=summed(self.generator))
 

@@ -160,8 +160,8 @@ class GAN(PenalisedGame):
         if logits.ndim not in (1, 2) or len(logits) != 2:
             raise UserError(
                 f"model.discriminator: returns logits of shape {logits.shape} for 2 inputs, but the shape must be "
-                "(2,), one logit per input, or (2, heads). Correct the __call__ method of the discriminator, or choose another "
-                "model."
+                "(2,), one logit per input, or (2, heads). Correct the __call__ method of the discriminator, or "
+                "choose another model."
             )
 
     def private(self) -> GAN:

@@ -54,8 +54,8 @@ class DiscriminatorNetwork(Protocol):
     Attributes:
         couples_batch: whether the logit of an example depends on the other examples of its batch. A network without
             this attribute counts as coupled.
-        out: the output layer, only of a single network. With ``model.conditional=projection`` or ``model.conditional=acgan``, the program
-            adds a second output layer with the same number of inputs.
+        out: the output layer, only of a discriminator of one network. With ``model.conditional=projection`` or
+            ``model.conditional=acgan``, the program adds a second output layer with the same number of inputs.
     """
 
     couples_batch: bool
@@ -176,7 +176,7 @@ class Model:
     encoder: Callable[..., Any] | None = None
 
     def for_examples(self, x: Feature) -> Model:
-        """The model for examples ``x``, with the further latents that its generator reads added to ``latent_dim``."""
+        """The model for examples ``x``: ``latent_dim`` includes the further latents that its generator reads."""
         make: Any = self.generator
         extra = getattr(getattr(make, "func", make), "extra_latents", None)
         if extra is None:

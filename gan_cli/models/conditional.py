@@ -117,8 +117,8 @@ class _Headed(nnx.Module):
         self.network: DiscriminatorNetwork = model.discriminator(feature, rngs)
         if not hasattr(self.network, "out"):
             raise UserError(
-                f"model.conditional={model.conditional}: needs a discriminator of one network with an output layer. Set "
-                "model.conditional=concat."
+                f"model.conditional={model.conditional}: needs a discriminator with one output layer. "
+                "Set model.conditional=concat."
             )
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None

@@ -22,7 +22,7 @@ from flax import nnx
 
 from gan_cli.errors import UserError
 from gan_cli.models import dcgan
-from gan_cli.models.layers import Block, Minibatch, dense, down, each_block, stages
+from gan_cli.models.layers import Block, Minibatch, dense, down, stages
 from gan_cli.models.recurrent import Gated
 from gan_cli.types import Activation, Decay, Feature, MinibatchKind, Motion, Norm, PositiveInt
 
@@ -69,7 +69,7 @@ class Generator(nnx.Module):
 
     @staticmethod
     def extra_latents(feature: Feature, *, motion_dim: int = _MOTION_DIM, **others: Any) -> int:
-        """Number of latents that the generator reads besides the ``model.latent_dim`` values of the content code."""
+        """Number of latents that the generator reads besides the content code of ``model.latent_dim`` values."""
         frames, *_ = _clip("mocogan", feature)
         return (frames + 1) * motion_dim
 
@@ -90,8 +90,8 @@ class Generator(nnx.Module):
     ):
         if objects > 1 and motion == "codes":
             raise UserError(
-                f"model.generator.objects={objects}: needs model.generator.motion=transform, which moves appearances."
-                " Set it, or set model.generator.objects=1."
+                f"model.generator.objects={objects}: needs model.generator.motion=transform, which moves "
+                "appearances. Set it, or set model.generator.objects=1."
             )
         frames, *sides, channels = _clip("mocogan", feature)
         self.motion_shape, self.objects = (frames + 1, motion_dim), objects
@@ -104,7 +104,8 @@ class Generator(nnx.Module):
         moved = motion == "transform"
         self.shift = dense(motion_dim, 2 * objects, rngs, init=nnx.initializers.lecun_normal()) if moved else None
         # The value around a shifted appearance: black, or a learnt value in front of an output activation.
-        self.around = nnx.Param(jnp.zeros(())) if moved and feature.bounds is None else None
+        if moved and feature.bounds is None:
+            self.around = nnx.Param(jnp.zeros(()))
         self.feature = feature
         self.couples_batch = norm == "batch"
 
@@ -120,7 +121,7 @@ class Generator(nnx.Module):
         appearance = self.feature.head(self.frame(content, train=train, key=key))
         appearance = appearance.reshape(n, *appearance.shape[1:3], self.objects, -1)
         corners = self.shift(codes, train=train).reshape(n, frames, self.objects, 2)
-        around = self.feature.bounds[0] if self.around is None and self.feature.bounds else self.around[...]
+        around = self.feature.bounds[0] if self.feature.bounds else self.around[...]
         return around + shifted(appearance - around, corners).max(4)
 
 
@@ -339,7 +340,7 @@ def _clip(model: str, feature: Feature) -> tuple[int, ...]:
     """
     if len(feature.shape) != 4:
         raise UserError(
-            f"model={model}: generates clips, but the examples of the data set are {feature.noun}. Choose clips, e.g. "
-            "dataset=moving_digits, or another model, e.g. model=mlp."
+            f"model={model}: generates clips, but the examples of the data set are {feature.noun}. Choose clips, "
+            "e.g. dataset=moving_digits, or another model, e.g. model=mlp."
         )
     return feature.shape

@@ -136,8 +136,8 @@ class Encoder(_Body):
 class Gated(nnx.Module):
     """One layer of gated recurrent units: inputs ``[batch, length, in]`` to states ``[batch, length, width]``.
 
-    The reset gate multiplies the product of the state, as in cuDNN, so that one matrix product serves all gates. The
-    first state ``start`` ``[batch, width]`` is zero by default.
+    The reset gate multiplies the product of the state, as in cuDNN, so that one matrix product serves all gates.
+    The first state ``start`` ``[batch, width]`` is zero by default.
     """
 
     def __init__(self, inputs: int, width: int, rngs: nnx.Rngs):
