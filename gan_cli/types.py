@@ -76,6 +76,7 @@ Window = tuple[float, PositiveFloat]  # centre and width of the range of values 
 Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice after the last
 HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
+Motion = Literal["codes", "transform"]  # how the motion codes of a generator of clips act
 Normalisation = Literal["quantile", "modes", "standard", "range"]  # of the numbers in a table
 Simulated = Literal["grid", "ring", "turned", "cells"]  # the mixtures of dataset=simulated
 Schedule = Literal["constant", "linear", "constant_linear", "cosine"]

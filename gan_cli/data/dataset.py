@@ -22,6 +22,7 @@ from gan_cli.types import Duplicates, Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
 _ARRAYS = (np.ndarray, jax.Array, Rendered)
+Array = Any  # a NumPy or JAX array, or ``Rendered``, which is read in the same way
 _SHOWN = 12  # largest number of classes that a description names
 
 
@@ -134,8 +135,8 @@ class Dataset:
 
     name: str
     spec: Spec
-    examples: Mapping[str, np.ndarray] | Mapping[str, Source] | Source
-    held_out: Mapping[str, np.ndarray] | None = None
+    examples: Mapping[str, Array] | Mapping[str, Source] | Source
+    held_out: Mapping[str, Array] | None = None
     flip: bool = False
     modes: Modes | None = None
     class_names: tuple[str, ...] = ()
@@ -214,7 +215,7 @@ class Dataset:
         return bool(self.sources)
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Array]:
         """Mapping from names of features to arrays of the examples in memory. Empty for streamed examples."""
         found = self.examples.items() if isinstance(self.examples, Mapping) else ()
         return {name: array for name, array in found if isinstance(array, _ARRAYS)}
