@@ -32,6 +32,7 @@ class Video(Feature):
     bounds = (-1.0, 1.0)
     noun = "clips"
     values_name = "pixels"
+    extractor = "frames"
     public = True
 
     @property
