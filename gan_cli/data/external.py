@@ -28,9 +28,9 @@ def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dat
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535,
-    clips ``[n, frames, h, w, c]`` in 0..255, points ``[n, features]``, or windows of series
-    ``[n, length, columns]`` in the units of the data. The file may also contain an array ``labels`` of non-negative
-    integers ``[n]``. A reference of series may contain the array ``held_out``, windows that the generator has not seen.
+    clips ``[n, frames, h, w, c]`` in 0..255, points ``[n, features]``, or windows of series ``[n, length,
+    columns]`` in the units of the data. The file may also contain an array ``labels`` of non-negative integers
+    ``[n]``. A reference of series may contain the array ``held_out``, windows that the generator has not seen.
 
     Args:
         path: the folder or file.
@@ -164,8 +164,8 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
         )
     if samples.dtype.kind not in "uif":
         raise UserError(
-            f"{path}: the array `samples` has the dtype {samples.dtype}. Save images and clips as uint8, and points "
-            "as float32."
+            f"{path}: the array `samples` has the dtype {samples.dtype}. Save images and clips as uint8, "
+            "and points as float32."
         )
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise UserError(f"{path}: some samples contain NaN or infinite values. Remove these samples.")

@@ -1,7 +1,7 @@
 """Trivial generators of moving digits. Each of them satisfies most metrics of clips, and none of them all.
 
-All functions take training clips ``[n, frames, height, width, channels]`` as they are stored, and return as many clips
-of the same kind, so that the same metrics judge them and the samples of a run.
+All functions take training clips ``[n, frames, height, width, channels]`` as they are stored, and return as many
+clips of the same kind, so that the same metrics judge them and the samples of a run.
 """
 
 from __future__ import annotations

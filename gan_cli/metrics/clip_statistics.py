@@ -1,8 +1,8 @@
 """Statistics of motion in clips: centroids, speeds, directions, and the distance from bouncing straight lines.
 
-All functions of clips take stored clips ``[n, frames, height, width, channels]`` with dark values near 0. The centroid
-of a frame is the mean position of its pixels, weighted with their values, so that it follows a bright object on a dark
-ground. Positions are rows and columns in pixels.
+All functions of clips take stored clips ``[n, frames, height, width, channels]`` with dark values near 0. The
+centroid of a frame is the mean position of its pixels, weighted with their values, so that it follows a bright
+object on a dark ground. Positions are rows and columns in pixels.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def speeds(centroids: np.ndarray) -> np.ndarray:
 
 
 def resultant(centroids: np.ndarray, multiple: int = 1) -> float:
-    """The length of the mean of ``exp(i multiple angle)`` over all steps, from 0 to 1 (Mardia and Jupp 2000, 2.3.1).
+    """The length of the mean of ``exp(i multiple angle)`` over the directions of all steps, from 0 to 1.
 
-    It is 0 for directions that are uniform on the circle, and 1 for equal directions; with ``multiple=2``, also for
+    Mardia and Jupp 2000, section 2.3.1. It is 0 for directions that are uniform on the circle, and 1 for equal directions; with ``multiple=2``, also for
     directions along one axis. Steps without motion have no direction, and count as 0.
     """
     steps = np.diff(centroids, axis=1)
@@ -68,8 +68,8 @@ def resultant(centroids: np.ndarray, multiple: int = 1) -> float:
 def walls_of(centroids: np.ndarray) -> Walls:
     """The walls behind which real centroids ``[n, frames, 2]`` turn.
 
-    A turn is a frame before and after which the centroid moves in opposite directions along an axis. 95 % of the turns
-    at either end lie behind the wall. Without turns, nothing lies behind the walls.
+    A turn is a frame before and after which the centroid moves in opposite directions along an axis. 95 % of the
+    turns at either end lie behind the wall. Without turns, nothing lies behind the walls.
     """
     steps = np.diff(centroids, axis=1)
     before, after = steps[:, :-1], steps[:, 1:]
@@ -88,10 +88,11 @@ def walls_of(centroids: np.ndarray) -> Walls:
 def line_residuals(centroids: np.ndarray, walls: Walls) -> np.ndarray:
     """The distance of the middle of three successive centroids from a bouncing straight line, ``[n, frames - 2]``.
 
-    Along each axis, the residual of the positions a, b, c at constant speed is ``|b - (a + c) / 2|``. If b lies farther
-    out than (a + c) / 2, a bounce may explain it: a reflection of c, or of a, at a wall at ``b + |c - a| / 2`` makes
-    the three positions a line with equal steps. The residual is then the distance of this wall from the places of the
-    walls, if that is smaller. The result is the Euclidean norm over both axes, in pixels.
+    Along each axis, the residual of the positions a, b, c at constant speed is ``|b - (a + c) / 2|``. If b lies
+    farther out than (a + c) / 2, a bounce may explain it: the reflection of c, or of a, at a wall at the distance
+    ``|c - a| / 2`` behind b puts the three positions on a line with equal steps. The residual is then the distance
+    of this wall from the nearest possible wall, if that is smaller. The result is the Euclidean norm over both axes,
+    in pixels.
 
     Args:
         centroids: ``[n, frames, 2]``.

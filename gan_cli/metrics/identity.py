@@ -16,14 +16,14 @@ def identity() -> Metric:
     """Identity of a digit: share of neighbouring frames in which a judge recognises the same class.
 
     The judge is a classifier of windows around the centroids of the frames, which is trained on the frames of real
-    clips at its first use and cached. A clip without motion keeps its identity, so read ``motion`` beside it. At most
-    5,000 samples are judged.
+    clips at its first use and cached. A clip without motion keeps its identity, so read ``motion`` beside it. At
+    most 5,000 samples are judged.
 
     Values:
     - identity_kept: share of pairs of neighbouring frames with the same class; higher is better.
     - identity_confidence: mean probability of the class of a frame; higher is better.
-    - classes_effective: effective number of classes, exp of the entropy of the class shares of all frames; higher is
-      better.
+    - classes_effective: effective number of classes, exp of the entropy of the class shares of all frames; higher
+      is better.
     - rarest_class: share of the frames in the rarest of the ten classes; higher is better.
     - identity_kept_real, identity_confidence_real: the same of the held-out clips; neither higher nor lower is
       better.

@@ -12,9 +12,9 @@ from gan_cli.metrics.clip_inputs import at_least
 def motion() -> Metric:
     """Motion of one digit: speed, distance from a bouncing straight line, directions and brightness.
 
-    Real digits move at one speed along straight lines, and bounce off the border. The digit stands where the centroid
-    of the frame is. The speed of a clip is the mean distance between successive centroids. Real clips differ in it,
-    because a bounce shortens the distance.
+    Real digits move at one speed along straight lines, and bounce off the border. The digit stands where the
+    centroid of the frame is. The speed of a clip is the mean distance between successive centroids. Real clips
+    differ in it, because a bounce shortens the distance.
 
     Values:
     - speed_median: median speed of the clips in pixels a frame; neither higher nor lower is better.
@@ -24,8 +24,8 @@ def motion() -> Metric:
     - line_residual: median distance in pixels of the middle of three successive centroids from a straight line at
       constant speed, which may bounce where real digits bounce; lower is better.
     - line_residual_real: the same of real clips; neither higher nor lower is better.
-    - direction_resultant: length of the mean unit vector of the steps of all clips, 0 for uniform directions and 1 for
-      equal ones; lower is better.
+    - direction_resultant: length of the mean unit vector of the steps of all clips, 0 for uniform directions and 1
+      for equal ones; lower is better.
     - direction_resultant_doubled: the same for doubled angles, 1 for directions along one axis; lower is better.
     - mass_variation: standard deviation of the sum of the pixels within a clip, divided by its mean; mean over the
       clips; lower is better.

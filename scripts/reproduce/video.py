@@ -51,7 +51,9 @@ def data() -> Dataset:
 
 @functools.cache
 def _evaluator() -> Evaluator:
-    return Evaluator({name: make() for name, make in _METRICS.items()}, targets_of(data(), {}, auto), data(), _SAMPLES)
+    return Evaluator(
+        {name: make() for name, make in _METRICS.items()}, targets_of(data(), {}, auto), data(), _SAMPLES
+    )
 
 
 def figures(clips: np.ndarray) -> dict[str, float]:
@@ -62,7 +64,9 @@ def figures(clips: np.ndarray) -> dict[str, float]:
 
 def _evaluation() -> Evaluation:
     judge = judge_of(data())
-    method = f"a judge that recognises {judge.accuracy:.1%} of the digits in held-out frames, in {_evaluator().features}"
+    method = (
+        f"a judge that recognises {judge.accuracy:.1%} of the digits in held-out frames, in {_evaluator().features}"
+    )
     return Evaluation(method, lambda samples: figures(np.asarray(data().feature.decode(samples))))
 
 
