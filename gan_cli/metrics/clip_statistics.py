@@ -56,8 +56,9 @@ def speeds(centroids: np.ndarray) -> np.ndarray:
 def resultant(centroids: np.ndarray, multiple: int = 1) -> float:
     """The length of the mean of ``exp(i multiple angle)`` over the directions of all steps, from 0 to 1.
 
-    Mardia and Jupp 2000, section 2.3.1. It is 0 for directions that are uniform on the circle, and 1 for equal directions; with ``multiple=2``, also for
-    directions along one axis. Steps without motion have no direction, and count as 0.
+    Mardia and Jupp 2000, section 2.3.1. It is 0 for directions that are uniform on the circle, and 1 for equal
+    directions; with ``multiple=2``, also for directions along one axis. Steps without motion have no direction, and
+    count as 0.
     """
     steps = np.diff(centroids, axis=1)
     lengths = np.linalg.norm(steps, axis=2)
@@ -91,8 +92,8 @@ def line_residuals(centroids: np.ndarray, walls: Walls) -> np.ndarray:
     Along each axis, the residual of the positions a, b, c at constant speed is ``|b - (a + c) / 2|``. If b lies
     farther out than (a + c) / 2, a bounce may explain it: the reflection of c, or of a, at a wall at the distance
     ``|c - a| / 2`` behind b puts the three positions on a line with equal steps. The residual is then the distance
-    of this wall from the nearest possible wall, if that is smaller. The result is the Euclidean norm over both axes,
-    in pixels.
+    of this wall from the nearest possible wall, if that is smaller. The result is the Euclidean norm over both
+    axes, in pixels.
 
     Args:
         centroids: ``[n, frames, 2]``.
