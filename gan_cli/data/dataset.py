@@ -247,9 +247,7 @@ class Dataset:
             part = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
                 label = self._label(domain)
-                categories = None
-                if isinstance(part, _ARRAYS):
-                    categories = functools.partial(self.spec[name].category_codes, part)
+                categories = None if self.streams else functools.partial(self.spec[name].category_codes, part)
                 if label is None:
                     found[domain] = Domain(len(part), categories=categories)
                 else:

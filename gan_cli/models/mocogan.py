@@ -48,6 +48,9 @@ class Generator(nnx.Module):
     channels]``. The latents are the first state of the recurrent network and its input at each frame, followed by
     the content code, whose size is ``model.latent_dim``.
 
+    Attributes:
+        motion_latents: number of the first latents, which determine the motion.
+
     Args:
         motion_dim: number of values of a motion code, and of the noise from which each frame's code is made.
         motion: how the motion codes act. With ``codes``, each frame is drawn from the content code and its motion
@@ -95,7 +98,8 @@ class Generator(nnx.Module):
             )
         frames, *sides, channels = _clip("mocogan", feature)
         self.motion_shape, self.objects = (frames + 1, motion_dim), objects
-        content = latent_dim - math.prod(self.motion_shape)
+        self.motion_latents = math.prod(self.motion_shape)
+        content = latent_dim - self.motion_latents
         self.cell = Gated(motion_dim, motion_dim, rngs)
         self.frame = dcgan.Generator(
             _Frame((*sides, objects * channels)), content + (motion_dim if motion == "codes" else 0), rngs,
@@ -110,8 +114,8 @@ class Generator(nnx.Module):
         self.couples_batch = norm == "batch"
 
     def __call__(self, z: jax.Array, *, train: bool, key: jax.Array) -> jax.Array:
-        size = math.prod(self.motion_shape)
-        noise, content = z[:, :size].reshape(-1, *self.motion_shape), z[:, size:]
+        noise, content = z[:, : self.motion_latents], z[:, self.motion_latents :]
+        noise = noise.reshape(-1, *self.motion_shape)
         codes = self.cell(noise[:, 1:], train=train, start=noise[:, 0])  # [batch, frames, motion_dim]
         n, frames, _ = codes.shape
         if self.shift is None:
