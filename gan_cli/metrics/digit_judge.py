@@ -46,8 +46,7 @@ class DigitJudge:
     def __init__(self, data: Dataset):
         side, held_out = digit_side(data), data.held_out
         assert side is not None and held_out is not None
-        # Odd, so that the centroid has a middle pixel. A digit of 14 pixels has a window of 21.
-        self._side = 2 * round(0.7 * side) + 1
+        self._side = side // 2 * 2 + 1  # MNIST digits have their centroid in the middle (LeCun et al. 1998)
         rng = np.random.default_rng(0)
         taken = data.take(rng.permutation(data.size)[:_CLIPS])
         windows = centred(taken[data.main], self._side)
