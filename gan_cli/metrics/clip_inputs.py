@@ -28,7 +28,8 @@ _MOST = 5000  # largest number of real clips
 def available(data: Dataset) -> dict[str, bool]:
     """Whether a data set provides each input of metrics of clips."""
     clips, digit = isinstance(data.feature, Video), digit_side(data) is not None
-    return dict.fromkeys(CLIPS[:2], clips) | dict.fromkeys(CLIPS[2:], digit)
+    # The order is that of the messages: the narrower need comes first.
+    return dict.fromkeys(CLIPS[2:], digit) | dict.fromkeys(CLIPS[:2], clips)
 
 
 def digit_side(data: Dataset) -> int | None:
