@@ -50,7 +50,8 @@ def masses_and_centroids(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def speeds(centroids: np.ndarray) -> np.ndarray:
     """The speed of each clip ``[n]``: the mean distance between the centroids of successive frames, in pixels."""
-    return np.linalg.norm(np.diff(centroids, axis=1), axis=2).mean(1)
+    found: np.ndarray = np.linalg.norm(np.diff(centroids, axis=1), axis=2).mean(1)
+    return found
 
 
 def resultant(centroids: np.ndarray, multiple: int = 1) -> float:
@@ -105,10 +106,12 @@ def line_residuals(centroids: np.ndarray, walls: Walls) -> np.ndarray:
     to_high = np.maximum(walls.high - (middle + reach), 0)
     to_low = np.maximum(middle - reach - walls.low, 0)
     bounced = np.where(beyond > 0, to_high, to_low)
-    return np.linalg.norm(np.minimum(np.abs(beyond), bounced), axis=2)
+    found: np.ndarray = np.linalg.norm(np.minimum(np.abs(beyond), bounced), axis=2)
+    return found
 
 
 def mass_variations(masses: np.ndarray) -> np.ndarray:
     """The coefficient of variation of the masses ``[n, frames]`` within each clip, ``[n]``; 0 for a black clip."""
     mean = masses.mean(1)
-    return masses.std(1) / np.where(mean > 0, mean, 1)
+    found: np.ndarray = masses.std(1) / np.where(mean > 0, mean, 1)
+    return found
