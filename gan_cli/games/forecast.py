@@ -42,8 +42,8 @@ class Forecast(GAN):
         past: number of steps of the past, just before the future. If null, all other steps.
 
     Raises:
-        UserError: the data are neither series nor clips, past and horizon do not fit into a window, or the networks, the penalties
-            and the augmentations are not compatible with each other.
+        UserError: the data are neither series nor clips, past and horizon do not fit into a window, or the
+            networks, the penalties and the augmentations are not compatible with each other.
     """
 
     def __init__(
