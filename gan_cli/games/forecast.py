@@ -73,7 +73,8 @@ class Forecast(GAN):
             whole = "clip" if isinstance(window, Video) else "window"
             raise UserError(
                 f"game.horizon={horizon}: {max(past, 1)} {steps} of the past and {horizon} of the future do not "
-                f"fit into a {whole} of {window.length} {steps}. Choose a smaller game.horizon or a larger {option}."
+                f"fit into a {whole} of {window.length} {steps}. Choose a smaller game.horizon or a larger "
+                f"{option}."
             )
         self._latents, self._steps, self._seen = model.latent_dim, past + horizon, window.part(past)
         future, make = window.part(horizon), model.generator
