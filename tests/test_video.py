@@ -23,7 +23,7 @@ from gan_cli.data.video import files
 from gan_cli.data.video.feature import Video
 from gan_cli.data.video.folder import video
 from gan_cli.errors import UserError
-from gan_cli.models import mocogan
+from gan_cli.models import conv, mocogan
 from gan_cli.storage import marks
 
 CLIPS = [
@@ -107,7 +107,7 @@ def test_windows_make_a_convolution_of_images_a_spatio_temporal_one():
     )
     seen = mocogan.windows(x, 4)
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(4, 4, 12, 5)
-    found = mocogan.layers.conv.conv(seen.reshape(-1, 8, 8, 12), flat, 2).reshape(2, 3, 4, 4, 5)
+    found = conv.conv(seen.reshape(-1, 8, 8, 12), flat, 2).reshape(2, 3, 4, 4, 5)
     assert np.asarray(found) == pytest.approx(np.asarray(wanted), abs=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_windows_agree_with_pytorch():
     ).permute(0, 2, 3, 4, 1)
     seen = mocogan.windows(jnp.asarray(x, jnp.float32), 3)
     flat = jnp.asarray(kernel, jnp.float32).transpose(1, 2, 0, 3, 4).reshape(4, 4, 6, 4)
-    found = mocogan.layers.conv.conv(seen.reshape(-1, 8, 8, 6), flat, 2).reshape(wanted.shape)
+    found = conv.conv(seen.reshape(-1, 8, 8, 6), flat, 2).reshape(wanted.shape)
     assert np.asarray(found) == pytest.approx(wanted.numpy(), abs=1e-4)
 
 
