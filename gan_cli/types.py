@@ -69,6 +69,7 @@ Duplicates = Literal["warn", "drop", "keep"]
 Layout = Literal["classes", "flat", "splits", "earlier"]
 Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a square, or height and width
 Channels = PositiveInt  # 1 grey, 3 RGB, 4 RGB with transparency (RGBA); other numbers have no colours
+ClipChannels = Literal[1, 3]  # grey or RGB
 Bits = Literal[8, 16]  # bits per value of a stored image
 FileKind = Literal["pictures", "dicom", "nifti", "arrays"]  # the kinds of image files in a folder
 Axis = Literal[0, 1, 2]  # of a volume: left to right, posterior to anterior, inferior to superior

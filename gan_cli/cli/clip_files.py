@@ -33,8 +33,8 @@ def check(options: argparse.Namespace, runner: TaskRunner) -> None:
         return
     if options.draw not in (None, "grid", "codes"):
         raise UserError(
-            f"--draw {options.draw}: needs images, and the {runner.main} of this run are clips. Use --draw codes, or "
-            "leave out --draw."
+            f"--draw {options.draw}: needs images, and the {runner.main} of this run are clips. Use --draw codes, "
+            "or leave out --draw."
         )
     if options.out.suffix == "":
         raise UserError(

@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files; for clips, a .gif or .mp4 file, or a "
-        "film strip as .png; for series, also a .csv file; for "
-        "a table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png "
+        "a .gif file with a walk through latent space, or a folder of PNG files; for clips, an animation as .gif "
+        "or .mp4, or a film strip as .png; for series, also a .csv file; for a table, a .csv, .csv.gz or .parquet "
+        "file, an .npz file with an array for each column, or a chart as .png "
         "(default: samples.png)",
     )
     add(
@@ -237,14 +237,14 @@ def _check(options: argparse.Namespace) -> None:
     suffix = options.out.suffix
     if suffix not in (".png", ".npz", ".gif", ".mp4", "") and not suffix_of(options.out):
         raise UserError(
-            f"--out {options.out}: must end in .png, .npz or .gif, for clips also in .mp4, for a table or series in {', '.join(SUFFIXES)}, "
-            "or be a folder, e.g. --out samples.png."
+            f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, "
+            "for clips in .mp4, or be a folder, e.g. --out samples.png."
         )
-    moving = options.draw == "codes"
-    if options.draw not in (None, "grid") and suffix not in (".png", ".gif", *([".mp4"] if moving else [])):
+    codes = options.draw == "codes"  # the only drawing of clips
+    if options.draw not in (None, "grid") and suffix not in (".png", ".gif", *((".mp4",) if codes else ())):
         needed = ".gif" if options.draw == "walk" else ".png"
         raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
-    animated = options.draw in (None, "codes") and suffix == ".gif"
+    animated = (options.draw is None or codes) and suffix == ".gif"
     if (options.draw == "walk") != (suffix == ".gif") and not animated:
         if options.draw == "walk":
             raise UserError(f"--draw walk: writes a .gif file. Set --out, e.g. --out {options.out.stem}.gif.")

@@ -47,6 +47,8 @@ def animation(clips: np.ndarray, columns: int | None = None) -> bytes:
 
 
 def grid_frames(clips: np.ndarray, columns: int | None = None) -> list[Image.Image]:
-    """The frames of a grid of clips ``[n, frames, h, w, c]``."""
+    """The frames of a grid of clips ``[n, frames, h, w, c]``. A single clip keeps its size, without a border."""
     shown = pictures.shown(clips)
+    if len(shown) == 1:
+        return [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in shown[0]]
     return [pictures.grid(shown[:, i], columns) for i in range(shown.shape[1])]

@@ -40,6 +40,11 @@ class Video(Feature):
         return self.frames, self.height, self.width, self.channels
 
     @property
+    def length(self) -> int:
+        """Number of time steps: the number of frames."""
+        return self.frames
+
+    @property
     def frame(self) -> Image:
         """The feature of one frame."""
         return Image(self.height, self.width, self.channels)
