@@ -7,8 +7,9 @@ import functools
 import numpy as np
 from evaluations import Bar, Evaluation, Row, Size, Table
 
+from gan_cli.config import check, compose
+from gan_cli.config.build import dataset
 from gan_cli.data.dataset import Dataset
-from gan_cli.data.moving_digits import moving_digits
 from gan_cli.metrics.clip_baselines import baselines
 from gan_cli.metrics.digit_judge import judge_of
 from gan_cli.metrics.evaluator import Evaluator
@@ -46,7 +47,11 @@ BARS = (
 @functools.cache
 def data() -> Dataset:
     """The clips of ``experiment=moving_digits``."""
-    return moving_digits(digits=1, size=32, digit_size=16, frames=12, speed=2.0)
+    with compose.session() as hydra:
+        config = check.check(compose.ours(compose.compose(hydra, ["experiment=moving_digits"])))
+    found = dataset(config)
+    assert found is not None
+    return found
 
 
 @functools.cache
@@ -71,7 +76,7 @@ def _evaluation() -> Evaluation:
 
 
 MOVING_DIGITS = Table(
-    "One moving digit of 16x16 pixels on 32x32, 2 pixels a frame, 12 frames",
+    "One moving digit on 32x32 pixels, 2 pixels a frame, 12 frames",
     [Row("experiment=moving_digits", ("experiment=moving_digits", "metric=none"), own_length=True)],
     (*(bar.column for bar in BARS), "frame_difference_error", "frame_fid", "fid", "copying"),
     _SAMPLES,
