@@ -30,7 +30,7 @@ def baselines(data: Dataset, n: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     assert data.held_out is not None
     clips = data.take(rng.permutation(data.size)[:n])[data.main]
-    digits = np.asarray(data.arrays[data.main].sources)  # type: ignore[attr-defined]  # the array is rendered
+    digits = np.asarray(data.arrays[data.main].sources)
     made: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
         "static frame": static,
         "black": black,
@@ -72,11 +72,10 @@ def jittering(clips: np.ndarray, rng: np.random.Generator, digits: np.ndarray) -
     deviation = np.median(speeds(masses_and_centroids(clips)[1])) / _MEAN_STEP
     corners = rng.uniform(0, room, (n, 1, 2)) + deviation * rng.standard_normal((n, frames, 2))
     place = jax.jit(functools.partial(placed, size=size))
-    made = [
-        place(digits[i].astype(np.float32), np.clip(own, 0, room))
-        for i, own in zip(rng.integers(len(digits), size=n), corners, strict=True)
-    ]
-    return np.rint(np.stack(made)).astype(np.uint8)[..., None]
+    shown = digits[rng.integers(len(digits), size=n)].astype(np.float32)
+    made = [place(digit, path) for digit, path in zip(shown, corners.clip(0, room), strict=True)]
+    found: np.ndarray = np.rint(np.stack(made)).astype(np.uint8)[..., None]
+    return found
 
 
 def rolled(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -97,4 +96,5 @@ def repeated(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def shuffled(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Real clips, each with its frames in a random order."""
     order = rng.permuted(np.tile(np.arange(clips.shape[1]), (len(clips), 1)), axis=1)
-    return clips[np.arange(len(clips))[:, None], order]
+    found: np.ndarray = clips[np.arange(len(clips))[:, None], order]
+    return found
