@@ -65,7 +65,7 @@ class DigitJudge:
         if self.accuracy < _LEAST:
             log.warning(
                 "the judge of %s recognises only %.1f %% of the digits in held-out frames, so its figures are "
-                "uncertain. Use more or larger digits, e.g. dataset.digit_size=16.",
+                "uncertain. Increase dataset.digit_size or dataset.clips.",
                 data.name, 100 * self.accuracy,
             )  # fmt: skip
 
