@@ -339,6 +339,7 @@ def test_samples_are_written_as_mp4(run, tmp_path):
     assert files.length(files.Recording("one", tmp_path / "one.mp4")) == 4
 
 
+@pytest.mark.slow
 def test_a_stopped_run_of_clips_resumes_exactly(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     gan_cli.train([*SMALL, *MOVED, "train.sample_every=4", "train.steps=4", "name=stopped"], quiet=True)
@@ -347,6 +348,7 @@ def test_a_stopped_run_of_clips_resumes_exactly(run, tmp_path, monkeypatch):
     assert jax.tree.all(jax.tree.map(np.array_equal, states[0].params, states[1].params))
 
 
+@pytest.mark.slow
 def test_the_future_of_a_clip_is_predicted(tmp_path, monkeypatch):
     """The task continue keeps the past, the last frames of the input, and generates the rest."""
     monkeypatch.chdir(tmp_path)
@@ -359,6 +361,7 @@ def test_the_future_of_a_clip_is_predicted(tmp_path, monkeypatch):
     assert made[0, :2].mean((1, 2, 3)).tolist() == [30, 40]
 
 
+@pytest.mark.slow
 def test_a_vae_of_clips_reconstructs_clips():
     e = experiment([*SMALL, "game=vae", "model.encoder.width=8"])
     program = Program(e)
