@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 
@@ -12,9 +13,9 @@ import pytest
 from conftest import TINY, Program
 from PIL import Image
 
+import gan_cli
 from gan_cli import augment, losses
 from gan_cli.cli import sample
-from gan_cli.cli.train import main as train
 from gan_cli.config.build import experiment
 from gan_cli.data import moving_digits
 from gan_cli.data.inputs import read_inputs
@@ -25,6 +26,8 @@ from gan_cli.data.video.folder import video
 from gan_cli.errors import UserError
 from gan_cli.models import conv, mocogan
 from gan_cli.storage import marks
+from gan_cli.trained import restore
+from gan_cli.views import report
 
 CLIPS = [
     "dataset=moving_digits", "dataset.digits=1", "dataset.size=16", "dataset.digit_size=8", "dataset.frames=4",
@@ -287,52 +290,78 @@ def test_the_input_of_a_task_is_the_end_of_a_video(tmp_path):
 # --------------------------------------------------------------------------------------------------------- runs
 
 
-def test_a_run_of_clips_is_drawn_sampled_and_resumed(tmp_path, capsys):
-    """Film strips and animations while training; files of gan-sample; a stopped run continues exactly."""
-    options = [*SMALL, "train.sample_every=4", "model.generator.motion=transform"]
-    assert train([*options, f"hydra.run.dir={tmp_path / 'whole'}"]) == 0
-    whole = tmp_path / "whole"
-    assert {path.name for path in (whole / "samples").iterdir()} >= {"real.gif", "real.png", "8.gif", "8.png"}
-    assert marks.verify(whole / "samples" / "8.gif").fits
-    assert marks.verify(whole / "samples" / "real.gif").mark is None
-    with Image.open(whole / "samples" / "8.gif") as picture:
-        assert picture.n_frames <= 4
-    assert train([*options, "train.steps=4", f"hydra.run.dir={tmp_path / 'parts'}"]) == 0
-    assert train([f"resume={tmp_path / 'parts'}", "train.steps=8"]) == 0
-    arrays = []
-    for run in (whole, tmp_path / "parts"):
-        assert sample.main([str(run), "--num", "3", "--out", str(run / "v.npz")]) == 0
-        arrays.append(np.load(run / "v.npz")["samples"])
-    assert arrays[0].shape == (3, 4, 16, 16, 1) and arrays[0].dtype == np.uint8
-    assert np.array_equal(*arrays)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a short run, whose generator moves what it draws."""
+    folder = tmp_path_factory.mktemp("clips")
+    with contextlib.chdir(folder):
+        gan_cli.train([*SMALL, *MOVED, "train.sample_every=4", "name=whole"], quiet=True)
+    return folder / "outputs" / "whole"
+
+
+MOVED = ["model.generator.motion=transform"]
+
+
+def test_training_draws_film_strips_and_animations(run):
+    assert {path.name for path in (run / "samples").iterdir()} >= {"real.gif", "real.png", "8.gif", "8.png"}
+    assert marks.verify(run / "samples" / "8.gif").fits
+    assert marks.verify(run / "samples" / "real.gif").mark is None
+    described = json.loads((run / "run.json").read_text())["spec"]["x"]
+    assert described == {"kind": "Video", "frames": 4, "height": 16, "width": 16, "channels": 1}
+
+
+def test_the_report_plays_the_animations(run, tmp_path):
+    page = report.write(run, tmp_path / "report.html").read_text()
+    assert page.count("data:image/gif;base64,") == 2
+    assert '"title":"samples at step 8"' in page
+
+
+def test_samples_are_written_as_arrays_strips_and_animations(run, tmp_path, capsys):
+    assert sample.main([str(run), "--num", "3", "--out", str(tmp_path / "v.npz")]) == 0
+    made = np.load(tmp_path / "v.npz")["samples"]
+    assert made.shape == (3, 4, 16, 16, 1) and made.dtype == np.uint8
     for arguments in (["--out", "c.gif"], ["--out", "c.png"], ["--draw", "codes", "--num", "2", "--out", "d.gif"]):
         *others, name = arguments
-        assert sample.main([str(whole), *others, str(tmp_path / name)]) == 0
+        assert sample.main([str(run), *others, str(tmp_path / name)]) == 0
         assert marks.verify(tmp_path / name).fits
     capsys.readouterr()
     for arguments, message in (
         (["--out", str(tmp_path / "folder")], "are clips. Use --out FILE.gif"),
         (["--draw", "sefa", "--out", str(tmp_path / "s.png")], "needs images"),
     ):
-        assert sample.main([str(whole), *arguments]) == 2
+        assert sample.main([str(run), *arguments]) == 2
         assert message in capsys.readouterr().err
-    described = json.loads((whole / "run.json").read_text())["spec"]["x"]
-    assert described == {"kind": "Video", "frames": 4, "height": 16, "width": 16, "channels": 1}
 
 
-def test_the_future_of_a_clip_is_predicted(tmp_path):
-    """The task continue keeps the past and generates the rest."""
-    options = [*SMALL, "game=forecast", "game.horizon=2", "game.past=2"]
-    assert train([*options, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+@pytest.mark.skipif(not importlib.util.find_spec("av"), reason="needs av")
+def test_samples_are_written_as_mp4(run, tmp_path):
+    assert sample.main([str(run), "--num", "1", "--out", str(tmp_path / "one.mp4")]) == 0
+    assert files.length(files.Recording("one", tmp_path / "one.mp4")) == 4
+
+
+@pytest.mark.slow
+def test_a_stopped_run_of_clips_resumes_exactly(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gan_cli.train([*SMALL, *MOVED, "train.sample_every=4", "train.steps=4", "name=stopped"], quiet=True)
+    resumed = gan_cli.train(["resume=outputs/stopped", "train.steps=8"], quiet=True)
+    states = [restore.restore_run(one).state for one in (run, resumed.directory)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, states[0].params, states[1].params))
+
+
+@pytest.mark.slow
+def test_the_future_of_a_clip_is_predicted(tmp_path, monkeypatch):
+    """The task continue keeps the past, the last frames of the input, and generates the rest."""
+    monkeypatch.chdir(tmp_path)
+    gan_cli.train([*TINY, *CLIPS, "game=forecast", "game.horizon=2", "name=future"], quiet=True)
     write_video(tmp_path / "clip.gif", 5, (16, 16))
-    out = tmp_path / "next.npz"
-    arguments = ["--task", "continue", "--input", str(tmp_path / "clip.gif"), "--out", str(out)]
-    assert sample.main([str(tmp_path / "run"), *arguments]) == 0
-    made = np.load(out)["samples"]
+    arguments = ["--task", "continue", "--input", "clip.gif", "--out", "next.npz"]
+    assert sample.main(["outputs/future", *arguments]) == 0
+    made = np.load("next.npz")["samples"]
     assert made.shape == (1, 4, 16, 16, 1)
     assert made[0, :2].mean((1, 2, 3)).tolist() == [30, 40]
 
 
+@pytest.mark.slow
 def test_a_vae_of_clips_reconstructs_clips():
     e = experiment([*SMALL, "game=vae", "model.encoder.width=8"])
     program = Program(e)

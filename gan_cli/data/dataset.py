@@ -244,7 +244,7 @@ class Dataset:
         found: dict[str, Domain] = {}
         for name in self.spec:
             domain = self.domain(name)
-            part = self.sources[domain] if self.streams else self.arrays[name]
+            part: Any = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
                 label = self._label(domain)
                 categories = None if self.streams else functools.partial(self.spec[name].category_codes, part)

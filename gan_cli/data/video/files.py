@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gan_cli.data.images import FORMATS, MAX_PIXELS, SUFFIXES, BadImage, fitted
 from gan_cli.data.layout import natural, printable
@@ -199,6 +199,6 @@ class _decoding:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._warnings.__exit__(kind, error, trace)
         if isinstance(error, Exception) and not isinstance(error, BadImage | UserError):
-            known = isinstance(error, Image.UnidentifiedImageError)
+            known = isinstance(error, UnidentifiedImageError)
             reason = "not a video of a known format" if known else f"{type(error).__name__}: {error}"
             raise BadImage(reason) from error
