@@ -186,6 +186,11 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     """
     from gan_cli.metrics import inception as network
 
+    if isinstance(data.feature, Video):
+        raise UserError(
+            "features=inception: needs images. For clips, use features=frames and features.weights=FILE (gan-eval: "
+            "--features frames --weights FILE)."
+        )
     if len(data.feature.shape) != 3:
         raise UserError(
             f"features=inception: needs images, but {data.name} consists of {data.feature.noun}. Use "
