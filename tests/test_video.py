@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -346,6 +347,19 @@ def test_a_stopped_run_of_clips_resumes_exactly(run, tmp_path, monkeypatch):
     resumed = gan_cli.train(["resume=outputs/stopped", "train.steps=8"], quiet=True)
     states = [restore.restore_run(one).state for one in (run, resumed.directory)]
     assert jax.tree.all(jax.tree.map(np.array_equal, states[0].params, states[1].params))
+
+
+@pytest.mark.slow
+def test_exports_and_ensembles_of_clips(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sample.main([str(run), "--export", str(tmp_path / "export")]) == 0
+    facts = json.loads((tmp_path / "export" / "generator.json").read_text())
+    assert facts["samples"]["shape"] == ["n", 4, 16, 16, 1]
+    gan_cli.train([*SMALL, *MOVED, "train.ensemble=2", "name=two"], quiet=True)
+    members = [restore.restore_run(Path("outputs/two/members") / str(i)).state.params for i in range(2)]
+    alone = restore.restore_run(run).state.params
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), members[0], alone))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, *members))
 
 
 @pytest.mark.slow

@@ -55,7 +55,8 @@ def write(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, req
     from gan_cli.views import clips, pictures
 
     made, columns = _clips(options, run, runner, request)
-    origin = origin_of(options, run, mixed=bool(request.given) and "past" in runner.task.inputs)
+    # A task that draws latents and receives frames, i.e. a prediction, keeps these frames in its clips.
+    origin = origin_of(options, run, mixed=bool(runner.given) and "latents" in runner.drawn)
     if options.out.suffix == ".png":
         pictures.write(options.out, clips.strip(made), origin)
     elif options.out.suffix == ".gif":

@@ -124,9 +124,11 @@ class Generator(nnx.Module):
             return self.feature.head(self.frame(both, train=train, key=key).reshape(n, *self.feature.shape))
         appearance = self.feature.head(self.frame(content, train=train, key=key))
         appearance = appearance.reshape(n, *appearance.shape[1:3], self.objects, -1)
-        corners = self.shift(codes, train=train).reshape(n, frames, self.objects, 2)
+        # The unit of the layer's outputs is a quarter of the frame, so that initial motions are visible.
+        by = self.shift(codes, train=train).reshape(n, frames, self.objects, 2)
+        by *= jnp.asarray(appearance.shape[1:3], by.dtype) / 4
         around = self.feature.bounds[0] if self.feature.bounds else self.around[...]
-        return around + shifted(appearance - around, corners).max(4)
+        return around + shifted(appearance - around, by).max(4)
 
 
 class Discriminator(nnx.Module):
