@@ -243,7 +243,7 @@ def frames(
     interval: PositiveInt | None = None,
     weights: str | None = None,
 ) -> Extractor:
-    """Features of a few frames of a clip, side by side: thumbnails of at most 8x8 pixels, or Inception features.
+    """Features of a few frames of a clip, side by side: thumbnails (8x8 pixels) or Inception features.
 
     The first frame of a clip is always among them. Metrics in this feature space notice the order of the frames.
 
