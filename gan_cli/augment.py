@@ -2,9 +2,10 @@
 
 Each public function of this module returns an ``Augment``. The game applies augmentations in the order of the
 user's list, except packing, which the game always applies last. Every augmentation is differentiable with respect
-to the examples, so that gradients reach the generator. Penalties also receive augmented examples. The penalty R1,
-for example, differentiates with respect to the augmented example, as in the code of Zhao et al. (2020) for CIFAR.
-In contrast, Karras et al. (2020) differentiate with respect to the image before the augmentation.
+to the examples, so that gradients reach the generator. The frames of a clip are changed alike. Penalties also
+receive augmented examples. The penalty R1, for example, differentiates with respect to the augmented example, as in
+the code of Zhao et al. (2020) for CIFAR. In contrast, Karras et al. (2020) differentiate with respect to the image
+before the augmentation.
 """
 
 from __future__ import annotations
@@ -77,8 +78,7 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
             width of the image.
     """
 
-    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
-        _needs_images("diffaugment", x)
+    def changed(x: Array, key: Array) -> Array:
         keys = jax.random.split(key, 5)
         if color:
             x = transforms.brightness(x, jax.random.uniform(keys[0], (len(x),), minval=-0.5, maxval=0.5))
@@ -89,6 +89,10 @@ def diffaugment(*, color: bool = True, translation: bool = True, cutout: bool = 
         if cutout:
             x = transforms.cut_out(x, keys[4], 0.5)
         return x
+
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
+        _needs_images("diffaugment", x)
+        return transforms.each_frame(lambda frames: changed(frames, key), x)
 
     return Augment(apply)
 
@@ -110,14 +114,17 @@ def adaptive(*, target: UnitFloat = 0.6, examples: PositiveInt = 500_000) -> Aug
         examples: number of real examples after which p has increased from 0 to 1, if r_t stays above ``target``.
     """
 
-    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
-        _needs_images("adaptive", x)
+    def changed(x: Array, key: Array, p: Array) -> Array:
         n = len(x)
         for i, change in enumerate(_ADAPTIVE):
             chosen, own = jax.random.split(jax.random.fold_in(key, i))
-            made = jax.random.bernoulli(chosen, state["p"], (n, 1, 1, 1))
+            made = jax.random.bernoulli(chosen, p, (n, 1, 1, 1))
             x = jnp.where(made, change(x, own), x)
         return x
+
+    def apply(x: Array, key: Array, step: Step, state: Tree) -> Array:
+        _needs_images("adaptive", x)
+        return transforms.each_frame(lambda frames: changed(frames, key, state["p"]), x)
 
     def adapt(state: Tree, real_logits: Array) -> Tree:
         sure = jnp.sign(real_logits).mean()
@@ -156,8 +163,8 @@ def packing(*, size: PackSize = 2) -> Augment:
 
 
 def _needs_images(name: str, x: Array) -> None:
-    if x.ndim != 4:
+    if x.ndim not in (4, 5):
         raise UserError(
-            f"augment={name}: the augmentation changes images, but the examples of the data set are points. Use an "
-            "augmentation for points, e.g. augment=[noise], or augment=none."
+            f"augment={name}: the augmentation changes images and clips, but the examples of the data set are "
+            "neither. Use an augmentation for all kinds of examples, e.g. augment=[noise], or augment=none."
         )

@@ -42,6 +42,15 @@ class Loss(NamedTuple):
     couples_batch: bool = False
     pairs: bool = False
 
+    def of_heads(self) -> Loss:
+        """The loss for logits ``[batch]`` or ``[batch, heads]``: the sum of the losses of the heads."""
+
+        def summed(loss: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+            of_each = jax.vmap(loss, 1, 1)
+            return lambda real, fake: loss(real, fake) if real.ndim == 1 else of_each(real, fake).sum(1)
+
+        return self._replace(discriminator=summed(self.discriminator), generator=summed(self.generator))
+
     def above_boundary(self, real: Array, fake: Array, mask: Array | None = None) -> tuple[Array, Array]:
         """Real and fake logits minus the boundary: an example is classified as real if the result is positive.
 

@@ -260,9 +260,11 @@ def consistency(*, weight: NonNegativeFloat = 10.0, interval: PositiveInt = 1) -
     """
 
     def function(critic: Critic, params: Tree, real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
-        if real.ndim == 4:
+        if real.ndim in (4, 5):
             flip_key, shift_key = jax.random.split(key)
-            other = transforms.shift(transforms.flip(real, flip_key), shift_key, 1 / 8, "reflect")
+            other = transforms.each_frame(
+                lambda x: transforms.shift(transforms.flip(x, flip_key), shift_key, 1 / 8, "reflect"), real
+            )
         else:
             other = real + 0.05 * real.std() * jax.random.normal(key, real.shape)
         return (critic(params, real) - critic(params, other)) ** 2

@@ -17,6 +17,12 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+def each_frame(change: Callable[[Array], Array], x: Array) -> Array:
+    """``change`` of images ``x`` or of clips ``[batch, frames, height, width, channels]``, alike for all frames."""
+    changed: Array = jax.vmap(change, 1, 1)(x) if x.ndim == 5 else change(x)
+    return changed
+
+
 def flip(x: Array, key: Array) -> Array:
     """Mirror each image left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key, 0.5, (len(x), 1, 1, 1)), x[:, :, ::-1], x)

@@ -69,6 +69,7 @@ Duplicates = Literal["warn", "drop", "keep"]
 Layout = Literal["classes", "flat", "splits", "earlier"]
 Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]  # the side of a square, or height and width
 Channels = PositiveInt  # 1 grey, 3 RGB, 4 RGB with transparency (RGBA); other numbers have no colours
+ClipChannels = Literal[1, 3]  # grey or RGB
 Bits = Literal[8, 16]  # bits per value of a stored image
 FileKind = Literal["pictures", "dicom", "nifti", "arrays"]  # the kinds of image files in a folder
 Axis = Literal[0, 1, 2]  # of a volume: left to right, posterior to anterior, inferior to superior
@@ -76,6 +77,7 @@ Window = tuple[float, PositiveFloat]  # centre and width of the range of values 
 Slices = tuple[NonNegativeInt, PositiveInt]  # the first slice, and the slice after the last
 HeldOutSplit = Literal["test", "val"]  # the split of MedMNIST whose images are held out
 TranslationDirection = Literal["a_to_b", "b_to_a"]  # the translation that a game with one generator learns
+Motion = Literal["codes", "transform"]  # how the motion codes of a generator of clips act
 Normalisation = Literal["quantile", "modes", "standard", "range"]  # of the numbers in a table
 Simulated = Literal["grid", "ring", "turned", "cells"]  # the mixtures of dataset=simulated
 Schedule = Literal["constant", "linear", "constant_linear", "cosine"]

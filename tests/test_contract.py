@@ -37,6 +37,7 @@ CYCLEGAN = ["game=cyclegan", "dataset=digits_styles", *SMALL_UNET]
 PAIRS = ["dataset.path={tmp}/pairs", "dataset.load=18", "dataset.resolution=16"]
 TABLE = ["dataset=german_credit"]
 CTGAN = [*TABLE, "game=ctgan", "sampler=log_frequency"]
+SMALL_CLIPS = ["dataset.size=16", "dataset.digit_size=8", "dataset.frames=4"]
 NEEDS = {
     ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
     ("game", "ctgan"): CTGAN,
@@ -72,6 +73,11 @@ NEEDS = {
     ("experiment", "series"): ["dataset.path={tmp}/series.csv", *NARROW],
     ("experiment", "sines"): NARROW,
     ("experiment", "stocks"): NARROW,
+    ("dataset", "video"): ["dataset.path={tmp}/videos", "dataset.frames=2", "dataset.size=8"],
+    ("dataset", "moving_digits"): SMALL_CLIPS,
+    ("model", "mocogan"): ["dataset=moving_digits", *SMALL_CLIPS],
+    ("experiment", "moving_digits"): [*NARROW, *SMALL_CLIPS],
+    ("experiment", "moving_mnist"): [*NARROW, *SMALL_CLIPS],
     ("dataset", "tfds"): ["dataset.name=emnist/letters"],
     ("loss", "hinge"): ["optim.lr=0.05"],
     ("loss", "wgan"): ["optim.lr=0.05"],
@@ -98,9 +104,12 @@ NEEDS = {
 SCALAR = {"optim": {"muon"}, "strategy": set[str]()}
 # Choices whose programs take long to compile. The slow tests train them.
 LONG = {
-    "experiment": {"pix2pix", "cyclegan", "cut", "horse2zebra", "edges", "mosaic", "digits_styles"},
+    "experiment": {
+        *("pix2pix", "cyclegan", "cut", "horse2zebra", "edges", "mosaic", "digits_styles"),
+        *("moving_digits", "moving_mnist"),
+    },
     "dataset": {"paired", "unpaired", "edges", "mosaic", "digits_styles"},
-    "model": {"resnet_translator"},
+    "model": {"resnet_translator", "mocogan"},
     "game": {"cyclegan", "cut"},
 }
 # Choices that train the same parameters by design.
@@ -126,12 +135,16 @@ def options(group: str, slow: bool) -> list[str]:
 
 @pytest.fixture
 def mock_data(monkeypatch, tmp_path):
-    """Folders of images and pairs, files of MedMNIST, a table and a series, and mock TFDS data."""
+    """Folders of images, pairs and videos, files of MedMNIST, a table and a series, and mock TFDS data."""
     rng = np.random.default_rng(0)
     for name, count in (("images", 12), ("pairs/trainA", 12), ("pairs/trainB", 12)):
         (tmp_path / name).mkdir(parents=True)
         for i in range(count):
             Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "videos").mkdir()
+    for i in range(12):
+        first, second = (Image.fromarray(rng.integers(0, 255, (10, 12, 3), np.uint8)) for _ in range(2))
+        first.save(tmp_path / "videos" / f"{i}.gif", save_all=True, append_images=[second])
     arrays = {}
     for split in ("train", "val", "test"):
         arrays[f"{split}_images"] = rng.integers(0, 255, (16, 28, 28), np.uint8)

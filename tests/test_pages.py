@@ -133,6 +133,10 @@ def folder(tmp_path, monkeypatch):
             folder = tmp_path / "scenes" / f"{'test' if i % 10 == 0 else 'train'}{domain}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise[:32] if domain == "A" else 255 - noise[:32]).save(folder / f"{i}.png")
+    (tmp_path / "videos").mkdir()
+    for i in range(70):
+        frames = [Image.fromarray(noise[j : j + 16, :16]) for j in range(16)]
+        frames[0].save(tmp_path / "videos" / f"{i}.gif", save_all=True, append_images=frames[1:])
     # A table of customers: an id, missing values, dates, groups, and visits that are at most as many as clicks.
     days = np.datetime64("2023-01-01") + np.random.default_rng(0).integers(0, 700, 600)
     lines = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_cli.cli import outputs, series_files
+from gan_cli.cli import clip_files, outputs, series_files
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.data.tables import SUFFIXES, suffix_of
@@ -77,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
-        "a .gif file with a walk through latent space, or a folder of PNG files; for series, also a .csv file; for "
-        "a table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png "
+        "a .gif file with a walk through latent space, or a folder of PNG files; for clips, an animation as .gif "
+        "or .mp4, or a film strip as .png; for series, also a .csv file; for a table, a .csv, .csv.gz or .parquet "
+        "file, an .npz file with an array for each column, or a chart as .png "
         "(default: samples.png)",
     )
     add(
@@ -159,6 +160,7 @@ def _main(options: argparse.Namespace) -> int:
     show_warnings("gan-sample")
     prepare_jax()
     from gan_cli.data.tables.feature import Table
+    from gan_cli.data.video.feature import Video
     from gan_cli.trained import restore
     from gan_cli.trained.sampling import TaskRunner
 
@@ -176,6 +178,7 @@ def _main(options: argparse.Namespace) -> int:
         for path in export.write(run, options.export, options.task):
             print(path)
         return 0
+    clip_files.check(options, runner)
     keeps_sizes = outputs.keeps_sizes(options, runner)
     request = _request(options, run, runner, modules, read=not keeps_sizes)
     outputs.check_table(options, runner, request)
@@ -188,6 +191,8 @@ def _main(options: argparse.Namespace) -> int:
         content = outputs.write_arrays(options, run, runner, request)
     elif suffix == ".csv":
         content = series_files.write_csv(options, run, runner, request)
+    elif isinstance(runner.feature, Video):
+        content = clip_files.write(options, run, runner, request)
     elif suffix == "":
         content = outputs.write_folder(options, run, runner, request)
     else:
@@ -230,15 +235,17 @@ def _check(options: argparse.Namespace) -> None:
     if options.draw == "classes" and options.label is not None:
         raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
-    if suffix not in (".png", ".npz", ".gif", "") and not suffix_of(options.out):
+    if suffix not in (".png", ".npz", ".gif", ".mp4", "") and not suffix_of(options.out):
         raise UserError(
             f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, "
-            "or be a folder, e.g. --out samples.png."
+            "for clips in .mp4, or be a folder, e.g. --out samples.png."
         )
-    if options.draw not in (None, "grid") and suffix not in (".png", ".gif"):
+    codes = options.draw == "codes"  # the only drawing of clips
+    if options.draw not in (None, "grid") and suffix not in (".png", ".gif", *((".mp4",) if codes else ())):
         needed = ".gif" if options.draw == "walk" else ".png"
         raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
-    if (options.draw == "walk") != (suffix == ".gif") and (options.draw, suffix) != (None, ".gif"):
+    animated = (options.draw is None or codes) and suffix == ".gif"
+    if (options.draw == "walk") != (suffix == ".gif") and not animated:
         if options.draw == "walk":
             raise UserError(f"--draw walk: writes a .gif file. Set --out, e.g. --out {options.out.stem}.gif.")
         raise UserError(f"--draw {options.draw}: writes a .png file. Set --out, e.g. --out {options.out.stem}.png.")

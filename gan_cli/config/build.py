@@ -34,6 +34,7 @@ from gan_cli.metrics.eigenvalues import bytes_needed
 from gan_cli.metrics.evaluator import check_inputs, check_metrics, for_data, objective_of, reads_features
 from gan_cli.metrics.features import Extractor
 from gan_cli.metrics.targets import Target, targets_of
+from gan_cli.models import Model
 from gan_cli.optim import Optimiser
 from gan_cli.privacy import leaks
 from gan_cli.privacy.leaks import Parts, Verdict
@@ -309,9 +310,10 @@ def build_setup(filled: dict[str, Any], spec: Spec | None, estimator: Estimator 
         UserError: ``optim`` has options of an unknown player, or an object cannot be built from its options.
     """
     needs = options_of(filled["game"]["_target_"], filled["modules"]).positional
+    model = _make(filled["model"])
     available = {
         "spec": spec,
-        "model": _make(filled["model"]),
+        "model": model.for_examples(spec["x"]) if isinstance(model, Model) and spec and "x" in spec else model,
         "loss": _make(filled["loss"]),
         "penalties": _make(filled["penalty"]) or {},
         "augments": _make(filled["augment"]) or {},

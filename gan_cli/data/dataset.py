@@ -16,11 +16,13 @@ import numpy as np
 from gan_cli.data import samplers
 from gan_cli.data.features import Label, classes_of
 from gan_cli.data.feed import Feed
+from gan_cli.data.rendered import Rendered
 from gan_cli.data.samplers import Domain, Sampler
 from gan_cli.types import Duplicates, Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
-_ARRAYS = (np.ndarray, jax.Array)
+_ARRAYS = (np.ndarray, jax.Array, Rendered)
+Array = Any  # a NumPy or JAX array, or ``Rendered``, which is read in the same way
 _SHOWN = 12  # largest number of classes that a description names
 
 
@@ -101,10 +103,10 @@ class Dataset:
         spec: the features of an example by name. Samples are compared with the main feature,
             which is the first.
         examples: the training examples. Examples in memory are a mapping from the names of the Spec to arrays
-            ``[n, *stored_shape]``. Streamed examples are a ``Source``, or a mapping from the names of domains to a
-            ``Source`` for each.
-        held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training.
-            Labels may be missing. None if no examples are held out.
+            ``[n, *stored_shape]``, which may be ``Rendered``. Streamed examples are a ``Source``, or a mapping from
+            the names of domains to a ``Source`` for each.
+        held_out: mapping from names to arrays ``[m, *stored_shape]`` of examples that are excluded from training,
+            in memory or ``Rendered``. Labels may be missing. None if no examples are held out.
         flip: whether training mirrors each image left to right with probability 1/2, independently in every batch.
         modes: the modes of a synthetic mixture of Gaussians, for a table in the units of its columns. None for
             other data sets.
@@ -133,8 +135,8 @@ class Dataset:
 
     name: str
     spec: Spec
-    examples: Mapping[str, np.ndarray] | Mapping[str, Source] | Source
-    held_out: Mapping[str, np.ndarray] | None = None
+    examples: Mapping[str, Array] | Mapping[str, Source] | Source
+    held_out: Mapping[str, Array] | None = None
     flip: bool = False
     modes: Modes | None = None
     class_names: tuple[str, ...] = ()
@@ -213,7 +215,7 @@ class Dataset:
         return bool(self.sources)
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Array]:
         """Mapping from names of features to arrays of the examples in memory. Empty for streamed examples."""
         found = self.examples.items() if isinstance(self.examples, Mapping) else ()
         return {name: array for name, array in found if isinstance(array, _ARRAYS)}
@@ -242,12 +244,10 @@ class Dataset:
         found: dict[str, Domain] = {}
         for name in self.spec:
             domain = self.domain(name)
-            part = self.sources[domain] if self.streams else self.arrays[name]
+            part: Any = self.sources[domain] if self.streams else self.arrays[name]
             if domain not in found:
                 label = self._label(domain)
-                categories = None
-                if isinstance(part, _ARRAYS):
-                    categories = functools.partial(self.spec[name].category_codes, part)
+                categories = None if self.streams else functools.partial(self.spec[name].category_codes, part)
                 if label is None:
                     found[domain] = Domain(len(part), categories=categories)
                 else:
@@ -422,7 +422,10 @@ class Dataset:
         digest = hashlib.sha256("".join(found).encode())
         for array in self.arrays.values():
             digest.update(str((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            if isinstance(array, Rendered):
+                digest.update(repr(array.options).encode())
+            for leaf in jax.tree.leaves(array):  # an array, or the sources of rendered examples
+                digest.update(np.ascontiguousarray(leaf).data)
         return digest.hexdigest()
 
 

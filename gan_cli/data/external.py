@@ -18,6 +18,7 @@ from gan_cli.data.images import FORMATS, BadImage, array_values
 from gan_cli.data.layout import list_files, read
 from gan_cli.data.scans import SCANS
 from gan_cli.data.series.feature import Series
+from gan_cli.data.video.feature import Video
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.types import Bits, Feature, Layout
@@ -27,9 +28,9 @@ def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dat
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535,
-    points ``[n, features]``, or windows of series ``[n, length, columns]`` in the units of the data. The file may
-    also contain an array ``labels`` of non-negative integers ``[n]``. A reference of series may contain the array
-    ``held_out``, windows that the generator has not seen.
+    clips ``[n, frames, h, w, c]`` in 0..255, points ``[n, features]``, or windows of series ``[n, length,
+    columns]`` in the units of the data. The file may also contain an array ``labels`` of non-negative integers
+    ``[n]``. A reference of series may contain the array ``held_out``, windows that the generator has not seen.
 
     Args:
         path: the folder or file.
@@ -155,31 +156,34 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
             f"{path}: the array `samples` is empty (its shape is {samples.shape}). Choose another file."
         )
     windows = samples.ndim == 3 and (like is None or isinstance(like, Series))
-    if samples.ndim not in (2, 4) and not windows:
+    if samples.ndim not in (2, 4, 5) and not windows:
         raise UserError(
             f"{path}: the array `samples` has the shape {samples.shape}. Save images as [n, height, width, "
-            "channels], windows of series as [n, length, columns] and points as [n, features]."
+            "channels], clips as [n, frames, height, width, channels], windows of series as [n, length, columns] "
+            "and points as [n, features]."
         )
     if samples.dtype.kind not in "uif":
         raise UserError(
-            f"{path}: the array `samples` has the dtype {samples.dtype}. Save images as uint8 and points as "
-            "float32."
+            f"{path}: the array `samples` has the dtype {samples.dtype}. Save images and clips as uint8, "
+            "and points as float32."
         )
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise UserError(f"{path}: some samples contain NaN or infinite values. Remove these samples.")
-    if samples.ndim == 4:
+    if samples.ndim > 3:
+        noun = "images" if samples.ndim == 4 else "clips"
         low, high = samples.min(), samples.max()
         # Some programs save values of 8 bits as uint16.
-        deep = samples.dtype == np.uint16 and (high > 255 or (isinstance(like, features.Image) and like.bits == 16))
+        deep = samples.ndim == 4 and samples.dtype == np.uint16
+        deep = deep and (high > 255 or (isinstance(like, features.Image) and like.bits == 16))
         if not deep and not (low >= 0 and high <= 255):
             raise UserError(
-                f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
-                f"{high:g}. Scale the images to 0..255."
+                f"{path}: {noun} must have values in 0..255, but the values of `samples` range from {low:g} to "
+                f"{high:g}. Scale the {noun} to 0..255."
             )
         if samples.dtype.kind == "f" and high <= 1:
             raise UserError(
-                f"{path}: images must have values in 0..255, but the values of `samples` range from {low:g} to "
-                f"{high:g}. If the images are scaled to 0..1, multiply them by 255. Otherwise, save them as uint8."
+                f"{path}: {noun} must have values in 0..255, but the values of `samples` range from {low:g} to "
+                f"{high:g}. If the {noun} are scaled to 0..1, multiply them by 255. Otherwise, save them as uint8."
             )
         samples = samples if deep else np.rint(samples).astype(np.uint8)
     else:
@@ -190,7 +194,11 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
     if labels is not None:
         _check_labels(path, labels, len(samples))
     classes = None if labels is None else int(labels.max()) + 1
-    feature = _windows(*samples.shape[1:]) if windows else feature_of(samples.shape[1:])
+    feature: Feature | None
+    if samples.ndim == 5:
+        feature = Video(*samples.shape[1:])
+    else:
+        feature = _windows(*samples.shape[1:]) if windows else feature_of(samples.shape[1:])
     assert feature is not None
     if samples.dtype == np.uint16:
         feature = replace(cast(features.Image, feature), bits=16)

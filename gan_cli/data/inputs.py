@@ -15,6 +15,8 @@ from gan_cli.data import folder
 from gan_cli.data.features import Image, Label
 from gan_cli.data.images import FORMATS, SUFFIXES, BadImage, Skipped, decode_all, has_16_bits
 from gan_cli.data.layout import KINDS, File, list_files, printable
+from gan_cli.data.video.feature import Video
+from gan_cli.data.video.files import Recording, length, list_recordings, need_av, read
 from gan_cli.errors import UserError
 from gan_cli.storage import files
 from gan_cli.types import Feature
@@ -29,7 +31,7 @@ def read_inputs(path: Path, features: Mapping[str, Feature], any_size: bool = Fa
     An ``.npz`` file contains an array for each input, with the name of the input. The array of the only input that
     is not a label may also have the name ``samples`` or ``x``, and the array of the input ``label`` the name
     ``labels``. An ``.npy`` file, a folder or zip file of images and a picture provide one input. Pictures are
-    resized, cropped and converted as for training.
+    resized, cropped and converted as for training. Of a video, the last frames are the clip.
 
     Args:
         path: the file or folder.
@@ -48,6 +50,9 @@ def read_inputs(path: Path, features: Mapping[str, Feature], any_size: bool = Fa
         return _arrays(path, features, any_size), []
     needed = [name for name, feature in features.items() if not isinstance(feature, Label)]
     feature = features[needed[0]]
+    if len(needed) == 1 and isinstance(feature, Video):
+        clips, names = _clips(path, feature)
+        return {needed[0]: clips}, names
     if len(needed) > 1 or not isinstance(feature, Image):
         wanted = ", ".join(f"`{name}` ({described(features[name])})" for name in needed)
         raise UserError(f"--input {path}: does not provide the inputs of the task. Use an .npz file with {wanted}.")
@@ -152,6 +157,35 @@ def _pictures(path: Path, feature: Image) -> tuple[np.ndarray, list[str]]:
     if not decoded:
         raise no_images(path)
     return np.stack([image for _, image in decoded]), [printable(name) for name, _ in decoded]
+
+
+def _clips(path: Path, feature: Video) -> tuple[np.ndarray, list[str]]:
+    """The last frames of a video, or of each video of a folder, ``[n, frames, h, w, c]`` in uint8, and their names.
+
+    Raises:
+        UserError: a video cannot be read or is shorter than a clip, or the folder contains none.
+    """
+    recordings = [Recording(path.name, path)]
+    if path.is_dir():
+        recordings, _ = list_recordings(path)
+    shape, found = (feature.height, feature.width, feature.channels), list[np.ndarray]()
+    for one in recordings:
+        if one.path.suffix.lower() == ".mp4":
+            need_av(f"--input {path}")
+        try:
+            frames = length(one)
+            if frames < feature.frames:
+                raise BadImage(f"it has {frames} frames, and {feature.frames} are needed")
+            found.append(read(one, range(frames - feature.frames, frames), shape))
+        except BadImage as error:
+            raise UserError(
+                f"--input {path}: {one.name} cannot be read as a clip ({error}). Choose another file or folder."
+            ) from error
+    if not found:
+        raise UserError(
+            f"--input {path}: contains no video. Choose a GIF, PNG, WebP or MP4 file, or a folder of them."
+        )
+    return np.stack(found), [one.name for one in recordings]
 
 
 def _listed(path: Path) -> tuple[Path, list[File]]:

@@ -32,10 +32,20 @@ DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Output of the discriminator: logits ``[batch]`` and, only with AC-GAN, class logits ``[batch, classes]``."""
+    """Output of the discriminator.
+
+    Attributes:
+        logits: ``[batch]``, or ``[batch, heads]`` of a discriminator of several networks.
+        classes: class logits ``[batch, classes]``, only with AC-GAN.
+    """
 
     logits: jax.Array
     classes: jax.Array | None = None
+
+    @property
+    def mean(self) -> jax.Array:
+        """The mean logit of each example over the heads, ``[batch]``."""
+        return self.logits if self.logits.ndim == 1 else self.logits.mean(1)
 
 
 class GAN(PenalisedGame):
@@ -74,7 +84,7 @@ class GAN(PenalisedGame):
     ):
         check_generates("gan", model, spec)
         self.spec: Spec = spec
-        self.adversarial, self.penalties = loss, penalties
+        self.adversarial, self.penalties = loss.of_heads(), penalties
         self._changes = {name: augment for name, augment in augments.items() if augment.pack == 1}
         self._packing = next((augment for augment in augments.values() if augment.pack > 1), None)
         self.pack = self._packing.pack if self._packing else 1
@@ -147,11 +157,11 @@ class GAN(PenalisedGame):
                 f"have the shape {self._x.shape}. Correct the __call__ method of the generator, or choose "
                 "another model."
             )
-        if logits.shape != (2,):
+        if logits.ndim not in (1, 2) or len(logits) != 2:
             raise UserError(
                 f"model.discriminator: returns logits of shape {logits.shape} for 2 inputs, but the shape must be "
-                "(2,), one logit per input. Correct the __call__ method of the discriminator, or choose another "
-                "model."
+                "(2,), one logit per input, or (2, heads). Correct the __call__ method of the discriminator, or "
+                "choose another model."
             )
 
     def private(self) -> GAN:
@@ -267,8 +277,8 @@ class GAN(PenalisedGame):
             of_real, of_fake = (
                 jax.tree.map(lambda x, i=i: x.reshape(-1, 2, *x.shape[1:])[:, i], output) for i in (0, 1)
             )
-        real_logits, fake_logits = of_real.logits, of_fake.logits
-        terms = self._adversarial_terms(real_logits, fake_logits)
+        terms = self._adversarial_terms(of_real.logits, of_fake.logits)
+        real_logits, fake_logits = of_real.mean, of_fake.mean
         real_above, fake_above = self.adversarial.above_boundary(real_logits, fake_logits, mask)
         metrics = {
             f"{DISCRIMINATOR}/real_logits": masked_mean(real_logits, mask),
@@ -290,7 +300,8 @@ class GAN(PenalisedGame):
         }
 
         def critic(own: Tree, x: jax.Array, key: jax.Array, labels: jax.Array | None = labels) -> jax.Array:
-            return self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)[0].logits
+            found, _ = self._discriminate(params | {DISCRIMINATOR: own}, net_state, x, labels, key)
+            return found.logits if found.logits.ndim == 1 else found.logits.sum(1)
 
         penalised = penalty_terms(
             self.penalties,
@@ -318,8 +329,7 @@ class GAN(PenalisedGame):
             return None
         x, labels = self._judged(batch["x"], batch), batch.get("label")
         output, _ = self._apply(DISCRIMINATOR, params, net_state, x, labels, False, key)
-        logits: jax.Array = output[0] if isinstance(output, tuple) else output
-        return logits
+        return (DiscriminatorOutput(*output) if isinstance(output, tuple) else DiscriminatorOutput(output)).mean
 
     def _adversarial_terms(self, real: jax.Array, fake: jax.Array) -> dict[str, Term]:
         """The discriminator's adversarial loss: in private training, a term of real and one of generated logits."""

@@ -27,6 +27,12 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     test_series                 held-out windows or, if there are none, training windows, in the order of time
     series_range                ``[2, columns]``, the values that TimeGAN's scores scale to 0 and 1
     series_returns              whether the values of a series are known to be log-returns
+    fake_clips                  samples of clips ``[n, frames, h, w, c]`` as they are stored
+    real_clips                  at most 5,000 training clips in the same form
+    real_centroids              centroids ``[n, frames, 2]`` of these clips, for clips of one moving digit
+    moving_digits               the ``Dataset`` itself, for clips of one moving digit, with labels
+    fake_frames                 float32 features ``[m, f]`` of single frames of the samples
+    real_frames                 the same of the reference data
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A

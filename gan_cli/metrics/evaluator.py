@@ -13,7 +13,7 @@ from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import NEITHER, Audited, Direction, Metric, RunTask, series_inputs
+from gan_cli.metrics import NEITHER, Audited, Direction, Metric, RunTask, clip_inputs, series_inputs
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.metrics.targets import GENERATE, MOST, Target
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
 _OF_ALL = frozenset({"run_task", "audited", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
+_AS_STORED = frozenset({"fake_examples", "fake_table", "fake_series", "fake_clips"})
 _UNSEEN_ROWS = frozenset({"held_out_table", "unseen_table"})
 _UNSEEN = frozenset({"held_out_data", *_UNSEEN_ROWS})
 _OF_TABLES = frozenset({"fake_table", "training_table", "table_label", *_UNSEEN_ROWS})
@@ -47,7 +48,9 @@ _LACKING = {
     "game=pix2pix dataset=edges, or another metric",
     "translated_classes": "translations of labelled images, but the game translates no images of {name} with "
     "labels of the same classes. Use e.g. game=pix2pix dataset=edges, or another metric",
+    "fake_frames": "features of single frames, for clips. Use features=frames, or another metric",
     **series_inputs.LACKING,
+    **clip_inputs.LACKING,
 }
 
 
@@ -138,6 +141,9 @@ class Evaluator:
         inputs: dict[str, Any] = {"known_modes": target.data.modes, "held_out": None}
         inputs |= self._of_table(target.data) if self._wanted & _OF_TABLES else {}
         inputs |= series_inputs.of_data(target.data, MOST) if self._wanted & set(series_inputs.SERIES) else {}
+        inputs |= clip_inputs.of_data(target.data) if self._wanted & set(clip_inputs.CLIPS) else {}
+        if target.extractor.frames:
+            inputs["real_frames"] = _single(found["features"], target.extractor.frames)
         inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
         if "training" in self._wanted and target.reference is not target.data:
             inputs["training"] = self._of_examples(target.data, target.extractor)["features"]
@@ -252,7 +258,7 @@ class Evaluator:
 
         def seen() -> Iterator[Examples]:
             for batch in batches:
-                if translated or {"fake_examples", "fake_table", "fake_series"} & self._wanted:
+                if translated or _AS_STORED & self._wanted:
                     kept.append(np.asarray(batch))
                 yield batch
 
@@ -268,7 +274,9 @@ class Evaluator:
                 "fake_classes": None if logits is None else logits.argmax(1),
                 "fake_examples": np.concatenate(kept) if kept else None,
             }
-        made = found["fake_series"] = found["fake_examples"]
+            if target.extractor.frames:
+                found["fake_frames"] = _single(features, target.extractor.frames)
+        made = found["fake_series"] = found["fake_clips"] = found["fake_examples"]
         if isinstance(feature := target.data.feature, Table) and made is not None:
             found["fake_table"] = feature.restore(made)
             if target.data.modes is not None:
@@ -552,7 +560,9 @@ def lacking(
             "fake_classes": target.extractor is not None and target.extractor.of_classes,
             "real_classes": target.reference.classes is not None,
             **_has_table(target.data),
+            "fake_frames": target.extractor is not None and target.extractor.frames > 0,
             **series_inputs.available(target.data),
+            **clip_inputs.available(target.data),
         }
         for need, available in has.items():
             if need in metric.needs and not available:
@@ -599,6 +609,11 @@ def _joined(texts: Mapping[str, str]) -> str:
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{name}: {text}" for name, text in texts.items())
+
+
+def _single(features: np.ndarray, frames: int) -> np.ndarray:
+    """The features ``[n * frames, f]`` of single frames, from those of clips ``[n, frames * f]``."""
+    return features.reshape(len(features) * frames, -1)
 
 
 def _rows(data: Dataset) -> np.ndarray:

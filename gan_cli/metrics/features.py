@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
+from gan_cli.data.video.feature import Video
 from gan_cli.errors import UserError
 from gan_cli.metrics.classifier import Classifier
 from gan_cli.storage import cache, files
@@ -36,6 +37,7 @@ class Extractor:
         apply: ``(params, examples) -> (features [n, f], logits [n, classes] or None)``. The
             extractor compiles this function.
         batch: number of examples per call of ``apply``.
+        frames: number of frames whose features ``apply`` returns side by side. 0 for features of a whole example.
         gives_logits: whether ``apply`` returns logits.
         of_classes: whether the logits belong to the classes of the data set.
     """
@@ -45,6 +47,7 @@ class Extractor:
     params: Tree
     apply: Callable[[Tree, jax.Array], tuple[jax.Array, jax.Array | None]]
     batch: int = BATCH
+    frames: int = 0
     gives_logits: bool = False
     of_classes: bool = False
 
@@ -183,6 +186,11 @@ def inception(data: Dataset, *, weights: str | None = None) -> Extractor:
     """
     from gan_cli.metrics import inception as network
 
+    if isinstance(data.feature, Video):
+        raise UserError(
+            "features=inception: needs images. For clips, use features=frames and features.weights=FILE (gan-eval: "
+            "--features frames --weights FILE)."
+        )
     if len(data.feature.shape) != 3:
         raise UserError(
             f"features=inception: needs images, but {data.name} consists of {data.feature.noun}. Use "
@@ -228,8 +236,60 @@ def thumbnails(data: Dataset, *, side: PositiveInt = 8) -> Extractor:
     return Extractor(name, cache.digest("thumbnails", height, width, feature.shape), (), apply)
 
 
+def frames(
+    data: Dataset,
+    *,
+    frames: PositiveInt | None = None,
+    interval: PositiveInt | None = None,
+    weights: str | None = None,
+) -> Extractor:
+    """Features of a few frames of a clip, side by side: thumbnails (8x8 pixels) or Inception features.
+
+    The first frame of a clip is always among them. Metrics in this feature space notice the order of the frames.
+
+    Args:
+        frames: number of frames. With null, four, or all frames of a shorter clip.
+        interval: distance between successive frames. With null, the largest that fits into a clip.
+        weights: path of the file with the weights of the Inception network. With null, thumbnails.
+
+    Raises:
+        UserError: the data are not clips, or the clips are shorter than the frames and their interval.
+    """
+    feature = data.feature
+    if not isinstance(feature, Video):
+        raise UserError(
+            f"features=frames: needs clips, but {data.name} consists of {feature.noun}. Use features=auto, which "
+            "chooses features for them."
+        )
+    count = min(4, feature.frames) if frames is None else frames
+    apart = max((feature.frames - 1) // max(count - 1, 1), 1) if interval is None else interval
+    needed = (count - 1) * apart + 1
+    if needed > feature.frames:
+        raise UserError(
+            f"features.frames={count}: the features of {count} frames at an interval of {apart} need clips of "
+            f"{needed} frames, but the clips of {data.name} have {feature.frames}. Reduce features.frames or "
+            "features.interval."
+        )
+    first = Dataset(f"frames of {data.name}", {"x": feature.frame}, {"x": data.take(np.arange(1))[data.main][:, 0]})
+    of_frame = thumbnails(first) if weights is None else inception(first, weights=weights)
+
+    def apply(params: Tree, x: jax.Array) -> tuple[jax.Array, None]:
+        chosen = x[:, :needed:apart]
+        features, _ = of_frame.apply(params, chosen.reshape(-1, *chosen.shape[2:]))
+        return features.reshape(len(x), -1), None
+
+    return Extractor(
+        f"{of_frame.name} of {count} frames" + (f" at an interval of {apart}" if count > 1 else ""),
+        cache.digest("frames", of_frame.digest, count, apart),
+        of_frame.params,
+        apply,
+        max(of_frame.batch // count, 1),
+        count,
+    )
+
+
 def auto(data: Dataset) -> Extractor:
-    """Features that need no download: ``classifier`` for labelled images, or the values of other examples.
+    """Features that need no download: ``classifier`` for labelled images, ``frames`` for clips, or the values.
 
     Raises:
         UserError: the data are images without labels.

@@ -9,10 +9,10 @@ wrappers that add class labels to the networks of any family.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gan_cli.types import Conditional, PositiveInt
+from gan_cli.types import Conditional, Feature, PositiveInt
 
 if TYPE_CHECKING:
     import jax
@@ -24,7 +24,8 @@ class GeneratorNetwork(Protocol):
     """A generator: maps latents ``[batch, latent_dim]`` to examples ``[batch, *shape]``.
 
     Training and sampling use only ``__call__`` and ``couples_batch``. ``gan_cli.trained.inspection`` also uses
-    ``entry`` and ``early``.
+    ``entry`` and ``early``. A class whose generators read more latents than ``model.latent_dim``, e.g. for each
+    frame of a clip, has a static method ``extra_latents(feature, **options)``, which returns their number.
 
     Attributes:
         couples_batch: whether an example depends on the other latents of its batch during training. A network
@@ -48,11 +49,13 @@ class GeneratorNetwork(Protocol):
 class DiscriminatorNetwork(Protocol):
     """A discriminator: maps examples ``[batch, *shape]`` to logits ``[batch]``.
 
+    A discriminator of several networks returns logits ``[batch, heads]``, and the loss is the sum of their losses.
+
     Attributes:
         couples_batch: whether the logit of an example depends on the other examples of its batch. A network without
             this attribute counts as coupled.
-        out: the output layer. With ``model.conditional=projection`` or ``model.conditional=acgan``, the program
-            adds a second output layer with the same number of inputs.
+        out: the output layer, only of a discriminator of one network. With ``model.conditional=projection`` or
+            ``model.conditional=acgan``, the program adds a second output layer with the same number of inputs.
     """
 
     couples_batch: bool
@@ -171,3 +174,11 @@ class Model:
     discriminator: Callable[..., Any]
     conditional: Conditional = "none"
     encoder: Callable[..., Any] | None = None
+
+    def for_examples(self, x: Feature) -> Model:
+        """The model for examples ``x``: ``latent_dim`` includes the further latents that its generator reads."""
+        make: Any = self.generator
+        extra = getattr(getattr(make, "func", make), "extra_latents", None)
+        if extra is None:
+            return self
+        return replace(self, latent_dim=self.latent_dim + extra(x, **make.keywords))

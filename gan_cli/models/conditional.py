@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gan_cli.errors import UserError
 from gan_cli.models import DiscriminatorNetwork, EncoderNetwork, GeneratorNetwork, Model
 from gan_cli.models.layers import Linear, dense
 from gan_cli.types import Feature
@@ -114,6 +115,11 @@ class _Headed(nnx.Module):
 
     def __init__(self, model: Model, feature: Feature, classes: int, rngs: nnx.Rngs):
         self.network: DiscriminatorNetwork = model.discriminator(feature, rngs)
+        if not hasattr(self.network, "out"):
+            raise UserError(
+                f"model.conditional={model.conditional}: needs a discriminator with one output layer. "
+                "Set model.conditional=concat."
+            )
         features, _ = self.network.out.kernel.shape
         spectral = self.network.out.u is not None
         self.head = dense(features, classes, rngs, init=_INIT, spectral=spectral, bias=False)

@@ -42,7 +42,7 @@ class Generator(nnx.Module):
         length, columns = steps("recurrent", feature)
         self.shape = length, width
         self.first = dense(latent_dim, length * width, rngs, init=_INIT)
-        self.layers = nnx.List(_Gated(width, width, rngs) for _ in range(depth))
+        self.layers = nnx.List(Gated(width, width, rngs) for _ in range(depth))
         self.out = dense(width, columns, rngs, init=_INIT)
         self.dropout, self.feature = dropout, feature
         self.couples_batch = False
@@ -65,7 +65,7 @@ class _Body(nnx.Module):
 
     def __init__(self, feature: Feature, outputs: int, rngs: nnx.Rngs, *, width: int, depth: int, dropout: float):
         _, columns = steps("recurrent", feature)
-        self.layers = nnx.List(_Gated(width if i else columns, width, rngs) for i in range(depth))
+        self.layers = nnx.List(Gated(width if i else columns, width, rngs) for i in range(depth))
         self.out = dense(2 * width, outputs, rngs, init=_INIT)
         self.dropout = dropout
         self.couples_batch = False
@@ -133,10 +133,11 @@ class Encoder(_Body):
         return self.outputs(x, train=train, key=key)
 
 
-class _Gated(nnx.Module):
+class Gated(nnx.Module):
     """One layer of gated recurrent units: inputs ``[batch, length, in]`` to states ``[batch, length, width]``.
 
     The reset gate multiplies the product of the state, as in cuDNN, so that one matrix product serves all gates.
+    The first state ``start`` ``[batch, width]`` is zero by default.
     """
 
     def __init__(self, inputs: int, width: int, rngs: nnx.Rngs):
@@ -145,7 +146,7 @@ class _Gated(nnx.Module):
         self.kernel = nnx.Param(jnp.concatenate(blocks, axis=1))
         self.width = width
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, start: jax.Array | None = None) -> jax.Array:
         kernel, width = self.kernel[...].astype(x.dtype), self.width
 
         def step(state: jax.Array, of_input: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -157,11 +158,12 @@ class _Gated(nnx.Module):
             return state, state
 
         of_inputs = self.inputs(x, train=train).swapaxes(0, 1)
-        _, states = lax.scan(step, jnp.zeros((x.shape[0], width), x.dtype), of_inputs)
+        first = jnp.zeros((x.shape[0], width), x.dtype) if start is None else start
+        _, states = lax.scan(step, first, of_inputs)
         return states.swapaxes(0, 1)
 
 
-def _rest(layers: nnx.List[_Gated], x: jax.Array, dropout: float, *, train: bool, key: jax.Array) -> jax.Array:
+def _rest(layers: nnx.List[Gated], x: jax.Array, dropout: float, *, train: bool, key: jax.Array) -> jax.Array:
     """The states of the last layer, where ``x`` are those of the first."""
     for i, layer in enumerate(layers[1:]):
         if dropout and train:

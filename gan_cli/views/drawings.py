@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,13 +16,14 @@ from PIL import Image
 from gan_cli.errors import UserError
 from gan_cli.trained import inspection, translation
 from gan_cli.trained.restore import RestoredRun
-from gan_cli.trained.sampling import TaskRunner
+from gan_cli.trained.sampling import TaskRunner, averaged
 from gan_cli.views import DRAWINGS, SIDE, pictures
 from gan_cli.views.kinds import kinds, view
 
 _STEPS = 9  # the number of samples in a row of an interpolation or a traversal
 _REACH = 4.0  # the largest distance of a traversal in each direction, in standard deviations of the latents
 _STOPS, _FRAMES = 6, 12  # the random latents that a walk visits, and the frames from each of them to the next
+_CODES = 4  # the number of contents and of motions in a grid of clips
 _MANY = 5000  # the number of latents from which the principal components are computed
 
 
@@ -184,6 +186,33 @@ def activations(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> Im
     all_labels = np.concatenate([taken["label"], inputs["label"]]) if "label" in inputs else None
     maps = inspection.activations(runner.game, run.state, np.asarray(data.feature.encode(both)), all_labels)
     return pictures.maps(both, maps)
+
+
+def codes(run: RestoredRun, runner: TaskRunner, asked: InputRequest) -> tuple[np.ndarray, int]:
+    """Clips with each of several contents in a row, and each of as many motions in a column.
+
+    A row holds the content and varies the motion; a column holds the motion and varies the content.
+
+    Returns:
+        A pair: stored clips ``[n * n, frames, h, w, c]``, and the number n of columns.
+
+    Raises:
+        UserError: the generator has no motion codes.
+    """
+    game: Any = runner.game
+    network = game.network("generator", *averaged(run.state)) if "generator" in runner.game.players else None
+    size = getattr(getattr(network, "network", network), "motion_latents", 0)
+    if not size or "latents" not in runner.drawn:
+        raise UserError(
+            "--draw codes: needs latents of the content and of the motion, which the generator of this run or the "
+            f"task {runner.name} does not have. Train a run with game=gan model=mocogan, or leave out --draw."
+        )
+    n = asked.num or _CODES
+    latents, others = _latents(asked.draw(runner, n))
+    motions, contents = np.tile(latents[:, :size], (n, 1)), np.repeat(latents[:, size:], n, axis=0)
+    inputs = {name: np.repeat(x, n, axis=0) for name, x in others.items()}
+    inputs["latents"] = np.concatenate([motions, contents], axis=1)
+    return images(run, runner, inputs, asked.seed), n
 
 
 _Drawing = Callable[[RestoredRun, TaskRunner, InputRequest], Image.Image | list[Image.Image]]

@@ -20,11 +20,12 @@ from gan_cli.data.series.feature import Series
 from gan_cli.data.tables import constraints
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
+from gan_cli.data.video.feature import Video
 from gan_cli.storage import files, marks
 from gan_cli.storage.marks import Origin
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, paths, pictures, series_charts, tables
+from gan_cli.views import POINTS, SIDE, clips, paths, pictures, series_charts, tables
 
 _ROWS = 1000  # number of generated rows of a table that training writes and draws
 _CHARTED = 50  # of fewer windows, pictures show the paths alone
@@ -49,6 +50,7 @@ class View:
             provenance mark that states the origin, or None.
         write_summary: ``(path, samples, real)``, writes a description of the samples and of the real examples
             behind them beside the picture ``path``, or None.
+        animation: ``(examples) -> content`` of a GIF file beside a picture of samples or of real examples, or None.
         one: ``(stored example, software) -> (suffix, content)`` of a file with a single example, where ``software``
             is the name of the program in the file's metadata. None if there is no such file. ``gan-sample`` then
             writes no folder of pictures, and draws no rows and walks of single examples.
@@ -64,6 +66,7 @@ class View:
     real: Callable[[np.ndarray], Image.Image] | None = None
     write: Callable[[Path, np.ndarray, Origin | None], None] | None = None
     write_summary: Callable[[Path, np.ndarray, np.ndarray | None], None] | None = None
+    animation: Callable[[np.ndarray], bytes] | None = None
     one: Callable[[np.ndarray, str], tuple[str, bytes]] | None = None
 
 
@@ -168,6 +171,19 @@ def _(feature: Series) -> View:
         rows=lambda parts, kinds: (paths.pairs(parts), []),
         in_rows=lambda parts: paths.COUNT,
         behind=series_charts.COUNT,
+    )
+
+
+@view.register
+def _(feature: Video) -> View:
+    return View(
+        noun="clips",
+        count=clips.COUNT,
+        picture=lambda samples, real: clips.strip(samples[:SIDE]),
+        compared=lambda real, samples: clips.strip(np.concatenate([real[: SIDE // 2], samples[: SIDE // 2]])),
+        rows=clips.rows,
+        in_rows=clips.in_rows,
+        animation=clips.animation,
     )
 
 

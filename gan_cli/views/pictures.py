@@ -194,15 +194,15 @@ def matrix(values: np.ndarray) -> Image.Image:
     return Image.fromarray(heat.repeat(zoom, axis=0).repeat(zoom, axis=1))
 
 
-def animate(frames: list[Image.Image]) -> bytes:
-    """The bytes of a GIF file that repeats ``frames`` endlessly, at 20 frames per second.
+def animate(frames: list[Image.Image], milliseconds: int = 50) -> bytes:
+    """The bytes of a GIF file that repeats ``frames`` endlessly, each for a number of milliseconds.
 
     RGBA frames are blended with white, because a pixel of a GIF cannot be partly transparent.
     """
     file = io.BytesIO()
     opaque = (over_white(frame).convert("RGB") if frame.mode == "RGBA" else frame for frame in frames)
     first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in opaque)
-    first.save(file, format="GIF", save_all=True, append_images=others, duration=50, loop=0)
+    first.save(file, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return file.getvalue()
 
 

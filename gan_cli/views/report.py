@@ -30,10 +30,11 @@ _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, fo
 _PICTURES = 100  # the largest number of pictures of a single run
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the most bytes of one picture, and of all pictures of a report
 _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
+_GIF = b"GIF89a"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ROWS, _LABEL = 64, 40  # the most rows of a picture that have labels, and the most characters of a label
 _TEXTS = 1 << 14  # the number of bytes at the start of a picture that contain its metadata
-_CHARTED = ("Series", "Table")  # the kinds of features whose pictures are charts, which need the whole width
+_CHARTED = ("Series", "Table", "Video")  # the kinds of features whose pictures need the whole width
 # For each ending of the name of a logged metric, the title of its chart. The order is the order of the charts.
 _TOGETHER = {
     "loss": "Losses",
@@ -141,6 +142,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "charts": any(isinstance(one, dict) and one.get("kind") in _CHARTED for one in _features(facts)),
         "real": _picture(path / "samples" / "real.png"),
         "neighbours": _picture(path / "samples" / "neighbours.png"),
+        "animations": _animations(path / "samples"),
     }
 
 
@@ -452,9 +454,9 @@ def _evenly(items: list[Any], most: int) -> list[Any]:
 
 
 def _picture(path: Path) -> dict[str, Any] | None:
-    """A PNG image as a dictionary for JSON, with the data URI and the width and height in pixels.
+    """A PNG or GIF image as a dictionary for JSON, with the data URI and the width and height in pixels.
 
-    The result is None if the file is missing, is not a PNG image, is too large, or is reached by a symbolic link.
+    The result is None if the file is missing, is no such image, is too large, or is reached by a symbolic link.
     """
     try:
         linked = path.is_symlink() or path.parent.is_symlink()  # a link may point outside the run's directory
@@ -463,16 +465,25 @@ def _picture(path: Path) -> dict[str, Any] | None:
         data = path.read_bytes()
     except OSError:
         return None
-    if not data.startswith(_PNG) or len(data) < 24:
+    kind = path.suffix.removeprefix(".")
+    if not data.startswith(_GIF if kind == "gif" else _PNG) or len(data) < 24:
         return None
-    width, height = struct.unpack(">II", data[16:24])
+    width, height = struct.unpack("<HH", data[6:10]) if kind == "gif" else struct.unpack(">II", data[16:24])
     if not 0 < width * height <= _PIXELS:
         return None
     return {
-        "src": f"data:image/png;base64,{base64.b64encode(data).decode()}",
+        "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
         "width": width,
         "height": height,
     }
+
+
+def _animations(samples: Path) -> list[dict[str, Any]]:
+    """The animations of the real examples and of the newest samples, as dictionaries for JSON with their titles."""
+    steps = sorted(step for path in samples.glob("*.gif") if (step := files.number(path.stem)) is not None)
+    named = {"real": "real data"} | {str(step): f"samples at step {step}" for step in steps[-1:]}
+    found = [(title, _picture(samples / f"{name}.gif")) for name, title in named.items()]
+    return [{"title": title, **picture} for title, picture in found if picture]
 
 
 def _number(value: Any) -> float | None:

@@ -22,7 +22,7 @@ from gan_cli.views import pictures
 from gan_cli.views.kinds import kinds, view
 
 # The names of pictures and samples of a step, after the number of the step and a dot.
-_WRITTEN = ("png", "npz", "csv", f"csv{marks.BESIDE}")
+_WRITTEN = ("png", "gif", "npz", "csv", f"csv{marks.BESIDE}")
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,8 @@ def draw_samples(data: Dataset, samples: np.ndarray, path: Path, origin: Origin 
     real = data.spread(chosen.behind) if chosen.behind and not data.private else None
     shown = origin and replace(origin, mixed=real is not None)
     pictures.write(path, chosen.picture(samples[: chosen.count], real), shown)
+    if chosen.animation is not None:
+        marks.write(path.with_suffix(".gif"), chosen.animation(samples[: chosen.count]), origin)
     if chosen.write is not None:
         chosen.write(path, samples[: chosen.count], origin)
     if chosen.write_summary is not None:
@@ -230,6 +232,8 @@ def draw_real(data: Dataset, path: Path) -> None:
         return
     examples = data.spread(chosen.count)
     pictures.write(path, chosen.picture(examples, examples), None)
+    if chosen.animation is not None:
+        marks.write(path.with_suffix(".gif"), chosen.animation(examples), None)
 
 
 def remove_later_pictures(directory: Path, step: int, tasks: Iterable[str]) -> None:

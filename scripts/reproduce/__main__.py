@@ -13,14 +13,14 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from evaluations import Evaluation, Row, Size, Table
+from evaluations import Bar, Evaluation, Row, Size, Table
 from tables import GROUPS, TABLES
 
 import gan_cli
@@ -109,7 +109,22 @@ def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
         ]
         rows.append([*cells, f"{line['seconds']:.0f}" if trained else ""])
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
-    return f"{table.title}. Evaluated with {method}, on {table.samples:,} samples.\n\n{body}\n"
+    caption = f"{table.title}. Evaluated with {method}, on {table.samples:,} samples."
+    return f"{caption}\n\n{body}\n" + (f"\n{failures(table.bars, lines)}\n" if table.bars else "")
+
+
+def failures(bars: Sequence[Bar], lines: list[dict[str, Any]]) -> str:
+    """The bars, and those that each row fails, as a list in Markdown. Trained rows are judged seed by seed."""
+    texts = [f"Bars, to be passed together: {'; '.join(map(str, bars))}.\n"]
+    for line in lines:
+        means = {name: value["mean"] for name, value in line["ours"].items()}
+        seeds = line.get("each") or [means]
+        passing = sum(all(bar.passed(one) for bar in bars) for one in seeds)
+        failed = [bar.column for bar in bars if not all(bar.passed(one) for one in seeds)]
+        verdict = f"fails {', '.join(failed)}" if failed else "passes all bars"
+        counted = f" ({passing} of {line['seeds']} seeds pass all bars)" if line["seeds"] else ""
+        texts.append(f"- {line['row']}: {verdict}{counted}")
+    return "\n".join(texts)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,33 @@ class Evaluation:
     method: str
     figures: Callable[[Any], dict[str, float]]
     outputs: Callable[[Any, int], Any] = lambda run, samples: run.sample(samples)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bound on a value that a good generator keeps. Bars are passed together, not one by one.
+
+    Attributes:
+        column: the name of the value.
+        at_least: smallest value that passes. None for no lower bound.
+        at_most: largest value that passes. None for no upper bound.
+    """
+
+    column: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def passed(self, values: Mapping[str, float]) -> bool:
+        """Whether the value of the column passes. A missing or undefined value does not."""
+        value = values.get(self.column, math.nan)
+        low = -math.inf if self.at_least is None else self.at_least
+        return low <= value <= (math.inf if self.at_most is None else self.at_most)
+
+    def __str__(self) -> str:
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.column} from {self.at_least:g} to {self.at_most:g}"
+        bound = f"at least {self.at_least:g}" if self.at_most is None else f"at most {self.at_most:g}"
+        return f"{self.column} {bound}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +114,8 @@ class Table:
         summary: a pair: the name of a last row, and a function from the mean values of each trained row to its
             values, for rows that are repetitions of one experiment, e.g. on several splits of the data. None for
             others.
+        bars: the bars, which a good generator passes together. The text below the table names the failed bars of
+            each row.
     """
 
     title: str
@@ -96,3 +126,4 @@ class Table:
     references: References
     sizes: Mapping[str, Size]
     summary: tuple[str, Callable[[list[Mapping[str, float]]], Mapping[str, float]]] | None = None
+    bars: Sequence[Bar] = ()

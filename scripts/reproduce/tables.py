@@ -12,6 +12,7 @@ import private
 import tabular
 import timeseries
 import translation
+import video
 from evaluations import Evaluation, References, Row, Size, Table
 
 from gan_cli.data import duplicates, gaussians
@@ -426,6 +427,7 @@ TABLES = {
     **tabular.TABLES,
     **timeseries.TABLES,
     **private.TABLES,
+    **video.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }

@@ -154,6 +154,8 @@ function samples(run) {
   // Charts of samples also show the real data.
   if (run.real && !(run.charts && run.pictures.length))
     parts.push(el("figure", {}, image(run.real, "real data"), el("figcaption", {}, "real data")));
+  for (const one of run.animations)
+    parts.push(el("figure", {}, image(one, one.title), el("figcaption", {}, one.title)));
   if (run.neighbours && !run.columns) {
     parts.push(
       el(

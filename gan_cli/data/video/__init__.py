@@ -1,0 +1,1 @@
+"""Video: the feature of clips, and clips that are read from files."""
