@@ -20,7 +20,11 @@ from gan_cli.data.scaling import denormalise, normalise
 from gan_cli.types import ArrayT, Feature, Spec
 
 # The modules of the features of this package that another module defines, by the name of the class.
-_MODULES = {"Series": "gan_cli.data.series.feature", "Table": "gan_cli.data.tables.feature"}
+_MODULES = {
+    "Series": "gan_cli.data.series.feature",
+    "Table": "gan_cli.data.tables.feature",
+    "Tokens": "gan_cli.data.text.feature",
+}
 
 
 @dataclass(frozen=True)
