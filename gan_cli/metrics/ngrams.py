@@ -65,11 +65,17 @@ def copied(texts: Texts, training: Texts, n: int) -> float:
     return float(np.isin(codes[own], codes[~own]).mean()) if own.any() else float("nan")
 
 
+def drawn(texts: Texts, n: int, seed: int) -> Texts:
+    """At most ``n`` of the texts, drawn without replacement."""
+    rows = np.random.default_rng(seed).permutation(len(texts))[:n]
+    return texts[rows] if isinstance(texts, np.ndarray) else [texts[row] for row in rows]
+
+
 def _joined(*groups: Texts) -> tuple[np.ndarray, np.ndarray]:
     """The tokens of all texts in one array, as numbers from 0, and the number of tokens of each text."""
     lengths = np.array([len(text) for group in groups for text in group], int)
-    if all(isinstance(group, np.ndarray) for group in groups):
-        flat = np.concatenate([np.ravel(group) for group in groups])
+    if all(isinstance(text, np.ndarray) for group in groups for text in group):
+        flat = np.concatenate([np.zeros(0, int), *(text for group in groups for text in group)])
         return np.unique(flat, return_inverse=True)[1], lengths
     numbers: dict[Any, int] = {}
     every = (token for group in groups for text in group for token in text)
@@ -79,7 +85,9 @@ def _joined(*groups: Texts) -> tuple[np.ndarray, np.ndarray]:
 def _orders(tokens: np.ndarray, lengths: np.ndarray, most: int) -> Iterator[_Grams]:
     """Yields the n-grams of 1 to ``most`` tokens."""
     text = np.repeat(np.arange(len(lengths)), lengths)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(
+        len(tokens)
+    )  # tokens from here to the end of the text
     base, codes, start = int(tokens.max(initial=0)) + 1, np.zeros(len(tokens), int), np.arange(len(tokens))
     for n in range(1, most + 1):
         kept = left[start] >= n
