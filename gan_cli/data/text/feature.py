@@ -74,6 +74,11 @@ class Tokens(Feature):
         return [number for number in numbers if number is not None], lacking
 
 
+@dataclass(frozen=True)
+class Prompt(Tokens):
+    """The beginning of a text, followed by places that are ``FREE``, int32 ``[length]``."""
+
+
 def split(text: str, unit: str) -> list[str]:
     """The tokens of a text: its characters, or its words and punctuation marks."""
     return list(text) if unit == "character" else _WORDS.findall(text)
