@@ -27,7 +27,7 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     test_series                 held-out windows or, if there are none, training windows, in the order of time
     series_range                ``[2, columns]``, the values that TimeGAN's scores scale to 0 and 1
     series_returns              whether the values of a series are known to be log-returns
-    fake_texts                  samples of texts: ints ``[n, length]`` or, if texts end earlier, a list of int arrays
+    fake_texts                  samples of texts: ints ``[n, length]``, or a list of int arrays if texts end earlier
     training_texts              training texts in the same form
     held_out_texts              held-out texts in the same form
     oracle                      ``Oracle`` that drew the data, if the data are its sentences
@@ -94,8 +94,8 @@ class RunTask(Protocol):
             split: ``held_out`` for examples that are excluded from training, or ``training``. Examples of other
                 data are a mapping from the inputs of the task to stored examples, which keep their order. It is
                 empty for a task that reads no data.
-            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. A mapping that
-                is not empty is used as a whole.
+            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. All examples of
+                a mapping are used.
             numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
                 prior of the task draws.
         """

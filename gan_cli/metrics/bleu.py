@@ -11,14 +11,15 @@ _ORDERS = range(2, 6)
 def bleu() -> Metric:
     """BLEU-2 to BLEU-5: the n-grams that each sample shares with held-out texts (Papineni et al. 2002).
 
-    The mean over the samples of the BLEU of a sample against all held-out texts, with smoothing method 1 of Chen and
+    Mean over the samples of the BLEU of a sample against all held-out texts, with smoothing method 1 of Chen and
     Cherry (2014), as in NLTK's ``sentence_bleu``. The values measure quality alone: one likely sentence, repeated,
-    has a large BLEU. Read them beside ``self_bleu``. They grow with the number of references. Needs held-out texts.
+    has a large BLEU. Read them beside ``self_bleu``. They grow with the number of references. Needs held-out
+    texts.
 
     Values:
     - bleu_2, bleu_3, bleu_4, bleu_5: BLEU of the samples; higher is better, up to the values of real texts.
-    - bleu_2_real, bleu_3_real, bleu_4_real, bleu_5_real: BLEU of as many training texts; neither higher nor lower is
-      better.
+    - bleu_2_real, bleu_3_real, bleu_4_real, bleu_5_real: BLEU of as many training texts; neither higher nor lower
+      is better.
     - bleu_references: number of held-out texts; neither higher nor lower is better.
     """
 

@@ -17,7 +17,8 @@ def copied(*, lengths: tuple[PositiveInt, ...] = (2, 4, 8, 16)) -> Metric:
         lengths: the numbers of tokens of an n-gram, e.g. [4, 8] for words, or [16, 32] for characters.
 
     Values:
-    - copied_2, copied_4, copied_8, copied_16: share of the samples; lower is better, down to that of held-out texts.
+    - copied_2, copied_4, copied_8, copied_16: share of the samples; lower is better, down to that of held-out
+      texts.
     - copied_2_held_out, copied_4_held_out, copied_8_held_out, copied_16_held_out: share of the held-out texts, if
       there are any; neither higher nor lower is better.
     """

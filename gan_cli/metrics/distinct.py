@@ -16,8 +16,8 @@ def distinct() -> Metric:
 
     Values:
     - distinct_1, distinct_2, distinct_3, distinct_4: share of the samples; neither higher nor lower is better.
-    - distinct_1_real, distinct_2_real, distinct_3_real, distinct_4_real: share of training texts; neither higher nor
-      lower is better.
+    - distinct_1_real, distinct_2_real, distinct_3_real, distinct_4_real: share of training texts; neither higher
+      nor lower is better.
     - distinct_texts: number of the samples, and of the training texts; neither higher nor lower is better.
     """
 

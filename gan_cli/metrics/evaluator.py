@@ -306,9 +306,9 @@ def reads_features(metrics: Mapping[str, Metric]) -> bool:
 def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Task]) -> dict[str, Metric]:
     """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
 
-    Rows of tables and texts are compared by metrics of their own. Distances in the space that networks see, as of ``fid``,
-    depend on the normalisation of tables and on the numbers of tokens, so these metrics are computed for tables and
-    texts only if they are chosen. Metrics that train reference runs are computed only if they are chosen.
+    Rows of tables and texts are compared by metrics of their own. Distances in the space that networks see, as of
+    ``fid``, depend on the normalisation of tables and on the numbers of tokens, so these metrics are computed for
+    tables and texts only if they are chosen. Metrics that train reference runs are computed only if they are chosen.
     """
     metrics = {name: metric for name, metric in metrics.items() if "audited" not in metric.needs}
     texts = frozenset(text_inputs.TEXTS)

@@ -16,10 +16,10 @@ def log_probabilities(
 ) -> np.ndarray:
     """Log-probabilities of the tokens of texts in nats, each after the tokens before it, float64 ``[m, length]``.
 
-    The model is interpolated Kneser-Ney with three discounts (Chen and Goodman 1999, section 3): the longest n-grams
-    are counted in the training texts, and all shorter n-grams by the different tokens that precede them. The
-    recursion ends with the uniform distribution, so that no token has the probability 0. The first tokens of a text
-    have shorter contexts.
+    The model is interpolated Kneser-Ney with three discounts (Chen and Goodman 1999, section 3): the counts of the
+    longest n-grams are their occurrences in the training texts, and the count of a shorter n-gram is the number of
+    different tokens that precede it. The recursion ends with the uniform distribution, so that no token has the
+    probability 0. The first tokens of a text have shorter contexts.
 
     Args:
         training: training texts, ints ``[n, length]``.

@@ -15,8 +15,8 @@ TEXTS = ("fake_texts", "training_texts", "held_out_texts", "oracle", "characters
 LACKING = {
     **dict.fromkeys(TEXTS, "texts, but {name} has none. Use dataset=shakespeare, or another metric"),
     "held_out_texts": "held-out texts, but {name} has none. Use dataset=shakespeare, or another metric",
-    "oracle": "an oracle that knows the likelihood of a sentence, but {name} has none. Use dataset=oracle, or another "
-    "metric",
+    "oracle": "an oracle that knows the likelihood of a sentence, but {name} has none. Use dataset=oracle, or "
+    "another metric",
     "characters": "texts of characters or words, but {name} has none. Use dataset=shakespeare, or another metric",
 }
 
