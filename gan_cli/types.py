@@ -88,6 +88,9 @@ SeriesValues = Literal["levels", "returns"]
 SeriesSplit = Literal["time", "timegan"]
 SeriesScaling = Literal["standard", "minmax"]
 SineLaw = Literal["code", "paper"]
+TextUnit = Literal["character", "word"]
+TextExamples = Literal["windows", "lines"]
+TextGradient = Literal["score", "gumbel"]  # estimators of the gradient of a generator of discrete tokens
 
 
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")

@@ -47,17 +47,18 @@ class Oracle:
 
     def sample(self, key: jax.Array, n: int, length: int = 20) -> np.ndarray:
         """``n`` sentences of ``length`` words, int32 ``[n, length]``."""
-        parts = [_sample(self._weights, jax.random.fold_in(key, i), length) for i in range(-(-n // _ROWS))]
+        parts = [_sample(self.weights, jax.random.fold_in(key, i), length) for i in range(-(-n // _ROWS))]
         return np.concatenate([np.asarray(part) for part in parts])[:n]
 
     def log_likelihood(self, tokens: np.ndarray) -> np.ndarray:
         """The logarithm of the probability of each word after the words before it, in nats, ``[n, length]``."""
         rows = np.arange(-(-len(tokens) // _ROWS) * _ROWS) % len(tokens)
-        parts = [_log_likelihood(self._weights, tokens[part]) for part in rows.reshape(-1, _ROWS)]
+        parts = [_log_likelihood(self.weights, tokens[part]) for part in rows.reshape(-1, _ROWS)]
         return np.concatenate([np.asarray(part) for part in parts])[: len(tokens)]
 
     @property
-    def _weights(self) -> tuple[np.ndarray, ...]:
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """All weights, in the order of the attributes."""
         return self.embedding, self.inputs, self.recurrent, self.bias, self.out, self.out_bias
 
 
@@ -109,8 +110,8 @@ def from_file(path: Path) -> Oracle:
             arrays["embeddings"].astype(np.float32), joined("W"), joined("U"), joined("b"),
             arrays["Wo"].astype(np.float32), arrays["bo"].astype(np.float32),
         )  # fmt: skip
-        jax.eval_shape(_log_likelihood, found._weights, jax.ShapeDtypeStruct((_ROWS, 2), np.int32))
-        fits = found.out.shape[1] == len(found.embedding) and all(np.isfinite(one).all() for one in found._weights)
+        jax.eval_shape(_log_likelihood, found.weights, jax.ShapeDtypeStruct((_ROWS, 2), np.int32))
+        fits = found.out.shape[1] == len(found.embedding) and all(np.isfinite(one).all() for one in found.weights)
     except (TypeError, ValueError):
         fits = False
     if not fits:
