@@ -317,7 +317,9 @@ class Game:
         """
         raise NotImplementedError
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Tree, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Tree, ByPlayer]:
         """A pair: a generated batch, a pytree of arrays, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.

@@ -17,6 +17,7 @@ from gan_cli.errors import UserError
 from gan_cli.types import OnError, TextExamples, TextUnit
 
 _OVERLAP = 4  # training windows that contain a token, except near the ends of the text
+_UNITS = {"character": "characters", "word": "words"}
 _SHOWN = 5  # tokens outside the vocabulary that a message names
 
 
@@ -146,9 +147,6 @@ def dataset_of(name: str, text: str, source: str, options: Options) -> Dataset:
     )
 
 
-_UNITS = {"character": "characters", "word": "words"}
-
-
 def prompt_of(text: str, feature: Tokens, option: str) -> np.ndarray:
     """The input ``prompt`` int32 ``[length]`` of the task ``generate`` for a text that samples begin with.
 
@@ -164,13 +162,13 @@ def prompt_of(text: str, feature: Tokens, option: str) -> np.ndarray:
     unit = _UNITS[feature.unit]
     if lacking and (feature.unit == "character" or len(numbers) < len(split(text, feature.unit))):
         raise UserError(
-            f"{option}: has {unit} that the vocabulary of the run lacks: {_listed(sorted(set(lacking)))}. Use other "
-            f"{unit}."
+            f"{option}: has {unit} that the vocabulary of the run lacks: {_listed(sorted(set(lacking)))}. Leave "
+            "them out."
         )
     if len(numbers) > feature.length:
         raise UserError(
-            f"{option}: has {len(numbers):,} {unit}, and the texts of this run have {feature.length}. Use a shorter "
-            "prompt."
+            f"{option}: has {len(numbers):,} {unit}, and the texts of this run have {feature.length}. Use a "
+            "shorter prompt."
         )
     prompt = np.full(feature.length, FREE, np.int32)
     prompt[: len(numbers)] = numbers
@@ -185,8 +183,8 @@ def _lines(text: str, source: str, options: Options) -> tuple[list[list[str]], l
     if long and (options.on_error == "refuse" or not fit):
         longest = max(map(len, every))
         raise UserError(
-            f"{source}: {long:,} of {len(every):,} lines have more than dataset.length={options.length} tokens, and "
-            f"the longest has {longest:,}. Choose a larger dataset.length"
+            f"{source}: {long:,} of {len(every):,} lines have more than dataset.length={options.length} tokens, "
+            f"and the longest has {longest:,}. Choose a larger dataset.length"
             f"{', or dataset.on_error=skip to leave them out' if fit else ''}."
         )
     order = np.random.default_rng(0).permutation(len(fit))

@@ -1,13 +1,12 @@
 """The oracle of SeqGAN's synthetic task (Yu et al. 2017, section 5.1): an LSTM with random weights.
 
-The oracle draws the real sentences of the task, and gives the exact likelihood of any sentence. Start token 0, state
-h = c = 0 before it, one layer, W x + U h + b in each gate: i, f, o = sigmoid, candidate = tanh,
-c' = f c + i candidate, h' = o tanh(c').
+The oracle draws the real sentences of the task, and gives the exact likelihood of any sentence. It has one layer,
+starts with token 0 and the state h = c = 0, and computes W x + U h + b in each gate: i, f, o = sigmoid, candidate =
+tanh, c' = f c + i candidate, h' = o tanh(c').
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +30,9 @@ class Oracle:
 
     Attributes:
         embedding: vectors of the words, ``[words, width]``.
-        inputs: kernels of the four gates for the embedding, ``[width, 4 states]``: input, forget, output, candidate.
-        recurrent: kernels of the four gates for the state, ``[states, 4 states]``.
-        bias: biases of the four gates, ``[4 states]``.
+        inputs: kernels of the gates for the embedding, ``[width, 4 states]``: input, forget, output, candidate.
+        recurrent: kernels of the gates for the state, ``[states, 4 states]``.
+        bias: biases of the gates, ``[4 states]``.
         out: kernel of the output layer, ``[states, words]``.
         out_bias: biases of the output layer, ``[words]``.
     """
