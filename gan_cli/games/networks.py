@@ -78,9 +78,7 @@ class Network:
         # A copy, because the module's variables must belong to the innermost JAX trace.
         module = self.module(params, state)
         x = _cast(x, self._dtype)
-        y = getattr(module, method)(
-            x, *(one for one in more if one is not None), train=train, key=key, **options
-        )
+        y = getattr(module, method)(x, *(one for one in more if one is not None), train=train, key=key, **options)
         return _cast(y, jnp.float32), nnx.state(module, nnx.Not(nnx.Param))
 
 

@@ -41,8 +41,8 @@ class TextGame(Game):
         if not isinstance(x, Tokens):
             raise UserError(
                 f"dataset: game={name} learns texts, and the examples of this data set are "
-                f"{next(iter(spec.values())).noun}. Choose a data set of texts, e.g. dataset=shakespeare, or another "
-                "game, e.g. game=gan."
+                f"{next(iter(spec.values())).noun}. Choose a data set of texts, e.g. dataset=shakespeare, or "
+                "another game, e.g. game=gan."
             )
         if not isinstance(model, TextModel):
             raise UserError(f"model: game={name} needs networks of texts. Set model=text or model=text_cnn.")

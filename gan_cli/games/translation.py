@@ -146,7 +146,7 @@ class Translation(PenalisedGame):
         zeros = {name: jnp.zeros((2, *one.shape)) for name, one in self._images.items()}
 
         def fakes() -> Images:
-            return self.fake(*self.init(key), self.noise(zeros, key), key)[0]
+            return self.fake(*self.init(key), self.noise(zeros, key), key, jnp.int32(0))[0]
 
         def logits() -> list[jax.Array]:
             params, net_state = self.init(key)
@@ -199,7 +199,9 @@ class Translation(PenalisedGame):
             }
         return params, states
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Images, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Images, ByPlayer]:
         """A pair: the translations of the batch by the domains that they imitate, and the new network state."""
         key = jax.random.fold_in(key, len(self.players))
         fakes, states = {}, {}
@@ -226,7 +228,7 @@ class Translation(PenalisedGame):
         the method calls ``self.fake``. Running statistics of the generator follow these translations only.
         """
         if fake is None:
-            fake, generator_state = self.fake(params, net_state, batch, key)
+            fake, generator_state = self.fake(params, net_state, batch, key, step)
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:

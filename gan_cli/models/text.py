@@ -9,15 +9,18 @@ time wherever the tokens are known, as one matrix product for all tokens.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gan_cli.data.text.feature import FREE, Tokens
 from gan_cli.models.layers import Linear, dense
 from gan_cli.types import Batch, Decay, PositiveInt
+
+if TYPE_CHECKING:
+    from gan_cli.data.text.feature import Tokens
 
 _INIT = nnx.initializers.lecun_normal()
 _EMBEDDING = nnx.initializers.normal(0.1)
@@ -105,7 +108,7 @@ class Generator(nnx.Module):
         Args:
             inputs: ``noise`` ``[batch, length]``, a standard normal value for each token; ``temperature``
                 ``[batch]``, by which the logits are divided, where 0 is the most probable token; and ``prompt``
-                ``[batch, length]``, tokens that replace the drawn ones wherever they are not ``FREE``.
+                ``[batch, length]``, tokens that replace the drawn ones wherever they are not negative.
             train: without effect, because sampling has no dropout.
             key: without effect.
         """
@@ -117,7 +120,7 @@ class Generator(nnx.Module):
             (states, before), (noise, prompt) = carry, row
             states, logits = self._next(states, self.embedding[...][before])
             drawn = draw(logits / temperature, jax.scipy.special.ndtr(noise))
-            token = self._ended(before, jnp.where(prompt == FREE, drawn, prompt))
+            token = self._ended(before, jnp.where(prompt < 0, drawn, prompt))
             return (states, token), token
 
         noise = inputs["noise"]

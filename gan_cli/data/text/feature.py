@@ -14,7 +14,7 @@ from gan_cli.types import Feature
 FREE = -1  # in a prompt: a token that the generator chooses
 UNKNOWN = "<unk>"  # the token of all words outside the vocabulary
 # A word with inner apostrophes and hyphens, a marker such as <unk>, or a single punctuation mark.
-_WORDS = re.compile(r"<\w+>|\w+(?:['’-]\w+)*|[^\w\s]")
+_WORDS = re.compile(r"<\w+>|\w+(?:['\u2019-]\w+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Tokens(Feature):
         """Number of tokens ``[n]`` before the end of each text ``[n, length]``."""
         if self.end is None:
             return np.full(len(tokens), tokens.shape[1])
-        return np.cumprod(tokens != self.end, axis=1).sum(1)
+        lengths: np.ndarray = np.cumprod(tokens != self.end, axis=1).sum(1)
+        return lengths
 
     def texts(self, tokens: np.ndarray) -> list[str]:
         """The texts of ``[n, length]`` tokens. Words are separated by spaces."""

@@ -1,13 +1,12 @@
 """The oracle of SeqGAN's synthetic task (Yu et al. 2017, section 5.1): an LSTM with random weights.
 
-The oracle draws the real sentences of the task, and gives the exact likelihood of any sentence. Start token 0, state
-h = c = 0 before it, one layer, W x + U h + b in each gate: i, f, o = sigmoid, candidate = tanh,
-c' = f c + i candidate, h' = o tanh(c').
+The oracle draws the real sentences of the task, and gives the exact likelihood of any sentence. It has one layer,
+starts with token 0 and the state h = c = 0, and computes W x + U h + b in each gate: i, f, o = sigmoid, candidate =
+tanh, c' = f c + i candidate, h' = o tanh(c').
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +30,9 @@ class Oracle:
 
     Attributes:
         embedding: vectors of the words, ``[words, width]``.
-        inputs: kernels of the four gates for the embedding, ``[width, 4 states]``: input, forget, output, candidate.
-        recurrent: kernels of the four gates for the state, ``[states, 4 states]``.
-        bias: biases of the four gates, ``[4 states]``.
+        inputs: kernels of the gates for the embedding, ``[width, 4 states]``: input, forget, output, candidate.
+        recurrent: kernels of the gates for the state, ``[states, 4 states]``.
+        bias: biases of the gates, ``[4 states]``.
         out: kernel of the output layer, ``[states, words]``.
         out_bias: biases of the output layer, ``[words]``.
     """
@@ -47,17 +46,18 @@ class Oracle:
 
     def sample(self, key: jax.Array, n: int, length: int = 20) -> np.ndarray:
         """``n`` sentences of ``length`` words, int32 ``[n, length]``."""
-        parts = [_sample(self._weights, jax.random.fold_in(key, i), length) for i in range(-(-n // _ROWS))]
+        parts = [_sample(self.weights, jax.random.fold_in(key, i), length) for i in range(-(-n // _ROWS))]
         return np.concatenate([np.asarray(part) for part in parts])[:n]
 
     def log_likelihood(self, tokens: np.ndarray) -> np.ndarray:
         """The logarithm of the probability of each word after the words before it, in nats, ``[n, length]``."""
         rows = np.arange(-(-len(tokens) // _ROWS) * _ROWS) % len(tokens)
-        parts = [_log_likelihood(self._weights, tokens[part]) for part in rows.reshape(-1, _ROWS)]
+        parts = [_log_likelihood(self.weights, tokens[part]) for part in rows.reshape(-1, _ROWS)]
         return np.concatenate([np.asarray(part) for part in parts])[: len(tokens)]
 
     @property
-    def _weights(self) -> tuple[np.ndarray, ...]:
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """All weights, in the order of the attributes."""
         return self.embedding, self.inputs, self.recurrent, self.bias, self.out, self.out_bias
 
 
@@ -109,8 +109,8 @@ def from_file(path: Path) -> Oracle:
             arrays["embeddings"].astype(np.float32), joined("W"), joined("U"), joined("b"),
             arrays["Wo"].astype(np.float32), arrays["bo"].astype(np.float32),
         )  # fmt: skip
-        jax.eval_shape(_log_likelihood, found._weights, jax.ShapeDtypeStruct((_ROWS, 2), np.int32))
-        fits = found.out.shape[1] == len(found.embedding) and all(np.isfinite(one).all() for one in found._weights)
+        jax.eval_shape(_log_likelihood, found.weights, jax.ShapeDtypeStruct((_ROWS, 2), np.int32))
+        fits = found.out.shape[1] == len(found.embedding) and all(np.isfinite(one).all() for one in found.weights)
     except (TypeError, ValueError):
         fits = False
     if not fits:
