@@ -94,8 +94,8 @@ class RunTask(Protocol):
             split: ``held_out`` for examples that are excluded from training, or ``training``. Examples of other
                 data are a mapping from the inputs of the task to stored examples, which keep their order. It is
                 empty for a task that reads no data.
-            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. All examples of
-                a mapping are used.
+            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. Of a
+                mapping, all examples are used.
             numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
                 prior of the task draws.
         """

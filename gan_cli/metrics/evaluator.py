@@ -308,7 +308,7 @@ def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Tas
 
     Rows of tables and texts are compared by metrics of their own. Distances in the space that networks see, as of
     ``fid``, depend on the normalisation of tables and on the numbers of tokens, so these metrics are computed for
-    tables and texts only if they are chosen. Metrics that train reference runs are computed only if they are chosen.
+    tables and texts only if they are chosen. The same holds for metrics that train reference runs.
     """
     metrics = {name: metric for name, metric in metrics.items() if "audited" not in metric.needs}
     texts = frozenset(text_inputs.TEXTS)
