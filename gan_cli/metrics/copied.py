@@ -26,9 +26,9 @@ def copied(*, lengths: tuple[PositiveInt, ...] = (2, 4, 8, 16)) -> Metric:
     def figures(fake_texts: Texts, training_texts: Texts, held_out_texts: Texts | None = None) -> dict[str, float]:
         kinds = {"": fake_texts} | ({} if held_out_texts is None else {"_held_out": held_out_texts})
         values = {
-            f"copied_{n}{ending}": ngrams.copied(texts, training_texts, n)
-            for n in lengths
+            f"copied_{n}{ending}": share
             for ending, texts in kinds.items()
+            for n, share in zip(lengths, ngrams.copied(texts, training_texts, lengths), strict=True)
         }
         return {name: value for name, value in values.items() if value == value}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gan_cli.metrics.ngrams import running
+
 _FALLBACK = (0.5, 1.0, 1.5)  # discounts where counts of 1 to 4 are missing, as KenLM's --discount_fallback
 
 
@@ -22,33 +24,34 @@ def log_probabilities(
     probability 0. The first tokens of a text have shorter contexts.
 
     Args:
-        training: training texts, ints ``[n, length]``.
-        texts: the texts, of the same length.
+        training: training texts, ints ``[n, length]``. Overlapping windows count as the text that they are cut from.
+        texts: the texts, ints ``[m, length]``.
         words: number of tokens of the vocabulary.
         order: largest number of tokens of an n-gram.
         discounts: discounts of n-grams with the counts 1, 2, and 3 or more. None estimates them for each length of
             n-grams (equation 26).
     """
-    both, count = np.concatenate([training, texts]).astype(np.int64), len(training)
-    order = min(order, both.shape[1])
-    # Column j of grams[k] has the codes of the n-grams of k tokens that start at token j. contexts[k] maps these
-    # codes to the codes of the first k - 1 tokens.
-    grams, contexts = [np.zeros_like(both)], [np.zeros(0, int)]
+    both = [np.asarray(running(training), np.int64), np.asarray(texts, np.int64)]
+    order = min(order, *(part.shape[1] for part in both))
+    # Column j of grams[k] has the codes of the n-grams of k tokens that start at token j, of the training texts and
+    # of the texts. contexts[k] maps these codes to the codes of the first k - 1 tokens.
+    grams, contexts = [[np.zeros_like(part) for part in both]], [np.zeros(0, int)]
     for k in range(1, order + 1):
-        own = grams[-1][:, : both.shape[1] - k + 1] * words + both[:, k - 1 :]
-        pairs, codes = np.unique(own, return_inverse=True)
-        grams.append(codes.reshape(own.shape))
-        contexts.append(pairs // words)
+        before = (part[:, : part.shape[1] - 1] if k > 1 else part for part in grams[-1])
+        pairs = [context * words + part[:, k - 1 :] for context, part in zip(before, both, strict=True)]
+        known, codes = np.unique(np.concatenate([part.ravel() for part in pairs]), return_inverse=True)
+        split = np.split(codes, [pairs[0].size])
+        grams.append([part.reshape(pair.shape) for part, pair in zip(split, pairs, strict=True)])
+        contexts.append(known // words)
     found = np.full(texts.shape, 1 / words)
     for k in range(1, order + 1):
-        seen = grams[k][:count].ravel()
+        seen, gram = grams[k][0].ravel(), grams[k][1]
         if k < order:  # each different n-gram of k + 1 tokens counts once for its last k tokens
-            _, first = np.unique(grams[k + 1][:count], return_index=True)
-            seen = grams[k][:count, 1:].ravel()[first]
+            _, first = np.unique(grams[k + 1][0], return_index=True)
+            seen = grams[k][0][:, 1:].ravel()[first]
         counts = np.bincount(seen, minlength=len(contexts[k]))
         removed = np.append(0, discounts or _discounts(counts))[np.minimum(counts, 3)]
         total, spread = (np.bincount(contexts[k], values) for values in (counts, removed))
-        gram = grams[k][count:]
         context, shorter = contexts[k][gram], found[:, k - 1 :]
         kept = (counts - removed)[gram] + spread[context] * shorter
         found[:, k - 1 :] = np.where(total[context] > 0, kept / np.maximum(total[context], 1), shorter)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Texts = np.ndarray | Sequence[Sequence[Any]]
+_COMPARED = 32  # windows that tell whether the windows of a text overlap; equal last tokens may be a coincidence
 _EPSILON = 0.1  # matches of an order without matches (Chen and Cherry 2014, smoothing method 1; NLTK's value)
 
 
@@ -58,17 +59,40 @@ def distinct(texts: Texts, n: int) -> float:
     return len(np.unique(codes)) / len(codes) if len(codes) else float("nan")
 
 
-def copied(texts: Texts, training: Texts, n: int) -> float:
-    """The share of the n-grams of the texts that occur in the training texts. NaN without n-grams."""
-    codes, text = _grams(*_joined(texts, training), n)
-    own = text < len(texts)
-    return float(np.isin(codes[own], codes[~own]).mean()) if own.any() else float("nan")
+def copied(texts: Texts, training: Texts, lengths: Sequence[int]) -> list[float]:
+    """For each length of n-grams, the share of those of the texts that occur in the training texts.
+
+    The share is NaN if the texts have no n-grams of this length.
+    """
+    found = dict.fromkeys(lengths, float("nan"))
+    for n, (codes, text) in enumerate(_orders(*_joined(texts, running(training)), max(lengths)), start=1):
+        own = text < len(texts)
+        if n in found and own.any():
+            found[n] = float(np.isin(codes[own], codes[~own]).mean())
+    return list(found.values())
 
 
 def drawn(texts: Texts, n: int, seed: int) -> Texts:
-    """At most ``n`` of the texts, drawn without replacement."""
+    """At most ``n`` of the texts, drawn without replacement. Of overlapping windows, those that do not overlap."""
+    if isinstance(texts, np.ndarray):
+        texts = texts[:: -(-texts.shape[1] // stride_of(texts))]
     rows = np.random.default_rng(seed).permutation(len(texts))[:n]
     return texts[rows] if isinstance(texts, np.ndarray) else [texts[row] for row in rows]
+
+
+def running(texts: Texts) -> Texts:
+    """The running text ``[1, tokens]`` of which the texts are overlapping windows. Other texts are unchanged."""
+    if not isinstance(texts, np.ndarray) or (stride := stride_of(texts)) == texts.shape[1]:
+        return texts
+    return np.concatenate([texts[:, :stride].ravel(), texts[-1, stride:]])[None]
+
+
+def stride_of(texts: np.ndarray) -> int:
+    """Number of tokens from a window ``[n, length]`` to the next. The length itself if windows do not overlap."""
+    rows, length = texts[:_COMPARED], texts.shape[1]
+    if len(rows) < _COMPARED:
+        return length
+    return next((s for s in range(1, length) if np.array_equal(rows[:-1, s:], rows[1:, :-s])), length)
 
 
 def _joined(*groups: Texts) -> tuple[np.ndarray, np.ndarray]:

@@ -39,12 +39,12 @@ def of_data(data: Dataset, most: int) -> dict[str, Any]:
 
     Args:
         data: the data set.
-        most: largest number of texts of each kind; of more texts, evenly spaced ones are taken.
+        most: largest number of held-out texts.
     """
     feature = data.feature
     if not isinstance(feature, Tokens):
         return {}
-    training = data.take(np.linspace(0, data.size - 1, min(data.size, most)).astype(int))[data.main]
+    training = data.take(np.arange(data.size))[data.main]
     found: dict[str, Any] = {"training_texts": cut(feature, training), "oracle": data.oracle}
     if data.held_out is not None:
         found["held_out_texts"] = cut(feature, data.held_out[data.main][:most])
