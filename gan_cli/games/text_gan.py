@@ -66,8 +66,8 @@ class TextGAN(TextGame):
         mle_weight: factor of the negative log-likelihood of the data in the generator's loss after pre-training.
 
     Raises:
-        UserError: the data are no texts, the networks are not those of texts, or a penalty or an augmentation is not
-            defined for tokens.
+        UserError: the data are no texts, the networks are not those of texts, or a penalty or an augmentation is
+            not defined for tokens.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
@@ -141,7 +141,8 @@ class TextGAN(TextGame):
                 return written
             fixed = jax.lax.stop_gradient(params[GENERATOR])
             inputs = {"noise": noise, "temperature": jnp.ones(noise.shape[0]), "prompt": _none(noise)}
-            return network(fixed, own, inputs, train=True, key=key, method="sample")[0].astype(jnp.float32)
+            tokens: jax.Array = network(fixed, own, inputs, train=True, key=key, method="sample")[0]
+            return tokens.astype(jnp.float32)
 
         shape = jax.eval_shape(write).shape
         return self._after(step, write, lambda: jnp.zeros(shape)), net_state
@@ -229,15 +230,17 @@ class TextGAN(TextGame):
         return LossTerms(terms, net_state, metrics)
 
     def _after(self, step: jax.Array, then: Any, before: Any) -> Any:
-        """The result of ``then()`` after pre-training, and of ``before()`` during it. Only one of them is computed."""
+        """``then()`` after pre-training, and ``before()`` during it. Only one of them is computed."""
         return jax.lax.cond(step < self._pretrain, before, then) if self._pretrain else then()
 
     def _logits(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array) -> jax.Array:
-        """Logits ``[batch]``, or ``[batch, length]`` with zeros after the end of a text, of real or generated texts."""
+        """Logits ``[batch]``, or ``[batch, length]`` with zeros after the end of each text."""
         x = x if x.ndim == 3 else x.astype(jnp.int32)
         own = net_state[DISCRIMINATOR]["network"]
         logits: jax.Array = self.networks[DISCRIMINATOR](params[DISCRIMINATOR], own, x, train=True, key=key)[0]
-        return logits if logits.ndim == 1 else logits * self.counted(_hard(x))
+        if logits.ndim == 2:
+            logits *= self.counted(_hard(x))
+        return logits
 
     def _both(
         self, params: ByPlayer, net_state: ByPlayer, real: jax.Array, fake: jax.Array, key: jax.Array
