@@ -12,7 +12,7 @@ from gan_cli.augment import Augment
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games.networks import Network
-from gan_cli.games.text import GENERATOR, TextGame, check_undifferentiated
+from gan_cli.games.text import GENERATOR, TextGame
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import TextModel
 from gan_cli.penalties import Penalty
@@ -89,11 +89,11 @@ class TextGAN(TextGame):
         temperature_end: PositiveFloat = 0.1,
         temperature_steps: PositiveInt = 10_000,
         straight_through: bool = True,
-        pretrain_steps: NonNegativeInt = 0,
-        mle_weight: NonNegativeFloat = 0.0,
+        pretrain_steps: NonNegativeInt = 6_000,
+        mle_weight: NonNegativeFloat = 1.0,
     ):
         super().__init__("text_gan", spec, model, precision)
-        check_undifferentiated("text_gan", penalties, augments)
+        _check_undifferentiated(penalties, augments)
         self.adversarial = loss
         self._gumbel, self._gamma, self._decay = gradient == "gumbel", gamma, baseline_decay
         self._temperatures = temperature, temperature_end, temperature_steps
@@ -282,3 +282,16 @@ def _hard(x: jax.Array) -> jax.Array:
 
 def _none(noise: jax.Array) -> jax.Array:
     return jnp.full(noise.shape, -1, jnp.int32)
+
+
+def _check_undifferentiated(penalties: dict[str, Penalty], augments: dict[str, Augment]) -> None:
+    """Raise a UserError if there are penalties or augmentations, which are functions of real numbers."""
+    for name in penalties:
+        raise UserError(
+            f"penalty.{name}: is a function of real-valued examples, and tokens are none. With game=text_gan, leave "
+            "it out. model.discriminator.dropout regularises the discriminator."
+        )
+    for name in augments:
+        raise UserError(
+            f"augment.{name}: changes real-valued examples, and tokens are none. With game=text_gan, leave it out."
+        )
