@@ -132,10 +132,8 @@ class TextGAN(TextGame):
         def write() -> jax.Array:
             network = self.networks[GENERATOR]
             if self._gumbel:
-                first, last, steps = self._temperatures
-                share = jnp.clip((step - self._pretrain) / steps, 0, 1)
                 written: jax.Array = network(
-                    params[GENERATOR], own, noise, jnp.float32(first) * (last / first) ** share,
+                    params[GENERATOR], own, noise, self.temperature(step),
                     straight_through=self._straight, train=True, key=jax.random.fold_in(key, 3), method="relaxed",
                 )[0]  # fmt: skip
                 return written
@@ -229,6 +227,12 @@ class TextGAN(TextGame):
             metrics = self._likelihood_metrics(values, tokens, mask)
         return LossTerms(terms, net_state, metrics)
 
+    def temperature(self, step: int | jax.Array) -> jax.Array:
+        """The temperature of the relaxation at a step."""
+        first, last, steps = self._temperatures
+        share = jnp.clip((step - self._pretrain) / steps, 0, 1)
+        return first * jnp.power(last / first, share)
+
     def _after(self, step: jax.Array, then: Any, before: Any) -> Any:
         """``then()`` after pre-training, and ``before()`` during it. Only one of them is computed."""
         return jax.lax.cond(step < self._pretrain, before, then) if self._pretrain else then()
@@ -288,8 +292,8 @@ def _check_undifferentiated(penalties: dict[str, Penalty], augments: dict[str, A
     """Raise a UserError if there are penalties or augmentations, which are functions of real numbers."""
     for name in penalties:
         raise UserError(
-            f"penalty.{name}: is a function of real-valued examples, and tokens are none. With game=text_gan, leave "
-            "it out. model.discriminator.dropout regularises the discriminator."
+            f"penalty.{name}: is a function of real-valued examples, and tokens are none. With game=text_gan, "
+            "leave it out. model.discriminator.dropout regularises the discriminator."
         )
     for name in augments:
         raise UserError(
