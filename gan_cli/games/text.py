@@ -61,14 +61,23 @@ class TextGame(Game):
         return params, net_state
 
     def log_likelihood(
-        self, params: ByPlayer, net_state: ByPlayer, tokens: jax.Array, *, train: bool, key: jax.Array
+        self,
+        params: ByPlayer,
+        net_state: ByPlayer,
+        tokens: jax.Array,
+        *,
+        train: bool,
+        key: jax.Array,
+        temperature: jax.Array | float = 1.0,
     ) -> tuple[jax.Array, Tree]:
         """A pair: log-probabilities ``[batch, length]`` of the tokens in nats, and the new state of the network.
 
-        The log-probabilities of the places after the end of a text are 0.
+        The log-probabilities of the places after the end of a text are 0. The logits are divided by the temperature,
+        a number or ``[batch, 1, 1]``.
         """
         own = net_state[GENERATOR]["network"]
         logits, state = self.networks[GENERATOR](params[GENERATOR], own, tokens, train=train, key=key)
+        logits = logits / temperature
         chosen = jnp.take_along_axis(logits, tokens[..., None], axis=2)[..., 0]
         return (chosen - jax.nn.logsumexp(logits, axis=2)) * self.counted(tokens), state
 
@@ -103,14 +112,18 @@ class TextGame(Game):
 
         def score(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
             tokens = inputs["x"]
-            values, _ = self.log_likelihood(params, net_state, tokens, train=False, key=jax.random.key(0))
+            temperature, key = inputs["temperature"][:, None, None], jax.random.key(0)
+            values, _ = self.log_likelihood(
+                params, net_state, tokens, train=False, key=key, temperature=temperature
+            )
             number = self.counted(tokens).sum(1)
             return {"nll": -values.sum(1) / number, "tokens": number}
 
+        usual, scores = {"temperature": jnp.float32(1)}, {"nll": Number(), "tokens": Number()}
         drawn = {"noise": Vector(x.length), "temperature": Number(), "prompt": prompt}
         return {
             "generate": Task(drawn, {"samples": x}, generate, prior, imitates="x"),
-            "score": Task({"x": x}, {"nll": Number(), "tokens": Number()}, score),
+            "score": Task({"x": x, "temperature": Number()}, scores, score, lambda key, truncation: usual),
         }
 
     def _sample(self, params: ByPlayer, net_state: ByPlayer, inputs: Batch) -> jax.Array:

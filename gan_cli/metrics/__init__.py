@@ -27,6 +27,11 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     test_series                 held-out windows or, if there are none, training windows, in the order of time
     series_range                ``[2, columns]``, the values that TimeGAN's scores scale to 0 and 1
     series_returns              whether the values of a series are known to be log-returns
+    fake_texts                  samples of texts: ints ``[n, length]``, or a list of int arrays if texts end earlier
+    training_texts              training texts in the same form
+    held_out_texts              held-out texts in the same form
+    oracle                      ``Oracle`` that drew the data, if the data are its sentences
+    characters                  function from texts int ``[n, length]`` to the number of their characters
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A
@@ -77,15 +82,20 @@ Split = Literal["held_out", "training"]
 class RunTask(Protocol):
     """Runs a task of a trained game on examples of the reference data."""
 
-    def __call__(self, task: str, split: Split, n: int | None, **numbers: float) -> dict[str, np.ndarray]:
+    def __call__(
+        self, task: str, split: Split | Mapping[str, np.ndarray], n: int | None, **numbers: float
+    ) -> dict[str, np.ndarray]:
         """The inputs and outputs of a task for ``n`` examples in random order, by name, ``[n, *shape]``.
 
         All arrays have the format that networks see: images are float32 in [-1, 1].
 
         Args:
             task: name of the task, one of the names in ``Metric.tasks``.
-            split: ``held_out`` for examples that are excluded from training, or ``training``.
-            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+            split: ``held_out`` for examples that are excluded from training, or ``training``. Examples of other
+                data are a mapping from the inputs of the task to stored examples, which keep their order. It is
+                empty for a task that reads no data.
+            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. Of a
+                mapping, all examples are used.
             numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
                 prior of the task draws.
         """

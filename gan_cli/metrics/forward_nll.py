@@ -1,0 +1,34 @@
+"""The negative log-likelihood of fresh sentences of the oracle under the generator."""
+
+from __future__ import annotations
+
+import jax
+
+from gan_cli.data.text.oracle import Oracle
+from gan_cli.metrics import LOWER, Metric, RunTask
+from gan_cli.metrics.held_out_nll import nats
+from gan_cli.types import PositiveInt
+
+_FRESH = 0x667265  # tells the random key of fresh sentences from that of the data
+
+
+def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
+    """Negative log-likelihood of fresh sentences of the oracle under the generator, in nats per token.
+
+    The value is large for a generator that leaves out sentences, which the metric ``oracle_nll`` does not notice.
+    The sentences are drawn anew from the seed of the evaluation. Needs dataset=oracle, and a game with the task
+    ``score``.
+
+    Args:
+        sentences: number of sentences.
+
+    Values:
+    - forward_nll: the negative log-likelihood; lower is better, down to the value of ``oracle_nll`` for real
+      sentences.
+    """
+
+    def figures(run_task: RunTask, oracle: Oracle, seed: int) -> dict[str, float]:
+        fresh = oracle.sample(jax.random.fold_in(jax.random.key(seed), _FRESH), sentences)
+        return {"forward_nll": nats(run_task("score", {"x": fresh}, None))}
+
+    return Metric(figures, {"forward_nll": LOWER}, minimum=1, tasks=("score",))
