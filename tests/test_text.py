@@ -51,7 +51,8 @@ def weights(game, scale=3.0):
 
 def score(game, params, net_state, tokens):
     """The log-likelihood of texts by the task ``score``."""
-    found = game.tasks["score"].apply(params, net_state, {"x": jnp.asarray(tokens)}, None)
+    inputs = {"x": jnp.asarray(tokens), "temperature": jnp.ones(len(tokens))}
+    found = game.tasks["score"].apply(params, net_state, inputs, None)
     return -found["nll"] * found["tokens"]
 
 
@@ -189,8 +190,9 @@ def test_prompts():
     ],
 )
 def test_wrong_combinations(options, message):
+    chosen = dict(option.split("=", 1) for option in ["dataset=shakespeare", *SMALL, *options])
     with pytest.raises(UserError, match=message):
-        experiment(["dataset=shakespeare", *SMALL, *options])
+        experiment([f"{name}={value}" for name, value in chosen.items()])
 
 
 # Networks
@@ -207,8 +209,8 @@ def test_draw_is_the_inverse_of_the_distribution_function():
         wanted = np.searchsorted(below, np.minimum(uniform, 1 - 2**-24) * below[-1], side="right")
         found = np.asarray(draw(jnp.broadcast_to(jnp.float32(logits), (502, words)), jnp.float32(uniform)))
         same = found == wanted
-        # Rounding decides within 1e-6 of a step of the function.
-        assert np.abs(below[np.minimum(found, wanted)] - uniform)[~same].max(initial=0) < 1e-6
+        # Rounding decides within 1e-5 of a step of the function.
+        assert np.abs(below[np.minimum(found, wanted)] - uniform)[~same].max(initial=0) < 1e-5
         assert same.mean() > 0.98 and np.isfinite(logits[found]).all()
 
 
