@@ -6,10 +6,8 @@ from typing import Any
 
 import jax
 
-from gan_cli.augment import Augment
-from gan_cli.games.text import GENERATOR, TextGame, check_undifferentiated
+from gan_cli.games.text import GENERATOR, TextGame
 from gan_cli.models import TextModel
-from gan_cli.penalties import Penalty
 from gan_cli.types import Batch, ByPlayer, LossTerms, Spec, Term
 
 
@@ -21,8 +19,6 @@ class LanguageModel(TextGame):
     Args:
         spec: the features of an example: ``x``, texts.
         model: the networks, of which the game uses the generator.
-        penalties: penalties of a discriminator, which the game does not have.
-        augments: augmentations of the input of a discriminator.
         precision: data type in which the networks compute. Only float32 is possible.
 
     Raises:
@@ -31,16 +27,8 @@ class LanguageModel(TextGame):
 
     players = (GENERATOR,)
 
-    def __init__(
-        self,
-        spec: Spec,
-        model: TextModel,
-        penalties: dict[str, Penalty],
-        augments: dict[str, Augment],
-        precision: str,
-    ):
+    def __init__(self, spec: Spec, model: TextModel, precision: str):
         super().__init__("language_model", spec, model, precision)
-        check_undifferentiated("language_model", penalties, augments)
         if self.networks[GENERATOR].couples_batch:
             self.coupled = frozenset(self.players)
 

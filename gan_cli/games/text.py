@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gan_cli.augment import Augment
 from gan_cli.data.features import Number, Vector
 from gan_cli.data.text.feature import FREE, Prompt, Tokens
 from gan_cli.errors import UserError
 from gan_cli.games.networks import Network
 from gan_cli.losses import masked_mean
 from gan_cli.models import TextModel
-from gan_cli.penalties import Penalty
 from gan_cli.types import Batch, ByPlayer, Game, Metrics, Spec, Task, Tree
 
 GENERATOR = "generator"
@@ -143,17 +141,3 @@ def counted(tokens: jax.Array, end: int | None) -> jax.Array:
         return jnp.ones(tokens.shape)
     before = jnp.pad(tokens[:, :-1] != end, ((0, 0), (1, 0)), constant_values=True)
     return jnp.cumprod(before, axis=1).astype(jnp.float32)
-
-
-def check_undifferentiated(game: str, penalties: dict[str, Penalty], augments: dict[str, Augment]) -> None:
-    """Raise a UserError if a game of texts has penalties or augmentations, which are functions of real numbers."""
-    for name in penalties:
-        raise UserError(
-            f"penalty.{name}: is a function of real-valued examples, and tokens are none. With game={game}, leave "
-            "it out of penalty=[...]. model.discriminator.dropout regularises the discriminator."
-        )
-    for name in augments:
-        raise UserError(
-            f"augment.{name}: changes real-valued examples, and tokens are none. With game={game}, leave it out of "
-            "augment=[...]."
-        )

@@ -12,7 +12,7 @@ from gan_cli.augment import Augment
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games.networks import Network
-from gan_cli.games.text import GENERATOR, TextGame, check_undifferentiated
+from gan_cli.games.text import GENERATOR, TextGame
 from gan_cli.losses import Loss, masked_mean
 from gan_cli.models import TextModel
 from gan_cli.penalties import Penalty
@@ -66,8 +66,8 @@ class TextGAN(TextGame):
         mle_weight: factor of the negative log-likelihood of the data in the generator's loss after pre-training.
 
     Raises:
-        UserError: the data are no texts, the networks are not those of texts, or a penalty or an augmentation is not
-            defined for tokens.
+        UserError: the data are no texts, the networks are not those of texts, or a penalty or an augmentation is
+            not defined for tokens.
     """
 
     players = (DISCRIMINATOR, GENERATOR)
@@ -89,11 +89,11 @@ class TextGAN(TextGame):
         temperature_end: PositiveFloat = 0.1,
         temperature_steps: PositiveInt = 10_000,
         straight_through: bool = True,
-        pretrain_steps: NonNegativeInt = 0,
-        mle_weight: NonNegativeFloat = 0.0,
+        pretrain_steps: NonNegativeInt = 6_000,
+        mle_weight: NonNegativeFloat = 1.0,
     ):
         super().__init__("text_gan", spec, model, precision)
-        check_undifferentiated("text_gan", penalties, augments)
+        _check_undifferentiated(penalties, augments)
         self.adversarial = loss
         self._gumbel, self._gamma, self._decay = gradient == "gumbel", gamma, baseline_decay
         self._temperatures = temperature, temperature_end, temperature_steps
@@ -132,16 +132,15 @@ class TextGAN(TextGame):
         def write() -> jax.Array:
             network = self.networks[GENERATOR]
             if self._gumbel:
-                first, last, steps = self._temperatures
-                share = jnp.clip((step - self._pretrain) / steps, 0, 1)
                 written: jax.Array = network(
-                    params[GENERATOR], own, noise, jnp.float32(first) * (last / first) ** share,
+                    params[GENERATOR], own, noise, self.temperature(step),
                     straight_through=self._straight, train=True, key=jax.random.fold_in(key, 3), method="relaxed",
                 )[0]  # fmt: skip
                 return written
             fixed = jax.lax.stop_gradient(params[GENERATOR])
             inputs = {"noise": noise, "temperature": jnp.ones(noise.shape[0]), "prompt": _none(noise)}
-            return network(fixed, own, inputs, train=True, key=key, method="sample")[0].astype(jnp.float32)
+            tokens: jax.Array = network(fixed, own, inputs, train=True, key=key, method="sample")[0]
+            return tokens.astype(jnp.float32)
 
         shape = jax.eval_shape(write).shape
         return self._after(step, write, lambda: jnp.zeros(shape)), net_state
@@ -228,16 +227,24 @@ class TextGAN(TextGame):
             metrics = self._likelihood_metrics(values, tokens, mask)
         return LossTerms(terms, net_state, metrics)
 
+    def temperature(self, step: int | jax.Array) -> jax.Array:
+        """The temperature of the relaxation at a step."""
+        first, last, steps = self._temperatures
+        share = jnp.clip((step - self._pretrain) / steps, 0, 1)
+        return first * jnp.power(last / first, share)
+
     def _after(self, step: jax.Array, then: Any, before: Any) -> Any:
-        """The result of ``then()`` after pre-training, and of ``before()`` during it. Only one of them is computed."""
+        """``then()`` after pre-training, and ``before()`` during it. Only one of them is computed."""
         return jax.lax.cond(step < self._pretrain, before, then) if self._pretrain else then()
 
     def _logits(self, params: ByPlayer, net_state: ByPlayer, x: jax.Array, key: jax.Array) -> jax.Array:
-        """Logits ``[batch]``, or ``[batch, length]`` with zeros after the end of a text, of real or generated texts."""
+        """Logits ``[batch]``, or ``[batch, length]`` with zeros after the end of each text."""
         x = x if x.ndim == 3 else x.astype(jnp.int32)
         own = net_state[DISCRIMINATOR]["network"]
         logits: jax.Array = self.networks[DISCRIMINATOR](params[DISCRIMINATOR], own, x, train=True, key=key)[0]
-        return logits if logits.ndim == 1 else logits * self.counted(_hard(x))
+        if logits.ndim == 2:
+            logits *= self.counted(_hard(x))
+        return logits
 
     def _both(
         self, params: ByPlayer, net_state: ByPlayer, real: jax.Array, fake: jax.Array, key: jax.Array
@@ -279,3 +286,16 @@ def _hard(x: jax.Array) -> jax.Array:
 
 def _none(noise: jax.Array) -> jax.Array:
     return jnp.full(noise.shape, -1, jnp.int32)
+
+
+def _check_undifferentiated(penalties: dict[str, Penalty], augments: dict[str, Augment]) -> None:
+    """Raise a UserError if there are penalties or augmentations, which are functions of real numbers."""
+    for name in penalties:
+        raise UserError(
+            f"penalty.{name}: is a function of real-valued examples, and tokens are none. With game=text_gan, "
+            "leave it out. model.discriminator.dropout regularises the discriminator."
+        )
+    for name in augments:
+        raise UserError(
+            f"augment.{name}: changes real-valued examples, and tokens are none. With game=text_gan, leave it out."
+        )

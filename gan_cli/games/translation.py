@@ -505,7 +505,7 @@ def _check_parts(game: str, spec: Spec, model: TranslationModel, augments: dict[
     """Raise a UserError if the model, the data or the augmentations are not suitable for translation."""
     if not isinstance(model, TranslationModel):
         raise UserError(
-            f"model: game={game} translates images, and this model makes examples from latents. Set model=unet or "
+            f"model: game={game} translates images, and this model does not. Set model=unet or "
             "model=resnet_translator, or choose another game, e.g. game=gan."
         )
     if not all(isinstance(spec.get(name), Image) for name in DOMAINS):

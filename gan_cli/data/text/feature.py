@@ -28,6 +28,7 @@ class Tokens(Feature):
         end: number of the token that ends a text and fills the places after it. None if all texts have ``length``
             tokens.
         noun: the plural of an example in messages.
+        lowest: the smallest number that a place may hold.
     """
 
     length: int
@@ -38,6 +39,7 @@ class Tokens(Feature):
     dtype = np.int32
     values_name = "tokens"
     extractor = "pixels"
+    lowest = 0
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # a property of an immutable feature
@@ -78,6 +80,8 @@ class Tokens(Feature):
 @dataclass(frozen=True)
 class Prompt(Tokens):
     """The beginning of a text, followed by places that are ``FREE``, int32 ``[length]``."""
+
+    lowest = FREE
 
 
 def split(text: str, unit: str) -> list[str]:

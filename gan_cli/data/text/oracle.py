@@ -7,13 +7,11 @@ tanh, c' = f c + i candidate, h' = o tanh(c').
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from gan_cli.errors import UserError
 from gan_cli.storage.files import read_arrays
@@ -21,7 +19,9 @@ from gan_cli.storage.files import read_arrays
 START = 0  # the token before the first one, which is also a word of the vocabulary
 WORDS, WIDTH = 5000, 32  # of the published oracle: words, and values of an embedding and of a state
 _GATES = ("i", "f", "og", "c")  # the names of the gates in a file: input, forget, output, candidate
-_ROWS = 512  # sentences that are drawn or read at a time: the probabilities of one step take 10 MB
+_ROWS = 256  # sentences that are drawn or read at a time, so that the probabilities of a step fit into the cache
+
+_State = tuple[np.ndarray, np.ndarray]  # the cell and the output of the layer, ``[n, states]``
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +44,46 @@ class Oracle:
     out: np.ndarray
     out_bias: np.ndarray
 
-    def sample(self, key: jax.Array, n: int, length: int = 20) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, n: int, length: int = 20) -> np.ndarray:
         """``n`` sentences of ``length`` words, int32 ``[n, length]``."""
-        parts = [_sample(self.weights, jax.random.fold_in(key, i), length) for i in range(-(-n // _ROWS))]
-        return np.concatenate([np.asarray(part) for part in parts])[:n]
+        found = np.empty((n, length), np.int32)
+        for part in _parts(n):
+            rows = found[part]
+            state, before = self._start(len(rows)), np.full(len(rows), START)
+            for place in range(length):
+                state, logits = self._step(state, before)
+                below = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1, dtype=np.float64)
+                uniform = rng.random((len(rows), 1)) * below[:, -1:]
+                rows[:, place] = before = (below <= uniform).sum(1)
+        return found
 
     def log_likelihood(self, tokens: np.ndarray) -> np.ndarray:
         """The logarithm of the probability of each word after the words before it, in nats, ``[n, length]``."""
-        rows = np.arange(-(-len(tokens) // _ROWS) * _ROWS) % len(tokens)
-        parts = [_log_likelihood(self.weights, tokens[part]) for part in rows.reshape(-1, _ROWS)]
-        return np.concatenate([np.asarray(part) for part in parts])[: len(tokens)]
+        found = np.empty(tokens.shape, np.float32)
+        for part in _parts(len(tokens)):
+            rows = tokens[part]
+            state, before = self._start(len(rows)), np.full(len(rows), START)
+            for place in range(tokens.shape[1]):
+                state, logits = self._step(state, before)
+                before = rows[:, place]
+                highest = logits.max(1)
+                total = highest + np.log(np.exp(logits - highest[:, None]).sum(1))
+                found[part, place] = logits[np.arange(len(rows)), before] - total
+        return found
+
+    def _start(self, rows: int) -> _State:
+        zeros = np.zeros((rows, len(self.out)), np.float32)
+        return zeros, zeros
+
+    def _step(self, state: _State, token: np.ndarray) -> tuple[_State, np.ndarray]:
+        """A pair: the state after ``token``, and the logits ``[n, words]`` of the next word."""
+        cell, shown = state
+        gates = self.embedding[token] @ self.inputs + shown @ self.recurrent + self.bias
+        width = shown.shape[1]
+        enter, keep, show = np.split(1 / (1 + np.exp(-gates[:, : 3 * width])), 3, axis=1)
+        cell = keep * cell + enter * np.tanh(gates[:, 3 * width :])
+        shown = show * np.tanh(cell)
+        return (cell, shown), shown @ self.out + self.out_bias
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
@@ -109,7 +139,7 @@ def from_file(path: Path) -> Oracle:
             arrays["embeddings"].astype(np.float32), joined("W"), joined("U"), joined("b"),
             arrays["Wo"].astype(np.float32), arrays["bo"].astype(np.float32),
         )  # fmt: skip
-        jax.eval_shape(_log_likelihood, found.weights, jax.ShapeDtypeStruct((_ROWS, 2), np.int32))
+        found.log_likelihood(np.zeros((1, 2), np.int32))
         fits = found.out.shape[1] == len(found.embedding) and all(np.isfinite(one).all() for one in found.weights)
     except (TypeError, ValueError):
         fits = False
@@ -121,50 +151,5 @@ def from_file(path: Path) -> Oracle:
     return found
 
 
-_Weights = tuple[np.ndarray, ...]
-_State = tuple[jax.Array, jax.Array]
-
-
-def _step(weights: _Weights, state: _State, token: jax.Array) -> tuple[_State, jax.Array]:
-    """A pair: the state after ``token``, and the log-probabilities ``[n, words]`` of the next word."""
-    embedding, inputs, recurrent, bias, out, out_bias = map(jnp.asarray, weights)
-    cell, hidden = state
-    gates = embedding[token] @ inputs + hidden @ recurrent + bias
-    opened, kept, shown = jnp.split(jax.nn.sigmoid(gates[:, : 3 * hidden.shape[1]]), 3, axis=1)
-    cell = kept * cell + opened * jnp.tanh(gates[:, 3 * hidden.shape[1] :])
-    hidden = shown * jnp.tanh(cell)
-    return (cell, hidden), jax.nn.log_softmax(hidden @ out + out_bias)
-
-
-def _start(weights: _Weights, rows: int) -> _State:
-    zeros = jnp.zeros((rows, weights[4].shape[0]))
-    return zeros, zeros
-
-
-@jax.jit
-def _log_likelihood(weights: _Weights, tokens: jax.Array) -> jax.Array:
-    before = jnp.concatenate([jnp.full_like(tokens[:, :1], START), tokens[:, :-1]], axis=1)
-
-    def step(state: _State, pair: tuple[jax.Array, jax.Array]) -> tuple[_State, jax.Array]:
-        state, log_p = _step(weights, state, pair[0])
-        return state, jnp.take_along_axis(log_p, pair[1][:, None], axis=1)[:, 0]
-
-    _, found = lax.scan(step, _start(weights, tokens.shape[0]), (before.T, tokens.T))
-    return found.T
-
-
-def _sample_impl(weights: _Weights, key: jax.Array, length: int) -> jax.Array:
-    def step(carry: tuple[_State, jax.Array], uniform: jax.Array) -> tuple[tuple[_State, jax.Array], jax.Array]:
-        state, log_p = _step(weights, *carry)
-        # The inverse of the distribution function needs one random number for each word, not one per vocabulary.
-        below = jnp.cumsum(jnp.exp(log_p), axis=1)
-        token = jnp.sum(below < uniform[:, None] * below[:, -1:], axis=1).astype(jnp.int32)
-        return (state, token), token
-
-    first = jnp.full(_ROWS, START, jnp.int32)
-    uniforms = jax.random.uniform(key, (length, _ROWS))
-    _, tokens = lax.scan(step, (_start(weights, _ROWS), first), uniforms)
-    return tokens.T
-
-
-_sample = jax.jit(_sample_impl, static_argnums=2)
+def _parts(n: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
