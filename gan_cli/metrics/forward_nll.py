@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from gan_cli.data.text.oracle import Oracle
 from gan_cli.metrics import LOWER, Metric, RunTask
@@ -28,7 +29,11 @@ def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
     """
 
     def figures(run_task: RunTask, oracle: Oracle, seed: int) -> dict[str, float]:
-        fresh = oracle.sample(jax.random.fold_in(jax.random.key(seed), _FRESH), sentences)
-        return {"forward_nll": nats(run_task("score", {"x": fresh}, None))}
+        return {"forward_nll": nats(run_task("score", {"x": fresh(oracle, seed, sentences)}, None))}
 
     return Metric(figures, {"forward_nll": LOWER}, minimum=1, tasks=("score",))
+
+
+def fresh(oracle: Oracle, seed: int, n: int) -> np.ndarray:
+    """``n`` sentences of the oracle that are not those of a data set, ints ``[n, length]``."""
+    return oracle.sample(jax.random.fold_in(jax.random.key(seed), _FRESH), n)
