@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
         "a .gif file with a walk through latent space, or a folder of PNG files; for series, also a .csv file; for "
-        "a table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png; "
-        "for texts, also a .txt file (default: samples.png, and texts are printed)",
+        "a table, a .csv, .csv.gz or .parquet file, an .npz file with an array for each column, or a chart as .png;"
+        " for texts, also a .txt file (default: samples.png, and texts are printed)",
     )
     add(
         "--where",
@@ -141,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
         "--temperature",
         type=float,
         metavar="T",
-        help="the temperature of samples of texts: the logits of each token are divided by it. Below 1, samples are "
-        "more likely and less diverse; 0 chooses the most probable token (default: 1)",
+        help="the temperature of samples of texts: the logits of each token are divided by it. Below 1, samples "
+        "are more likely and less diverse; 0 chooses the most probable token (default: 1)",
     )
     add(
         "--raw",

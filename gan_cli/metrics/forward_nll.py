@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from gan_cli.data.text.oracle import Oracle
@@ -10,7 +9,7 @@ from gan_cli.metrics import LOWER, Metric, RunTask
 from gan_cli.metrics.held_out_nll import nats
 from gan_cli.types import PositiveInt
 
-_FRESH = 0x667265  # tells the random key of fresh sentences from that of the data
+_FRESH = 0x667265  # tells the random numbers of fresh sentences from those of the data
 
 
 def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
@@ -36,4 +35,4 @@ def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
 
 def fresh(oracle: Oracle, seed: int, n: int) -> np.ndarray:
     """``n`` sentences of the oracle that are not those of a data set, ints ``[n, length]``."""
-    return oracle.sample(jax.random.fold_in(jax.random.key(seed), _FRESH), n)
+    return oracle.sample(np.random.default_rng([seed, _FRESH]), n)

@@ -64,7 +64,7 @@ class Row:
         paper: a mapping from columns to the values that a paper reports for the same setup.
         full: further overrides at the size "full".
         own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
-        best: whether the run is evaluated while it trains, as its experiment says, and so keeps its best checkpoint.
+        best: whether the run is evaluated while it trains, as its experiment says, to keep its best checkpoint.
     """
 
     name: str

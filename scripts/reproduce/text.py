@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from evaluations import Bar, Evaluation, Row, Size, Table
 
@@ -67,7 +67,7 @@ def oracle_values(texts: np.ndarray) -> dict[str, float]:
 
 
 def oracle_references(n: int) -> dict[str, dict[str, float]]:
-    """The values of the rows without training. The generators of four of them give unseen sentences no probability."""
+    """The values of the rows without training. Four of the generators give unseen sentences no probability."""
     data = oracle_data()
     training, oracle = data.arrays["x"], data.oracle
     assert oracle is not None
@@ -131,7 +131,7 @@ def colder(means: Sequence[Values]) -> dict[str, float]:
 def _on_curve(values: Values, name: str, wanted: float) -> dict[str, float]:
     """The values of a run at the temperature, from cold to hot, at which the value ``name`` first is ``wanted``."""
     curve = [{one: values[f"{one}@{t:g}"] for one in _COMPARED} | {"temperature": t} for t in _TEMPERATURES]
-    for a, b in zip(curve, curve[1:], strict=False):
+    for a, b in itertools.pairwise(curve):
         low, high = a[name], b[name]
         if min(low, high) <= wanted <= max(low, high) and low != high:
             share = (wanted - low) / (high - low)
@@ -160,8 +160,8 @@ def verdict(rows: Mapping[str, Values]) -> str | None:
     cold, diverse = colder([baseline, gan]), _on_curve(baseline, "distinct_2", gan["distinct_2"])
     if math.isnan(cold["temperature"]):
         return (
-            f"No temperature from {_TEMPERATURES[0]:g} to {_TEMPERATURES[-1]:g} gives the language model the oracle "
-            f"NLL of the GAN, {gan['oracle_nll']:.2f}."
+            f"No temperature from {_TEMPERATURES[0]:g} to {_TEMPERATURES[-1]:g} gives the language model the "
+            f"oracle NLL of the GAN, {gan['oracle_nll']:.2f}."
         )
     better = [name for name in ("forward_nll", "copied_4") if gan[name] < cold[name]]
     better += ["distinct_2"] if gan["distinct_2"] > cold["distinct_2"] else []
@@ -169,8 +169,8 @@ def verdict(rows: Mapping[str, Values]) -> str | None:
         f"Better than the language model at temperature {cold['temperature']:.2f}, of the same oracle NLL, in "
         f"{', '.join(better)}."
         if better
-        else f"No more than a colder baseline: at temperature {cold['temperature']:.2f}, the language model has the "
-        "same oracle NLL, and is at least as good in everything else."
+        else f"No more than a colder baseline: at temperature {cold['temperature']:.2f}, the language model has "
+        "the same oracle NLL, and is at least as good in everything else."
     )
     if math.isnan(diverse["temperature"]):
         return text
