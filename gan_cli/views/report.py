@@ -127,6 +127,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
     share = _ALL // (1 + len(tasks))
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path),
         "config": _options(facts),
         "differences": _differences(facts.get("differences")),
         "notes": _notes(path, facts),
@@ -171,6 +172,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path),
         "config": _options(facts),
         "picture": _picture(pictures[-1][1]) if small else None,
         "drawn_at": pictures[-1][0] if pictures else None,
@@ -417,6 +419,22 @@ def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
         "drawn": len(steps),
         "rows": _rows(included[-1][1]) if included else [],
     }
+
+
+def _temperatures(path: Path) -> dict[str, Any] | None:
+    """Quality and diversity of the samples of a run over temperatures, from the newest evaluation that has them.
+
+    The entry ``quality`` names the value of the vertical axis, and ``points`` has the share of distinct 2-grams and
+    the quality at each temperature. None without such an evaluation.
+    """
+    for one in reversed(run_directory.evaluations(path)):
+        values = one.get("metrics") if isinstance(one, dict) else None
+        for quality in ("oracle_nll", "bleu_4") if isinstance(values, dict) else ():
+            at = [name.removeprefix(f"{quality}_at_") for name in values if name.startswith(f"{quality}_at_")]
+            pairs = [(_number(values.get(f"distinct_2_at_{t}")), _number(values[f"{quality}_at_{t}"])) for t in at]
+            if points := sorted(pair for pair in pairs if None not in pair):
+                return {"quality": quality, "points": points}
+    return None
 
 
 def _texts(folder: Path) -> list[dict[str, Any]]:
