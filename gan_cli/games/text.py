@@ -72,8 +72,8 @@ class TextGame(Game):
     ) -> tuple[jax.Array, Tree]:
         """A pair: log-probabilities ``[batch, length]`` of the tokens in nats, and the new state of the network.
 
-        The log-probabilities of the places after the end of a text are 0. The logits are divided by the temperature,
-        a number or ``[batch, 1, 1]``.
+        The log-probabilities of the places after the end of a text are 0. The logits are divided by the
+        temperature, a number or ``[batch, 1, 1]``.
         """
         own = net_state[GENERATOR]["network"]
         logits, state = self.networks[GENERATOR](params[GENERATOR], own, tokens, train=train, key=key)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import jax
+import numpy as np
 
 from gan_cli.data.text.oracle import Oracle
 from gan_cli.metrics import LOWER, Metric, RunTask
 from gan_cli.metrics.held_out_nll import nats
 from gan_cli.types import PositiveInt
 
-_FRESH = 0x667265  # tells the random key of fresh sentences from that of the data
+_FRESH = 0x667265  # tells the random numbers of fresh sentences from those of the data
 
 
 def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
@@ -28,7 +28,11 @@ def forward_nll(*, sentences: PositiveInt = 10_000) -> Metric:
     """
 
     def figures(run_task: RunTask, oracle: Oracle, seed: int) -> dict[str, float]:
-        fresh = oracle.sample(jax.random.fold_in(jax.random.key(seed), _FRESH), sentences)
-        return {"forward_nll": nats(run_task("score", {"x": fresh}, None))}
+        return {"forward_nll": nats(run_task("score", {"x": fresh(oracle, seed, sentences)}, None))}
 
     return Metric(figures, {"forward_nll": LOWER}, minimum=1, tasks=("score",))
+
+
+def fresh(oracle: Oracle, seed: int, n: int) -> np.ndarray:
+    """``n`` sentences of the oracle that are not those of a data set, ints ``[n, length]``."""
+    return oracle.sample(np.random.default_rng([seed, _FRESH]), n)

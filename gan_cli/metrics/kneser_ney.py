@@ -24,7 +24,8 @@ def log_probabilities(
     probability 0. The first tokens of a text have shorter contexts.
 
     Args:
-        training: training texts, ints ``[n, length]``. Overlapping windows count as the text that they are cut from.
+        training: training texts, ints ``[n, length]``. Overlapping windows count as the text from which they
+            are cut.
         texts: the texts, ints ``[m, length]``.
         words: number of tokens of the vocabulary.
         order: largest number of tokens of an n-gram.

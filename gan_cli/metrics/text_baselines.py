@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from gan_cli.data.text.oracle import Oracle
 
-def one_token(training: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """``n`` texts that repeat the most frequent token."""
-    return np.full((n, training.shape[1]), np.bincount(training.ravel()).argmax(), training.dtype)
+
+def one_token(training: np.ndarray, n: int, seed: int, oracle: Oracle | None = None) -> np.ndarray:
+    """``n`` texts that repeat one of the 100 most frequent tokens.
+
+    With an oracle, it is the token whose repetition the oracle considers most likely, else the most frequent one.
+    """
+    frequent = np.argsort(-np.bincount(training.ravel()), kind="stable")[:100].astype(training.dtype)
+    if oracle is not None:
+        repeated = np.repeat(frequent[:, None], training.shape[1], axis=1)
+        frequent = frequent[np.argsort(-oracle.log_likelihood(repeated).sum(1), kind="stable")]
+    return np.full((n, training.shape[1]), frequent[0])
 
 
 def unigrams(training: np.ndarray, n: int, seed: int) -> np.ndarray:

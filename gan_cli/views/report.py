@@ -27,7 +27,8 @@ from gan_cli.storage.dotted import leaves
 from gan_cli.views import model_card, tables
 
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
-_PICTURES = 100  # the largest number of pictures of a single run
+_PICTURES = 100  # the largest number of pictures, and of text files, of a single run
+_CHARACTERS = 1 << 14  # of a text file, a report contains at most this many characters
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the most bytes of one picture, and of all pictures of a report
 _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -136,6 +137,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "environment": _environment(facts),
         "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
         **_filmstrip(path / "samples", share),
+        "texts": _texts(path / "samples"),
         "tasks": [{"name": name, **_filmstrip(path / "samples" / name, share)} for name in tasks],
         "columns": _columns(path / "samples" / tables.SUMMARY),
         "charts": any(isinstance(one, dict) and one.get("kind") in _CHARTED for one in _features(facts)),
@@ -415,6 +417,18 @@ def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
         "drawn": len(steps),
         "rows": _rows(included[-1][1]) if included else [],
     }
+
+
+def _texts(folder: Path) -> list[dict[str, Any]]:
+    """The texts of samples by step, for data that consist of texts."""
+    steps = sorted((step, path) for path in folder.glob("*.txt") if (step := files.number(path.stem)) is not None)
+    found = []
+    for step, path in _evenly(steps, _PICTURES):
+        with contextlib.suppress(OSError):
+            if not (path.is_symlink() or folder.is_symlink()) and path.is_file():
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    found.append({"step": step, "text": file.read(_CHARACTERS)})
+    return found
 
 
 def _rows(path: Path) -> list[str]:

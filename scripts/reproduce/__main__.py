@@ -13,14 +13,14 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from evaluations import Evaluation, Row, Size, Table
+from evaluations import Bar, Evaluation, Row, Size, Table
 from tables import GROUPS, TABLES
 
 import gan_cli
@@ -41,7 +41,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
         The results of the row as a dictionary for JSON.
     """
     began = time.monotonic()
-    cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
+    cadences = {"sample": 0, "checkpoint": 0, "log": 1000} | ({} if row.best else {"eval": 0})
     quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
     overrides = [*row.overrides, *length, *quiet, f"train.ensemble={size.seeds}"]
@@ -105,7 +105,26 @@ def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
         ]
         rows.append([*cells, f"{line['seconds']:.0f}" if trained else ""])
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
-    return f"{table.title}. Evaluated with {method}, on {table.samples:,} samples.\n\n{body}\n"
+    caption = f"{table.title}. Evaluated with {method}, on {table.samples:,} samples."
+    means = {line["row"]: {name: value["mean"] for name, value in line["ours"].items()} for line in lines}
+    bars = table.bars(means) if callable(table.bars) else table.bars
+    below = [failures(bars, lines)] if bars else []
+    below += [text] if (text := table.verdict(means)) else []
+    return "\n\n".join([caption, body, *below]) + "\n"
+
+
+def failures(bars: Sequence[Bar], lines: list[dict[str, Any]]) -> str:
+    """The bars, and those that each row fails, as a list in Markdown. Trained rows are judged seed by seed."""
+    texts = [f"Bars, to be passed together: {'; '.join(map(str, bars))}.\n"]
+    for line in lines:
+        means = {name: value["mean"] for name, value in line["ours"].items()}
+        seeds = line.get("each") or [means]
+        passing = sum(all(bar.passed(one) for bar in bars) for one in seeds)
+        failed = [bar.column for bar in bars if not all(bar.passed(one) for one in seeds)]
+        verdict = f"fails {', '.join(failed)}" if failed else "passes all bars"
+        counted = f" ({passing} of {line['seeds']} seeds pass all bars)" if line["seeds"] else ""
+        texts.append(f"- {line['row']}: {verdict}{counted}")
+    return "\n".join(texts)
 
 
 def main() -> None:

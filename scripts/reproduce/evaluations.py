@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,33 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A bound on a value that a good generator keeps. Bars are passed together, not one by one.
+
+    Attributes:
+        column: the name of the value.
+        at_least: smallest value that passes. None for no lower bound.
+        at_most: largest value that passes. None for no upper bound.
+    """
+
+    column: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def passed(self, values: Mapping[str, float]) -> bool:
+        """Whether the value of the column passes. A missing or undefined value does not."""
+        value = values.get(self.column, math.nan)
+        low = -math.inf if self.at_least is None else self.at_least
+        return low <= value <= (math.inf if self.at_most is None else self.at_most)
+
+    def __str__(self) -> str:
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.column} from {self.at_least:g} to {self.at_most:g}"
+        bound = f"at least {self.at_least:g}" if self.at_most is None else f"at most {self.at_most:g}"
+        return f"{self.column} {bound}"
+
+
+@dataclass(frozen=True)
 class Row:
     """One row of a table.
 
@@ -36,6 +64,7 @@ class Row:
         paper: a mapping from columns to the values that a paper reports for the same setup.
         full: further overrides at the size "full".
         own_length: whether the experiment of this row sets the number of steps, whatever the size of the table.
+        best: whether the run is evaluated while it trains, as its experiment says, to keep its best checkpoint.
     """
 
     name: str
@@ -43,6 +72,7 @@ class Row:
     paper: Mapping[str, str] = field(default_factory=dict)
     full: tuple[str, ...] = ()
     own_length: bool = False
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,9 @@ class Table:
         summary: a pair: the name of a last row, and a function from the mean values of each trained row to its
             values, for rows that are repetitions of one experiment, e.g. on several splits of the data. None for
             others.
+        bars: the bars, which a good generator passes together, or a function that makes them from the mean values
+            of the rows by name. The text below the table names the failed bars of each row.
+        verdict: a function from the mean values of the rows by name to a sentence below the table, or to None.
     """
 
     title: str
@@ -91,3 +124,5 @@ class Table:
     references: References
     sizes: Mapping[str, Size]
     summary: tuple[str, Callable[[list[Mapping[str, float]]], Mapping[str, float]]] | None = None
+    bars: Sequence[Bar] | Callable[[Mapping[str, Mapping[str, float]]], Sequence[Bar]] = ()
+    verdict: Callable[[Mapping[str, Mapping[str, float]]], str | None] = lambda rows: None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tabular
+import text
 import timeseries
 import translation
 from evaluations import Evaluation, References, Row, Size, Table
@@ -424,6 +425,7 @@ TABLES = {
     **translation.TABLES,
     **tabular.TABLES,
     **timeseries.TABLES,
+    **text.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }

@@ -147,8 +147,10 @@ const modelCard = (run) =>
 function samples(run) {
   if (!run.pictures.length && !run.real) return null;
   const parts = [];
-  if (run.pictures.length) {
-    parts.push(filmstrip(run.pictures, "samples"));
+  // Texts are read, and not looked at.
+  const drawn = run.texts.length ? run.texts : run.pictures;
+  if (drawn.length) {
+    parts.push(filmstrip(drawn, "samples"));
     parts[0].firstChild.id = "samples";
   }
   // Charts of samples also show the real data.
@@ -169,9 +171,9 @@ function samples(run) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: run.charts ? "chart" : "pair" }, parts),
-      player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
-      few(run),
+      el("div", { class: run.charts || run.texts.length ? "chart" : "pair" }, parts),
+      player(drawn, parts[0], "samples", run.real ? "samples" : ""),
+      run.texts.length ? null : few(run),
     ),
   );
 }
@@ -353,6 +355,7 @@ const few = ({ pictures, drawn }) =>
 
 function filmstrip(pictures, noun) {
   const last = pictures.at(-1);
+  if (last.text !== undefined) return el("figure", {}, el("pre", { class: "texts", tabindex: "0" }), el("figcaption"));
   const shown = image(last, `${noun} at step ${last.step}`);
   shown.decoding = "sync"; // avoids flicker while the pictures play
   return el("figure", {}, shown, el("figcaption"));
@@ -374,12 +377,14 @@ function player(all, figure, noun, title) {
   const show = () => {
     const picture = all[slider.value];
     const step = `step ${short(picture.step)}`;
-    [shown.src, shown.width, shown.height, shown.alt] = [
-      picture.src,
-      picture.width,
-      picture.height,
-      `${noun} at ${step}`,
-    ];
+    if (picture.text !== undefined) shown.textContent = picture.text;
+    else
+      [shown.src, shown.width, shown.height, shown.alt] = [
+        picture.src,
+        picture.width,
+        picture.height,
+        `${noun} at ${step}`,
+      ];
     label.textContent = step;
     caption.textContent = title ? `${title}, ${step}` : step;
     slider.setAttribute("aria-valuetext", step);
