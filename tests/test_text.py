@@ -351,7 +351,7 @@ def test_a_language_model_learns_the_bigrams_of_a_text(tmp_path):
     (tmp_path / "x.txt").write_text("abc" * 200)
     e = experiment([
         *SMALL, "game=language_model", "dataset=text", f"dataset.path={tmp_path}/x.txt", "dataset.length=8",
-        "optim.lr=0.05", "train.steps=100", "train.steps_per_call=100",
+        "optim.lr=0.05",
     ])  # fmt: skip
     metrics = Program(e).run(100)
     # The first letter of a window is one of three.

@@ -214,7 +214,8 @@ class TextGAN(TextGame):
             logits = self._logits(params, net_state, fake, real_key)
             advantage = self._returns(logits, fake) - net_state[DISCRIMINATOR]["baseline"]
             values, _ = self.log_likelihood(params, net_state, fake.astype(jnp.int32), train=False, key=key)
-            return -(jax.lax.stop_gradient(advantage) * values).mean(1)
+            surrogate: jax.Array = -(jax.lax.stop_gradient(advantage) * values).mean(1)
+            return surrogate
 
         none = jnp.zeros(tokens.shape[0])
         terms = {"adversarial": Term(self._after(step, adversarial, lambda: none))}
