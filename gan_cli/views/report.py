@@ -432,7 +432,9 @@ def _temperatures(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     final = facts.get("final")
     at_end = {name.removeprefix("eval/"): x for name, x in final.items()} if isinstance(final, dict) else None
     for values in (*reversed(evaluations), at_end):
-        for quality in ("oracle_nll", "bleu_4") if isinstance(values, dict) else ():
+        if not isinstance(values, dict):
+            continue
+        for quality in ("oracle_nll", "bleu_4"):
             at = [name.removeprefix(f"{quality}_at_") for name in values if name.startswith(f"{quality}_at_")]
             pairs = [(_number(values.get(f"distinct_2_at_{t}")), _number(values[f"{quality}_at_{t}"])) for t in at]
             if points := sorted(pair for pair in pairs if None not in pair):
