@@ -236,8 +236,12 @@ def _play_references(n: int) -> dict[str, dict[str, float]]:
         "bigrams": bigrams,
         "copies": copies,
     }
-    rows = {"held-out text": _play_values(held_out)}
-    rows |= {name: _play_values(make(training, n, 0)) for name, make in makers.items()}
+    made = {name: _play_values(make(training, n, 0)) for name, make in makers.items()}
+    # Of as many texts as there are samples: training texts or, for copies, held-out texts.
+    endings = {"bleu_4": "real", "self_bleu_4": "real", "distinct_4": "real"}
+    endings |= {"copied_16": "held_out", "copied_32": "held_out"}
+    real = {name: made["copies"][f"{name}_{ending}"] for name, ending in endings.items()}
+    rows = {"real text": real} | made
     for order in (1, 2, 5):
         logs = log_probabilities(training, held_out, len(feature.vocabulary), order)
         rows[f"{order}-grams, Kneser-Ney"] = {"bits_per_character": -float(logs.mean()) / math.log(2)}
