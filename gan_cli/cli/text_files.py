@@ -28,8 +28,8 @@ def check(options: argparse.Namespace, runner: TaskRunner) -> None:
     texts = isinstance(runner.feature, Tokens)
     if texts and suffix not in (".txt", ".npz", ".png"):
         raise UserError(
-            f"--out {options.out}: {noun}. Use --out FILE.txt, FILE.npz for arrays or FILE.png for a page, or leave "
-            "out --out to print them."
+            f"--out {options.out}: {noun}. Use --out FILE.txt, FILE.npz for arrays or FILE.png for a page, or "
+            "leave out --out to print them."
         )
     if texts and options.draw not in (None, "grid"):
         raise UserError(f"--draw {options.draw}: needs images, and {noun}. Leave out --draw.")

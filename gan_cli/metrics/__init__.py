@@ -31,6 +31,7 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     training_texts              training texts in the same form
     held_out_texts              held-out texts in the same form
     oracle                      ``Oracle`` that drew the data, if the data are its sentences
+    cut                         function from texts int ``[n, length]`` to the form of ``fake_texts``
     characters                  function from texts int ``[n, length]`` to the number of their characters
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its

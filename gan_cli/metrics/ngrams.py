@@ -89,10 +89,11 @@ def running(texts: Texts) -> Texts:
 
 def stride_of(texts: np.ndarray) -> int:
     """Number of tokens from a window ``[n, length]`` to the next. The length itself if windows do not overlap."""
-    rows, length = texts[:_COMPARED], texts.shape[1]
+    rows, length = texts[:_COMPARED], int(texts.shape[1])
     if len(rows) < _COMPARED:
         return length
-    return next((s for s in range(1, length) if np.array_equal(rows[:-1, s:], rows[1:, :-s])), length)
+    overlaps = (s for s in range(1, length) if np.array_equal(rows[:-1, s:], rows[1:, :-s]))
+    return next(overlaps, length)
 
 
 def _joined(*groups: Texts) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +142,8 @@ def _bleu(
         logs = logs + np.log(np.where(matches > 0, matches, _EPSILON) / np.maximum(total, 1))
         found.append(np.where(none, 0, np.exp(logs / order)))
     penalty = _brevity(lengths, sample, reference)
-    return (np.stack(found, axis=1) * penalty[:, None])[sample]
+    scores: np.ndarray = np.stack(found, axis=1) * penalty[:, None]
+    return scores[sample]
 
 
 def _matches(grams: _Grams, texts: int, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

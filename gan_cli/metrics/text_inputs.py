@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gan_cli.data.text.feature import Tokens
 from gan_cli.metrics.ngrams import Texts
 from gan_cli.types import Feature
 
-TEXTS = ("fake_texts", "training_texts", "held_out_texts", "oracle", "characters")
+TEXTS = ("fake_texts", "training_texts", "held_out_texts", "oracle", "characters", "cut")
 LACKING = {
     **dict.fromkeys(TEXTS, "texts, but {name} has none. Use dataset=shakespeare, or another metric"),
     "held_out_texts": "held-out texts, but {name} has none. Use dataset=shakespeare, or another metric",
@@ -28,6 +29,7 @@ def available(data: Dataset) -> dict[str, bool]:
     return {
         "fake_texts": texts,
         "training_texts": texts,
+        "cut": texts,
         "oracle": oracle,
         "characters": texts and not oracle,
         "held_out_texts": texts and data.held_out is not None,
@@ -46,6 +48,7 @@ def of_data(data: Dataset, most: int) -> dict[str, Any]:
         return {}
     training = data.take(np.arange(data.size))[data.main]
     found: dict[str, Any] = {"training_texts": cut(feature, training), "oracle": data.oracle}
+    found["cut"] = functools.partial(cut, feature)
     if data.held_out is not None:
         found["held_out_texts"] = cut(feature, data.held_out[data.main][:most])
     if data.oracle is None:

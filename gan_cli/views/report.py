@@ -127,6 +127,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
     share = _ALL // (1 + len(tasks))
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path, facts),
         "config": _options(facts),
         "differences": _differences(facts.get("differences")),
         "notes": _notes(path, facts),
@@ -171,6 +172,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path, facts),
         "config": _options(facts),
         "picture": _picture(pictures[-1][1]) if small else None,
         "drawn_at": pictures[-1][0] if pictures else None,
@@ -368,7 +370,8 @@ def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[floa
 def _place(name: str) -> tuple[int, str, str]:
     """A tuple: the rank and the title of the chart for a logged metric, and the label of the metric's curve."""
     if name.startswith("eval/"):
-        return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
+        label = name.removeprefix("eval/")
+        return 0, label.partition("_at_")[0], label  # one chart for all temperatures
     if name in ("modes", "modes_total"):
         return 1, "modes", name
     if name in ("x", "y"):
@@ -417,6 +420,26 @@ def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
         "drawn": len(steps),
         "rows": _rows(included[-1][1]) if included else [],
     }
+
+
+def _temperatures(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Quality and diversity of samples over temperatures, from the newest evaluation, or from the end of training.
+
+    The entry ``quality`` names the value of the vertical axis, and ``points`` has the share of distinct 2-grams and
+    the quality at each temperature. None without such an evaluation.
+    """
+    evaluations = [one.get("metrics") for one in run_directory.evaluations(path) if isinstance(one, dict)]
+    final = facts.get("final")
+    at_end = {name.removeprefix("eval/"): x for name, x in final.items()} if isinstance(final, dict) else None
+    for values in (*reversed(evaluations), at_end):
+        if not isinstance(values, dict):
+            continue
+        for quality in ("oracle_nll", "bleu_4"):
+            at = [name.removeprefix(f"{quality}_at_") for name in values if name.startswith(f"{quality}_at_")]
+            pairs = [(_number(values.get(f"distinct_2_at_{t}")), _number(values[f"{quality}_at_{t}"])) for t in at]
+            if points := sorted(pair for pair in pairs if None not in pair):
+                return {"quality": quality, "points": points}
+    return None
 
 
 def _texts(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COUNT = 64  # number of texts in a file that training writes
 _RULE = "-" * 40  # the line between texts that contain line breaks
-_COLUMNS, _LINES = 110, 60  # characters of a line, and the most lines, of a page
+_COLUMNS, _LINES = 110, 32  # characters of a line, and the most lines, of a page
 _SIZE, _MARGIN = 14, 16  # height of the letters and margin of a page in pixels
 
 

@@ -726,18 +726,30 @@ function gallery({ config }) {
   );
 }
 
+/** Quality against diversity of samples of texts over temperatures: a curve for each run. */
+function temperatures() {
+  const drawn = report.runs.filter((run) => run.temperatures);
+  if (!drawn.length) return null;
+  const { quality } = drawn[0].temperatures;
+  const series = drawn
+    .filter((run) => run.temperatures.quality === quality)
+    .map((run, i, all) => ({ name: run.name, colour: shade(i, all.length), points: run.temperatures.points }));
+  const across = "share of distinct 2-grams";
+  return section("Quality against diversity", new Plot("Temperatures", series, { tall: true, across, up: quality }).element);
+}
+
 // ---- The page.
 
 function page() {
   if (report.alone) {
     const [run] = report.runs;
     const drawn = [ofColumns(run), samples(run), ...run.tasks.map((task) => ofTask(task, run.charts))];
-    const rest = [curves(), evaluations(run), configuration(run), environment(run)];
+    const rest = [temperatures(), curves(), evaluations(run), configuration(run), environment(run)];
     return [...aboutRun(run), modelCard(run), ...drawn, ...rest];
   }
   const chosen = columns();
   const halves = [scatter(chosen), overlay()].filter((part) => part !== null);
-  return [...aboutRuns(), runTable(chosen), el("div", { class: "halves" }, halves), gallery(chosen)];
+  return [...aboutRuns(), runTable(chosen), el("div", { class: "halves" }, halves), temperatures(), gallery(chosen)];
 }
 
 document.title = report.name;
