@@ -142,8 +142,8 @@ def _bleu(
         logs = logs + np.log(np.where(matches > 0, matches, _EPSILON) / np.maximum(total, 1))
         found.append(np.where(none, 0, np.exp(logs / order)))
     penalty = _brevity(lengths, sample, reference)
-    scores: np.ndarray = np.stack(found, axis=1) * penalty[:, None]
-    return scores[sample]
+    scores: np.ndarray = (np.stack(found, axis=1) * penalty[:, None])[sample]
+    return scores
 
 
 def _matches(grams: _Grams, texts: int, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
