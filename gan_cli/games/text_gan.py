@@ -89,7 +89,7 @@ class TextGAN(TextGame):
         temperature_end: PositiveFloat = 0.1,
         temperature_steps: PositiveInt = 10_000,
         straight_through: bool = True,
-        pretrain_steps: NonNegativeInt = 6_000,
+        pretrain_steps: NonNegativeInt = 1_000,
         mle_weight: NonNegativeFloat = 1.0,
     ):
         super().__init__("text_gan", spec, model, precision)

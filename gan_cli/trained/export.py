@@ -207,7 +207,7 @@ def _facts(runner: TaskRunner, name: str, feature: Feature, any_size: bool) -> d
 
 
 def _constant(runner: TaskRunner, name: str) -> float | int | None:
-    """The value that the prior of a task gives every entry of an input, or None if the prior draws random values."""
+    """The value that the prior of a task gives every entry of an input, or None if it draws random values."""
     drawn = runner.inputs(0, 0, 2)[name]
     value: float | int = drawn.flat[0].item()
     return value if (drawn == value).all() else None
