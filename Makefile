@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 
 # --no-deps, because torch-fidelity requires torchvision, which the tests do not need and which may replace PyTorch.
 $(COMPARED): $(STAMP)
-	$(BIN)/pip install --quiet $(TORCH) tqdm scipy scikit-image jax-privacy
+	$(BIN)/pip install --quiet $(TORCH) tqdm scipy scikit-image jax-privacy nltk
 	$(BIN)/pip install --quiet --no-deps torch-fidelity==0.4.0
 	@touch $(COMPARED)
 

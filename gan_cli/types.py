@@ -90,6 +90,9 @@ SeriesValues = Literal["levels", "returns"]
 SeriesSplit = Literal["time", "timegan"]
 SeriesScaling = Literal["standard", "minmax"]
 SineLaw = Literal["code", "paper"]
+TextUnit = Literal["character", "word"]
+TextExamples = Literal["windows", "lines"]
+TextGradient = Literal["score", "gumbel"]  # estimators of the gradient of a generator of discrete tokens
 
 
 ArrayT = TypeVar("ArrayT", "np.ndarray", "jax.Array")
@@ -316,7 +319,9 @@ class Game:
         """
         raise NotImplementedError
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Tree, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Tree, ByPlayer]:
         """A pair: a generated batch, a pytree of arrays, and the network state after the generator's forward pass.
 
         Only games with ``shares_fakes`` implement this method.

@@ -38,7 +38,17 @@ PAIRS = ["dataset.path={tmp}/pairs", "dataset.load=18", "dataset.resolution=16"]
 TABLE = ["dataset=german_credit"]
 CTGAN = [*TABLE, "game=ctgan", "sampler=log_frequency"]
 SMALL_CLIPS = ["dataset.size=16", "dataset.digit_size=8", "dataset.frames=4"]
+TEXT = ["game=text_gan", "dataset=shakespeare", "dataset.length=16", "model=text", *NARROW, "game.pretrain_steps=4"]
 NEEDS = {
+    ("game", "text_gan"): TEXT,
+    ("game", "language_model"): ["dataset=shakespeare", "dataset.length=16", "model=text", *NARROW],
+    ("model", "text"): [*TEXT[:3], *TEXT[4:]],
+    ("model", "text_cnn"): [*TEXT[:3], *TEXT[4:]],
+    ("dataset", "text"): [*TEXT[:1], *TEXT[2:], "dataset.path={tmp}/text.txt"],
+    ("dataset", "shakespeare"): [*TEXT[:1], *TEXT[2:]],
+    ("dataset", "oracle"): [*TEXT[:1], *TEXT[3:], "dataset.size=16", "dataset.held_out=16"],
+    ("experiment", "oracle"): [*NARROW, "dataset.size=16", "dataset.held_out=16", "game.pretrain_steps=4"],
+    ("experiment", "shakespeare"): [*NARROW, "dataset.length=16"],
     ("dataset", "table"): ["dataset.path={tmp}/table.csv"],
     ("game", "ctgan"): CTGAN,
     ("sampler", "log_frequency"): CTGAN,
@@ -152,6 +162,7 @@ def mock_data(monkeypatch, tmp_path):
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     values = rng.standard_normal((60, 2)).tolist()
     (tmp_path / "series.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in values))
+    (tmp_path / "text.txt").write_text("a text of a few words. " * 20)
     rows = "".join(f"{rng.normal():.3f},{'ab'[i % 2]}\n" for i in range(40))
     (tmp_path / "table.csv").write_text(f"x,y\n{rows}")
     real_builder = tfds_module._builder
@@ -204,6 +215,7 @@ def trained(group: str, option: str, folder: Path) -> list[np.ndarray]:
     if option not in SCALAR.get(group, {option}):
         needs = ["experiment=bilinear", *needs]
     others = {"model=dirac", "dataset=point", "experiment=bilinear", SMALL_UNET[0], SMALL_RESNET[0]}
+    others |= {"model=text", "model=text_cnn"}
     pinned = group == "experiment" or others & {*needs, f"{group}={option}"}
     tiny = [o for o in TINY if not (pinned or needs[:1] == [f"experiment={option}"]) or not o.startswith("model")]
     program = Program(experiment([*tiny, f"{group}={option}", *needs]))

@@ -154,6 +154,8 @@ def folder(tmp_path, monkeypatch):
         '  clicks: {kind: integer, low: 0, high: 1000}\n  churn: {kind: boolean, categories: ["False", "True"]}\n',
         encoding="utf-8",
     )
+    (tmp_path / "mine.txt").write_text("It is a truth universally acknowledged. " * 200)
+    (tmp_path / "captions.txt").write_text("a cat on a mat .\na dog .\n" * 60)
     levels = np.exp(np.random.default_rng(0).standard_normal((240, 4)) / 50)
     for name, header in (
         ("prices", "a,b,c,d"),

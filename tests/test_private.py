@@ -74,7 +74,7 @@ def test_the_gradient_equals_a_loop_over_examples(name):
     estimator = case.private(1.0)
     public = estimator.without_data(case.batch)
     assert not public["x"].any() and len(public["x"]) == ROWS and "mask" not in public
-    fake, _ = case.game.fake(state.params, state.net_state, public, case.key)
+    fake, _ = case.game.fake(state.params, state.net_state, public, case.key, 0)
 
     def part(own, batch, key, fake, of_data):
         terms = case.game.loss(

@@ -269,7 +269,7 @@ def test_forecasts_depend_on_the_past_and_keep_it():
     np.testing.assert_array_equal(completed["samples"][:, :21], window[:, :21])
     np.testing.assert_allclose(completed["samples"][:, 21:], made, atol=1e-6)
     batch = game.noise({"x": window}, jax.random.key(1))
-    fake, _ = game.fake(state.params, state.net_state, batch, jax.random.key(2))
+    fake, _ = game.fake(state.params, state.net_state, batch, jax.random.key(2), 0)
     np.testing.assert_array_equal(fake[:, :5], past)
 
 

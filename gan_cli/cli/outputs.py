@@ -105,6 +105,7 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     """
     import numpy as np
 
+    from gan_cli.data.text.feature import Tokens
     from gan_cli.trained import translation
 
     n = request.number(SIDE**2)
@@ -116,6 +117,8 @@ def write_arrays(options: argparse.Namespace, run: RestoredRun, runner: TaskRunn
     for name, x in inputs.items():
         if request.options.get(name) != "--input":
             outputs.setdefault("labels" if name == "label" else name, x)
+    if isinstance(runner.feature, Tokens):
+        outputs["vocabulary"] = np.array(runner.feature.vocabulary)
     with_data = "dataset" in request.options.values()
     marks.write_arrays(options.out, outputs, origin_of(options, run, mixed=with_data))
     main = outputs[runner.main]

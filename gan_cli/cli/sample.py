@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_cli.cli import clip_files, outputs, series_files
+from gan_cli.cli import clip_files, outputs, series_files, text_files
 from gan_cli.cli.shell import add_modules, add_version, check_target, exit_code, prepare_jax, show_warnings
 from gan_cli.config.options import import_user_modules
 from gan_cli.data.tables import SUFFIXES, suffix_of
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from gan_cli.trained.sampling import TaskRunner
     from gan_cli.types import Feature, Prior
     from gan_cli.views.drawings import InputRequest
+
+
+_OUT = Path("samples.png")  # compared by identity, because texts are printed if the user names no file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,13 +56,15 @@ def _parser() -> argparse.ArgumentParser:
         "if none are held out): an .npz file with arrays that have the names of the inputs (or "
         "`samples`), an .npy file, a folder or zip file of images, or a picture. The outputs keep the order. The "
         "past of a forecast has no default; it may be a .csv file, whose last rows all --num scenarios follow. "
+        "Of a run of texts, a text file with which all samples begin. "
         "Image translation keeps the size and the name of each picture",
     )
     add(
         "--num",
         type=int,
         metavar="N",
-        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, as many rows of a "
+        help=f"the number of samples or examples (default: {SIDE**2} images, {POINTS:,} points, "
+        f"{text_files.NUMBER} texts, as many rows of a "
         "table as the run was trained on, or all rows of --latents or --input). For "
         f"a drawing other than grid, the number of rows, columns or walks (default: {SIDE} rows or columns, 16 "
         "walks)",
@@ -74,13 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--out",
         type=Path,
-        default=Path("samples.png"),
+        default=_OUT,
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
         "a .gif file with a walk through latent space, or a folder of PNG files; for clips, an animation as .gif "
         "or .mp4, or a film strip as .png; for series, also a .csv file; for a table, a .csv, .csv.gz or .parquet "
-        "file, an .npz file with an array for each column, or a chart as .png "
-        "(default: samples.png)",
+        "file, an .npz file with an array for each column, or a chart as .png; for texts, also a .txt file "
+        "(default: samples.png, and texts are printed)",
     )
     add(
         "--where",
@@ -133,6 +139,13 @@ def _parser() -> argparse.ArgumentParser:
         help="draw each value of the latents from a normal distribution truncated to [-T, T] (default: no limit)",
     )
     add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="the temperature of samples of texts: the logits of each token are divided by it. Below 1, samples "
+        "are more likely and less diverse; 0 chooses the most probable token (default: 1)",
+    )
+    add(
         "--raw",
         action="store_true",
         help="use the generator's parameters as trained (default: their moving average)",
@@ -160,6 +173,7 @@ def _main(options: argparse.Namespace) -> int:
     show_warnings("gan-sample")
     prepare_jax()
     from gan_cli.data.tables.feature import Table
+    from gan_cli.data.text.feature import Tokens
     from gan_cli.data.video.feature import Video
     from gan_cli.trained import restore
     from gan_cli.trained.sampling import TaskRunner
@@ -170,6 +184,7 @@ def _main(options: argparse.Namespace) -> int:
         options.run, data=data, best=options.best, step=options.step, raw=options.raw, modules=modules
     )
     runner = TaskRunner(run.experiment.game, options.task)
+    text_files.check(options, runner)
     if options.prior == "gmm":
         runner = TaskRunner(run.experiment.game, options.task, _mixture(run, runner))
     if options.export:
@@ -183,10 +198,15 @@ def _main(options: argparse.Namespace) -> int:
     request = _request(options, run, runner, modules, read=not keeps_sizes)
     outputs.check_table(options, runner, request)
     suffix = options.out.suffix
+    content: str | None
     if keeps_sizes:
         content = outputs.write_translated(options, run, runner, request)
     elif isinstance(runner.feature, Table):
         content = outputs.write_table(options, run, runner, request, modules)
+    elif suffix == ".txt" or (isinstance(runner.feature, Tokens) and options.out is _OUT):
+        content = text_files.write(options, run, runner, request, None if options.out is _OUT else options.out)
+        if content is None:
+            return 0
     elif suffix == ".npz":
         content = outputs.write_arrays(options, run, runner, request)
     elif suffix == ".csv":
@@ -208,6 +228,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--num {options.num}: must be at least 1.")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: must be from 0 to 2^32 - 1.")
+    if options.temperature is not None and not 0 <= options.temperature < math.inf:
+        raise UserError(f"--temperature {options.temperature}: must be a finite number of at least 0.")
     if options.truncation is not None and not options.truncation > 0:
         raise UserError(f"--truncation {options.truncation}: must be greater than 0.")
     if options.truncation is not None and options.latents is not None:
@@ -227,7 +249,8 @@ def _check(options: argparse.Namespace) -> None:
             "--where": options.where or None,
             "--balance": options.balance,
         }
-        for name, value in (drawn | {"--truncation": options.truncation}).items():
+        drawn |= {"--truncation": options.truncation, "--temperature": options.temperature}
+        for name, value in drawn.items():
             if value is not None:
                 raise UserError(f"--export {options.export}: draws no samples. Leave out {name}.")
         check_target(options.export / "generator.json")
@@ -235,10 +258,10 @@ def _check(options: argparse.Namespace) -> None:
     if options.draw == "classes" and options.label is not None:
         raise UserError(f"--draw classes: shows all classes. Leave out --class {options.label}.")
     suffix = options.out.suffix
-    if suffix not in (".png", ".npz", ".gif", ".mp4", "") and not suffix_of(options.out):
+    if suffix not in (".png", ".npz", ".gif", ".mp4", ".txt", "") and not suffix_of(options.out):
         raise UserError(
             f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, "
-            "for clips in .mp4, or be a folder, e.g. --out samples.png."
+            "for clips in .mp4, for texts in .txt, or be a folder, e.g. --out samples.png."
         )
     codes = options.draw == "codes"  # the only drawing of clips
     if options.draw not in (None, "grid") and suffix not in (".png", ".gif", *((".mp4",) if codes else ())):
@@ -334,12 +357,15 @@ def _request(
     if options.input is not None and read and series_files.is_past(options, needed):
         given["past"], last = series_files.read_past(options, run, needed["past"])
         sources["past"] = "--input"
-    elif options.input is not None and read:
+    elif options.input is not None and read and not text_files.takes_prompt(options, runner):
         found, names = _inputs(options, runner, needed)
         given, sources = given | found, sources | dict.fromkeys(found, "--input")
     elif needed and read:
         found, target = _inputs_from_data(options, run, runner, needed, modules)
         given, sources = given | found, sources | dict.fromkeys(found, "dataset")
+    rows = options.num or min(map(len, given.values()), default=text_files.NUMBER)
+    of_texts = text_files.given(options, runner, rows)
+    given, sources = given | of_texts, sources | {name: text_files.OPTIONS[name] for name in of_texts}
     return InputRequest(options.seed, options.num, label, options.truncation, given, sources, names, target, last)
 
 

@@ -18,6 +18,7 @@ from gan_cli.data.features import Label, classes_of
 from gan_cli.data.feed import Feed
 from gan_cli.data.rendered import Rendered
 from gan_cli.data.samplers import Domain, Sampler
+from gan_cli.data.text.oracle import Oracle
 from gan_cli.types import Duplicates, Feature, Spec
 
 BATCH = 500  # number of examples that are read, generated or evaluated at a time
@@ -131,6 +132,7 @@ class Dataset:
             stored, printed or drawn.
         canaries: number of canaries that ``gan_cli.config.build`` adds, each by a fair coin.
         planted: the canaries, after the data set has been built for a run. None without canaries.
+        oracle: the network that drew the examples of SeqGAN's synthetic task. None for other data sets.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Dataset:
     private: bool = False
     canaries: int = 0
     planted: Canaries | None = None
+    oracle: Oracle | None = None
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the Spec is not a mapping of features, or if an array does not fit its feature."""

@@ -18,6 +18,7 @@ from gan_cli.data.images import FORMATS, BadImage, array_values
 from gan_cli.data.layout import list_files, read
 from gan_cli.data.scans import SCANS
 from gan_cli.data.series.feature import Series
+from gan_cli.data.text.feature import Tokens
 from gan_cli.data.video.feature import Video
 from gan_cli.errors import UserError
 from gan_cli.storage import files
@@ -28,9 +29,10 @@ def external_samples(path: Path, feature: Feature, name: str = "samples") -> Dat
     """Data set of the examples in a folder or zip file of images, or in an ``.npz`` file.
 
     An ``.npz`` file contains the array ``samples``: images ``[n, h, w, c]`` in 0..255, or uint16 in 0..65535,
-    clips ``[n, frames, h, w, c]`` in 0..255, points ``[n, features]``, or windows of series ``[n, length,
-    columns]`` in the units of the data. The file may also contain an array ``labels`` of non-negative integers
-    ``[n]``. A reference of series may contain the array ``held_out``, windows that the generator has not seen.
+    clips ``[n, frames, h, w, c]`` in 0..255, points ``[n, features]``, windows of series ``[n, length, columns]``
+    in the units of the data, or integer tokens ``[n, length]`` of texts. The file may also contain an array
+    ``labels`` of non-negative integers ``[n]``. A reference of series may contain the array ``held_out``, windows
+    that the generator has not seen. For tokens, an array ``vocabulary`` states the text of each number.
 
     Args:
         path: the folder or file.
@@ -155,6 +157,8 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
         raise UserError(
             f"{path}: the array `samples` is empty (its shape is {samples.shape}). Choose another file."
         )
+    if isinstance(like, Tokens):
+        return Dataset(path.name, {"x": like}, {"x": _tokens(path, samples, arrays.get("vocabulary"), like)})
     windows = samples.ndim == 3 and (like is None or isinstance(like, Series))
     if samples.ndim not in (2, 4, 5) and not windows:
         raise UserError(
@@ -205,6 +209,33 @@ def _archive(path: Path, like: Feature | None, name: str) -> Dataset:
     examples = {"x": samples} | ({} if labels is None else {"label": labels.astype(np.int32)})
     held_out = _held_out(path, arrays["held_out"], samples) if windows and "held_out" in arrays else None
     return Dataset(path.name, spec_of(feature, classes), examples, held_out)
+
+
+def _tokens(path: Path, samples: np.ndarray, vocabulary: np.ndarray | None, like: Tokens) -> np.ndarray:
+    """Tokens ``[n, length]`` of a file, as numbers of the tokens of ``like``."""
+    if samples.ndim != 2 or samples.shape[1] != like.length or samples.dtype.kind not in "ui":
+        raise UserError(
+            f"{path}: the array `samples` holds {samples.dtype} {samples.shape}, but texts of the reference are "
+            f"integers [n, {like.length}]. Save texts of this length, or choose another --reference."
+        )
+    known = len(like.vocabulary) if vocabulary is None else len(vocabulary)
+    if samples.min() < 0 or samples.max() >= known:
+        raise UserError(
+            f"{path}: the tokens must be numbers from 0 to {known - 1}, but range from {samples.min()} to "
+            f"{samples.max()}. Save the numbers of tokens of the vocabulary."
+        )
+    if vocabulary is None:
+        return samples.astype(np.int32)
+    numbers = {token: number for number, token in enumerate(like.vocabulary)}
+    places = np.array([numbers.get(str(token), -1) for token in vocabulary], np.int32)
+    found: np.ndarray = places[samples]
+    if (found < 0).any():
+        lacking = str(vocabulary[samples[found < 0][0]])
+        raise UserError(
+            f"{path}: contains the token {lacking!r}, which the reference lacks. Choose another --reference, or "
+            "leave out these texts."
+        )
+    return found
 
 
 def _windows(length: int, columns: int) -> Series:

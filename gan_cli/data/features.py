@@ -23,6 +23,7 @@ from gan_cli.types import ArrayT, Feature, Spec
 _MODULES = {
     "Series": "gan_cli.data.series.feature",
     "Table": "gan_cli.data.tables.feature",
+    "Tokens": "gan_cli.data.text.feature",
     "Video": "gan_cli.data.video.feature",
 }
 

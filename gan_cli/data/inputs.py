@@ -15,6 +15,7 @@ from gan_cli.data import folder
 from gan_cli.data.features import Image, Label
 from gan_cli.data.images import FORMATS, SUFFIXES, BadImage, Skipped, decode_all, has_16_bits
 from gan_cli.data.layout import KINDS, File, list_files, printable
+from gan_cli.data.text.feature import Tokens
 from gan_cli.data.video.feature import Video
 from gan_cli.data.video.files import Recording, length, list_recordings, need_av, read
 from gan_cli.errors import UserError
@@ -101,6 +102,8 @@ def described(feature: Feature, any_size: bool = False) -> str:
         return f"labels [n] from 0 to {feature.classes - 1}"
     dtype = np.dtype(feature.dtype)
     values = f" in 0..{np.iinfo(dtype).max}" if dtype.kind == "u" else ""
+    if isinstance(feature, Tokens):
+        values = f" of tokens from {feature.lowest} to {len(feature.vocabulary) - 1}"
     free = any_size and isinstance(feature, Image)
     shape = ("h", "w", feature.shape[-1]) if free else feature.stored_shape
     return f"{feature.noun} [{', '.join(map(str, ('n', *shape)))}]{values}"
@@ -130,6 +133,8 @@ def _checked(path: Path, name: str, feature: Feature, array: np.ndarray, any_siz
             ends = (0, np.iinfo(dtype).max)
         elif isinstance(feature, Label):
             ends = (0, feature.classes - 1)
+        elif isinstance(feature, Tokens):
+            ends = (feature.lowest, len(feature.vocabulary) - 1)
         # Images in floats up to 1 are scaled to 0..1 or -1..1 rather than to the range of integers.
         scaled = dtype.kind == "u" and array.dtype.kind == "f" and high <= 1
         if (ends is not None and not ends[0] <= low <= high <= ends[1]) or scaled:

@@ -240,7 +240,7 @@ class CTGAN(GAN):
     ) -> LossTerms:
         """The terms of a GAN and, for the generator, the cross-entropy of the conditions (``condition``)."""
         if fake is None:
-            fake, generator_state = self.fake(params, net_state, batch, key)
+            fake, generator_state = self.fake(params, net_state, batch, key, step)
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         rows, raw = fake
         found = super().loss(player, params, net_state, batch, key, step, rows)
@@ -249,7 +249,9 @@ class CTGAN(GAN):
         missed = Term(self._conditions.cross_entropy(raw, self._condition(batch)))
         return found._replace(terms={**found.terms, "condition": missed})
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Tree, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Tree, ByPlayer]:
         """A pair: the generated rows with the raw output of the generator, and the network state after the pass."""
         _, key = self._fake_keys(key)
         inputs, noise = self._split(batch["latents"])

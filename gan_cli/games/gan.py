@@ -232,7 +232,7 @@ class GAN(PenalisedGame):
         method calls ``self.fake``.
         """
         if fake is None:
-            fake, generator_state = self.fake(params, net_state, batch, key)
+            fake, generator_state = self.fake(params, net_state, batch, key, step)
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:
@@ -346,7 +346,7 @@ class GAN(PenalisedGame):
         return {name: Term(of_real), f"{name}_of_fakes": Term(of_fake, reads_data=False)}
 
     def fake(
-        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, ByPlayer]:
         """A pair: an example for each latent vector of ``batch``, and the network state after the forward pass.
 

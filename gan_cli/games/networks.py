@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.data.features import Label, Vector, classes_of
+from gan_cli.data.text.feature import Tokens
 from gan_cli.errors import UserError
-from gan_cli.models import Model, TranslationModel, conditional
+from gan_cli.models import Model, TextModel, TranslationModel, conditional
 from gan_cli.penalties import Penalty
 from gan_cli.types import Batch, ByPlayer, Feature, Game, Prior, Spec, Task, Tree
 
@@ -60,6 +61,7 @@ class Network:
         train: bool,
         key: jax.Array,
         method: str = "__call__",
+        **options: Any,
     ) -> tuple[Any, Tree]:
         """A pair: the output of the module or of one of its methods, a pytree of arrays, and the new state.
 
@@ -71,12 +73,18 @@ class Network:
             train: whether normalisation uses the statistics of the batch and dropout is on.
             key: random key, e.g. of dropout.
             method: name of the method.
+            options: further options of the method.
         """
         # A copy, because the module's variables must belong to the innermost JAX trace.
         module = self.module(params, state)
-        x = jax.tree.map(lambda x: x.astype(self._dtype), x)
-        y = getattr(module, method)(x, *(one for one in more if one is not None), train=train, key=key)
-        return jax.tree.map(lambda y: y.astype(jnp.float32), y), nnx.state(module, nnx.Not(nnx.Param))
+        x = _cast(x, self._dtype)
+        y = getattr(module, method)(x, *(one for one in more if one is not None), train=train, key=key, **options)
+        return _cast(y, jnp.float32), nnx.state(module, nnx.Not(nnx.Param))
+
+
+def _cast(tree: Tree, dtype: Any) -> Tree:
+    """The arrays of real numbers in ``dtype``. Integers, such as tokens, are unchanged."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 class PenalisedGame(Game):
@@ -103,6 +111,16 @@ def check_generates(game: str, model: Model, spec: Spec) -> None:
         model: the model of the run.
         spec: the features of an example.
     """
+    if isinstance(spec.get("x"), Tokens):
+        raise UserError(
+            f"dataset: game={game} makes real numbers, and the examples of this data set are texts. Set "
+            "model=text with game=language_model or game=text_gan."
+        )
+    if isinstance(model, TextModel):
+        raise UserError(
+            f"model: game={game} makes real numbers, and these networks write texts. Choose another model, e.g. "
+            "model=mlp, or a game of texts with a data set of texts, e.g. game=language_model dataset=shakespeare."
+        )
     if isinstance(model, TranslationModel):
         raise UserError(
             f"model: game={game} makes examples from latents, and this model translates images. Choose another "

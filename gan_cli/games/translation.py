@@ -146,7 +146,7 @@ class Translation(PenalisedGame):
         zeros = {name: jnp.zeros((2, *one.shape)) for name, one in self._images.items()}
 
         def fakes() -> Images:
-            return self.fake(*self.init(key), self.noise(zeros, key), key)[0]
+            return self.fake(*self.init(key), self.noise(zeros, key), key, jnp.int32(0))[0]
 
         def logits() -> list[jax.Array]:
             params, net_state = self.init(key)
@@ -199,7 +199,9 @@ class Translation(PenalisedGame):
             }
         return params, states
 
-    def fake(self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array) -> tuple[Images, ByPlayer]:
+    def fake(
+        self, params: ByPlayer, net_state: ByPlayer, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[Images, ByPlayer]:
         """A pair: the translations of the batch by the domains that they imitate, and the new network state."""
         key = jax.random.fold_in(key, len(self.players))
         fakes, states = {}, {}
@@ -226,7 +228,7 @@ class Translation(PenalisedGame):
         the method calls ``self.fake``. Running statistics of the generator follow these translations only.
         """
         if fake is None:
-            fake, generator_state = self.fake(params, net_state, batch, key)
+            fake, generator_state = self.fake(params, net_state, batch, key, step)
             net_state = net_state | {GENERATOR: generator_state[GENERATOR]}
         own_key = jax.random.fold_in(key, self.players.index(player))
         if player == DISCRIMINATOR:
@@ -503,7 +505,7 @@ def _check_parts(game: str, spec: Spec, model: TranslationModel, augments: dict[
     """Raise a UserError if the model, the data or the augmentations are not suitable for translation."""
     if not isinstance(model, TranslationModel):
         raise UserError(
-            f"model: game={game} translates images, and this model makes examples from latents. Set model=unet or "
+            f"model: game={game} translates images, and this model does not. Set model=unet or "
             "model=resnet_translator, or choose another game, e.g. game=gan."
         )
     if not all(isinstance(spec.get(name), Image) for name in DOMAINS):

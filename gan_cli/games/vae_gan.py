@@ -139,7 +139,7 @@ class VAEGAN(Game):
         latents = _interleaved(posterior, batch["latents"])
         twice = {name: jnp.repeat(rows, 2, axis=0) for name, rows in batch.items() if name in self._gan_inputs}
         gan_params, gan_state = _of_gan(params), _of_gan(net_state)
-        fakes, fake_state = self._gan.fake(gan_params, gan_state, twice | {"latents": latents}, decoder_key)
+        fakes, fake_state = self._gan.fake(gan_params, gan_state, twice | {"latents": latents}, decoder_key, step)
         terms: dict[str, Term] = {}
         if player != DISCRIMINATOR:
             distance = self._distance(gan_params, gan_state, x, fakes[::2], label, key)

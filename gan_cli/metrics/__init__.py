@@ -33,6 +33,12 @@ inputs by name. Inputs that describe a task that imitates the data, such as ``ge
     moving_digits               the ``Dataset`` itself, for clips of one moving digit, with labels
     fake_frames                 float32 features ``[m, f]`` of single frames of the samples
     real_frames                 the same of the reference data
+    fake_texts                  samples of texts: ints ``[n, length]``, or a list of int arrays if texts end earlier
+    training_texts              training texts in the same form
+    held_out_texts              held-out texts in the same form
+    oracle                      ``Oracle`` that drew the data, if the data are its sentences
+    cut                         function from texts int ``[n, length]`` to the form of ``fake_texts``
+    characters                  function from texts int ``[n, length]`` to the number of their characters
 
 The samples of ``generate`` are compared with the training data. A translation translates the held-out images of its
 source, and is compared with the held-out images of its target (without held-out images: the training images). A
@@ -83,15 +89,20 @@ Split = Literal["held_out", "training"]
 class RunTask(Protocol):
     """Runs a task of a trained game on examples of the reference data."""
 
-    def __call__(self, task: str, split: Split, n: int | None, **numbers: float) -> dict[str, np.ndarray]:
+    def __call__(
+        self, task: str, split: Split | Mapping[str, np.ndarray], n: int | None, **numbers: float
+    ) -> dict[str, np.ndarray]:
         """The inputs and outputs of a task for ``n`` examples in random order, by name, ``[n, *shape]``.
 
         All arrays have the format that networks see: images are float32 in [-1, 1].
 
         Args:
             task: name of the task, one of the names in ``Metric.tasks``.
-            split: ``held_out`` for examples that are excluded from training, or ``training``.
-            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000.
+            split: ``held_out`` for examples that are excluded from training, or ``training``. Examples of other
+                data are a mapping from the inputs of the task to stored examples, which keep their order. It is
+                empty for a task that reads no data.
+            n: number of examples. With None, or if there are fewer, all examples, but at most 50,000. Of a
+                mapping, all examples are used.
             numbers: inputs of kind ``Number`` by name, the same for all examples, in place of the numbers that the
                 prior of the task draws.
         """

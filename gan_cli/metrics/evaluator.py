@@ -12,8 +12,18 @@ import numpy as np
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
+from gan_cli.data.text.feature import Tokens
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import NEITHER, Audited, Direction, Metric, RunTask, clip_inputs, series_inputs
+from gan_cli.metrics import (
+    NEITHER,
+    Audited,
+    Direction,
+    Metric,
+    RunTask,
+    clip_inputs,
+    series_inputs,
+    text_inputs,
+)
 from gan_cli.metrics.features import Examples, Extractor
 from gan_cli.metrics.neighbours import neighbours
 from gan_cli.metrics.targets import GENERATE, MOST, Target
@@ -24,7 +34,7 @@ log = logging.getLogger(__name__)
 # Inputs of a metric that do not belong to a single target. A metric with other inputs is computed for each target.
 _OF_ALL = frozenset({"run_task", "audited", "seed", "pairs", "translated_classes", "labelled_data"})
 _SAMPLES = ("fake", "fake_logits", "fake_classes", "fake_examples")
-_AS_STORED = frozenset({"fake_examples", "fake_table", "fake_series", "fake_clips"})
+_AS_STORED = frozenset({"fake_examples", "fake_table", "fake_series", "fake_clips", "fake_texts"})
 _UNSEEN_ROWS = frozenset({"held_out_table", "unseen_table"})
 _UNSEEN = frozenset({"held_out_data", *_UNSEEN_ROWS})
 _OF_TABLES = frozenset({"fake_table", "training_table", "table_label", *_UNSEEN_ROWS})
@@ -51,6 +61,7 @@ _LACKING = {
     "fake_frames": "features of single frames, for clips. Use features=frames, or another metric",
     **series_inputs.LACKING,
     **clip_inputs.LACKING,
+    **text_inputs.LACKING,
 }
 
 
@@ -144,6 +155,7 @@ class Evaluator:
         inputs |= clip_inputs.of_data(target.data) if self._wanted & set(clip_inputs.CLIPS) else {}
         if target.extractor.frames:
             inputs["real_frames"] = _single(found["features"], target.extractor.frames)
+        inputs |= text_inputs.of_data(target.data, MOST) if self._wanted & set(text_inputs.TEXTS) else {}
         inputs |= {"real": found["features"], "real_classes": found.get("labels"), "training": found["features"]}
         if "training" in self._wanted and target.reference is not target.data:
             inputs["training"] = self._of_examples(target.data, target.extractor)["features"]
@@ -277,7 +289,9 @@ class Evaluator:
             if target.extractor.frames:
                 found["fake_frames"] = _single(features, target.extractor.frames)
         made = found["fake_series"] = found["fake_clips"] = found["fake_examples"]
-        if isinstance(feature := target.data.feature, Table) and made is not None:
+        if isinstance(feature := target.data.feature, Tokens) and made is not None:
+            found["fake_texts"] = text_inputs.cut(feature, made)
+        if isinstance(feature, Table) and made is not None:
             found["fake_table"] = feature.restore(made)
             if target.data.modes is not None:
                 found["fake_examples"] = np.stack(list(found["fake_table"].values()), axis=1)
@@ -308,13 +322,16 @@ def reads_features(metrics: Mapping[str, Metric]) -> bool:
 def suited(metrics: Mapping[str, Metric], data: Dataset, tasks: Mapping[str, Task]) -> dict[str, Metric]:
     """The metrics that are made for the kind of data, from all metrics, for a choice that the user leaves open.
 
-    Rows of tables are compared by metrics of tables. Distances in the space that networks see, as of ``fid``,
-    depend on the normalisation, so these metrics are computed for tables only if they are chosen. Metrics that
-    train reference runs are computed only if they are chosen.
+    Rows of tables and texts are compared by metrics of their own. Distances in the space that networks see, as of
+    ``fid``, depend on the normalisation of tables and on the numbers of tokens, so these metrics are computed for
+    tables and texts only if they are chosen. The same holds for metrics that train reference runs.
     """
     metrics = {name: metric for name, metric in metrics.items() if "audited" not in metric.needs}
+    texts = frozenset(text_inputs.TEXTS)
+    if isinstance(data.feature, Tokens):
+        return {name: metric for name, metric in metrics.items() if metric.needs & texts}
     if not isinstance(data.feature, Table):
-        return {name: metric for name, metric in metrics.items() if not metric.needs & _OF_TABLES}
+        return {name: metric for name, metric in metrics.items() if not metric.needs & (_OF_TABLES | texts)}
     inputs = _OF_TABLES | ({"known_modes"} if data.modes is not None else set())
     return {
         name: metric
@@ -563,6 +580,7 @@ def lacking(
             "fake_frames": target.extractor is not None and target.extractor.frames > 0,
             **series_inputs.available(target.data),
             **clip_inputs.available(target.data),
+            **text_inputs.available(target.data),
         }
         for need, available in has.items():
             if need in metric.needs and not available:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gan_cli.metrics import LOWER, Metric, RunTask
+from gan_cli.metrics.text_inputs import no_texts
 from gan_cli.types import PositiveInt
 
 
@@ -25,4 +26,4 @@ def nll(*, importance_samples: PositiveInt = 200) -> Metric:
         scores = run_task("score", "held_out", None, importance_samples=importance_samples)
         return {"nll": float(scores["nll"].mean(dtype="float64"))}
 
-    return Metric(figures, {"nll": LOWER}, tasks=("score",), held_out_tasks=True)
+    return Metric(figures, {"nll": LOWER}, tasks=("score",), held_out_tasks=True, cannot=no_texts)

@@ -1,6 +1,6 @@
 """Networks: the module of each family defines a ``Generator``, a ``Discriminator`` and often an ``Encoder``.
 
-A ``Model`` generates from latents, and a ``TranslationModel`` translates images.
+A ``Model`` generates from latents, a ``TranslationModel`` translates images, and a ``TextModel`` writes texts.
 
 The modules ``layers``, ``conv`` and ``translation`` define shared layers. The module ``conditional`` defines
 wrappers that add class labels to the networks of any family.
@@ -139,6 +139,22 @@ class TranslationModel:
         discriminator: class (``_target_``) and options of the discriminator. The program calls the class with
             ``(feature, rngs)`` to build a ``PatchDiscriminatorNetwork``. For a conditional discriminator, the
             channels of ``feature`` are the channels of both domains.
+    """
+
+    generator: Callable[..., Any]
+    discriminator: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The networks of texts: a generator, and a discriminator for adversarial training.
+
+    Args:
+        generator: class (``_target_``) and options of the generator. The program calls the class with
+            ``(feature, rngs)`` to build a module such as ``gan_cli.models.text.Generator``.
+        discriminator: class (``_target_``) and options of the discriminator. The program calls the class with
+            ``(feature, rngs)`` to build a module that maps texts to logits ``[batch]``, or ``[batch, length]`` for
+            a logit per token. ``game=language_model`` does not use it.
     """
 
     generator: Callable[..., Any]

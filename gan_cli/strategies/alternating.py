@@ -76,7 +76,7 @@ def _fake(
     """A triple: a generated batch, the vector-Jacobian product of the forward pass, and the new network state."""
 
     def fake(own: Tree) -> tuple[Tree, ByPlayer]:
-        return game.fake(state.params | {player: own}, state.net_state, batch, key)
+        return game.fake(state.params | {player: own}, state.net_state, batch, key, state.step)
 
     return jax.vjp(fake, state.params[player], has_aux=True)
 

@@ -65,7 +65,7 @@ def gradient(
 
     if fake is None and game.shares_fakes and reads_data(game, estimator, player):
         # A private estimator evaluates single examples, and batch normalisation needs a whole generated batch.
-        fake, _ = game.fake(state.params, state.net_state, estimator.without_data(batch), key)
+        fake, _ = game.fake(state.params, state.net_state, estimator.without_data(batch), key, state.step)
     # The generated examples are rows of the batch, so that an estimator can divide them.
     rows = batch if fake is None else batch | {"fake": fake}
 

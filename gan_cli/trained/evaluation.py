@@ -15,6 +15,7 @@ import numpy as np
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples, names_of
 from gan_cli.data.tables.feature import Table
+from gan_cli.data.text.feature import Tokens
 from gan_cli.errors import UserError, nearest
 from gan_cli.metrics import Metric
 from gan_cli.metrics.evaluator import Evaluator, for_data, of_rows, of_translations, reads_features, suited
@@ -423,7 +424,8 @@ class CheckpointEvaluator:
             return
         try:
             target = evaluator.targets.get(GENERATE)
-            if self._reference is None and target is not None and target.extractor is not None:
+            near = target is not None and not isinstance(target.data.feature, Tokens)  # numbers of words have none
+            if self._reference is None and near and target is not None and target.extractor is not None:
                 numbered = self._of_run(run)[GENERATE].numbered(run.state, self._seed, _NEIGHBOURS)
                 samples = np.asarray(next(numbered))
                 origin = run.origin(self._seed)

@@ -16,6 +16,7 @@ from jax.extend import core
 from safetensors.numpy import save
 
 from gan_cli.data.features import Image, Label
+from gan_cli.data.text.feature import Tokens
 from gan_cli.metrics.targets import GENERATE
 from gan_cli.storage import files
 from gan_cli.trained.restore import RestoredRun
@@ -200,11 +201,21 @@ def _facts(runner: TaskRunner, name: str, feature: Feature, any_size: bool) -> d
     if isinstance(feature, Label):
         return described | {"classes": feature.classes}
     if name in runner.drawn:
-        return described | {"distribution": runner.task.distribution}
+        value = _constant(runner, name)
+        return described | ({"distribution": runner.task.distribution} if value is None else {"default": value})
     return _bounded(described, feature)
 
 
+def _constant(runner: TaskRunner, name: str) -> float | int | None:
+    """The value that the prior of a task gives every entry of an input, or None if it draws random values."""
+    drawn = runner.inputs(0, 0, 2)[name]
+    value: float | int = drawn.flat[0].item()
+    return value if (drawn == value).all() else None
+
+
 def _bounded(described: dict[str, Any], feature: Feature) -> dict[str, Any]:
+    if isinstance(feature, Tokens):
+        return described | {"unit": feature.unit, "end": feature.end, "vocabulary": feature.vocabulary}
     low, high = feature.bounds or (None, None)
     return described | {"low": low, "high": high}
 
@@ -217,7 +228,10 @@ def _example(runner: TaskRunner, program: str, any_size: bool) -> str:
         if isinstance(feature, Label):
             arguments.append(f"np.arange({_ROWS}, dtype=np.int32) % {feature.classes}")
         elif name in runner.drawn:
-            lines.append(f"{name} = np.random.default_rng(0).standard_normal({shape}, np.float32)")
+            value = _constant(runner, name)
+            drawn = f"np.random.default_rng(0).standard_normal({shape}, np.float32)"
+            filled = f"np.full({shape}, {value}, np.{np.dtype(_dtype(feature)).name})"
+            lines.append(f"{name} = {drawn if value is None else filled}")
             arguments.append(name)
         else:
             bounds = feature.bounds and f" with values from {feature.bounds[0]:g} to {feature.bounds[1]:g}"

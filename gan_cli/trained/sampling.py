@@ -15,7 +15,7 @@ from gan_cli.data.features import Image, Label
 from gan_cli.data.tables.feature import Table
 from gan_cli.engine.state import TrainState
 from gan_cli.errors import UserError, nearest
-from gan_cli.metrics import Audited, RunTask
+from gan_cli.metrics import Audited, RunTask, Split
 from gan_cli.metrics.evaluator import Evaluator, has_held_out
 from gan_cli.metrics.targets import GENERATE, cropped
 from gan_cli.types import ByPlayer, Game, Prior
@@ -236,10 +236,10 @@ def on_data(runners: Mapping[str, TaskRunner], state: TrainState, data: Dataset,
         seed: seed of the random numbers of the tasks.
     """
 
-    def run_task(task: str, split: str, n: int | None, **numbers: float) -> Arrays:
+    def run_task(task: str, split: Split | Mapping[str, np.ndarray], n: int | None, **numbers: float) -> Arrays:
         runner = runners[task]
-        inputs = examples(runner, data, split, n)
-        count = len(next(iter(inputs.values())))
+        inputs = examples(runner, data, split, n) if isinstance(split, str) else dict(split)
+        count = len(next(iter(inputs.values()))) if inputs else n or _MOST
         if runner.drawn:
             inputs = runner.inputs(seed, 0, count) | inputs
         inputs |= {name: np.full(count, number, np.float32) for name, number in numbers.items()}

@@ -20,12 +20,13 @@ from gan_cli.data.series.feature import Series
 from gan_cli.data.tables import constraints
 from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
+from gan_cli.data.text.feature import Tokens
 from gan_cli.data.video.feature import Video
 from gan_cli.storage import files, marks
 from gan_cli.storage.marks import Origin
 from gan_cli.trained.sampling import TaskRunner
 from gan_cli.types import Feature
-from gan_cli.views import POINTS, SIDE, clips, paths, pictures, series_charts, tables
+from gan_cli.views import POINTS, SIDE, clips, paths, pictures, series_charts, tables, texts
 
 _ROWS = 1000  # number of generated rows of a table that training writes and draws
 _CHARTED = 50  # of fewer windows, pictures show the paths alone
@@ -184,6 +185,31 @@ def _(feature: Video) -> View:
         rows=clips.rows,
         in_rows=clips.in_rows,
         animation=clips.animation,
+    )
+
+
+@view.register
+def _(feature: Tokens) -> View:
+    several_lines = texts.has_lines(feature.vocabulary)
+
+    def page(samples: np.ndarray, real: np.ndarray | None = None) -> Image.Image:
+        return texts.page(feature.texts(samples), several_lines)
+
+    def rows(parts: Sequence[np.ndarray], kinds: Sequence[str]) -> tuple[Image.Image, list[str]]:
+        return page(np.stack(parts, axis=1).reshape(-1, feature.length)), []
+
+    def write(path: Path, samples: np.ndarray, origin: Origin | None) -> None:
+        written = texts.content(feature.texts(samples), several_lines)
+        marks.write(path.with_suffix(".txt"), written.encode(), origin)
+
+    return View(
+        noun=feature.noun,
+        count=texts.COUNT,
+        picture=page,
+        compared=lambda real, samples: page(np.concatenate([real, samples])),
+        rows=rows,
+        in_rows=lambda parts: max(texts.COUNT // parts, 1),
+        write=write,
     )
 
 

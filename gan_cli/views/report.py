@@ -27,7 +27,8 @@ from gan_cli.storage.dotted import leaves
 from gan_cli.views import model_card, tables
 
 _POINTS, _POINTS_EACH = 3000, 300  # the largest number of points of a curve, for a single run and in a comparison
-_PICTURES = 100  # the largest number of pictures of a single run
+_PICTURES = 100  # the largest number of pictures, and of text files, of a single run
+_CHARACTERS = 1 << 14  # of a text file, a report contains at most this many characters
 _LARGEST, _ALL = 16 << 20, 64 << 20  # the most bytes of one picture, and of all pictures of a report
 _PIXELS = 1 << 26  # the largest number of pixels of a picture, because a small file can fill a browser's memory
 _GIF = b"GIF89a"
@@ -127,6 +128,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
     share = _ALL // (1 + len(tasks))
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path, facts),
         "config": _options(facts),
         "differences": _differences(facts.get("differences")),
         "notes": _notes(path, facts),
@@ -137,6 +139,7 @@ def _run(name: str, path: Path) -> dict[str, Any]:
         "environment": _environment(facts),
         "history": [_earlier(start) for start in _list(facts.get("history")) if isinstance(start, dict)],
         **_filmstrip(path / "samples", share),
+        "texts": _texts(path / "samples"),
         "tasks": [{"name": name, **_filmstrip(path / "samples" / name, share)} for name in tasks],
         "columns": _columns(path / "samples" / tables.SUMMARY),
         "charts": any(isinstance(one, dict) and one.get("kind") in _CHARTED for one in _features(facts)),
@@ -171,6 +174,7 @@ def _one_of(name: str, path: Path, count: int) -> dict[str, Any]:
     small = pictures and pictures[-1][2] <= max(_ALL // count, 1 << 20)
     return {
         **_summary(name, path, facts),
+        "temperatures": _temperatures(path, facts),
         "config": _options(facts),
         "picture": _picture(pictures[-1][1]) if small else None,
         "drawn_at": pictures[-1][0] if pictures else None,
@@ -368,7 +372,8 @@ def thin(points: list[tuple[float, float | None]], most: int) -> list[tuple[floa
 def _place(name: str) -> tuple[int, str, str]:
     """A tuple: the rank and the title of the chart for a logged metric, and the label of the metric's curve."""
     if name.startswith("eval/"):
-        return 0, name.removeprefix("eval/"), name.removeprefix("eval/")
+        label = name.removeprefix("eval/")
+        return 0, label.partition("_at_")[0], label  # one chart for all temperatures
     if name in ("modes", "modes_total"):
         return 1, "modes", name
     if name in ("x", "y"):
@@ -417,6 +422,38 @@ def _filmstrip(folder: Path, most: int) -> dict[str, Any]:
         "drawn": len(steps),
         "rows": _rows(included[-1][1]) if included else [],
     }
+
+
+def _temperatures(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Quality and diversity of samples over temperatures, from the newest evaluation, or from the end of training.
+
+    The entry ``quality`` names the value of the vertical axis, and ``points`` has the share of distinct 2-grams and
+    the quality at each temperature. None without such an evaluation.
+    """
+    evaluations = [one.get("metrics") for one in run_directory.evaluations(path) if isinstance(one, dict)]
+    final = facts.get("final")
+    at_end = {name.removeprefix("eval/"): x for name, x in final.items()} if isinstance(final, dict) else None
+    for values in (*reversed(evaluations), at_end):
+        if not isinstance(values, dict):
+            continue
+        for quality in ("oracle_nll", "bleu_4"):
+            at = [name.removeprefix(f"{quality}_at_") for name in values if name.startswith(f"{quality}_at_")]
+            pairs = [(_number(values.get(f"distinct_2_at_{t}")), _number(values[f"{quality}_at_{t}"])) for t in at]
+            if points := sorted(pair for pair in pairs if None not in pair):
+                return {"quality": quality, "points": points}
+    return None
+
+
+def _texts(folder: Path) -> list[dict[str, Any]]:
+    """The texts of samples by step, for data that consist of texts."""
+    steps = sorted((step, path) for path in folder.glob("*.txt") if (step := files.number(path.stem)) is not None)
+    found = []
+    for step, path in _evenly(steps, _PICTURES):
+        with contextlib.suppress(OSError):
+            if not (path.is_symlink() or folder.is_symlink()) and path.is_file():
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    found.append({"step": step, "text": file.read(_CHARACTERS)})
+    return found
 
 
 def _rows(path: Path) -> list[str]:

@@ -22,7 +22,7 @@ from gan_cli.views import pictures
 from gan_cli.views.kinds import kinds, view
 
 # The names of pictures and samples of a step, after the number of the step and a dot.
-_WRITTEN = ("png", "gif", "npz", "csv", f"csv{marks.BESIDE}")
+_WRITTEN = ("png", "gif", "npz", "csv", f"csv{marks.BESIDE}", "txt", f"txt{marks.BESIDE}")
 
 
 @dataclass(frozen=True)

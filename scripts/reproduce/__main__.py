@@ -41,7 +41,7 @@ def measure(row: Row, size: Size, evaluation: Evaluation, samples: int, folder: 
         The results of the row as a dictionary for JSON.
     """
     began = time.monotonic()
-    cadences = {"sample": 0, "checkpoint": 0, "eval": 0, "log": 1000}
+    cadences = {"sample": 0, "checkpoint": 0, "log": 1000} | ({} if row.best else {"eval": 0})
     quiet = ("logger=none", *(f"train.{cadence}_every={steps}" for cadence, steps in cadences.items()))
     length = () if row.own_length else size.overrides
     overrides = [*row.overrides, *length, *quiet, *(row.before() if row.before else ())]
@@ -110,7 +110,11 @@ def markdown(table: Table, lines: list[dict[str, Any]], method: str) -> str:
         rows.append([*cells, f"{line['seconds']:.0f}" if trained else ""])
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
     caption = f"{table.title}. Evaluated with {method}, on {table.samples:,} samples."
-    return f"{caption}\n\n{body}\n" + (f"\n{failures(table.bars, lines)}\n" if table.bars else "")
+    means = {line["row"]: {name: value["mean"] for name, value in line["ours"].items()} for line in lines}
+    bars = table.bars(means) if callable(table.bars) else table.bars
+    below = [failures(bars, lines)] if bars else []
+    below += [text] if (text := table.verdict(means)) else []
+    return "\n\n".join([caption, body, *below]) + "\n"
 
 
 def failures(bars: Sequence[Bar], lines: list[dict[str, Any]]) -> str:
@@ -118,6 +122,8 @@ def failures(bars: Sequence[Bar], lines: list[dict[str, Any]]) -> str:
     texts = [f"Bars, to be passed together: {'; '.join(map(str, bars))}.\n"]
     for line in lines:
         means = {name: value["mean"] for name, value in line["ours"].items()}
+        if not all(bar.column in means for bar in bars):  # e.g. a row with a likelihood and without samples
+            continue
         seeds = line.get("each") or [means]
         passing = sum(all(bar.passed(one) for bar in bars) for one in seeds)
         failed = [bar.column for bar in bars if not all(bar.passed(one) for one in seeds)]

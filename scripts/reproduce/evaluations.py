@@ -67,6 +67,7 @@ class Row:
         one_by_one: whether the seeds are trained one after another, for training that no ensemble offers.
         before: a function that returns further overrides when the row is trained, e.g. the path of a run that it
             trains. None if there are none.
+        best: whether the run is evaluated while it trains, as its experiment says, to keep its best checkpoint.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Row:
     own_length: bool = False
     one_by_one: bool = False
     before: Callable[[], Sequence[str]] | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ class Table:
         summary: a pair: the name of a last row, and a function from the mean values of each trained row to its
             values, for rows that are repetitions of one experiment, e.g. on several splits of the data. None for
             others.
-        bars: the bars, which a good generator passes together. The text below the table names the failed bars of
-            each row.
+        bars: the bars, which a good generator passes together, or a function that makes them from the mean values
+            of the rows by name. The text below the table names the failed bars of each row.
+        verdict: a function from the mean values of the rows by name to a sentence below the table, or to None.
     """
 
     title: str
@@ -126,4 +129,5 @@ class Table:
     references: References
     sizes: Mapping[str, Size]
     summary: tuple[str, Callable[[list[Mapping[str, float]]], Mapping[str, float]]] | None = None
-    bars: Sequence[Bar] = ()
+    bars: Sequence[Bar] | Callable[[Mapping[str, Mapping[str, float]]], Sequence[Bar]] = ()
+    verdict: Callable[[Mapping[str, Mapping[str, float]]], str | None] = lambda rows: None

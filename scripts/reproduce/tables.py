@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import private
 import tabular
+import text
 import timeseries
 import translation
 import video
@@ -428,6 +429,7 @@ TABLES = {
     **timeseries.TABLES,
     **private.TABLES,
     **video.TABLES,
+    **text.TABLES,
     "ring": _plane("ring", gaussians.ring(), ("6.3", "0.982"), {2: ("7.9", "0.956")}),
     "grid": _plane("grid", gaussians.grid(), ("17.3", "0.948"), {4: ("24.8", "0.936")}),
 }

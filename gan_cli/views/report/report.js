@@ -147,8 +147,10 @@ const modelCard = (run) =>
 function samples(run) {
   if (!run.pictures.length && !run.real) return null;
   const parts = [];
-  if (run.pictures.length) {
-    parts.push(filmstrip(run.pictures, "samples"));
+  // Texts are read, and not looked at.
+  const drawn = run.texts.length ? run.texts : run.pictures;
+  if (drawn.length) {
+    parts.push(filmstrip(drawn, "samples"));
     parts[0].firstChild.id = "samples";
   }
   // Charts of samples also show the real data.
@@ -171,9 +173,9 @@ function samples(run) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: run.charts ? "chart" : "pair" }, parts),
-      player(run.pictures, parts[0], "samples", run.real ? "samples" : ""),
-      few(run),
+      el("div", { class: run.charts || run.texts.length ? "chart" : "pair" }, parts),
+      player(drawn, parts[0], "samples", run.real ? "samples" : ""),
+      run.texts.length ? null : few(run),
     ),
   );
 }
@@ -355,6 +357,7 @@ const few = ({ pictures, drawn }) =>
 
 function filmstrip(pictures, noun) {
   const last = pictures.at(-1);
+  if (last.text !== undefined) return el("figure", {}, el("pre", { class: "texts", tabindex: "0" }), el("figcaption"));
   const shown = image(last, `${noun} at step ${last.step}`);
   shown.decoding = "sync"; // avoids flicker while the pictures play
   return el("figure", {}, shown, el("figcaption"));
@@ -376,12 +379,14 @@ function player(all, figure, noun, title) {
   const show = () => {
     const picture = all[slider.value];
     const step = `step ${short(picture.step)}`;
-    [shown.src, shown.width, shown.height, shown.alt] = [
-      picture.src,
-      picture.width,
-      picture.height,
-      `${noun} at ${step}`,
-    ];
+    if (picture.text !== undefined) shown.textContent = picture.text;
+    else
+      [shown.src, shown.width, shown.height, shown.alt] = [
+        picture.src,
+        picture.width,
+        picture.height,
+        `${noun} at ${step}`,
+      ];
     label.textContent = step;
     caption.textContent = title ? `${title}, ${step}` : step;
     slider.setAttribute("aria-valuetext", step);
@@ -723,18 +728,30 @@ function gallery({ config }) {
   );
 }
 
+/** Quality against diversity of samples of texts over temperatures: a curve for each run. */
+function temperatures() {
+  const drawn = report.runs.filter((run) => run.temperatures);
+  if (!drawn.length) return null;
+  const { quality } = drawn[0].temperatures;
+  const series = drawn
+    .filter((run) => run.temperatures.quality === quality)
+    .map((run, i, all) => ({ name: run.name, colour: shade(i, all.length), points: run.temperatures.points }));
+  const across = "share of distinct 2-grams";
+  return section("Quality against diversity", new Plot("Temperatures", series, { tall: true, across, up: quality }).element);
+}
+
 // ---- The page.
 
 function page() {
   if (report.alone) {
     const [run] = report.runs;
     const drawn = [ofColumns(run), samples(run), ...run.tasks.map((task) => ofTask(task, run.charts))];
-    const rest = [curves(), evaluations(run), configuration(run), environment(run)];
+    const rest = [temperatures(), curves(), evaluations(run), configuration(run), environment(run)];
     return [...aboutRun(run), modelCard(run), ...drawn, ...rest];
   }
   const chosen = columns();
   const halves = [scatter(chosen), overlay()].filter((part) => part !== null);
-  return [...aboutRuns(), runTable(chosen), el("div", { class: "halves" }, halves), gallery(chosen)];
+  return [...aboutRuns(), runTable(chosen), el("div", { class: "halves" }, halves), temperatures(), gallery(chosen)];
 }
 
 document.title = report.name;
