@@ -54,3 +54,18 @@ def test_a_table_has_a_value_in_each_column(name, extra, reproduce, monkeypatch)
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(untrained) + 1
     assert all("±" in cell for cell in lines[-1][1 : 1 + len(table.columns)])
+
+
+def test_the_failed_bars_of_each_row_are_named_seed_by_seed(reproduce):
+    bars = [reproduce.Bar("a", at_least=1), reproduce.Bar("b", at_least=0, at_most=2)]
+    seeds = [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 5.0}, {"a": 2.0}]
+    lines = [
+        {"row": "real", "seeds": 0, "ours": {"a": {"mean": 1.0}, "b": {"mean": 0.0}}},
+        {"row": "trained", "seeds": 3, "ours": {"a": {"mean": 2.0}, "b": {"mean": 1.0}}, "each": seeds},
+    ]
+    assert reproduce.failures(bars, lines).splitlines() == [
+        "Bars, to be passed together: a at least 1; b from 0 to 2.",
+        "",
+        "- real: passes all bars",
+        "- trained: fails b (1 of 3 seeds pass all bars)",
+    ]

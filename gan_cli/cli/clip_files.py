@@ -63,7 +63,7 @@ def write(options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, req
         marks.write(options.out, clips.animation(made, columns), origin)
     else:
         marks.write(options.out, mp4([frame.convert("RGB") for frame in clips.grid_frames(made, columns)]), origin)
-    return f"{len(made):,} clips"
+    return f"{len(made):,} clip{'s' if len(made) > 1 else ''}"
 
 
 def _clips(
