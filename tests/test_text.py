@@ -321,7 +321,7 @@ def test_the_temperature_falls_by_the_same_factor_at_each_step():
 # Training
 
 
-@pytest.mark.parametrize("gradient", ["score", "gumbel"])
+@pytest.mark.parametrize("gradient", ["score", pytest.param("gumbel", marks=pytest.mark.slow)])
 def test_pre_training_is_a_phase_of_the_run(gradient):
     """The discriminator rests until its end, and a run that stops inside the phase continues bit by bit."""
     e = experiment([
@@ -371,9 +371,9 @@ def test_gradients_of_single_texts():
         return term.values.reshape(())
 
     found = clipped_sum(of_text, params["generator"], texts, mask, 0.05)
-    wanted = jax.tree.map(jnp.zeros_like, params["generator"])
+    wanted, gradient = jax.tree.map(jnp.zeros_like, params["generator"]), jax.jit(jax.grad(of_text))
     for row, counts in zip(texts, mask, strict=True):
-        slope = jax.grad(of_text)(params["generator"], row)
+        slope = gradient(params["generator"], row)
         norm = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(slope)))
         factor = counts * jnp.minimum(1, 0.05 / norm)
         wanted = jax.tree.map(lambda a, b, factor=factor: a + factor * b, wanted, slope)

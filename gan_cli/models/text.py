@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _INIT = nnx.initializers.lecun_normal()
 _EMBEDDING = nnx.initializers.normal(0.1)
+_DISTINCT = nnx.initializers.normal(1.0)
 _RECURRENT = nnx.initializers.orthogonal()
 _COLDEST = 1e-6  # temperature below which the most probable token is certain in float32
 
@@ -189,7 +190,8 @@ class _Reader(nnx.Module):
     """The embedding of texts that are tokens ``[batch, length]`` or weights ``[batch, length, words]``."""
 
     def __init__(self, feature: Tokens, embedding: int, rngs: nnx.Rngs):
-        self.table = nnx.Param(_EMBEDDING(rngs.params(), (len(feature.vocabulary), embedding), jnp.float32))
+        # Vectors of unit variance tell words apart from the start. Smaller ones delay the discriminator's learning.
+        self.table = nnx.Param(_DISTINCT(rngs.params(), (len(feature.vocabulary), embedding), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         table = self.table[...]
