@@ -321,6 +321,7 @@ def test_gan_sample_prints_and_writes_texts(run, tmp_path, capsys):
     [
         (["--temperature", "-1"], "--temperature -1.0: must be a finite number of at least 0"),
         (["--out", "made.gif"], "--out made.gif: the samples of this run are texts"),
+        (["--truncation", "1"], "which have no latents. Use --temperature"),
         (["--out", "made"], "leave out --out to print them"),
         (["--task", "score", "--input", "x.npz", "--out", "made.txt"], "made.txt: the nll of this run are numbers"),
         (["--draw", "walk", "--out", "made.gif"], "the samples of this run are texts"),

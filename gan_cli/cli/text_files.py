@@ -33,6 +33,8 @@ def check(options: argparse.Namespace, runner: TaskRunner) -> None:
         )
     if texts and options.draw not in (None, "grid"):
         raise UserError(f"--draw {options.draw}: needs images, and {noun}. Leave out --draw.")
+    if texts and options.truncation is not None:
+        raise UserError(f"--truncation {options.truncation:g}: {noun}, which have no latents. Use --temperature.")
     if suffix == ".txt" and not texts:
         raise UserError(f"--out {options.out}: {noun}, not texts. Use --out FILE.npz for arrays, or FILE.png.")
     if options.temperature is not None and "temperature" not in runner.drawn:

@@ -112,7 +112,9 @@ class TextGame(Game):
 
         def score(params: ByPlayer, net_state: ByPlayer, inputs: Batch, keys: jax.Array) -> Batch:
             tokens = inputs["x"]
-            temperature, key = inputs["temperature"][:, None, None], jax.random.key(0)
+            # At temperature 0, as for samples, the most probable token has the probability 1 in float32.
+            temperature = jnp.maximum(inputs["temperature"], 1e-6)[:, None, None]
+            key = jax.random.key(0)
             values, _ = self.log_likelihood(
                 params, net_state, tokens, train=False, key=key, temperature=temperature
             )
