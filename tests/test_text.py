@@ -140,6 +140,7 @@ def test_lines_of_words(tmp_path):
         (b"\x1f\x8b broken", {"path": "x.gz"}, "cannot be read"),
         ("Zeile\nfür".encode("latin1"), {}, "line 2 is not UTF-8"),
         ("a text".encode("utf-16-le"), {}, "null characters"),
+        ("a text".encode("utf-16"), {}, "is UTF-16"),
         (b" \n ", {}, "no text"),
         (b"short", {"length": 20}, "dataset.length=20"),
         (b"a few words\n", {"length": 4, "examples": "lines"}, "the longest has 11"),

@@ -18,6 +18,7 @@ from gan_cli.types import OnError, TextExamples, TextUnit
 
 _OVERLAP = 4  # training windows that contain a token, except near the ends of the text
 _UNITS = {"character": "characters", "word": "words"}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks with which a file in UTF-16 begins
 _SHOWN = 5  # tokens outside the vocabulary that a message names
 
 
@@ -53,6 +54,10 @@ def read(path: Path, option: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if content.startswith(_UTF_16):
+            raise UserError(
+                f"{option}: is UTF-16. Convert the file, e.g. with iconv -f utf-16 -t utf-8."
+            ) from error
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{option}: line {line:,} is not UTF-8. Convert the file, e.g. with iconv -f latin1 -t utf-8."
