@@ -9,7 +9,7 @@ _ORDERS = range(2, 6)
 
 
 def self_bleu() -> Metric:
-    """Self-BLEU-2 to 5: the n-grams that each sample shares with the other samples (Zhu et al. 2018, section 2.3).
+    """Self-BLEU-2 to 5: the n-grams that each sample shares with the others (Zhu et al. 2018).
 
     The mean over the samples of the BLEU of a sample against all others, with the smoothing of the metric ``bleu``.
     The values measure diversity alone: random words have a small self-BLEU. They grow with the number of samples,
