@@ -69,8 +69,8 @@ def test_every_metric_computes_figures_with_unique_names(monkeypatch):
                 named[name] = set(figures)
                 break
     # Metrics of translations, or that run tasks of a game, are tested with the games that have these tasks.
-    # Metrics of tables, of series, of clips and of privacy have tests of their own.
-    own_tests = {"fake_table", "training_table", "fake_series", "fake_clips", "fake_frames"}
+    # Metrics of tables, of series, of clips, of texts and of privacy have tests of their own.
+    own_tests = {"fake_table", "training_table", "fake_series", "fake_clips", "fake_frames", "fake_texts"}
     other = {"ssim", "psnr", "l1", "label_kept", "privacy"} | {
         name for name, metric in metrics.items() if metric.needs & own_tests
     }

@@ -221,7 +221,8 @@ def test_card_of_a_private_run_with_failures(tmp_path):
     metrics |= {"detectable_auc": 0.72, "detectable_auc_low": 0.69, "detectable_auc_high": 0.75}
     metrics |= {"membership_auc": 0.53, "epsilon_lower_bound": 0.4, "epsilon_lower_bound_max": 1.2}
     terms = {"samples": 10_000, "features": "classifier", "reference": "digits", "seed": 0}
-    (folder / "evaluations.json").write_text(
+    (folder / "private").mkdir()
+    (folder / "private/evaluations.json").write_text(
         json.dumps([terms | {"step": 4000, "metrics": metrics}, terms | {"step": 1000, "metrics": {"fid": 99.0}}])
     )
     found = card(folder)

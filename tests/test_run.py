@@ -112,7 +112,7 @@ def test_resumed_past_the_end_equals_uninterrupted():
 
 
 FOREIGN = [  # names that resemble the names of the program's files
-    *("samples/10 (1).png", "samples/99 copy.png", "samples/099.png", "samples/notes/99.png", "samples/99.txt"),
+    *("samples/10 (1).png", "samples/99 copy.png", "samples/099.png", "samples/notes/99.png", "samples/99.md"),
     *(
         "samples/seen/99 (1).png",
         "samples/\u0669\u0669.png",

@@ -202,7 +202,7 @@ def test_causal_convolution_equals_the_library(dilation):
 
 def test_recurrent_layer_equals_the_library():
     """Flax's cell has the same gates, except that its kept share is 1 - ours, which renames nothing else."""
-    layer = recurrent._Gated(3, 4, nnx.Rngs(0))
+    layer = recurrent.Gated(3, 4, nnx.Rngs(0))
     cell = nnx.GRUCell(3, 4, rngs=nnx.Rngs(1))
     inputs = jnp.split(layer.inputs.kernel[...], 3, axis=1)
     states = jnp.split(layer.kernel[...], 3, axis=1)
