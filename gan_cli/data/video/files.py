@@ -21,6 +21,7 @@ from gan_cli.errors import UserError
 
 MOVIES = (".gif", ".mp4")  # files that are clips in any folder
 _EITHER = (".png", ".webp")  # files that are clips if they are animated, else frames
+OUTSIDE = "pictures outside of a folder of frames"
 _RATE = 10  # frames per second of the MP4 files that this module writes
 
 
@@ -52,9 +53,9 @@ def need_av(source: str) -> None:
 def list_recordings(root: Path) -> tuple[list[Recording], Counter[str]]:
     """A pair: the recordings in a folder and its sub-folders, by name, and the numbers of other files by kind.
 
-    GIF and MP4 files are recordings. PNG and WebP files are recordings at the top of the folder, and in a
-    sub-folder whose first such file is animated. Otherwise, the pictures of a sub-folder are the frames of one
-    recording.
+    GIF and MP4 files are recordings. PNG and WebP files are recordings at the top of the folder if they are
+    animated or damaged, and in a sub-folder whose first such file is animated. Otherwise, the pictures of a
+    sub-folder are the frames of one recording.
     """
     found, others = list[Recording](), Counter[str]()
     for parent, folders, names in os.walk(root):
@@ -65,9 +66,10 @@ def list_recordings(root: Path) -> tuple[list[Recording], Counter[str]]:
         pictures = [file for file in files if file.suffix.lower() in SUFFIXES and file not in movies]
         either = [file for file in pictures if file.suffix.lower() in _EITHER]
         others["other files"] += len(files) - len(movies) - len(pictures)
-        if here == root or (either and _is_animated(either[0])):
-            movies += either
-            others["pictures outside of a folder of frames"] += len(pictures) - len(either)
+        if here == root or (either and _frame_count(either[0]) > 1):
+            animated = [file for file in either if here != root or _frame_count(file) != 1]
+            movies += animated
+            others[OUTSIDE] += len(pictures) - len(animated)
         elif pictures:
             found.append(Recording(printable(here.relative_to(root).as_posix()), here, tuple(pictures)))
         found += [Recording(printable(file.relative_to(root).as_posix()), file) for file in movies]
@@ -236,12 +238,13 @@ def _size(file: Path) -> tuple[int, int]:
         return image.size
 
 
-def _is_animated(file: Path) -> bool:
+def _frame_count(file: Path) -> int:
+    """Number of frames of a picture; 0 if it cannot be read."""
     try:
         with _decoding(), _opened(file) as image:
-            return bool(getattr(image, "n_frames", 1) > 1)
+            return int(getattr(image, "n_frames", 1))
     except BadImage:
-        return False
+        return 0
 
 
 def _opened(file: Path) -> Image.Image:
