@@ -183,11 +183,9 @@ def test_the_content_alone_draws_what_a_transform_moves():
     ],
 )
 def test_options_that_do_not_fit_clips_are_refused(options, message):
-    chosen = (
-        SMALL
-        if options[0].startswith(("model.", "dataset."))
-        else [o for o in SMALL if not o.startswith("dataset")]
-    )
+    chosen = SMALL
+    if options == ["dataset=mnist5k"]:
+        chosen = [option for option in SMALL if not option.startswith("dataset")]
     if options == ["model=dcgan"]:
         chosen = [*TINY, *CLIPS]
     with pytest.raises(UserError, match=message):
@@ -320,10 +318,10 @@ def test_a_clip_of_an_mp4_file_is_decoded_from_a_key_frame(tmp_path):
         container.mux(stream.encode())
     recording = files.Recording("a", file)
     whole = files.read(recording, range(60), (48, 64, 1))
-    for start in range(57):
+    for start in range(0, 57, 3):
         assert np.array_equal(files.read(recording, range(start, start + 4), (48, 64, 1)), whole[start : start + 4])
-    decoded = 60 - next(files._decoded(file, 50))[0]
-    assert decoded == 10
+    times = files._times(file, 0)
+    assert times[30][0] < times[50][1] <= times[50][0]
     with pytest.raises(files.BadImage, match="it has 60 frames, and frame 63 is needed"):
         files.read(recording, range(58, 64), (48, 64, 1))
 
@@ -443,15 +441,19 @@ def test_exports_and_ensembles_of_clips(run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_future_of_a_clip_is_predicted(tmp_path, monkeypatch):
-    """The task continue keeps the past, the last frames of the input, and generates the rest."""
+    """The task continue keeps the past, every second of the last frames of the input, and generates the rest."""
     monkeypatch.chdir(tmp_path)
-    gan_cli.train([*TINY, *CLIPS, "game=forecast", "game.horizon=2", "name=future"], quiet=True)
+    for i in range(4):
+        write_video(tmp_path / "videos" / f"{i}", 25, (16, 16))
+    data = ["dataset=video", "dataset.path=videos", "dataset.frames=4", "dataset.size=16", "dataset.every_nth=2"]
+    more = ["dataset.channels=1", "game=forecast", "game.horizon=2", "name=future"]
+    gan_cli.train([*TINY, *data, *more], quiet=True)
     write_video(tmp_path / "clip.gif", 5, (16, 16))
     arguments = ["--task", "continue", "--input", "clip.gif", "--out", "next.npz"]
     assert sample.main(["outputs/future", *arguments]) == 0
     made = np.load("next.npz")["samples"]
     assert made.shape == (1, 4, 16, 16, 1)
-    assert made[0, :2].mean((1, 2, 3)).tolist() == [30, 40]
+    assert made[0, :2].mean((1, 2, 3)).tolist() == [20, 40]
 
 
 @pytest.mark.slow

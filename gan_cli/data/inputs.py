@@ -176,7 +176,8 @@ def _clips(path: Path, feature: Video, every_nth: int) -> tuple[np.ndarray, list
     recordings = [Recording(path.name, path)]
     if path.is_dir():
         recordings, _ = list_recordings(path)
-    span, found = (feature.frames - 1) * every_nth + 1, list[np.ndarray]()
+    shape, found = (feature.height, feature.width, feature.channels), list[np.ndarray]()
+    span = (feature.frames - 1) * every_nth + 1
     for one in recordings:
         if one.path.suffix.lower() == ".mp4":
             need_av(f"--input {path}")
@@ -184,7 +185,7 @@ def _clips(path: Path, feature: Video, every_nth: int) -> tuple[np.ndarray, list
             frames = length(one)
             if frames < span:
                 raise BadImage(f"it has {frames} frames, and {span} are needed")
-            found.append(read(one, range(frames - span, frames, every_nth), feature.frame.shape))
+            found.append(read(one, range(frames - span, frames, every_nth), shape))
         except BadImage as error:
             raise UserError(
                 f"--input {path}: {one.name} cannot be read as a clip ({error}). Choose another file or folder."

@@ -312,9 +312,9 @@ def stages(
             " To choose the depth automatically, set model.generator.depth=null model.discriminator.depth=null."
         )
         raise UserError(
-            f"model={model}: cannot generate {feature.noun} of {' x '.join(map(str, feature.shape))}. {requirement} "
-            f"If the data set has the option {option}, set it, e.g. {option}={_nearest_size(feature, depth)}. "
-            "Otherwise, use model=mlp."
+            f"model={model}: cannot generate {feature.noun} of {' x '.join(map(str, feature.shape))}. "
+            f"{requirement} If the data set has the option {option}, set it, e.g. "
+            f"{option}={_nearest_size(feature, depth)}. Otherwise, use model=mlp."
         )
     return (height, width), count
 

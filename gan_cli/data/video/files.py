@@ -188,14 +188,15 @@ def _decoded(path: Path, first: int) -> Iterator[tuple[int, Any]]:
 
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        start = None
+        start: int | None = None
         if first:
             times = _times(path, path.stat().st_mtime_ns)
             if first >= len(times):
                 raise BadImage(f"it has {len(times)} frames, and frame {first} is needed")
             start, key = times[first]
             container.seek(key, stream=stream)
-        frames = (frame for frame in container.decode(stream) if start is None or frame.pts >= start)
+        frames: Iterator[Any] = container.decode(stream)
+        frames = (frame for frame in frames if start is None or frame.pts >= start)
         for number, frame in enumerate(frames, first):
             if frame.width * frame.height > MAX_PIXELS:
                 raise BadImage(f"{frame.width} x {frame.height} pixels exceed the limit of {MAX_PIXELS:,}")
@@ -222,7 +223,8 @@ def _times(path: Path, changed: int) -> list[tuple[int, int]]:
         ]
     times, key = list[tuple[int, int]](), 0
     for shown, decoded, is_key in sorted(packets):
-        key = decoded if is_key else key
+        if is_key and decoded is not None:
+            key = decoded
         times.append((shown, key))
     return times
 

@@ -131,6 +131,7 @@ class Clips:
 
     def __init__(self, root: Path, cuts: Sequence[Cut], feature: Video, every_nth: int, on_error: str):
         self._root, self._cuts, self._feature, self._every = root, cuts, feature, every_nth
+        self._shape = feature.height, feature.width, feature.channels
         self._on_error, self._warned = on_error, set[int]()
 
     def __len__(self) -> int:
@@ -184,7 +185,7 @@ class Clips:
         return digest.hexdigest()
 
     def _read(self, cut: Cut) -> np.ndarray:
-        return files.read(cut.recording, self._numbers(cut), self._feature.frame.shape)
+        return files.read(cut.recording, self._numbers(cut), self._shape)
 
     def _read_all(self, cuts: Sequence[Cut]) -> list[np.ndarray | BadImage]:
         """The clips of one recording, or why they cannot be read, in one pass, which resumes after a failure."""
@@ -192,7 +193,7 @@ class Clips:
         while len(found) < len(cuts):
             numbers = [self._numbers(cut) for cut in cuts[len(found) :]]
             try:
-                for clip in files.read_all(cuts[0].recording, numbers, self._feature.frame.shape):
+                for clip in files.read_all(cuts[0].recording, numbers, self._shape):
                     found.append(clip)  # kept if a later clip cannot be read
             except BadImage as error:
                 found.append(error)
