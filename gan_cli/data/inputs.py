@@ -192,7 +192,8 @@ def _clips(path: Path, feature: Video, every_nth: int) -> tuple[np.ndarray, list
             ) from error
     if not found:
         raise UserError(
-            f"--input {path}: contains no video. Choose a GIF, PNG, WebP or MP4 file, or a folder of them."
+            f"--input {path}: contains no video. Choose a GIF, PNG, WebP or MP4 file, a folder of them, or a "
+            "folder with a sub-folder of frames for each video."
         )
     return np.stack(found), [one.name for one in recordings]
 

@@ -27,7 +27,7 @@ from gan_cli.types import ClipChannels, OnError, PositiveInt, Resolution, Share
 
 log = logging.getLogger(__name__)
 _SKIPPED = "%s: the clip cannot be read (%s) and is skipped."
-_WARNINGS = 10  # largest number of warnings
+_WARNINGS = 10  # largest number of warnings about clips that are skipped
 
 
 class Cut(NamedTuple):
