@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -28,7 +29,7 @@ from gan_cli.errors import UserError
 from gan_cli.models import conv, mocogan
 from gan_cli.storage import marks
 from gan_cli.trained import restore
-from gan_cli.views import report
+from gan_cli.views import clips, report
 
 CLIPS = [
     "dataset=moving_digits", "dataset.digits=1", "dataset.size=16", "dataset.digit_size=8", "dataset.frames=4",
@@ -177,11 +178,14 @@ def test_the_content_alone_draws_what_a_transform_moves():
         (["model.generator.objects=2"], "needs model.generator.motion=transform"),
         (["model.discriminator.seen_frames=9"], "a clip has 4 frames"),
         (["model.conditional=projection"], "needs a discriminator with one output layer"),
+        (["dataset.size=17"], r"model=mocogan: cannot generate frames of 17 x 17 x 1\..*e\.g\. dataset\.size=16"),
         (["model=dcgan"], "model=dcgan: generates images, but the examples of the data set are clips"),
     ],
 )
 def test_options_that_do_not_fit_clips_are_refused(options, message):
-    chosen = SMALL if options[0].startswith("model.") else [o for o in SMALL if not o.startswith("dataset")]
+    chosen = SMALL
+    if options == ["dataset=mnist5k"]:
+        chosen = [option for option in SMALL if not option.startswith("dataset")]
     if options == ["model=dcgan"]:
         chosen = [*TINY, *CLIPS]
     with pytest.raises(UserError, match=message):
@@ -246,11 +250,10 @@ def test_files_that_cannot_be_used_are_skipped_and_counted_or_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("text")
     data = video(path=str(tmp_path), frames=4)
     assert data.size == 1
-    assert data.passed_over == {"videos that cannot be used": 4, "other files": 1}
+    assert data.passed_over == {"videos that cannot be used": 3, files.OUTSIDE: 1, "other files": 1}
     for name, reason in (
         ("good.gif", "it has 5 frames, and a clip spans 6"),
         ("broken.gif", "not a video of a known format"),
-        ("still.png", "a picture with a single frame"),
         ("mixed", "its frames differ in size"),
     ):
         alone = tmp_path / "alone" / name
@@ -264,6 +267,63 @@ def test_files_that_cannot_be_used_are_skipped_and_counted_or_refused(tmp_path):
         alone.parent.rmdir()
     with pytest.raises(UserError, match="there is no such folder"):
         video(path=str(tmp_path / "missing"))
+
+
+def test_a_file_and_frames_without_a_sub_folder_are_answered_with_what_to_do(tmp_path, monkeypatch, caplog):
+    write_video(tmp_path / "frames", 12)
+    with pytest.raises(UserError, match="If its pictures are the frames of a video, put them into a sub-folder"):
+        video(path=str(tmp_path / "frames"), frames=4)
+    assert not caplog.records
+    for i in range(20):
+        (tmp_path / f"{i}.gif").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"dataset\.path=1\.gif: is a file\. Set its folder, dataset\.path=\.\."):
+        video(path="1.gif")
+    assert video(path=".", frames=4).passed_over == {"videos that cannot be used": 20}
+    assert len(caplog.records) == 11
+
+
+def test_a_video_is_decoded_in_one_pass(tmp_path, monkeypatch):
+    """A GIF file is opened twice: for its length and for all of its clips."""
+    write_video(tmp_path / "a.gif", 12)
+    opened, count = files._opened, []
+    monkeypatch.setattr(files, "_opened", lambda file: count.append(file) or opened(file))
+    assert video(path=str(tmp_path), frames=2, size=8, stream=False).size == 6
+    assert len(count) == 2
+
+
+def test_a_damaged_frame_costs_its_clip_alone(tmp_path):
+    write_video(tmp_path / "a", 12)
+    damaged = tmp_path / "a" / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    data = video(path=str(tmp_path), frames=2, size=8, stream=False)
+    assert data.take(np.arange(5))["x"].mean((1, 2, 3, 4)).tolist() == [5, 25, 65, 85, 105]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("av"), reason="needs av")
+def test_a_clip_of_an_mp4_file_is_decoded_from_a_key_frame(tmp_path):
+    """Frames at irregular times, in groups of 8 that refer to each other (open GOP), against one pass."""
+    import av
+
+    file = tmp_path / "a.mp4"
+    with av.open(str(file), "w") as container:
+        settings = {"g": "8", "x264-params": "open-gop=1:bframes=3:scenecut=0"}
+        stream = container.add_stream("libx264", rate=30, options=settings)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 3000)
+        for i in range(60):
+            frame = av.VideoFrame.from_image(Image.new("L", (64, 48), 4 * i))
+            frame.pts, frame.time_base = 100 * i + 7 * i**2 % 50, stream.codec_context.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    recording = files.Recording("a", file)
+    whole = files.read(recording, range(60), (48, 64, 1))
+    for start in range(0, 57, 3):
+        assert np.array_equal(files.read(recording, range(start, start + 4), (48, 64, 1)), whole[start : start + 4])
+    times = files._times(file, 0)
+    assert times[30][0] < times[50][1] <= times[50][0]
+    with pytest.raises(files.BadImage, match="it has 60 frames, and frame 63 is needed"):
+        files.read(recording, range(58, 64), (48, 64, 1))
 
 
 def test_whole_videos_are_held_out(tmp_path):
@@ -286,6 +346,21 @@ def test_the_input_of_a_task_is_the_end_of_a_video(tmp_path):
     assert found["past"].mean((2, 3, 4)).tolist() == [[60, 70, 80]] and names == ["a.gif"]
     with pytest.raises(UserError, match="it has 9 frames, and 10 are needed"):
         read_inputs(tmp_path / "a.gif", {"past": Video(10, 20, 24, 1)})
+    found, _ = read_inputs(tmp_path / "a.gif", {"past": Video(3, 20, 24, 1)}, every_nth=3)
+    assert found["past"].mean((2, 3, 4)).tolist() == [[20, 50, 80]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_keeps_equal_frames(tmp_path, channels):
+    """Pillow joins equal neighbouring frames. A clip that stands still has the same length after writing."""
+    clip = np.random.default_rng(0).integers(0, 256, (1, 1, 16, 16, channels), np.uint8).repeat(6, axis=1)
+    clip[:, 4:] = 255 - clip[:, 4:]
+    (tmp_path / "a.gif").write_bytes(clips.animation(clip))
+    (found,) = video(path=str(tmp_path), frames=6, size=16, channels=channels).take(np.arange(1))["x"].astype(int)
+    assert np.array_equal(found[0], found[3]) and np.array_equal(found[4], found[5])
+    assert np.abs(found - clip[0]).max() <= (0 if channels == 1 else 40)  # a frame has at most 256 colours
+    past, _ = read_inputs(tmp_path / "a.gif", {"past": Video(6, 16, 16, channels)})
+    assert np.array_equal(past["past"][0], found)
 
 
 # --------------------------------------------------------------------------------------------------------- runs
@@ -329,6 +404,8 @@ def test_samples_are_written_as_arrays_strips_and_animations(run, tmp_path, caps
     for arguments, message in (
         (["--out", str(tmp_path / "folder")], "are clips. Use --out FILE.gif"),
         (["--draw", "sefa", "--out", str(tmp_path / "s.png")], "needs images"),
+        (["--draw", "codes", "--out", str(tmp_path / "c.csv")], "writes a .gif or .mp4 or .png file"),
+        (["--class", "2"], "e.g. with model.conditional=concat"),
     ):
         assert sample.main([str(run), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -364,15 +441,19 @@ def test_exports_and_ensembles_of_clips(run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_future_of_a_clip_is_predicted(tmp_path, monkeypatch):
-    """The task continue keeps the past, the last frames of the input, and generates the rest."""
+    """The task continue keeps the past, every second of the last frames of the input, and generates the rest."""
     monkeypatch.chdir(tmp_path)
-    gan_cli.train([*TINY, *CLIPS, "game=forecast", "game.horizon=2", "name=future"], quiet=True)
+    for i in range(4):
+        write_video(tmp_path / "videos" / f"{i}", 25, (16, 16))
+    data = ["dataset=video", "dataset.path=videos", "dataset.frames=4", "dataset.size=16", "dataset.every_nth=2"]
+    more = ["dataset.channels=1", "game=forecast", "game.horizon=2", "name=future"]
+    gan_cli.train([*TINY, *data, *more], quiet=True)
     write_video(tmp_path / "clip.gif", 5, (16, 16))
     arguments = ["--task", "continue", "--input", "clip.gif", "--out", "next.npz"]
     assert sample.main(["outputs/future", *arguments]) == 0
     made = np.load("next.npz")["samples"]
     assert made.shape == (1, 4, 16, 16, 1)
-    assert made[0, :2].mean((1, 2, 3)).tolist() == [30, 40]
+    assert made[0, :2].mean((1, 2, 3)).tolist() == [20, 40]
 
 
 @pytest.mark.slow

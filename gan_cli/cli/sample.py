@@ -263,15 +263,13 @@ def _check(options: argparse.Namespace) -> None:
             f"--out {options.out}: must end in .png, .npz or .gif, for a table or series in {', '.join(SUFFIXES)}, "
             "for clips in .mp4, for texts in .txt, or be a folder, e.g. --out samples.png."
         )
-    codes = options.draw == "codes"  # the only drawing of clips
-    if options.draw not in (None, "grid") and suffix not in (".png", ".gif", *((".mp4",) if codes else ())):
-        needed = ".gif" if options.draw == "walk" else ".png"
-        raise UserError(f"--draw {options.draw}: writes a {needed} file. Set --out, e.g. --out samples{needed}.")
-    animated = (options.draw is None or codes) and suffix == ".gif"
-    if (options.draw == "walk") != (suffix == ".gif") and not animated:
-        if options.draw == "walk":
-            raise UserError(f"--draw walk: writes a .gif file. Set --out, e.g. --out {options.out.stem}.gif.")
-        raise UserError(f"--draw {options.draw}: writes a .png file. Set --out, e.g. --out {options.out.stem}.png.")
+    formats = {"walk": [".gif"], "codes": [".gif", ".mp4", ".png"]}.get(options.draw, [".png"])
+    any_but_gif = options.draw == "grid" and suffix != ".gif"
+    if options.draw is not None and suffix not in formats and not any_but_gif:
+        raise UserError(
+            f"--draw {options.draw}: writes a {' or '.join(formats)} file. Set --out, e.g. --out "
+            f"{options.out.stem}{formats[0]}."
+        )
     if suffix == "" and options.out.exists() and not options.out.is_dir():
         raise UserError(
             f"--out {options.out}: is a file without an extension. Name a folder, or a .png, .npz or .gif file."
@@ -337,7 +335,7 @@ def _request(
                 )
             raise UserError(
                 f"--class {options.label}: this run is not conditional. Leave out --class, or train a conditional "
-                "run, e.g. with model.conditional=projection."
+                "run, e.g. with model.conditional=concat."
             )
         label = _label(options.label, next(iter(runner.classes.values())), run.class_names)
     given, sources, names, target, last = {}, {}, list[str](), None, None
@@ -358,7 +356,7 @@ def _request(
         given["past"], last = series_files.read_past(options, run, needed["past"])
         sources["past"] = "--input"
     elif options.input is not None and read and not text_files.takes_prompt(options, runner):
-        found, names = _inputs(options, runner, needed)
+        found, names = _inputs(options, run, runner, needed)
         given, sources = given | found, sources | dict.fromkeys(found, "--input")
     elif needed and read:
         found, target = _inputs_from_data(options, run, runner, needed, modules)
@@ -412,7 +410,7 @@ def _inputs_from_data(
 
 
 def _inputs(
-    options: argparse.Namespace, runner: TaskRunner, needed: dict[str, Feature]
+    options: argparse.Namespace, run: RestoredRun, runner: TaskRunner, needed: dict[str, Feature]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The inputs and the names of the rows in the file or folder ``--input``.
 
@@ -430,7 +428,8 @@ def _inputs(
             f"Leave out --input{remedy}."
         )
     labels = {} if options.label is not None else {name: runner.task.inputs[name] for name in runner.classes}
-    found, names = read_inputs(options.input, needed | labels, runner.task.multiple is not None)
+    every_nth = (run.experiment.config.get("dataset") or {}).get("every_nth", 1)  # of clips of dataset=video
+    found, names = read_inputs(options.input, needed | labels, runner.task.multiple is not None, every_nth)
     if missing := [name for name in labels if name not in found]:
         raise UserError(
             f"--input {options.input}: has no labels, and the task {runner.name} needs the class of each row. Add "

@@ -26,18 +26,21 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 
 
-def read_inputs(path: Path, features: Mapping[str, Feature], any_size: bool = False) -> tuple[Arrays, list[str]]:
+def read_inputs(
+    path: Path, features: Mapping[str, Feature], any_size: bool = False, every_nth: int = 1
+) -> tuple[Arrays, list[str]]:
     """The inputs of a task in a file or folder, in the order of the file or folder.
 
     An ``.npz`` file contains an array for each input, with the name of the input. The array of the only input that
     is not a label may also have the name ``samples`` or ``x``, and the array of the input ``label`` the name
     ``labels``. An ``.npy`` file, a folder or zip file of images and a picture provide one input. Pictures are
-    resized, cropped and converted as for training. Of a video, the last frames are the clip.
+    resized, cropped and converted as for training. Of a video, the last frames are the clip, or every n-th of them.
 
     Args:
         path: the file or folder.
         features: the features of the inputs by name. Labels may be missing.
         any_size: whether images in arrays may have another height and width than their features.
+        every_nth: distance in a video between two frames of a clip.
 
     Returns:
         A pair: the arrays by name, ``[n, *stored_shape]`` in the dtype of the feature, and the names of the rows.
@@ -52,7 +55,7 @@ def read_inputs(path: Path, features: Mapping[str, Feature], any_size: bool = Fa
     needed = [name for name, feature in features.items() if not isinstance(feature, Label)]
     feature = features[needed[0]]
     if len(needed) == 1 and isinstance(feature, Video):
-        clips, names = _clips(path, feature)
+        clips, names = _clips(path, feature, every_nth)
         return {needed[0]: clips}, names
     if len(needed) > 1 or not isinstance(feature, Image):
         wanted = ", ".join(f"`{name}` ({described(features[name])})" for name in needed)
@@ -164,8 +167,8 @@ def _pictures(path: Path, feature: Image) -> tuple[np.ndarray, list[str]]:
     return np.stack([image for _, image in decoded]), [printable(name) for name, _ in decoded]
 
 
-def _clips(path: Path, feature: Video) -> tuple[np.ndarray, list[str]]:
-    """The last frames of a video, or of each video of a folder, ``[n, frames, h, w, c]`` in uint8, and their names.
+def _clips(path: Path, feature: Video, every_nth: int) -> tuple[np.ndarray, list[str]]:
+    """The ends of a video, or of each video of a folder, ``[n, frames, h, w, c]`` in uint8, and their names.
 
     Raises:
         UserError: a video cannot be read or is shorter than a clip, or the folder contains none.
@@ -174,21 +177,23 @@ def _clips(path: Path, feature: Video) -> tuple[np.ndarray, list[str]]:
     if path.is_dir():
         recordings, _ = list_recordings(path)
     shape, found = (feature.height, feature.width, feature.channels), list[np.ndarray]()
+    span = (feature.frames - 1) * every_nth + 1
     for one in recordings:
         if one.path.suffix.lower() == ".mp4":
             need_av(f"--input {path}")
         try:
             frames = length(one)
-            if frames < feature.frames:
-                raise BadImage(f"it has {frames} frames, and {feature.frames} are needed")
-            found.append(read(one, range(frames - feature.frames, frames), shape))
+            if frames < span:
+                raise BadImage(f"it has {frames} frames, and {span} are needed")
+            found.append(read(one, range(frames - span, frames, every_nth), shape))
         except BadImage as error:
             raise UserError(
                 f"--input {path}: {one.name} cannot be read as a clip ({error}). Choose another file or folder."
             ) from error
     if not found:
         raise UserError(
-            f"--input {path}: contains no video. Choose a GIF, PNG, WebP or MP4 file, or a folder of them."
+            f"--input {path}: contains no video. Choose a GIF, PNG, WebP or MP4 file, a folder of them, or a "
+            "folder with a sub-folder of frames for each video."
         )
     return np.stack(found), [one.name for one in recordings]
 

@@ -282,13 +282,16 @@ def each_block(blocks: nnx.List[Block], x: jax.Array, *, train: bool, key: jax.A
     return outputs
 
 
-def stages(model: str, feature: Feature, depth: int | None = None) -> tuple[tuple[int, int], int]:
+def stages(
+    model: str, feature: Feature, depth: int | None = None, option: str = "dataset.resolution"
+) -> tuple[tuple[int, int], int]:
     """A pair: the lowest height and width in a network, and the number of doublings to the size of the images.
 
     Args:
         model: name of the model in error messages.
         depth: number of doublings. If None, the number is as large as possible, so that the shorter side of the
             lowest resolution is between 4 and 7 pixels.
+        option: the option of data sets for the size of the images.
 
     Raises:
         UserError: the data are not images, or their height and width cannot be halved as often as required.
@@ -309,9 +312,9 @@ def stages(model: str, feature: Feature, depth: int | None = None) -> tuple[tupl
             " To choose the depth automatically, set model.generator.depth=null model.discriminator.depth=null."
         )
         raise UserError(
-            f"model={model}: cannot generate images of {' x '.join(map(str, feature.shape))}. {requirement} If the "
-            f"data set has the option dataset.resolution, set it, e.g. dataset.resolution="
-            f"{_nearest_size(feature, depth)}. Otherwise, use model=mlp."
+            f"model={model}: cannot generate {feature.noun} of {' x '.join(map(str, feature.shape))}. "
+            f"{requirement} If the data set has the option {option}, set it, e.g. "
+            f"{option}={_nearest_size(feature, depth)}. Otherwise, use model=mlp."
         )
     return (height, width), count
 

@@ -73,7 +73,7 @@ class Generator(nnx.Module):
     @staticmethod
     def extra_latents(feature: Feature, *, motion_dim: int = _MOTION_DIM, **others: Any) -> int:
         """Number of latents that the generator reads besides the content code of ``model.latent_dim`` values."""
-        frames, *_ = _clip("mocogan", feature)
+        frames, *_ = _clip(feature)
         return (frames + 1) * motion_dim
 
     def __init__(
@@ -96,7 +96,8 @@ class Generator(nnx.Module):
                 f"model.generator.objects={objects}: needs model.generator.motion=transform, which moves "
                 "appearances. Set it, or set model.generator.objects=1."
             )
-        frames, *sides, channels = _clip("mocogan", feature)
+        frames, *sides, channels = _clip(feature)
+        _stages(feature, depth)
         self.motion_shape, self.objects = (frames + 1, motion_dim), objects
         self.motion_latents = math.prod(self.motion_shape)
         content = latent_dim - self.motion_latents
@@ -170,7 +171,8 @@ class Discriminator(nnx.Module):
         activation: Activation = "leaky_relu",
         minibatch: MinibatchKind = "none",
     ):
-        frames, *sides, channels = _clip("mocogan", feature)
+        frames, *sides, channels = _clip(feature)
+        _stages(feature, depth)
         if seen_frames > frames:
             raise UserError(
                 f"model.discriminator.seen_frames={seen_frames}: a clip has {frames} frames. Choose a number up to "
@@ -275,9 +277,9 @@ class _Convolutions(nnx.Module):
         activation: Activation,
         minibatch: MinibatchKind,
     ):
-        frames, *shape = _clip("mocogan", feature)
-        sides, halvings = stages("mocogan", _Frame(tuple(shape)), depth)
-        channels = [shape[-1]] + [width * 2**i for i in range(halvings)]
+        frames, *_, colours = _clip(feature)
+        sides, halvings = _stages(feature, depth)
+        channels = [colours] + [width * 2**i for i in range(halvings)]
         read = list[int]()
         for _ in range(halvings):
             read.append(min(taps, frames))
@@ -338,7 +340,7 @@ def shifted(images: jax.Array, by: jax.Array) -> jax.Array:
     return jnp.einsum("ntobw,ntoawc->ntaboc", across, moved)
 
 
-def _clip(model: str, feature: Feature) -> tuple[int, ...]:
+def _clip(feature: Feature) -> tuple[int, ...]:
     """Number of frames, height, width and number of channels of a clip.
 
     Raises:
@@ -346,7 +348,12 @@ def _clip(model: str, feature: Feature) -> tuple[int, ...]:
     """
     if len(feature.shape) != 4:
         raise UserError(
-            f"model={model}: generates clips, but the examples of the data set are {feature.noun}. Choose clips, "
+            f"model=mocogan: generates clips, but the examples of the data set are {feature.noun}. Choose clips, "
             "e.g. dataset=moving_digits, or another model, e.g. model=mlp."
         )
     return feature.shape
+
+
+def _stages(feature: Feature, depth: int | None) -> tuple[tuple[int, int], int]:
+    """The stages of the networks (see ``layers.stages``), with messages about clips rather than about images."""
+    return stages("mocogan", _Frame(feature.shape[1:]), depth, "dataset.size")

@@ -16,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL.GifImagePlugin import getdata, getheader
 from PIL.PngImagePlugin import PngInfo
 
 from gan_cli.data.images import over_white
@@ -197,13 +198,17 @@ def matrix(values: np.ndarray) -> Image.Image:
 def animate(frames: list[Image.Image], milliseconds: int = 50) -> bytes:
     """The bytes of a GIF file that repeats ``frames`` endlessly, each for a number of milliseconds.
 
-    RGBA frames are blended with white, because a pixel of a GIF cannot be partly transparent.
+    RGBA frames are blended with white, because a pixel of a GIF cannot be partly transparent. Equal neighbours stay
+    separate frames. ``Image.save`` would join them into a longer one, which readers of clips count once.
     """
-    file = io.BytesIO()
     opaque = (over_white(frame).convert("RGB") if frame.mode == "RGBA" else frame for frame in frames)
-    first, *others = (frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in opaque)
-    first.save(file, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
-    return file.getvalue()
+    coloured = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in opaque]
+    header, _ = getheader(coloured[0], info={"loop": 0})
+    parts = [*header, *getdata(coloured[0], duration=milliseconds)]
+    for before, frame in pairwise(coloured):
+        changed = ImageChops.difference(before.convert("RGB"), frame.convert("RGB")).getbbox() or (0, 0, 1, 1)
+        parts += getdata(frame.crop(changed), changed[:2], duration=milliseconds, include_color_table=True)
+    return b"".join([*parts, b";"])
 
 
 def scatter(points: np.ndarray, real: np.ndarray) -> Image.Image:

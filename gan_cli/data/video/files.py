@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import os
@@ -20,6 +21,7 @@ from gan_cli.errors import UserError
 
 MOVIES = (".gif", ".mp4")  # files that are clips in any folder
 _EITHER = (".png", ".webp")  # files that are clips if they are animated, else frames
+OUTSIDE = "pictures outside of a folder of frames"
 _RATE = 10  # frames per second of the MP4 files that this module writes
 
 
@@ -51,9 +53,9 @@ def need_av(source: str) -> None:
 def list_recordings(root: Path) -> tuple[list[Recording], Counter[str]]:
     """A pair: the recordings in a folder and its sub-folders, by name, and the numbers of other files by kind.
 
-    GIF and MP4 files are recordings. PNG and WebP files are recordings at the top of the folder, and in a
-    sub-folder whose first such file is animated. Otherwise, the pictures of a sub-folder are the frames of one
-    recording.
+    GIF and MP4 files are recordings. PNG and WebP files are recordings at the top of the folder if they are
+    animated or damaged, and in a sub-folder whose first such file is animated. Otherwise, the pictures of a
+    sub-folder are the frames of one recording.
     """
     found, others = list[Recording](), Counter[str]()
     for parent, folders, names in os.walk(root):
@@ -64,9 +66,10 @@ def list_recordings(root: Path) -> tuple[list[Recording], Counter[str]]:
         pictures = [file for file in files if file.suffix.lower() in SUFFIXES and file not in movies]
         either = [file for file in pictures if file.suffix.lower() in _EITHER]
         others["other files"] += len(files) - len(movies) - len(pictures)
-        if here == root or (either and _is_animated(either[0])):
-            movies += either
-            others["pictures outside of a folder of frames"] += len(pictures) - len(either)
+        if here == root or (either and _frame_count(either[0]) > 1):
+            animated = [file for file in either if here != root or _frame_count(file) != 1]
+            movies += animated
+            others[OUTSIDE] += len(pictures) - len(animated)
         elif pictures:
             found.append(Recording(printable(here.relative_to(root).as_posix()), here, tuple(pictures)))
         found += [Recording(printable(file.relative_to(root).as_posix()), file) for file in movies]
@@ -100,29 +103,37 @@ def length(recording: Recording) -> int:
 
 
 def read(recording: Recording, numbers: Sequence[int], shape: tuple[int, int, int]) -> np.ndarray:
-    """Frames of a recording in uint8 ``[len(numbers), height, width, channels]``, resized and cropped as images.
+    """A clip: frames of a recording in uint8 ``[len(numbers), height, width, channels]``.
 
     Args:
         recording: the recording.
         numbers: increasing numbers of the frames, counted from 0.
-        shape: height, width and number of channels.
+        shape: height, width and number of channels, to which frames are resized and cropped as images are.
 
     Raises:
         BadImage: the recording cannot be read, has fewer frames, or its frames differ in size.
     """
-    with _decoding():
-        wanted, found, size, count = set(numbers), list[np.ndarray](), None, 0
-        for i, frame in enumerate(_frames(recording, wanted)):
-            count = i + 1
-            if i not in wanted or frame is None:
-                continue
-            if size not in (None, frame.size):
-                raise BadImage(f"frame {i} has {frame.width} x {frame.height} pixels, unlike the frames before")
-            size = frame.size
-            found.append(fitted(frame, shape))
-            if len(found) == len(numbers):
-                return np.stack(found)
-    raise BadImage(f"it has {count} frames, and frame {max(numbers)} is needed")
+    return next(read_all(recording, [numbers], shape))
+
+
+def read_all(
+    recording: Recording, clips: Sequence[Sequence[int]], shape: tuple[int, int, int]
+) -> Iterator[np.ndarray]:
+    """Yields clips of a recording as ``read`` does, in one pass through the recording.
+
+    Args:
+        recording: the recording.
+        clips: the numbers of the frames of each clip, which increase from clip to clip too.
+        shape: height, width and number of channels.
+
+    Raises:
+        BadImage: as ``read``, at the first clip that cannot be read.
+    """
+    frames = _frames(recording, [number for numbers in clips for number in numbers])
+    for numbers in clips:
+        with _decoding():
+            clip = _clip(frames, numbers, shape)
+        yield clip
 
 
 def mp4(frames: Sequence[Image.Image]) -> bytes:
@@ -141,24 +152,81 @@ def mp4(frames: Sequence[Image.Image]) -> bytes:
     return file.getvalue()
 
 
-def _frames(recording: Recording, wanted: set[int]) -> Iterator[Image.Image | None]:
-    """The frames in their order; None for files of frames that are not wanted."""
-    if recording.frames:
-        for i, file in enumerate(recording.frames):
-            yield _loaded(file) if i in wanted else None
-    elif recording.path.suffix.lower() == ".mp4":
-        import av
+def _clip(frames: Iterator[Image.Image], numbers: Sequence[int], shape: tuple[int, int, int]) -> np.ndarray:
+    """The next frames, resized and cropped."""
+    fitting, size = list[np.ndarray](), None
+    for number in numbers:
+        frame = next(frames)
+        if size not in (None, frame.size):
+            raise BadImage(f"frame {number} has {frame.width} x {frame.height} pixels, unlike the frames before")
+        size = frame.size
+        fitting.append(fitted(frame, shape))
+    return np.stack(fitting)
 
-        with av.open(str(recording.path)) as container:
-            for frame in container.decode(video=0):
-                if frame.width * frame.height > MAX_PIXELS:
-                    raise BadImage(f"{frame.width} x {frame.height} pixels exceed the limit of {MAX_PIXELS:,}")
+
+def _frames(recording: Recording, numbers: Sequence[int]) -> Iterator[Image.Image]:
+    """The frames with increasing numbers. A frame is valid until the next one is read."""
+    if recording.frames:
+        for number in numbers:
+            yield _loaded(recording.frames[number])
+    elif recording.path.suffix.lower() == ".mp4":
+        wanted, last = set(numbers), -1
+        for last, frame in _decoded(recording.path, numbers[0]):
+            if last in wanted:
                 yield frame.to_image()
+        raise BadImage(f"it has {last + 1} frames, and frame {numbers[-1]} is needed")
     else:
         with _opened(recording.path) as image:
-            for i in range(getattr(image, "n_frames", 1)):
-                image.seek(i)
+            for number in numbers:
+                image.seek(number)  # decodes the frames before it, on which it depends
                 yield image
+
+
+def _decoded(path: Path, first: int) -> Iterator[tuple[int, Any]]:
+    """The frames of an MP4 file from the number ``first`` on, each with its number."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        start: int | None = None
+        if first:
+            times = _times(path, path.stat().st_mtime_ns)
+            if first >= len(times):
+                raise BadImage(f"it has {len(times)} frames, and frame {first} is needed")
+            start, key = times[first]
+            container.seek(key, stream=stream)
+        frames: Iterator[Any] = container.decode(stream)
+        frames = (frame for frame in frames if start is None or frame.pts >= start)
+        for number, frame in enumerate(frames, first):
+            if frame.width * frame.height > MAX_PIXELS:
+                raise BadImage(f"{frame.width} x {frame.height} pixels exceed the limit of {MAX_PIXELS:,}")
+            yield number, frame
+
+
+@functools.lru_cache(1024)
+def _times(path: Path, changed: int) -> list[tuple[int, int]]:
+    """Of each frame of an MP4 file, when it is shown, and when the last key frame up to it is decoded.
+
+    No frame is decoded. A frame rate would not give the times, because the distances of frames may vary.
+
+    Args:
+        path: the file.
+        changed: when the file was last changed, so that the times of an earlier file are not used.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        packets = [
+            (packet.pts, packet.dts, packet.is_keyframe)
+            for packet in container.demux(video=0)
+            if packet.pts is not None and not packet.is_discard
+        ]
+    times, key = list[tuple[int, int]](), 0
+    for shown, decoded, is_key in sorted(packets):
+        if is_key and decoded is not None:
+            key = decoded
+        times.append((shown, key))
+    return times
 
 
 def _loaded(file: Path) -> Image.Image:
@@ -172,12 +240,13 @@ def _size(file: Path) -> tuple[int, int]:
         return image.size
 
 
-def _is_animated(file: Path) -> bool:
+def _frame_count(file: Path) -> int:
+    """Number of frames of a picture; 0 if it cannot be read."""
     try:
         with _decoding(), _opened(file) as image:
-            return bool(getattr(image, "n_frames", 1) > 1)
+            return int(getattr(image, "n_frames", 1))
     except BadImage:
-        return False
+        return 0
 
 
 def _opened(file: Path) -> Image.Image:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from gan_cli.types import ClipChannels, OnError, PositiveInt, Resolution, Share
 
 log = logging.getLogger(__name__)
 _SKIPPED = "%s: the clip cannot be read (%s) and is skipped."
+_WARNINGS = 10  # largest number of warnings about clips that are skipped
 
 
 class Cut(NamedTuple):
@@ -73,6 +75,8 @@ def video(
             or is shorter than a clip; the package av is missing.
     """
     root = storage.expanded(path)
+    if root.is_file():
+        raise UserError(f"dataset.path={path}: is a file. Set its folder, dataset.path={Path(path).parent}.")
     if not root.is_dir():
         raise UserError(f"dataset.path={path}: there is no such folder. Choose a folder of videos.")
     recordings, passed_over = files.list_recordings(root)
@@ -83,10 +87,10 @@ def video(
     usable, skipped = _lengths(recordings, span, on_error)
     if not usable:
         reason = f" (the first: {skipped[0]})" if skipped else ""
-        raise UserError(
-            f"dataset.path={path}: contains no video of at least {span} frames{reason}. Choose another folder, or "
-            "smaller dataset.frames and dataset.every_nth."
-        )
+        remedy = "Choose another folder, or smaller dataset.frames and dataset.every_nth."
+        if passed_over[files.OUTSIDE]:
+            remedy = "If its pictures are the frames of a video, put them into a sub-folder, one for each video."
+        raise UserError(f"dataset.path={path}: contains no video of at least {span} frames{reason}. {remedy}")
     training, tests = _held_out(list(usable), hold_out)
     feature = Video(frames, *shape)
     cuts = _cuts(training, usable, frames * every_nth, span)
@@ -127,6 +131,7 @@ class Clips:
 
     def __init__(self, root: Path, cuts: Sequence[Cut], feature: Video, every_nth: int, on_error: str):
         self._root, self._cuts, self._feature, self._every = root, cuts, feature, every_nth
+        self._shape = feature.height, feature.width, feature.channels
         self._on_error, self._warned = on_error, set[int]()
 
     def __len__(self) -> int:
@@ -157,19 +162,14 @@ class Clips:
         Raises:
             UserError: no clip can be decoded, or one cannot and ``on_error`` is ``"refuse"``.
         """
-
-        def read(cut: Cut) -> np.ndarray | BadImage:
-            try:
-                return self._read(cut)
-            except BadImage as error:
-                return error
-
         kept = list[np.ndarray]()
-        for cut, found in zip(self._cuts, pool.map(read, self._cuts), strict=True):
-            if isinstance(found, BadImage):
-                _skip(cut.recording.name, found, self._on_error, skipped)
-            else:
-                kept.append(found)
+        of_recordings = [list(cuts) for _, cuts in groupby(self._cuts, key=lambda cut: cut.recording)]
+        for cuts, clips in zip(of_recordings, pool.map(self._read_all, of_recordings), strict=True):
+            for clip in clips:
+                if isinstance(clip, BadImage):
+                    _skip(cuts[0].recording.name, clip, self._on_error, skipped)
+                else:
+                    kept.append(clip)
         if not kept:
             raise UserError(f"dataset.path={self._root}: none of the {len(self._cuts)} clips can be decoded.")
         return {"x": np.stack(kept)}
@@ -185,9 +185,23 @@ class Clips:
         return digest.hexdigest()
 
     def _read(self, cut: Cut) -> np.ndarray:
-        feature = self._feature
-        numbers = range(cut.start, cut.start + (feature.frames - 1) * self._every + 1, self._every)
-        return files.read(cut.recording, numbers, (feature.height, feature.width, feature.channels))
+        return files.read(cut.recording, self._numbers(cut), self._shape)
+
+    def _read_all(self, cuts: Sequence[Cut]) -> list[np.ndarray | BadImage]:
+        """The clips of one recording, or why they cannot be read, in one pass, which resumes after a failure."""
+        found = list[np.ndarray | BadImage]()
+        while len(found) < len(cuts):
+            numbers = [self._numbers(cut) for cut in cuts[len(found) :]]
+            try:
+                for clip in files.read_all(cuts[0].recording, numbers, self._shape):
+                    found.append(clip)  # kept if a later clip cannot be read
+            except BadImage as error:
+                found.append(error)
+        return found
+
+    def _numbers(self, cut: Cut) -> range:
+        """The numbers of the frames of a clip."""
+        return range(cut.start, cut.start + (self._feature.frames - 1) * self._every + 1, self._every)
 
 
 def _lengths(recordings: Sequence[Recording], span: int, on_error: str) -> tuple[dict[Recording, int], list[str]]:
@@ -218,7 +232,10 @@ def _skip(name: str, error: BadImage, on_error: str, skipped: list[str]) -> None
     if on_error == "refuse":
         raise _refusal(name, error) from error
     skipped.append(f"{name}: {error}")
-    log.warning(_SKIPPED, name, error)
+    if len(skipped) <= _WARNINGS:
+        log.warning(_SKIPPED, name, error)
+    elif len(skipped) == _WARNINGS + 1:
+        log.warning("Further clips that cannot be read are skipped without a warning.")
 
 
 def _refusal(name: str, error: BadImage) -> UserError:
