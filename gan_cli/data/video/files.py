@@ -147,7 +147,7 @@ def mp4(frames: Sequence[Image.Image]) -> bytes:
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             cropped = frame.crop((0, 0, stream.width, stream.height))
-            container.mux(stream.encode(av.VideoFrame.from_image(cropped)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(cropped), format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
 
