@@ -9,7 +9,7 @@ time wherever the tokens are known, as one matrix product for all tokens.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -47,22 +47,58 @@ class _LSTM(nnx.Module):
 
     def step(self, state: State, of_input: jax.Array) -> State:
         """The state after one time step, whose product with the input is known."""
-        width, (cell, shown) = self.width, state
-        gates = of_input + shown @ self.kernel[...]
-        enter, keep, show = jnp.split(jax.nn.sigmoid(gates[:, : 3 * width]), 3, axis=1)
-        cell = keep * cell + enter * jnp.tanh(gates[:, 3 * width :])
-        return cell, show * jnp.tanh(cell)
+        return _step(state, of_input, self.kernel[...])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The outputs ``[batch, length, width]`` for inputs ``[batch, length, inputs]``."""
+        return outputs(self.inputs(x, train=True).swapaxes(0, 1), self.kernel[...]).swapaxes(0, 1)
 
-        def step(state: State, of_input: jax.Array) -> tuple[State, jax.Array]:
-            state = self.step(state, of_input)
-            return state, state[1]
 
-        of_inputs = self.inputs(x, train=True).swapaxes(0, 1)
-        _, shown = lax.scan(step, self.start(x.shape[0]), of_inputs)
-        return shown.swapaxes(0, 1)
+def _step(state: State, of_input: jax.Array, kernel: jax.Array) -> State:
+    cell, shown = state
+    width = kernel.shape[0]
+    gates = of_input + shown @ kernel
+    enter, keep, show = jnp.split(jax.nn.sigmoid(gates[:, : 3 * width]), 3, axis=1)
+    cell = keep * cell + enter * jnp.tanh(gates[:, 3 * width :])
+    return cell, show * jnp.tanh(cell)
+
+
+def _scanned(of_inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    def step(state: State, of_input: jax.Array) -> tuple[State, jax.Array]:
+        state = _step(state, of_input, kernel)
+        return state, state[1]
+
+    start = jnp.zeros((of_inputs.shape[1], kernel.shape[0]), of_inputs.dtype)
+    return lax.scan(step, (start, start), of_inputs)[1]
+
+
+@jax.custom_vjp
+def outputs(of_inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The outputs ``[length, batch, width]`` of an LSTM layer (Hochreiter and Schmidhuber 1997).
+
+    The gradient of the kernel is one product over all time steps. The gradient that JAX derives adds up a small
+    product for each time step, which made the gradient of a layer of 256 units 1.8 times as slow on 2 CPU cores.
+
+    Args:
+        of_inputs: products of the inputs with their kernel, plus the bias, ``[length, batch, 4 * width]``.
+        kernel: the kernel of the outputs of the previous time step, ``[width, 4 * width]``.
+    """
+    return _scanned(of_inputs, kernel)
+
+
+def _outputs_forward(of_inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+    shown, backward = jax.vjp(lambda of_inputs: _scanned(of_inputs, kernel), of_inputs)
+    return shown, (backward, shown)
+
+
+def _outputs_backward(kept: tuple[Any, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    backward, shown = kept
+    (of_gates,) = backward(gradient)  # the gates are the sum of ``of_inputs`` and the product with the kernel
+    before = jnp.concatenate([jnp.zeros_like(shown[:1]), shown[:-1]])
+    return of_gates, jnp.einsum("tbw,tbg->wg", before, of_gates)
+
+
+outputs.defvjp(_outputs_forward, _outputs_backward)
 
 
 class Generator(nnx.Module):
