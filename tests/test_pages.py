@@ -156,6 +156,7 @@ def folder(tmp_path, monkeypatch):
     )
     (tmp_path / "mine.txt").write_text("It is a truth universally acknowledged. " * 200)
     (tmp_path / "captions.txt").write_text("a cat on a mat .\na dog .\n" * 60)
+    (tmp_path / "prompt.txt").write_text("ROMEO\n")
     levels = np.exp(np.random.default_rng(0).standard_normal((240, 4)) / 50)
     for name, header in (
         ("prices", "a,b,c,d"),

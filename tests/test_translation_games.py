@@ -89,7 +89,7 @@ def test_the_discriminators_of_cyclegan_judge_the_pool():
     full = {"images": images, "count": jnp.int32(2)}
     net_state["discriminator"]["pool"] = {"a": full, "b": full}
     drawn = batch(1)
-    fakes, _ = jax.jit(one.fake)(params, net_state, drawn, KEY)
+    fakes, _ = jax.jit(one.fake)(params, net_state, drawn, KEY, STEP)
     loss = jax.jit(lambda key: one.loss("discriminator", params, net_state, drawn, key, STEP, fakes))
     discriminator = one.network("discriminator", "b", params, net_state)
     of_new, of_old = (
