@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 # With worksteal, a worker without tests takes half of the other worker's remaining tests.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # The test files whose results a new version of JAX or NumPy might change.
-NUMERICS := contract earlier_runs engine losses penalties augment optim strategies games metrics models conv ensemble vae estimators private
+NUMERICS := contract earlier_runs engine losses penalties augment optim strategies games metrics models conv ensemble vae estimators private text video
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-comparisons run test test-comparisons test-numerics test-slow faults lint format bench reference reproduce clean
