@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gan_cli.augment import Augment
+from gan_cli.data.text.feature import FREE
 from gan_cli.engine import devices
 from gan_cli.errors import UserError
 from gan_cli.games.networks import Network
@@ -138,7 +139,11 @@ class TextGAN(TextGame):
                 )[0]  # fmt: skip
                 return written
             fixed = jax.lax.stop_gradient(params[GENERATOR])
-            inputs = {"noise": noise, "temperature": jnp.ones(noise.shape[0]), "prompt": _none(noise)}
+            inputs = {
+                "noise": noise,
+                "temperature": jnp.ones(noise.shape[0]),
+                "prompt": jnp.full(noise.shape, FREE, jnp.int32),
+            }
             tokens: jax.Array = network(fixed, own, inputs, train=True, key=key, method="sample")[0]
             return tokens.astype(jnp.float32)
 
@@ -283,10 +288,6 @@ def discounted(rewards: jax.Array, gamma: float) -> jax.Array:
 def _hard(x: jax.Array) -> jax.Array:
     """The tokens ``[batch, length]`` of texts, whose relaxed rows become their largest weights."""
     return x.argmax(2) if x.ndim == 3 else x.astype(jnp.int32)
-
-
-def _none(noise: jax.Array) -> jax.Array:
-    return jnp.full(noise.shape, -1, jnp.int32)
 
 
 def _check_undifferentiated(penalties: dict[str, Penalty], augments: dict[str, Augment]) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 # A function from a number of samples to the values of each row, or the argument of ``Evaluation.figures``, by name.
 References = Callable[[int], Mapping[str, Any]]
+
+
+def data_file(name: str) -> Path:
+    """The path of a file in the folder ``GAN_CLI_DATA``, an environment variable, or in the working directory."""
+    return Path(os.environ.get("GAN_CLI_DATA", ".")) / name
 
 
 @dataclass(frozen=True)

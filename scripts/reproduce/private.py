@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from evaluations import Evaluation, Row, Size, Table
+from evaluations import Evaluation, Row, Size, Table, data_file
 from PIL import Image
 
 import gan_cli
@@ -44,7 +43,7 @@ _EPSILONS = (1, 3, 10)
 _DELTA = 1e-5
 _RUNS = 3  # classifiers of each value
 _LARGEST = 9.0  # norm to which the baselines clip images with values from 0 to 1; digits have a mean norm of 9.2
-_XRAYS = Path(os.environ.get("GAN_CLI_DATA", ".")) / "pneumoniamnist.npz"
+_XRAYS = data_file("pneumoniamnist.npz")
 
 
 class _Found(NamedTuple):

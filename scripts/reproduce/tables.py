@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import private
@@ -14,7 +12,7 @@ import text
 import timeseries
 import translation
 import video
-from evaluations import Evaluation, References, Row, Size, Table
+from evaluations import Evaluation, References, Row, Size, Table, data_file
 
 from gan_cli.data import duplicates, gaussians
 from gan_cli.data.dataset import Dataset
@@ -304,7 +302,7 @@ class _Pneumonia:
     The folder of pneumoniamnist.npz is the environment variable GAN_CLI_DATA, or the working directory.
     """
 
-    path = Path(os.environ.get("GAN_CLI_DATA", ".")) / "pneumoniamnist.npz"
+    path = data_file("pneumoniamnist.npz")
 
     @functools.cached_property
     def data(self) -> Dataset:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evaluations import Bar, Evaluation, Row, Size, Table
+from evaluations import Bar, Evaluation, Row, Size, Table, data_file
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.text import sources
@@ -35,7 +33,7 @@ _SAMPLES = 10_000
 _TEMPERATURES = (0.7, 0.8, 0.9, 1.0, 1.1)
 _REAL, _BASELINE, _GAN = "fresh sentences", "language model", "GAN"
 # The weights of the oracle of SeqGAN's authors, which may not be part of the repository.
-_WEIGHTS = Path(os.environ.get("GAN_CLI_DATA", ".")) / "seqgan_oracle.npz"
+_WEIGHTS = data_file("seqgan_oracle.npz")
 Values = Mapping[str, float]
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
-from evaluations import Evaluation, Row, Size, Table
+from evaluations import Evaluation, Row, Size, Table, data_file
 
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.series.sources import series, sines, stocks
@@ -23,7 +21,7 @@ from gan_cli.metrics.series_baselines import block_bootstrap, garch, real_halves
 from gan_cli.metrics.window_ratio import window_ratio
 
 # The folder of the stock file of TimeGAN's authors, which may not be part of the repository.
-_FILE = Path(os.environ.get("GAN_CLI_DATA", ".")) / "google_stock_timegan.csv.gz"
+_FILE = data_file("google_stock_timegan.csv.gz")
 _RUNS = 10  # trainings of each judge, as in TimeGAN's protocol
 _MOST = 50_000  # largest number of windows
 _JUDGES: Mapping[str, Callable[[], Metric]] = {
