@@ -105,7 +105,9 @@ def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     """``tree`` plus independent Gaussian noise of standard deviation ``std``, the same on all devices."""
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-    return jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
+    noised = jax.tree.map(lambda x, key: x + devices.same(std * jax.random.normal(key, x.shape)), tree, keys)
+    # Without the barrier, XLA draws the noise again for every moment of the optimiser.
+    return jax.lax.optimization_barrier(noised)
 
 
 def check(game: Game) -> None:
