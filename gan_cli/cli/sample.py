@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from gan_cli.views.drawings import InputRequest
 
 
-_OUT = Path("samples.png")  # compared by identity, because texts are printed if the user names no file
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``gan-sample`` with the arguments of a command line, and return the exit status."""
     return exit_code("gan-sample", lambda: _main(_parser().parse_args(arguments)))
@@ -80,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--out",
         type=Path,
-        default=_OUT,
         metavar="FILE|DIR",
         help="where to write: a .png file with one picture, an .npz file with arrays such as `samples`, "
         "a .gif file with a walk through latent space, or a folder of PNG files; for clips, an animation as .gif "
@@ -169,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
+    printed = options.out is None  # if the samples are texts
+    options.out = options.out or Path("samples.png")
     _check(options)
     show_warnings("gan-sample")
     prepare_jax()
@@ -203,8 +201,8 @@ def _main(options: argparse.Namespace) -> int:
         content = outputs.write_translated(options, run, runner, request)
     elif isinstance(runner.feature, Table):
         content = outputs.write_table(options, run, runner, request, modules)
-    elif suffix == ".txt" or (isinstance(runner.feature, Tokens) and options.out is _OUT):
-        content = text_files.write(options, run, runner, request, None if options.out is _OUT else options.out)
+    elif suffix == ".txt" or (isinstance(runner.feature, Tokens) and printed):
+        content = text_files.write(options, run, runner, request, None if printed else options.out)
         if content is None:
             return 0
     elif suffix == ".npz":
