@@ -104,7 +104,7 @@ def test_impossible_numbers_of_devices_are_refused():
         experiment(["train.devices=64"])
     with pytest.raises(UserError, match="must be at least 1 or must be all"):
         experiment(["train.devices=0"])
-    with pytest.raises(UserError, match="an ensemble runs on one device"):
+    with pytest.raises(UserError, match="an ensemble does not split its batches"):
         experiment(["train.devices=all", "train.ensemble=2"])
 
 

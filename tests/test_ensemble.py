@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import TINY, Program
+from conftest import TINY, Program, environment
 from test_run import manifest, records
 
 import gan_cli
 from gan_cli.config.build import experiment
-from gan_cli.engine.ensemble import compile_ensemble, init_ensemble, member
+from gan_cli.engine.devices import MemberDevices
+from gan_cli.engine.ensemble import compile_ensemble, init_ensemble
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
 
@@ -41,10 +44,15 @@ class Together:
         self.ensemble = e.ensemble
         make, varied, options = e.ensemble.make, e.ensemble.varied, e.train
         feed = e.dataset.feed
-        freeze = options.on_nan == "stop"
-        self.chunk = compile_ensemble(make, varied, feed, options.batch_size, options.ema, freeze, vectorise)
+        freeze, self.devices = options.on_nan == "stop", MemberDevices(len(e.ensemble.members))
+        self.chunk = compile_ensemble(
+            make, varied, feed, options.batch_size, options.ema, freeze, vectorise, self.devices
+        )
         self.arrays = jax.device_put(e.dataset.examples)
         self.state = jax.jit(lambda: init_ensemble(make, varied))()
+
+    def member(self, i):
+        return self.devices.row(self.state.state._replace(step=None), i)._replace(step=self.state.state.step)
 
     def run(self, length):
         self.state, metrics, self.finite = self.chunk(self.state, self.arrays, length)
@@ -70,7 +78,7 @@ def alone():
 def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
     """The states and metrics agree within 1e-4 after 20 steps."""
     together = Together([*BASE, VARIED], vectorise)
-    start = {i: jax.device_get(member(together.state, i)) for i in alone}
+    start = {i: jax.device_get(together.member(i)) for i in alone}
     metrics = together.run(20)
     assert together.state.alive.all() and together.chunk._cache_size() == 1
     for i, (begun, told, ended) in alone.items():
@@ -78,7 +86,7 @@ def test_each_member_is_the_run_that_it_replaces(vectorise, alone):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         for name, values in told.items():
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
-        for a, b in zip(*map(jax.tree.leaves, (ended, member(together.state, i))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (ended, together.member(i))), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     assert len({values.tobytes() for values in metrics["generator/loss"]}) == 8  # all members differ
 
@@ -114,13 +122,13 @@ def test_a_member_that_diverges_is_frozen(vectorise):
     assert np.isfinite(metrics["generator/loss"][0]).all()
     seen = [values[1] for name, values in metrics.items() if name.endswith(("/loss", "/grad_norm"))]
     assert not np.isfinite(seen).all()
-    frozen = [np.asarray(leaf) for leaf in jax.tree.leaves(member(together.state, 1).params)]
+    frozen = [np.asarray(leaf) for leaf in jax.tree.leaves(together.member(1).params)]
     together.run(4)
-    for a, b in zip(frozen, jax.tree.leaves(member(together.state, 1).params), strict=True):
+    for a, b in zip(frozen, jax.tree.leaves(together.member(1).params), strict=True):
         np.testing.assert_array_equal(a, b)
     alone = Program(together.ensemble.members[0])
     alone.run(16)
-    for a, b in zip(*map(jax.tree.leaves, (alone.state, member(together.state, 0))), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (alone.state, together.member(0))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -146,16 +154,16 @@ def test_directories():
 @pytest.mark.parametrize("killed", ["both", "between"])
 def test_resume(killed):
     """An interrupted ensemble resumes from the newest step that all members have, bit-identically."""
-    options = [*TINY, "train.ensemble=2", "train.steps=12"]
+    options = [*TINY, "train.ensemble=3", "train.steps=12"]
     train(*options, "name=whole")
-    train(*TINY, "train.ensemble=2", "name=cut", "train.steps=8")
+    train(*TINY, "train.ensemble=3", "name=cut", "train.steps=8")
     if killed == "between":  # only one member has saved step 8
         import shutil
 
         shutil.rmtree("outputs/cut/members/1/checkpoints/8")
     again = train("name=cut", "resume=auto", *options)
     assert again.step == 12
-    for i in range(2):
+    for i in range(3):
         a, b = (Path(f"outputs/{name}/members/{i}") for name in ("whole", "cut"))
         assert manifest(a, 12) == manifest(b, 12)
         assert records(a) == records(b)
@@ -173,6 +181,19 @@ def test_resume_with_a_diverged_member():
     assert [member.status for member in again.members] == ["finished", "diverged"]
     assert manifest(again.members[0].directory, 12) == manifest(whole.members[0].directory, 12)
     assert json.loads(Path("outputs/e/members/1/run.json").read_text())["diverged_at"] == facts["diverged_at"]
+
+
+@pytest.mark.slow
+def test_members_may_be_divided_over_devices():
+    """On two devices, the last of which is not filled by three members, the tests above pass as well."""
+    tests = [__file__, "-q", "-x", "-p", "no:cacheprovider", "-k", "replaces or frozen or (resume and not between)"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *tests, "-m", "not slow", "-n", "0"],
+        env=environment(JAX_NUM_CPU_DEVICES="2"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize(

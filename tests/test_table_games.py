@@ -21,7 +21,6 @@ import gan_cli
 from gan_cli.config.build import experiment
 from gan_cli.data import samplers
 from gan_cli.data.samplers import Domain
-from gan_cli.engine.ensemble import member
 from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
 from gan_cli.games import likelihoods
@@ -280,9 +279,7 @@ def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
     for i, own in enumerate(together.ensemble.members):
         program = Program(own)
         program.run(8)
-        for a, b in zip(
-            *map(jax.tree.leaves, (member(together.state, i).params, program.state.params)), strict=True
-        ):
+        for a, b in zip(*map(jax.tree.leaves, (together.member(i).params, program.state.params)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 

@@ -17,7 +17,6 @@ from test_run import manifest, records
 import gan_cli
 from gan_cli.config import compose
 from gan_cli.config.build import experiment
-from gan_cli.engine.ensemble import member
 from gan_cli.errors import UserError
 from gan_cli.storage import checkpoints
 
@@ -94,7 +93,7 @@ def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
         program = Program(own)
         for name, values in program.run(8).items():
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
-        for a, b in zip(*map(jax.tree.leaves, (program.state, member(together.state, i))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (program.state, together.member(i))), strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
 
 

@@ -20,7 +20,6 @@ from gan_cli.cli.report import main as gan_report
 from gan_cli.cli.sample import main as gan_sample
 from gan_cli.cli.train import main
 from gan_cli.data.mnist5k import mnist5k
-from gan_cli.engine.ensemble import member
 from gan_cli.storage import checkpoints, run_directory
 
 GAMES = {
@@ -60,7 +59,7 @@ def test_each_member_of_an_ensemble_is_the_run_that_it_replaces(game):
         told = program.run(8)
         for name, values in told.items():
             np.testing.assert_allclose(metrics[name][i], values, rtol=1e-4, atol=1e-4, err_msg=name)
-        for a, b in zip(*map(jax.tree.leaves, (program.state, member(together.state, i))), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (program.state, together.member(i))), strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
 
 

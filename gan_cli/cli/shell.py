@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import os
@@ -130,7 +131,7 @@ def one_of_several() -> bool:
     return (tasks.isdecimal() and int(tasks) > 1) or bool(os.environ.get("JAX_COORDINATOR_ADDRESS"))
 
 
-def prepare_jax(join: bool = False) -> None:
+def prepare_jax(join: bool = False, cores: bool = False) -> None:
     """Import JAX, find its devices, and enable its persistent compilation cache.
 
     With the cache, a second start of the same run need not compile its steps. If the environment variable
@@ -139,6 +140,8 @@ def prepare_jax(join: bool = False) -> None:
 
     Args:
         join: whether to connect to the other processes of the run, which must happen before JAX finds its devices.
+        cores: whether each core of the CPU becomes a device, unless JAX_NUM_CPU_DEVICES is set or JAX has found its
+            devices before.
 
     Raises:
         UserError: an environment variable has a value that JAX does not accept or that this program cannot use, or
@@ -165,6 +168,9 @@ def prepare_jax(join: bool = False) -> None:
             )
     jax.config.update("jax_compilation_cache_dir", _compilation_cache(cache.root()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if cores and jax.config.jax_num_cpu_devices < 0:
+        with contextlib.suppress(RuntimeError):  # JAX has found its devices before
+            jax.config.update("jax_num_cpu_devices", _cores())
     if join:
         from gan_cli.engine import processes
 
@@ -179,6 +185,13 @@ def prepare_jax(join: bool = False) -> None:
             f"{chosen}: JAX finds no such device{reason}. Unset JAX_PLATFORMS and JAX_PLATFORM_NAME to use the "
             "devices of this machine, or install JAX for the device, e.g. pip install 'gan_cli[cuda]'."
         ) from error
+
+
+def _cores() -> int:
+    """The number of cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _compilation_cache(root: Path | None) -> str | None:

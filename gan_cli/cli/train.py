@@ -140,7 +140,8 @@ def _prepared(
         quiet: whether to print warnings only.
         log: whether to configure Python's logging, which writes the log file of the run.
     """
-    prepare_jax(join=checked["train"]["devices"] != 1 and one_of_several())
+    options = checked["train"]
+    prepare_jax(join=options["devices"] != 1 and one_of_several(), cores=options["ensemble"] is not None)
     from gan_cli.engine import processes
     from gan_cli.privacy.leaks import Refused, lines
     from gan_cli.training.progress import Reporter

@@ -128,7 +128,7 @@ class Experiment:
         seeds = [member.seed for member in many.members]
         freeze = options.on_nan == "stop"
         return EnsembleSteps(
-            self.setup, self.dataset, self.devices, length,
+            self.setup, self.dataset, length,
             make=many.make, varied=many.varied, seeds=seeds, freeze=freeze,
         )  # fmt: skip
 

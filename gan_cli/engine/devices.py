@@ -7,6 +7,7 @@ batch, and the compiler inserts the communication between devices (Xu et al. 202
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from gan_cli.errors import UserError
 from gan_cli.types import Tree
 
 _AXIS = "batch"
+_MEMBERS = "members"  # the axis of the devices that share the members of an ensemble
 
 
 def split(tree: Tree, axis: int = 0) -> Tree:
@@ -28,15 +30,12 @@ def split(tree: Tree, axis: int = 0) -> Tree:
     A program must apply ``split`` to every batch that it generates, for example latents. Otherwise, the compiler
     would compute the whole batch on each device.
     """
-    if jax.sharding.get_abstract_mesh().empty:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, _spec(axis))
+    return jax.lax.with_sharding_constraint(tree, _spec(axis)) if _splits() else tree
 
 
 def count() -> int:
-    """The number of devices for which the program is compiled."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else int(mesh.size)
+    """The number of devices over which the program splits a batch."""
+    return int(jax.sharding.get_abstract_mesh().size) if _splits() else 1
 
 
 def same(tree: Tree) -> Tree:
@@ -44,13 +43,16 @@ def same(tree: Tree) -> Tree:
 
     On a single device, ``tree`` is returned unchanged.
     """
-    return (
-        tree if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(tree, PartitionSpec())
-    )
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec()) if _splits() else tree
 
 
-def _spec(axis: int) -> PartitionSpec:
-    return PartitionSpec(*(None,) * axis, _AXIS)
+def _splits() -> bool:
+    """Whether the program is compiled for several devices that share each batch."""
+    return _AXIS in jax.sharding.get_abstract_mesh().axis_names
+
+
+def _spec(axis: int, name: str = _AXIS) -> PartitionSpec:
+    return PartitionSpec(*(None,) * axis, name)
 
 
 class Devices:
@@ -132,3 +134,59 @@ class Devices:
     def here(self, tree: Tree) -> Tree:
         """The copies of replicated arrays on the first device of this process. No data are transferred."""
         return tree if self._mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+class MemberDevices(Devices):
+    """The devices that share the members of an ensemble: all devices of the CPU, or one accelerator.
+
+    Args:
+        members: number of members.
+
+    Attributes:
+        used: list of the devices, at most one for each member.
+        rows: number of members with those that fill up the last device, a multiple of the number of devices.
+    """
+
+    def __init__(self, members: int):
+        there = jax.local_devices()
+        self.used = there[:members] if there[0].platform == "cpu" else there[:1]
+        self.rows = -(-members // len(self.used)) * len(self.used)
+        self._mesh = Mesh(np.array(self.used), (_MEMBERS,), axis_types=(AxisType.Auto,)) if len(self) > 1 else None
+
+    def mesh(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    @property
+    def by_member(self) -> NamedSharding | None:
+        """The sharding of arrays whose first axis is that of the members, or None on a single device."""
+        return None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec(_MEMBERS))
+
+    def place_rows(self, tree: Tree, axis: int) -> Tree:
+        """Copy the host arrays of each member to its device. The members are the first axis, whatever ``axis``."""
+        return jax.device_put(tree, self.by_member)
+
+    def on_each(self, function: Callable[..., Any], shared: Sequence[bool]) -> Callable[..., Any]:
+        """``function`` as a program of which each device computes the rows of its members.
+
+        Args:
+            function: a function of arrays whose first axis is that of the members. The results have this axis too.
+            shared: for each argument, whether all devices read it whole.
+        """
+        if self._mesh is None:
+            return function
+        specs = tuple(PartitionSpec() if whole else PartitionSpec(_MEMBERS) for whole in shared)
+        mapped: Callable[..., Any] = jax.shard_map(
+            function, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(_MEMBERS), check_vma=False
+        )
+        return mapped
+
+    def row(self, tree: Tree, i: int) -> Tree:
+        """Row ``i`` of arrays whose first axis is that of the members, on the first device."""
+        device, place = divmod(i, self.rows // len(self))
+        own = jax.tree.map(lambda leaf: leaf.addressable_data(device), tree)
+        return jax.device_put(_row(own, place), self.used[0])
+
+
+@jax.jit
+def _row(tree: Tree, i: int | jax.Array) -> Tree:
+    return jax.tree.map(lambda leaf: leaf[i], tree)

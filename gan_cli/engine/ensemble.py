@@ -13,7 +13,7 @@ import numpy as np
 from gan_cli.data.dataset import Dataset
 from gan_cli.data.feed import Feed
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
-from gan_cli.engine.devices import Devices
+from gan_cli.engine.devices import MemberDevices
 from gan_cli.engine.state import TrainSetup, TrainState, init_state
 from gan_cli.engine.steps import Chunk, scan_steps
 from gan_cli.types import Metrics, Tree
@@ -41,6 +41,7 @@ def compile_ensemble(
     ema: float,
     freeze: bool,
     vectorise: bool,
+    devices: MemberDevices,
 ) -> Chunk:
     """The program that advances each member of an ensemble by ``length`` steps in one call.
 
@@ -55,6 +56,7 @@ def compile_ensemble(
         vectorise: whether each step is computed for all members at once (``vmap``). If false, all steps of a member
             are computed before the steps of the next member. ``vmap`` is faster if the time to launch an operation
             exceeds the time to compute it.
+        devices: the devices that share the members.
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``, as documented in ``compile_chunk``. The state
@@ -66,20 +68,23 @@ def compile_ensemble(
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
     def chunk(ensemble: EnsembleState, arrays: Tree, length: int) -> tuple[EnsembleState, Metrics, Metrics]:
-        def member(
-            values: dict[str, Any], state: TrainState, alive: jax.Array | np.ndarray, streamed: Tree
-        ) -> tuple[TrainState, jax.Array | np.ndarray, Metrics, Metrics]:
+        def advance_one(own: Tree, step: jax.Array, data: Tree) -> Any:
+            values, state, alive, streamed = own
             advance = scan_steps(make(values), feed, batch_size, ema, freeze)
-            state = state._replace(step=ensemble.state.step)
-            state, alive, metrics, finite = advance(state, alive, streamed if streams else arrays, length)
+            fed = streamed if streams else data
+            state, alive, metrics, finite = advance(state._replace(step=step), alive, fed, length)
             return state._replace(step=None), alive, metrics, finite
 
-        arguments = (varied, ensemble.state._replace(step=None), ensemble.alive, arrays if streams else None)
-        if vectorise:
-            state, alive, metrics, finite = jax.vmap(member)(*arguments)
-        else:
-            state, alive, metrics, finite = jax.lax.map(lambda a: member(*a), arguments)
-        return EnsembleState(state._replace(step=ensemble.state.step + length), alive), metrics, finite
+        def advance_some(own: Tree, step: jax.Array, data: Tree) -> Any:
+            if vectorise:
+                return jax.vmap(advance_one, in_axes=(0, None, None))(own, step, data)
+            return jax.lax.map(lambda one: advance_one(one, step, data), own)
+
+        step, states = ensemble.state.step, ensemble.state._replace(step=None)
+        streamed, data = (arrays, None) if streams else (None, arrays)
+        compute = devices.on_each(advance_some, shared=(False, True, True))
+        states, alive, metrics, finite = compute((varied, states, ensemble.alive, streamed), step, data)
+        return EnsembleState(states._replace(step=step + length), alive), metrics, finite
 
     return chunk
 
@@ -98,12 +103,6 @@ def init_ensemble(make: Callable[[dict[str, Any]], TrainSetup], varied: dict[str
     return EnsembleState(state._replace(step=jnp.zeros((), jnp.int32)), jnp.ones(members, bool))
 
 
-def member(ensemble: EnsembleState, i: int | jax.Array) -> TrainState:
-    """The state of member ``i``, with the structure of the state of a single run."""
-    alone: TrainState = jax.tree.map(lambda leaf: leaf[i], ensemble.state._replace(step=None))
-    return alone._replace(step=ensemble.state.step)
-
-
 def assemble(states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
     """The state of an ensemble, assembled from the host states of its members at the same step."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(state._replace(step=None) for state in states))
@@ -111,12 +110,14 @@ def assemble(states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleSta
 
 
 class EnsembleSteps(CompiledSteps):
-    """The compiled training program of all members of an ensemble, on one device.
+    """The compiled training program of all members of an ensemble.
+
+    The devices compute equal numbers of members. If the members do not fill the last device, copies of the last
+    member do, and their results are ignored.
 
     Args:
         setup: setup of one member. The states of all members have equal shapes.
         data: the training data, or None for a game without data.
-        devices: the device to compute on.
         length: numerical settings of the training loop.
         make: function that builds the setup of a member. The argument is a mapping from the key of each varied
             option to the member's value, which may be a tracer.
@@ -131,7 +132,6 @@ class EnsembleSteps(CompiledSteps):
         self,
         setup: TrainSetup,
         data: Dataset | None,
-        devices: Devices,
         length: Length,
         *,
         make: Callable[[dict[str, Any]], TrainSetup],
@@ -140,27 +140,36 @@ class EnsembleSteps(CompiledSteps):
         freeze: bool,
     ):
         self.members = len(seeds)
-        self._make, self._varied, self._all_seeds, self._freeze = make, varied, seeds, freeze
-        self._pick = jax.jit(member)
-        super().__init__(setup, data, devices, length)
+        self._make, self._freeze = make, freeze
+        self._own = MemberDevices(self.members)
+        filled = np.minimum(np.arange(self._own.rows), self.members - 1)
+        self._varied = {key: values[filled] for key, values in varied.items()}
+        self._all_seeds = [seeds[i] for i in filled]
+        super().__init__(setup, data, self._own, length)
 
     def _compile(self) -> Chunk:
         feed, size, ema = self._feed, self._length.batch_size, self._length.ema
-        # Under vmap, the convolutions of the members become a grouped convolution, which is slow.
+        # Under vmap, the convolutions of the members become a grouped convolution, which is slow. Devices that are
+        # single cores of a CPU compute one member after another faster than several at once.
         convolves = any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
-        return compile_ensemble(self._make, self._varied, feed, size, ema, self._freeze, vectorise=not convolves)
+        vectorise = not convolves and len(self._own) == 1
+        return compile_ensemble(self._make, self._varied, feed, size, ema, self._freeze, vectorise, self._own)
 
     def init(self) -> EnsembleState:
-        state: EnsembleState = jax.jit(functools.partial(init_ensemble, self._make, self._varied))()
-        return state
+        return self._placed(jax.jit(functools.partial(init_ensemble, self._make, self._varied))())
 
     def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-        placed: EnsembleState = self._devices.place(assemble(states, alive))
-        return placed
+        copies = self._own.rows - self.members
+        return self._placed(assemble([*states, *[states[-1]] * copies], [*alive, *[alive[-1]] * copies]))
+
+    def _placed(self, ensemble: EnsembleState) -> EnsembleState:
+        rows = ensemble.state._replace(step=None), ensemble.alive
+        state, alive = jax.device_put(rows, self._own.by_member)
+        return EnsembleState(state._replace(step=self._own.place(np.asarray(ensemble.state.step))), alive)
 
     def member(self, state: EnsembleState, i: int) -> TrainState:
-        alone: TrainState = self._pick(state, i)
-        return alone
+        alone: TrainState = self._own.row(state.state._replace(step=None), i)
+        return alone._replace(step=self._own.here(state.state.step))
 
     def of_member(self, tree: Tree, i: int) -> Tree:
         return jax.tree.map(lambda leaf: leaf[i], tree)
