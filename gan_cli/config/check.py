@@ -62,8 +62,8 @@ def check(tree: Mapping[str, Any], modules: Sequence[str] = ()) -> dict[str, Any
     _check_evaluation(config)
     if config["train"]["ensemble"] is not None and config["train"]["devices"] != 1:
         raise UserError(
-            "train.ensemble: an ensemble does not split its batches. Set train.devices=1, or train the members as jobs of "
-            "a sweep, e.g. --multirun seed=0,1."
+            "train.ensemble: an ensemble does not split its batches. Set train.devices=1, or train the members as "
+            "jobs of a sweep, e.g. --multirun seed=0,1."
         )
     for node in (config["optim"], *config["optim"].values(), *config["penalty"].values()):
         if isinstance(node, dict) and node.get("decay_steps", 0) is None:
