@@ -16,6 +16,7 @@ from test_run import manifest, records
 
 import gan_cli
 from gan_cli.config.build import experiment
+from gan_cli.config.ensemble import of_jobs
 from gan_cli.engine.devices import MemberDevices
 from gan_cli.engine.ensemble import compile_ensemble, init_ensemble
 from gan_cli.errors import UserError
@@ -221,3 +222,22 @@ def test_an_ensemble_may_be_stopped_before_its_first_call(monkeypatch):
     run = train(*TINY, "train.ensemble=2")
     assert (run.status, run.step, run.exit_status) == ("stopped", 0, 143)
     assert {member.status for member in run.members} == {"stopped"}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "ensemble"),
+    [
+        (["seed=0 model=mlp", "seed=1 model=mlp"], "model=mlp train.ensemble={seed:[0,1]}"),
+        (["optim.lr=1e-3", "optim.lr=0.002"], "train.ensemble={optim.lr:[1e-3,0.002]}"),
+        (["seed=0 optim.lr=1e-3", "seed=1 optim.lr=2e-3"], None),  # two of four combinations
+        (["model=mlp", "model=dcgan"], None),
+        (["strategy.n_critic=1", "strategy.n_critic=2"], None),
+        (["seed=0", "seed=1 optim.lr=0.1"], None),
+        (["seed=0", "seed=0"], None),
+    ],
+)
+def test_jobs_that_an_ensemble_replaces(jobs, ensemble):
+    found = of_jobs([job.split() for job in jobs])
+    assert found == (ensemble.split() if ensemble else None)
+    if found:
+        assert len(experiment([*TINY, *found]).ensemble.members) == len(jobs)

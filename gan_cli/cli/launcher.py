@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from gan_cli.cli.sweep import Job, Sweep
+from gan_cli.config.ensemble import of_jobs
 from gan_cli.config.quoting import of_job, quoted
 from gan_cli.errors import UserError
 from gan_cli.training.signals import StopSignal
@@ -84,6 +85,12 @@ class ProcessLauncher(Launcher):
             overrides = [of_job(text) for text in texts]
             config = self._context.config_loader.load_sweep_config(self._config, overrides)
             batch.append(sweep.job(initial_job_idx + i, overrides, functools.partial(_directory, config)))
+        if self._slots == 1 and not initial_job_idx and (instead := of_jobs([job.overrides for job in batch])):
+            print(
+                "The jobs differ only in numbers, so that one program can train them at a lower cost "
+                f"(gan_cli/engine/README.md#ensembles): gan-train {shlex.join(instead)}",
+                flush=True,
+            )
         sweep.begin(batch)
         self._run(sweep, [job for job in batch if job.exit_status is None])
         # The table and the exit status of the sweep report failed jobs. An exception here would make the sweeper

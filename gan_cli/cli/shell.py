@@ -26,6 +26,7 @@ _JAX_DEFAULTS = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
 }
+_CPU_DEVICES = "jax_num_cpu_devices"  # the setting for the number of devices of the CPU
 
 
 def exit_code(program: str, act: Callable[[], int]) -> int:
@@ -168,9 +169,9 @@ def prepare_jax(join: bool = False, cores: bool = False) -> None:
             )
     jax.config.update("jax_compilation_cache_dir", _compilation_cache(cache.root()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    if cores and jax.config.jax_num_cpu_devices < 0:
+    if cores and getattr(jax.config, _CPU_DEVICES) < 0:
         with contextlib.suppress(RuntimeError):  # JAX has found its devices before
-            jax.config.update("jax_num_cpu_devices", _cores())
+            jax.config.update(_CPU_DEVICES, _cores())
     if join:
         from gan_cli.engine import processes
 

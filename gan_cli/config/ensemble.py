@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gan_cli.errors import UserError, nearest
@@ -63,3 +64,40 @@ def members(config: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
         member["train"]["ensemble"] = None
         found.append((overrides, member))
     return found
+
+
+def of_jobs(jobs: Sequence[Sequence[str]]) -> list[str] | None:
+    """The overrides of an ensemble that trains the same runs as the jobs of a sweep, or None.
+
+    An ensemble replaces jobs that differ in seeds and in numbers with a decimal point or an exponent, and that are
+    all combinations of these values.
+
+    Args:
+        jobs: the overrides of each job, e.g. ``["optim.lr=1e-3", "seed=1"]``.
+    """
+    each = [dict(override.split("=", 1) for override in job if "=" in override) for job in jobs]
+    alike = all(one.keys() == each[0].keys() and len(one) == len(job) for one, job in zip(each, jobs, strict=True))
+    if len(jobs) < 2 or not alike:
+        return None
+    values = {key: list(dict.fromkeys(one[key] for one in each)) for key in each[0]}
+    varied = {key: texts for key, texts in values.items() if len(texts) > 1}
+    every = {tuple(one[key] for key in varied) for one in each}
+    whole = len(every) == len(jobs) == math.prod(map(len, varied.values()))
+    if not whole or not all(_varies(key, text) for key, texts in varied.items() for text in texts):
+        return None
+    if {"train.ensemble", "train.devices"} & values.keys():
+        return None
+    told = ",".join(f"{key}:[{','.join(texts)}]" for key, texts in varied.items())
+    return [*(f"{key}={one}" for key, (one, *more) in values.items() if not more), f"train.ensemble={{{told}}}"]
+
+
+def _varies(key: str, text: str) -> bool:
+    """Whether an ensemble may vary an option with the value ``text``, as far as the two texts tell."""
+    if key == "seed":
+        return text.isdecimal()
+    try:
+        finite = math.isfinite(float(text))
+    except ValueError:
+        return False
+    # An integer may be an option that determines the program, e.g. strategy.n_critic.
+    return finite and not text.lstrip("+-").isdecimal() and key.split(".")[0] in _VARIED
