@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gan_cli.moments import scale_by_adam, scale_by_amsgrad, scale_by_belief
 from gan_cli.schedules import cosine
 from gan_cli.types import (
     Decay,
@@ -126,7 +127,7 @@ def adam(
     """
 
     def method(b2: float | jax.Array) -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
+        return scale_by_adam(b1, b2, eps, _EPS_ROOT)
 
     if b2_start is None:
         return chain(method(b2), **options)
@@ -152,7 +153,7 @@ def amsgrad(
         b2: decay rate of the second moment, the running mean of the squared gradient.
         eps: constant added to the denominator for numerical stability.
     """
-    return chain(optax.scale_by_amsgrad(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), **options)
+    return chain(scale_by_amsgrad(b1, b2, eps, _EPS_ROOT), **options)
 
 
 def adabelief(
@@ -174,7 +175,7 @@ def adabelief(
         eps: constant added to the denominator for numerical stability.
         eps_root: constant added to the second moment at every update for numerical stability.
     """
-    return chain(optax.scale_by_belief(b1=b1, b2=b2, eps=eps, eps_root=eps_root), **options)
+    return chain(scale_by_belief(b1, b2, eps, eps_root), **options)
 
 
 def optimistic_adam(
@@ -189,7 +190,7 @@ def optimistic_adam(
         b2: decay rate of the second moment, the running mean of the squared gradient.
         eps: constant added to the denominator for numerical stability.
     """
-    adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT)
+    adam = scale_by_adam(b1, b2, eps, _EPS_ROOT)
     return chain(optax.chain(adam, optax.scale_by_optimistic_gradient()), **options)
 
 
@@ -212,9 +213,7 @@ def adamw(
         weight_decay: coefficient of the decay. Each step subtracts lr * weight_decay * x.
     """
     return chain(
-        optax.chain(
-            optax.scale_by_adam(b1=b1, b2=b2, eps=eps, eps_root=_EPS_ROOT), optax.add_decayed_weights(weight_decay)
-        ),
+        optax.chain(scale_by_adam(b1, b2, eps, _EPS_ROOT), optax.add_decayed_weights(weight_decay)),
         **options,
     )
 
@@ -304,7 +303,7 @@ def schedule_free(
         (own,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, free)) if isinstance(s, free))
         return optax.contrib.schedule_free_eval_params(own, params)
 
-    method = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps, eps_root=_EPS_ROOT)
+    method = scale_by_adam(0.0, b2, eps, _EPS_ROOT)
     return chain(method, wrap, **options)._replace(evaluation_params=evaluation_params)
 
 

@@ -79,6 +79,42 @@ def test_schedules(options, rates):
     np.testing.assert_allclose(-np.diff(np.concatenate([[[0.0]], points]), axis=0)[:, 0], rates, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (optim.adam(lr=0.05, b1=0.5), optax.adam(0.05, b1=0.5)),
+        (optim.adamw(lr=0.05, weight_decay=0.1), optax.adamw(0.05, weight_decay=0.1)),
+        (optim.amsgrad(lr=0.05, b2=0.9), optax.amsgrad(0.05, b2=0.9)),
+        (optim.adabelief(lr=0.05, eps_root=1e-12), optax.adabelief(0.05, eps=1e-16, eps_root=1e-12)),
+        (
+            optim.optimistic_adam(lr=0.05),
+            optax.chain(
+                optax.scale_by_adam(), optax.scale_by_optimistic_gradient(), optax.scale_by_learning_rate(0.05)
+            ),
+        ),
+        (optim.schedule_free(lr=0.05), optax.contrib.schedule_free_adamw(0.05)),
+    ],
+)
+def test_optimisers_equal_optaxs(ours, theirs):
+    """The updates of a hundred steps in one program, in which XLA fuses the operations of an optimiser."""
+    slopes = np.random.default_rng(0).normal(size=(100, 3, 40)) * np.logspace(-6, 2, 40)
+
+    @jax.jit
+    def points(slopes):
+        def step(carry, slope):
+            x, mine, yours = carry
+            moves, mine = ours.update(slope, mine, x[0])
+            others, yours = theirs.update(slope, yours, x[1])
+            x = optax.apply_updates(x, (moves, others))
+            return (x, mine, yours), x
+
+        start = jnp.ones((3, 40)), jnp.ones((3, 40))
+        return jax.lax.scan(step, (start, ours.init(start[0]), theirs.init(start[1])), slopes)[1]
+
+    found, expected = points(slopes.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.comparison
 @pytest.mark.parametrize(
     ("ours", "theirs"),
