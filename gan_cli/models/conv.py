@@ -125,7 +125,10 @@ def _weight_grad(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Siz
         return _weight_grad_of_patches(x, dy, stride, pads, size)
     if dy.shape[1] * dy.shape[2] > 64:
         return _weight_grad_by_place(x, dy, stride, pads, size)
-    return _weight_grad_as_conv(x, dy, stride, pads, size)
+    # XLA's CPU code for this convolution is up to 1.2 times faster for 64 output channels at a time.
+    starts = range(0, dy.shape[-1], 64)
+    parts = [_weight_grad_as_conv(x, dy[..., start : start + 64], stride, pads, size) for start in starts]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _weight_grad_of_patches(x: jax.Array, dy: jax.Array, stride: int, pads: Pads, size: Size) -> jax.Array:
