@@ -156,6 +156,7 @@ OTHER = [
         "train.checkpoint_every": "8",
         "train.keep": "1",
         "train.on_nan": "continue",
+        "train.tune": "retune",
     },
     {
         "train.steps": "12",

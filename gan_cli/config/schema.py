@@ -52,6 +52,7 @@ FREE = frozenset(
         "train.keep",
         "train.devices",
         "train.on_nan",
+        "train.tune",
         "train.profile",
         "train.eigenvalues",
         "train.eval_every",
@@ -142,6 +143,10 @@ class Train:
             single run is trained.
         devices: number of devices over which each batch is split. With all, the batch is split over the devices of
             all processes.
+        tune: whether a new run on a CPU measures which options of the compiler make its program fastest. With auto,
+            it does so if the measurement takes at most 2 % of the run. The result is cached, so that later runs of
+            the same program only read it. With retune, the run measures in any case. A resumed run keeps its
+            program.
         profile: whether to record a profile of two calls of the compiled program, for TensorBoard and Perfetto.
     """
 
@@ -163,6 +168,7 @@ class Train:
     eigenvalues: NonNegativeInt = 0
     ensemble: PositiveInt | dict[str, Any] | None = None
     devices: PositiveInt | Literal["all"] = 1
+    tune: Literal["auto", "off", "retune"] = "off"
     profile: bool = False
 
 

@@ -7,7 +7,8 @@ passes the data (arrays on the devices or streamed batches) to the program, and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from gan_cli.data.loader import Loader
 from gan_cli.engine import randomness
 from gan_cli.engine.devices import Devices
 from gan_cli.engine.state import TrainSetup, TrainState, init_state
-from gan_cli.engine.steps import Chunk, compile_chunk
+from gan_cli.engine.steps import Chunk, Options, compile_chunk
 from gan_cli.types import Metrics, Tree
 
 State = Any  # a TrainState in CompiledSteps, an EnsembleState in EnsembleSteps
@@ -75,7 +76,8 @@ class CompiledSteps:
         self._setup, self._data, self._devices, self._length = setup, data, devices, length
         self._noise_key = [] if noise_key is None else [devices.place_key(noise_key)]
         self._feed = data.feed if data is not None else None
-        self._chunk = self._compile()
+        self._programs: dict[tuple[Any, ...], Chunk] = {}
+        self.use({})
         self.loader: Loader | None = None
         self.steps_per_call = length.per_call
         self._arrays: Tree = None
@@ -87,8 +89,19 @@ class CompiledSteps:
         elif data is not None:
             self._arrays = devices.place(data.arrays)
 
-    def _compile(self) -> Chunk:
-        return compile_chunk(self._setup, self._feed, self._length.batch_size, self._length.ema)
+    def _compile(self, options: Options | None = None) -> Chunk:
+        return compile_chunk(self._setup, self._feed, self._length.batch_size, self._length.ema, options)
+
+    def use(self, options: Options) -> None:
+        """Compile the program of the following calls with options of XLA (see ``gan_cli.engine.tuning``)."""
+        self._chunk = self._program(options)
+        self._programs.clear()
+
+    def _program(self, options: Options) -> Chunk:
+        key = tuple(sorted(options.items()))
+        if key not in self._programs:
+            self._programs[key] = self._compile(options or None)
+        return self._programs[key]
 
     @functools.cached_property
     def abstract(self) -> TrainState:
@@ -131,6 +144,23 @@ class CompiledSteps:
         length = self.next_length(step)
         with self._devices.mesh():
             return self._chunk(state, self._fed(step, length), length, *self._noise_key)
+
+    def trial(self, step: int, options: Options) -> Callable[[State], tuple[State, float]]:
+        """A function that makes the next call, starting at ``step``, with a program compiled with options of XLA.
+
+        The function returns the new state and the seconds that the call has taken. Its first call also compiles. As
+        in ``run``, the buffers of its argument are donated.
+        """
+        length = self.next_length(step)
+        chunk, fed = self._program(options), self._fed(step, length)
+
+        def call(state: State) -> tuple[State, float]:
+            began = time.perf_counter()
+            with self._devices.mesh():
+                state, _, _ = jax.block_until_ready(chunk(state, fed, length, *self._noise_key))
+            return state, time.perf_counter() - began
+
+        return call
 
     def lower(self, state: State, length: int) -> jax.stages.Lowered:
         """The program for ``length`` steps, lowered but not compiled, for inspection."""

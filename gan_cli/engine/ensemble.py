@@ -15,7 +15,7 @@ from gan_cli.data.feed import Feed
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
 from gan_cli.engine.devices import MemberDevices
 from gan_cli.engine.state import TrainSetup, TrainState, init_state
-from gan_cli.engine.steps import Chunk, scan_steps
+from gan_cli.engine.steps import Chunk, Options, scan_steps
 from gan_cli.types import Metrics, Tree
 
 
@@ -42,6 +42,7 @@ def compile_ensemble(
     freeze: bool,
     vectorise: bool,
     devices: MemberDevices,
+    options: Options | None = None,
 ) -> Chunk:
     """The program that advances each member of an ensemble by ``length`` steps in one call.
 
@@ -57,6 +58,7 @@ def compile_ensemble(
             are computed before the steps of the next member. ``vmap`` is faster if the time to launch an operation
             exceeds the time to compute it.
         devices: the devices that share the members.
+        options: options of the compiler by name. None for the default options.
 
     Returns:
         ``chunk(state, arrays, length) -> (state, metrics, finite)``, as documented in ``compile_chunk``. The state
@@ -66,7 +68,7 @@ def compile_ensemble(
 
     streams = feed is not None and feed.streams
 
-    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
+    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0, compiler_options=options)
     def chunk(ensemble: EnsembleState, arrays: Tree, length: int) -> tuple[EnsembleState, Metrics, Metrics]:
         def advance_one(own: Tree, step: jax.Array, data: Tree) -> Any:
             values, state, alive, streamed = own
@@ -147,13 +149,15 @@ class EnsembleSteps(CompiledSteps):
         self._all_seeds = [seeds[i] for i in filled]
         super().__init__(setup, data, self._own, length)
 
-    def _compile(self) -> Chunk:
+    def _compile(self, options: Options | None = None) -> Chunk:
         feed, size, ema = self._feed, self._length.batch_size, self._length.ema
         # Under vmap, the convolutions of the members become a grouped convolution, which is slow. Devices that are
         # single cores of a CPU compute one member after another faster than several at once.
         convolves = any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
         vectorise = not convolves and len(self._own) == 1
-        return compile_ensemble(self._make, self._varied, feed, size, ema, self._freeze, vectorise, self._own)
+        return compile_ensemble(
+            self._make, self._varied, feed, size, ema, self._freeze, vectorise, self._own, options
+        )
 
     def init(self) -> EnsembleState:
         return self._placed(jax.jit(functools.partial(init_ensemble, self._make, self._varied))())

@@ -20,6 +20,7 @@ from gan_cli.engine.randomness import batch_keys, batch_numbers, step_key, strea
 from gan_cli.engine.state import TrainSetup, TrainState
 from gan_cli.types import Batch, ByPlayer, Metrics, Tree
 
+Options = dict[str, bool | int | str]  # options of XLA by name
 # The type of the function that ``scan_steps`` returns.
 Advance = Callable[[TrainState, Any, Tree, int], tuple[TrainState, Any, Metrics, Metrics]]
 
@@ -39,7 +40,9 @@ class Chunk(Protocol):
         ...
 
 
-def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float) -> Chunk:
+def compile_chunk(
+    setup: TrainSetup, feed: Feed | None, batch_size: int, ema: float, options: Options | None = None
+) -> Chunk:
     """The program that advances the state by ``length`` steps in one call.
 
     Args:
@@ -47,6 +50,7 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
         feed: selects the batches. None for a game without data.
         batch_size: number of examples in a batch.
         ema: decay of the moving average.
+        options: options of the compiler by name. None for the default options.
 
     Returns:
         ``chunk(state, arrays, length, *noise_key) -> (state, metrics, finite)``. The buffers of ``state`` are
@@ -57,7 +61,7 @@ def compile_chunk(setup: TrainSetup, feed: Feed | None, batch_size: int, ema: fl
         each player to a boolean: whether all parameters of the player are finite after the last step.
     """
 
-    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
+    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0, compiler_options=options)
     def chunk(
         state: TrainState, arrays: Tree, length: int, *noise_key: jax.Array
     ) -> tuple[TrainState, Metrics, Metrics]:

@@ -5,6 +5,7 @@ The name of a cache file contains a hash of all inputs from which the arrays are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -81,3 +82,11 @@ def arrays(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
             error.strerror or error,
         )
     return made
+
+
+def forget(kind: str, key: str) -> None:
+    """Remove the arrays of a key from the cache, so that ``arrays`` makes them again."""
+    folder = root()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            (folder / kind / f"{key}.npz").unlink(missing_ok=True)

@@ -37,7 +37,9 @@ def rounding(record: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of ``facts``, e.g. in ``run.json``, on which the rounding errors of a step depend."""
     versions = record.get("versions") or {}
     return {name: versions.get(name) for name in ("jax", "jaxlib")} | {
-        name: record.get(name) for name in ("devices", "processes")
+        "devices": record.get("devices"),
+        "processes": record.get("processes"),
+        "compiler_options": record.get("compiler_options") or {},  # earlier versions had no options
     }
 
 

@@ -307,14 +307,16 @@ def main() -> None:
         "--private", action="store_true", help="measure a private update of the discriminator against a plain one"
     )
     parser.add_argument(
+        "--tuning", action="store_true", help="measure the options of the compiler that train.tune chooses from"
+    )
+    parser.add_argument(
         "--images", type=int, default=256, help="the number of images for --features (default: 256)"
     )
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    kind = next(
-        (f"_{kind}" for kind in ("around", "devices", "features", "private") if getattr(arguments, kind)), ""
-    )
+    kinds = ("around", "devices", "features", "private", "tuning")
+    kind = next((f"_{kind}" for kind in kinds if getattr(arguments, kind)), "")
     path = arguments.json or Path("outputs") / f"bench{kind}.json"
 
     def write(rows: list[dict[str, Any]]) -> None:
@@ -340,6 +342,11 @@ def main() -> None:
 
         rows = private.measure(arguments.repeats)
         private.show(rows)
+    elif arguments.tuning:
+        import tuning
+
+        rows = tuning.measure(arguments.cases)
+        tuning.show(rows)
     else:
         top, rows, failed = peak(), [], []
         with colour_images() as folder:
