@@ -41,7 +41,6 @@ from gan_cli.training.progress import Reporter
 from gan_cli.training.recorder import RunRecorder
 from gan_cli.training.signals import StopSignal
 from gan_cli.types import Tree
-from gan_cli.views import report
 
 log = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
@@ -599,6 +598,8 @@ def _privacy(experiment: Experiment) -> list[str]:
 
 def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None:
     if experiment.train.report:
+        from gan_cli.views import report  # not above, because the modules that draw would delay the first call
+
         reporter.say(f"report    {report.write(directory)}")
 
 
