@@ -2,6 +2,7 @@
 
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--private] [--json outputs/bench.json]
+    python scripts/bench --gpu [--dry-run] [--budget 480] [--cases ...] [--parts ...] [--repeats 5]
 
 For each case, the script first checks that the losses of gan_cli and PyTorch agree over 20 steps from the same
 weights and batches. It then times the following in turn:
@@ -20,6 +21,7 @@ that were missed on a CPU.
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
 gan_cli and in torch-fidelity (features.py), and `--private` a private update against a plain one (private.py).
+`--gpu` measures everything that has a figure on a GPU, each side in a process of its own (gpu.py).
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+if "--gpu" in sys.argv[1:]:  # before JAX and PyTorch are imported, because this process must hold no device
+    import gpu
+
+    sys.exit(gpu.command(sys.argv[1:]))
 
 import jax
 import numpy as np
@@ -305,6 +312,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--private", action="store_true", help="measure a private update of the discriminator against a plain one"
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help="measure everything on one GPU; --gpu --help lists the options"
     )
     parser.add_argument(
         "--images", type=int, default=256, help="the number of images for --features (default: 256)"
