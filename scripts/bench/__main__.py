@@ -21,13 +21,15 @@ that were missed on a CPU.
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
 gan_cli and in torch-fidelity (features.py), and `--private` a private update against a plain one (private.py).
-`--gpu` measures everything that has a figure on a GPU, each side in a process of its own (gpu.py).
+`--reading` measures reading from a folder of JPEG files (reading.py). `--gpu` measures everything that has a figure
+on a GPU, each side in a process of its own (gpu.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -317,13 +319,24 @@ def main() -> None:
         "--gpu", action="store_true", help="measure everything on one GPU; --gpu --help lists the options"
     )
     parser.add_argument(
+        "--reading", action="store_true", help="measure reading images from a folder, against PyTorch's DataLoader"
+    )
+    parser.add_argument(
+        "--files", type=int, default=50_000, help="the number of files for --reading (default: 50,000)"
+    )
+    parser.add_argument(
         "--images", type=int, default=256, help="the number of images for --features (default: 256)"
     )
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
     kind = next(
-        (f"_{kind}" for kind in ("around", "devices", "features", "private") if getattr(arguments, kind)), ""
+        (
+            f"_{kind}"
+            for kind in ("around", "devices", "features", "private", "reading")
+            if getattr(arguments, kind)
+        ),
+        "",
     )
     path = arguments.json or Path("outputs") / f"bench{kind}.json"
 
@@ -350,6 +363,11 @@ def main() -> None:
 
         rows = private.measure(arguments.repeats)
         private.show(rows)
+    elif arguments.reading:
+        import reading
+
+        rows = reading.measure(arguments.files, arguments.repeats, os.cpu_count() or 1)
+        reading.show(rows)
     else:
         top, rows, failed = peak(), [], []
         with colour_images() as folder:

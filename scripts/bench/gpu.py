@@ -20,32 +20,29 @@ import importlib.util
 import json
 import os
 import platform
-import queue
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gpu_report
-from cases import CASES
-
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.append(str(ROOT))  # for a copy of the tree that is not installed
+
+import gpu_report
+from cases import CASES
+from children import Failed, Process
+
 ROLES = {"ours": "gpu_ours.py", "eager": "gpu_peers.py", "compiled": "gpu_peers.py", "graph": "gpu_peers.py"}
 TOGETHER = 3  # number of cases whose processes compile at the same time
 LEAST = 15.0  # a part is skipped if fewer seconds of the budget are left
 ROUND = 0.4  # seconds of one measurement of one side
-
-
-class Failed(Exception):
-    """A process has failed. The message is one line."""
 
 
 @dataclass
@@ -59,6 +56,7 @@ class Plan:
         dry: whether a CPU stands in for the GPU, with tiny sizes. The figures then mean nothing.
         parts: the parts after the cases, in order.
         limit: seconds until a process is ready, or until it ends if it receives no requests.
+        path: the PYTHONPATH of the measured processes.
     """
 
     cases: Sequence[str]
@@ -67,6 +65,7 @@ class Plan:
     dry: bool
     parts: Sequence[str]
     limit: float
+    path: str = ""
     began: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
@@ -79,86 +78,18 @@ class Plan:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that is measured."""
-        own = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+        own = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1", "PYTHONPATH": self.path}
         if self.dry:
             own |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "GPU_BENCH_DRY": "1"}
+            own["TORCH_COMPILE_DISABLE"] = "1"  # compiling C++ takes a minute
         return {**os.environ, **own, **more}
-
-
-class Process:
-    """A child process that answers requests, each a line of JSON, with a line of JSON.
-
-    Args:
-        command: the arguments after the interpreter.
-        environment: the environment of the process.
-        log: the file for what the process writes to stderr.
-    """
-
-    def __init__(self, command: Sequence[str], environment: dict[str, str], log: Path):
-        self._log = log
-        with log.open("w") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                env=environment, text=True,
-            )  # fmt: skip
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):  # libraries print other lines
-                self._lines.put(line)
-        self._lines.put(None)
-
-    def answer(self, seconds: float) -> dict[str, Any]:
-        """The next answer.
-
-        Raises:
-            Failed: the process has ended, or has not answered within ``seconds``.
-        """
-        try:
-            line = self._lines.get(timeout=max(seconds, 0))
-        except queue.Empty:
-            self.close()
-            raise Failed(f"no answer within {seconds:.0f} s") from None
-        if line is None:
-            self.close()
-            raise Failed(self._reason())
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request, and return the answer.
-
-        Raises:
-            Failed: the process has ended, or has not answered within ``seconds``.
-        """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise Failed(self._reason()) from None
-        return self.answer(seconds)
-
-    def _reason(self) -> str:
-        status = self._process.wait()
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return (lines[-1] if lines else f"the process ended with status {status}")[:200]
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
 
 
 def main(plan: Plan, out: Path) -> None:
     """Measure everything that ``plan`` contains, and write ``out`` and the same path with the suffix ``.md``."""
     report = gpu_report.Report(out, {"host": platform.node(), "cpus": os.cpu_count(), "dry_run": plan.dry})
     with tempfile.TemporaryDirectory() as temporary, _importable(Path(temporary)) as path:
-        os.environ["PYTHONPATH"] = path
-        folder = Path(temporary)
+        plan.path, folder = path, Path(temporary)
         for start in range(0, len(plan.cases), TOGETHER):
             names = plan.cases[start : start + TOGETHER]
             if plan.left() < LEAST:
@@ -187,9 +118,7 @@ def _importable(folder: Path) -> Iterator[str]:
 
     An installation makes the folder ``configs`` importable as ``gan_cli.configs``. Without one, links do.
     """
-    before = os.environ.get("PYTHONPATH", "")
-    sys.path.insert(0, str(ROOT))
-    place = ROOT
+    before, place = os.environ.get("PYTHONPATH", ""), ROOT
     if importlib.util.find_spec("gan_cli.configs") is None:
         place = folder / "tree"
         (place / "gan_cli").mkdir(parents=True)

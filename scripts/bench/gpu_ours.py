@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import gpu_protocol
+import children
 import jax
 import numpy as np
 from cases import CASES, colour_images
 
 from gan_cli.config.build import Experiment, experiment
 
-DRY = gpu_protocol.DRY
+DRY = children.DRY
 _MEMBERS = (2,) if DRY else (8, 32, 128)
 _IMAGES = 64 if DRY else 4096
 # The sizes of the paper for 32x32 images (Huang et al. 2024, CIFAR-10): width, blocks, groups and batch size.
@@ -74,7 +74,7 @@ def _case(name: str) -> None:
             return lambda: _stepper(whole.experiment(Path(folder)))
 
         sides = {f"ours_{precision}": make(precision) for precision in ("float32", "bfloat16")}
-        gpu_protocol.serve(sides, device(), peak_mebibytes, per_call)
+        children.serve(sides, device(), peak_mebibytes, per_call)
 
 
 def _seconds(run: Callable[[int], None]) -> float:
@@ -94,7 +94,7 @@ def _ensembles() -> None:
             run(0)
         pairs = [(_seconds(single), _seconds(many)) for _ in range(1 if DRY else 5)]
         seconds = statistics.median(own for _, own in pairs)
-        gpu_protocol.answer(
+        children.answer(
             {
                 "members": members,
                 "steps_per_second_of_each": round(per_call / seconds, 1),
@@ -123,7 +123,7 @@ def _r3gan() -> None:
             first = time.perf_counter() - began
             seconds = statistics.median(_seconds(run) for _ in range(1 if DRY else 5)) / per_call
             parameters = sum(leaf.size for leaf in jax.tree.leaves(e.compile().abstract.params))
-            gpu_protocol.answer(
+            children.answer(
                 {
                     "precision": precision,
                     "parameters": parameters,
@@ -162,12 +162,12 @@ def _features() -> None:
     extractor = Extractor("inception", "", params, inception.apply, inception.BATCH, True)
     images = rng.integers(0, 256, (_IMAGES, 32, 32, 3), np.uint8)
     extractor([images[: inception.BATCH]])
-    gpu_protocol.answer({"ready": True})
-    for _ in gpu_protocol.requests():
+    children.answer({"ready": True})
+    for _ in children.requests():
         began = time.perf_counter()
         extractor([images])
         rate = _IMAGES / (time.perf_counter() - began)
-        gpu_protocol.answer({"images_per_second": rate, "peak_mebibytes": peak_mebibytes()})
+        children.answer({"images_per_second": rate, "peak_mebibytes": peak_mebibytes()})
 
 
 def main() -> None:
@@ -177,7 +177,7 @@ def main() -> None:
         return
     {"ensembles": _ensembles, "r3gan": _r3gan, "features": _features}[role]()
     if role != "features":
-        gpu_protocol.answer({"end": True})
+        children.answer({"end": True})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gpu_protocol
+import children
 import numpy as np
 import torch
 from cases import CASES, Case
@@ -25,7 +25,7 @@ def _sides(role: str, case: Case) -> dict[str, Callable[[], Callable[[int], None
     config = case.config()
     batch, lr = config["train"]["batch_size"], config["optim"]["lr"]
     loss = config["loss"]["_target_"].rpartition(".")[2]
-    count = 256 if gpu_protocol.DRY else 4500
+    count = 256 if children.DRY else 4500
     data = tensor(np.random.default_rng(0).integers(0, 256, (count, *case.shape), np.uint8))
 
     def peer(precision: str) -> Peer:
@@ -69,7 +69,7 @@ def _features() -> None:
     from torch.nn import functional as F
     from torchvision.models import inception_v3
 
-    count = 64 if gpu_protocol.DRY else _IMAGES
+    count = 64 if children.DRY else _IMAGES
     network = inception_v3(weights=None, init_weights=False).to(DEVICE).eval()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), np.uint8))
 
@@ -82,9 +82,9 @@ def _features() -> None:
         return count / (time.perf_counter() - began)
 
     measure()
-    gpu_protocol.answer({"ready": True})
-    for _ in gpu_protocol.requests():
-        gpu_protocol.answer({"images_per_second": measure(), "peak_mebibytes": peak_mebibytes()})
+    children.answer({"ready": True})
+    for _ in children.requests():
+        children.answer({"images_per_second": measure(), "peak_mebibytes": peak_mebibytes()})
 
 
 def main() -> None:
@@ -97,9 +97,9 @@ def main() -> None:
     try:
         sides = _sides(role, CASES[case[0]])
     except RuntimeError as error:
-        gpu_protocol.answer({"device": device(), "sides": {role: str(error)}})
+        children.answer({"device": device(), "sides": {role: str(error)}})
         return
-    gpu_protocol.serve(sides, device(), peak_mebibytes, steps=1 if gpu_protocol.DRY else 50)
+    children.serve(sides, device(), peak_mebibytes, steps=1 if children.DRY else 50)
 
 
 if __name__ == "__main__":

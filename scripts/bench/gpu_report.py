@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class Report:
         ):
             part = path.with_name(f"{path.name}.part")
             part.write_text(text)
-            os.replace(part, path)
+            part.replace(path)
 
     def markdown(self) -> str:
         """The report as Markdown."""
