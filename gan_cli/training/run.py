@@ -623,13 +623,15 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
             try:
                 stack.enter_context(locks.acquire(directory))
             except locks.NoLocks as error:
+                from gan_cli.storage import orbax_files  # not above, because it loads Orbax
+
                 log.warning(
                     "%s: the file system has no locks (%s), so a second process that trains in this directory is "
                     "not detected. Start only one process for each directory.",
                     directory,
                     error.strerror,
                 )
-                checkpoints.save_without_locks()
+                orbax_files.save_without_locks()
                 break  # the other directories are on the same file system
             except locks.Held:
                 raise UserError(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -40,7 +41,8 @@ class Process:
                 env=environment, text=True,
             )  # fmt: skip
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -61,8 +63,9 @@ class Process:
             self.close()
             raise Failed(f"no answer within {seconds:.0f} s") from None
         if line is None:
+            reason = self._reason()
             self.close()
-            raise Failed(self._reason())
+            raise Failed(reason)
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -89,6 +92,10 @@ class Process:
         """End the process."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # a request that the process has not read
+                pipe.close()  # type: ignore[union-attr]  # both are pipes
 
 
 def answer(content: Mapping[str, Any]) -> None:
