@@ -2,7 +2,7 @@
 
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--private] [--json outputs/bench.json]
-    python scripts/bench --gpu [--dry-run] [--budget 480] [--cases ...] [--parts ...] [--repeats 5]
+    python scripts/bench --gpu [--dry-run] [--budget 480] [--cases ...] [--parts ...] [--repeats 3]
 
 For each case, the script first checks that the losses of gan_cli and PyTorch agree over 20 steps from the same
 weights and batches. It then times the following in turn:

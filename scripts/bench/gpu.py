@@ -42,7 +42,7 @@ from children import Failed, Process
 ROLES = {"ours": "gpu_ours.py", "eager": "gpu_peers.py", "compiled": "gpu_peers.py", "graph": "gpu_peers.py"}
 TOGETHER = 3  # number of cases whose processes compile at the same time
 LEAST = 15.0  # a part is skipped if fewer seconds of the budget are left
-ROUND = 0.4  # seconds of one measurement of one side
+ROUND = 0.25  # seconds of one measurement of one side
 
 
 @dataclass
@@ -288,23 +288,32 @@ def _first_step(plan: Plan, part: str, folder: Path, report: gpu_report.Report) 
 def _deterministic(plan: Plan, part: str, folder: Path, report: gpu_report.Report) -> None:
     """Whether two runs with deterministic operations end with equal arrays, and a run that stops halfway too."""
     flags = "" if plan.dry else f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
-    # The same algorithms in all processes: without the cache, each process would choose its own by timing.
+    # The first run fills the cache, so that all processes execute the same program.
     fixed = {"XLA_FLAGS": flags.strip(), "JAX_COMPILATION_CACHE_DIR": str(folder / "cache-deterministic")}
-    for model, per_call in (("mlp", 100), ("dcgan", 20)) if not plan.dry else (("mlp", 2),):
-        steps, half = 2 * per_call, per_call
-        whole, again, stopped = (f"{model}-{name}" for name in ("whole", "again", "stopped"))
-        for name, length in ((whole, steps), (again, steps), (stopped, half)):
-            _finish(plan, folder, name, _train(plan, folder, name, *_short(plan, model, length, per_call), **fixed))
-        resumed = _train(plan, folder, stopped, "resume=auto", *_short(plan, model, steps, per_call), **fixed)
-        _finish(plan, folder, stopped, resumed)
-        found = [_arrays(folder / "outputs" / name, steps) for name in (whole, again, stopped)]
-        row = {
-            "model": model,
-            "steps": steps,
-            "runs_equal": found[0] == found[1],
-            "resumed_equal": found[0] == found[2],
-        }
-        report.row(part, row)
+    calls = {"mlp": 2} if plan.dry else {"mlp": 100, "dcgan": 20}
+    for stage in ({"whole": 2}, {"again": 2, "stopped": 1}, {"resumed": 2}):
+        started = {}
+        for model, per_call in calls.items():
+            for run, count in stage.items():
+                name = f"{model}-{'stopped' if run == 'resumed' else run}"
+                more = ["resume=auto"] if run == "resumed" else []
+                started[name] = _train(
+                    plan, folder, name, *_short(plan, model, count * per_call, per_call), *more, **fixed
+                )
+        try:
+            for name, process in started.items():
+                _finish(plan, folder, name, process)
+        finally:
+            for process in started.values():
+                process.kill()
+                process.wait()
+    for model, per_call in calls.items():
+        steps = 2 * per_call
+        whole, *others = (
+            _arrays(folder / "outputs" / f"{model}-{run}", steps) for run in ("whole", "again", "stopped")
+        )
+        equal = dict(zip(("runs_equal", "resumed_equal"), (whole == other for other in others), strict=True))
+        report.row(part, {"model": model, "steps": steps, **equal})
 
 
 def _arrays(run: Path, step: int) -> Any:
@@ -346,7 +355,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--limit", type=float, default=120, help="seconds after which a process is ended (default: 120)"
     )
-    parser.add_argument("--repeats", type=int, help="the number of rounds (default: 5; one in a dry run)")
+    parser.add_argument("--repeats", type=int, help="the number of rounds (default: 3; one in a dry run)")
     parser.add_argument(
         "--json",
         type=Path,
@@ -361,7 +370,7 @@ def command(arguments: Sequence[str]) -> int:
         )
         return 2
     cases = (["mlp-64", "dcgan-28"] if options.dry_run else list(CASES)) if options.cases is None else options.cases
-    repeats = options.repeats or (1 if options.dry_run else 5)
+    repeats = options.repeats or (1 if options.dry_run else 3)
     plan = Plan(cases, repeats, options.budget, options.dry_run, options.parts, options.limit)
     main(plan, options.json)
     return 0

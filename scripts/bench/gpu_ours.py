@@ -136,13 +136,24 @@ def _r3gan() -> None:
             )
 
 
-def _features() -> None:
-    """Answer each request with the images per second of the features of the FID, with random weights."""
-    import torch  # on the CPU alone, for the shapes of the weights
-    from torchvision.models import inception_v3
+def _random_weights() -> dict[str, Any]:
+    """Random weights of the Inception network by the names of the published file, as tensors of PyTorch."""
+    try:
+        return _fidelity_weights()
+    except ModuleNotFoundError:  # torchvision has a network with the same layers
+        return _torchvision_weights()
 
-    from gan_cli.metrics import inception
-    from gan_cli.metrics.features import Extractor
+
+def _fidelity_weights() -> dict[str, Any]:
+    sys.path.append(str(Path(__file__).parents[2] / "tests"))
+    import fidelity
+
+    return fidelity.random_weights()
+
+
+def _torchvision_weights() -> dict[str, Any]:
+    import torch
+    from torchvision.models import inception_v3
 
     with torch.device("meta"):
         shapes = {name: x.shape for name, x in inception_v3(weights=None, init_weights=False).state_dict().items()}
@@ -153,14 +164,23 @@ def _features() -> None:
         value = rng.standard_normal(shape, np.float32) * np.float32(spread)
         return torch.from_numpy(np.abs(value) + 0.7 if name.endswith(("running_var", "bn.weight")) else value)
 
-    weights = {name: drawn(name, shape) for name, shape in shapes.items() if shape and not name.startswith("Aux")}
+    return {name: drawn(name, shape) for name, shape in shapes.items() if shape and not name.startswith("Aux")}
+
+
+def _features() -> None:
+    """Answer each request with the images per second of the features of the FID, with random weights."""
+    import torch  # on the CPU alone, to store the weights in the format of the published file
+
+    from gan_cli.metrics import inception
+    from gan_cli.metrics.features import Extractor
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
-        torch.save(weights, path)
+        torch.save(_random_weights(), path)
         with mock.patch.object(inception, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest()):
             params = jax.device_put(inception.load(path).params)
     extractor = Extractor("inception", "", params, inception.apply, inception.BATCH, True)
-    images = rng.integers(0, 256, (_IMAGES, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, 32, 32, 3), np.uint8)
     extractor([images[: inception.BATCH]])
     children.answer({"ready": True})
     for _ in children.requests():
