@@ -85,8 +85,10 @@ def _cross_entropy(smoothing: float) -> Callable[[Array, Array], Array]:
     return lambda real, fake: (1 - smoothing) * softplus(-real) + smoothing * softplus(real) + softplus(fake)
 
 
-def _smoothed_boundary(smoothing: float) -> Array:
+def _smoothed_boundary(smoothing: float) -> float | Array:
     # The optimal D is (1 - s) / 2 where the real and the generated density are equal.
+    if isinstance(smoothing, float) and smoothing == 0:
+        return 0.0  # JAX would compile a program for the logarithms
     return jnp.log1p(-smoothing) - jnp.log1p(smoothing)
 
 

@@ -252,7 +252,7 @@ def _check_table_options(options: argparse.Namespace, runs: Sequence[Path]) -> N
 
 
 def _is_table(name: str) -> bool:
-    from gan_cli.trained.tables import is_table
+    from gan_cli.data.tables import is_table
 
     return is_table(Path(name))
 

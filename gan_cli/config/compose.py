@@ -67,7 +67,9 @@ def isolated() -> Iterator[None]:
     instances, resolvers = Singleton._instances, dict(BaseContainer._resolvers)
     Plugins.instance()  # registers the sources of configuration files
     own: Any = {kind: instances[kind] for kind in (Plugins, SourcesRegistry)}
-    Singleton._instances = own | {ConfigStore: copy.deepcopy(ConfigStore.instance())}
+    store = copy.copy(ConfigStore.instance())
+    store.repo = _nested_copy(store.repo)  # Hydra copies a node of it when it loads the node
+    Singleton._instances = own | {ConfigStore: store}
     try:
         register()
         yield
@@ -75,6 +77,10 @@ def isolated() -> Iterator[None]:
         Singleton._instances = instances
         BaseContainer._resolvers.clear()
         BaseContainer._resolvers.update(resolvers)
+
+
+def _nested_copy(repository: dict[str, Any]) -> dict[str, Any]:
+    return {name: _nested_copy(part) if isinstance(part, dict) else part for name, part in repository.items()}
 
 
 @contextlib.contextmanager

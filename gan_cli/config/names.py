@@ -21,6 +21,7 @@ from gan_cli.errors import UserError, nearest
 from gan_cli.storage.dotted import CHOICE, leaves
 
 _SPECIAL = ("_target_", "_partial_")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml has no CSafeLoader
 
 
 @functools.cache
@@ -31,7 +32,7 @@ def _files(group: str) -> dict[str, dict[str, Any]]:
     for entry in folder.iterdir() if folder.is_dir() else ():
         name = entry.name.removesuffix(".yaml")
         if name != entry.name and not name.startswith("_"):
-            found[name] = yaml.safe_load(entry.read_text(encoding="utf-8")) or {}
+            found[name] = yaml.load(entry.read_text(encoding="utf-8"), _LOADER) or {}
     return dict(sorted(found.items()))
 
 

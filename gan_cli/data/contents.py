@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,11 +49,11 @@ def read_file(root: Path, file: File) -> bytes:
     Raises:
         BadImage: the file may not be read or is too large.
     """
-    path = root / file.member
     try:
-        if path.stat().st_size > _limit(file):
-            raise BadImage(_too_large(file))
-        return path.read_bytes()
+        with (root / file.member).open("rb") as content:
+            if os.fstat(content.fileno()).st_size > _limit(file):
+                raise BadImage(_too_large(file))
+            return content.read()
     except PermissionError as error:
         raise BadImage(str(error.strerror)) from error
 

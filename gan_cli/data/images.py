@@ -132,7 +132,7 @@ def decode(content: bytes, resolution: Resolution | None, channels: int, bits: i
             if resolution is not None:
                 image.draft("RGB", (2 * max(sides(resolution)), 2 * max(sides(resolution))))
             image.load()
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
             return fitted(image, shape(image.height, image.width), bits)
     except (BadImage, UserError):
         raise
@@ -161,7 +161,8 @@ def fitted(image: Image.Image, shape: tuple[int, int, int], bits: int = 8) -> np
     if bits == 16 and image.mode.startswith(("I", "F")):
         return fitted_values(_grey(image), shape, bits)
     image = _flat(image, MODES[channels])
-    image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     pixels = np.array(image, np.uint8).reshape(shape)
     if channels == 4:
         pixels[pixels[..., 3] == 0, :3] = 255
@@ -360,6 +361,8 @@ def _flat(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return image if mode == "RGBA" else over_white(image).convert(mode)
+    if image.mode == mode:
+        return image
     return image.convert("RGB").convert(mode) if mode == "RGBA" else image.convert(mode)
 
 

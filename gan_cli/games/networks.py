@@ -36,7 +36,7 @@ class Network:
 
     def __init__(self, build: Callable[[jax.Array], Any], precision: str):
         self._build, self._dtype = build, jnp.dtype(precision)
-        module = nnx.eval_shape(build, jax.random.key(0))
+        module = nnx.eval_shape(lambda: build(jax.random.key(0)))
         self._graph = nnx.split(module, nnx.Param, ...)[0]
         self.couples_batch = bool(getattr(module, "couples_batch", True))
         self.multiple: int | None = getattr(module, "multiple", None)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
-from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.data.text.feature import Tokens
 from gan_cli.errors import UserError, nearest
@@ -168,6 +167,8 @@ class Evaluator:
 
     def _of_table(self, data: Dataset) -> dict[str, Any]:
         """The inputs of metrics of tables that do not depend on samples, with at most ``MOST`` training rows."""
+        from gan_cli.data.tables import files as table_files  # not above, because it loads PyArrow
+
         feature = data.feature
         assert isinstance(feature, Table)
         inputs: dict[str, Any] = {"training_table": table_files.training_rows(data, _rows(data))}

@@ -15,8 +15,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from scipy.special import betainc
-
 from gan_cli.errors import UserError
 
 # Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the
@@ -176,6 +174,8 @@ def overflow(size: int, batch_size: int, capacity: int) -> float:
         batch_size: mean number of examples in a batch.
         capacity: number of rows of a batch.
     """
+    from scipy.special import betainc  # not above, because runs without privacy need no SciPy, which loads slowly
+
     if capacity > size:
         return 0.0
     return float(betainc(capacity, size - capacity + 1, batch_size / size)) if batch_size < size else 1.0

@@ -10,13 +10,9 @@ if the process is killed. A power failure may destroy the newest checkpoint, bec
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import json
 import logging
 import re
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import args
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage import files
@@ -36,8 +29,6 @@ from gan_cli.types import Tree
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-# Orbax logs the tracebacks of failed reads and writes through absl. This module reports each failure in one line.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
 # Orbax has one save state per process, so two simultaneous saves in a process would time out.
 _ONE_AT_A_TIME = threading.Lock()
 # Orbax and TensorStore read other paths as patterns ("a[1]"), as addresses ("gs:"), as two folders ("a\\b"), or not
@@ -144,20 +135,14 @@ def save(
     Raises:
         Exception: the checkpoint could not be written or differs from ``state``. No other checkpoint is deleted.
     """
+    from gan_cli.storage import orbax_files
+
     arrays = by_name(state)
-    described = {name: _description(array) for name, array in arrays.items()}
+    described = {name: orbax_files.described(array) for name, array in arrays.items()}
     manifest = {"step": step, "identity": identity.stored(), "arrays": described, "monitors": monitors or {}}
     folder.mkdir(parents=True, exist_ok=True)
-    _hush_orbax()
-    with _ONE_AT_A_TIME, _plain_path(folder) as plain, _checkpointer() as checkpointer:
-        checkpointer.save(
-            plain / str(step),
-            args=args.Composite(
-                state=args.StandardSave(arrays),
-                manifest=args.JsonSave(manifest | {"sha256": _digest(manifest)}),
-            ),
-            force=True,  # a resumed run may reach this step again and then saves the same contents
-        )
+    with _ONE_AT_A_TIME, _plain_path(folder) as plain, orbax_files.checkpointer() as checkpointer:
+        orbax_files.write(checkpointer, plain / str(step), arrays, manifest)
         if _read(folder / str(step), state, identity).arrays != described:
             raise ValueError("the arrays that are read back differ from the arrays that were saved")
     others = [other for other in steps(folder) if other != step]
@@ -293,12 +278,13 @@ def load_arrays(folder: Path, only: int | None = None) -> tuple[int, dict[str, n
 def data_of(run: Path) -> str | None:
     """The fingerprint of the data in the newest checkpoint of a run, or None if no checkpoint can be read."""
 
+    from gan_cli.storage import orbax_files
+
     def read(path: Path) -> str | None:
-        with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
-            data: str | None = _manifest(checkpointer, plain / path.name)["identity"]["data"]
+        with _plain_path(path.parent) as plain, orbax_files.checkpointer() as checkpointer:
+            data: str | None = orbax_files.read_manifest(checkpointer, plain / path.name)["identity"]["data"]
             return data
 
-    _hush_orbax()
     try:
         return _newest_valid(newest_folder(run), None, read)[1]
     except UserError:
@@ -383,10 +369,11 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
             the manifest do not match ``identity``.
         Exception: the checkpoint is damaged or cannot be read.
     """
+    from gan_cli.storage import orbax_files
+
     expected = by_name(like)
-    _hush_orbax()
-    with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
-        manifest = _manifest(checkpointer, plain / path.name)
+    with _plain_path(path.parent) as plain, orbax_files.checkpointer() as checkpointer:
+        manifest = orbax_files.read_manifest(checkpointer, plain / path.name)
         if identity is not None:
             identity.check(path, manifest["identity"])
         shapes = {name: (tuple(d["shape"]), d["dtype"]) for name, d in manifest["arrays"].items()}
@@ -402,7 +389,7 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
                 f"configuration. The first array that differs is {differing[0]}. Use the configuration with which "
                 "the checkpoint was saved."
             )
-        arrays = _arrays(checkpointer, plain / path.name, manifest)
+        arrays = orbax_files.read_arrays(checkpointer, plain / path.name, manifest)
     state = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in expected])
     # Checkpoints of format 0 have no monitors.
     return Restored(state, manifest.get("monitors", {}), manifest["arrays"])
@@ -410,30 +397,11 @@ def _read(path: Path, like: Tree, identity: Identity | None) -> Restored:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint, verified against the checkpoint's manifest."""
-    _hush_orbax()
-    with _plain_path(path.parent) as plain, _checkpointer() as checkpointer:
-        return _arrays(checkpointer, plain / path.name, _manifest(checkpointer, plain / path.name))
+    from gan_cli.storage import orbax_files
 
-
-def _manifest(checkpointer: ocp.Checkpointer, path: Path) -> dict[str, Any]:
-    restored = checkpointer.restore(path, args=args.Composite(manifest=args.JsonRestore()))
-    manifest: dict[str, Any] = restored["manifest"]
-    if manifest.pop("sha256") != _digest(manifest):
-        raise ValueError("the manifest does not match its SHA-256")
-    if str(manifest["step"]) != path.name:
-        raise ValueError(f"the manifest belongs to step {manifest['step']}")
-    return manifest
-
-
-def _arrays(checkpointer: ocp.Checkpointer, path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    template = {name: np.empty(d["shape"], d["dtype"]) for name, d in manifest["arrays"].items()}
-    arrays: dict[str, np.ndarray] = checkpointer.restore(
-        path, args=args.Composite(state=args.StandardRestore(template))
-    )["state"]
-    for name, description in manifest["arrays"].items():
-        if _description(arrays[name]) != description:
-            raise ValueError(f"the array {name} does not match the manifest")
-    return arrays
+    with _plain_path(path.parent) as plain, orbax_files.checkpointer() as checkpointer:
+        place = plain / path.name
+        return orbax_files.read_arrays(checkpointer, place, orbax_files.read_manifest(checkpointer, place))
 
 
 class Saver:
@@ -540,66 +508,10 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         yield link
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    """An Orbax checkpointer for host arrays, used by the current process alone.
-
-    By default, Orbax would wait for all processes of a multi-process run.
-    """
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
-    )
-    return ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone)),
-        multiprocessing_options=alone,
-    )
-
-
-def save_without_locks() -> None:
-    """Save the checkpoints of this process on a file system without locks from now on.
-
-    TensorStore locks each file that it writes. With this function, it makes lock files instead. Orbax has no option
-    for the context of TensorStore, so the function changes the default of Orbax.
-    """
-    for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
-        context["file_io_locking"] = {"mode": "lockfile"}
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def _hush_orbax() -> None:
-    """Hide the tracebacks that Orbax prints when a read or write fails.
-
-    A failed read or write closes the asyncio event loop, and each unfinished task of Orbax then prints a traceback.
-    The traceback may be printed before Orbax raises the exception, so this function must be called before the read
-    or write. Only the first call in a process has an effect.
-    """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    shown = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            shown(unraisable)
-
-    sys.unraisablehook = hook
-
-
 def by_name(tree: Tree) -> dict[str, Any]:
     """A dictionary from dotted paths, for example ``params.generator.kernel``, to the leaves of a pytree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
-def _description(array: np.ndarray) -> dict[str, Any]:
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return {
-        "shape": list(array.shape),
-        "dtype": array.dtype.name,
-        "sha256": hashlib.sha256(content.data).hexdigest(),
-    }
 
 
 def _remove_interrupted(run: Path) -> None:

@@ -8,12 +8,13 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gan_cli.data.dataset import BATCH, Dataset
 from gan_cli.data.external import external_samples, names_of
+from gan_cli.data.tables import is_table
 from gan_cli.data.tables.feature import Table
 from gan_cli.data.text.feature import Tokens
 from gan_cli.errors import UserError, nearest
@@ -26,12 +27,14 @@ from gan_cli.metrics.tables import Columns, rows_of, taken
 from gan_cli.metrics.targets import GENERATE, Target, targets_of, translations_of, with_features
 from gan_cli.storage import checkpoints, files, run_directory
 from gan_cli.storage.marks import Origin
-from gan_cli.trained import restore, tables
+from gan_cli.trained import restore
 from gan_cli.trained.audit import audited
 from gan_cli.trained.restore import RestoredRun
 from gan_cli.trained.sampling import TaskRunner, evaluated, runners
-from gan_cli.trained.tables import TableReference
 from gan_cli.types import Feature, Task
+
+if TYPE_CHECKING:
+    from gan_cli.trained.tables import TableReference
 
 log = logging.getLogger(__name__)
 _NUMBER = 10_000  # number of samples by default
@@ -135,7 +138,7 @@ class CheckpointEvaluator:
         Raises:
             UserError: the examples at ``path`` cannot be read, there is no reference, or the task is not clear.
         """
-        if tables.is_table(path):
+        if is_table(path):
             return self._table(path)
         target, data = self._target(path, task)
         name = target.imitates if target.sources else "samples"
@@ -161,6 +164,8 @@ class CheckpointEvaluator:
 
     def _table(self, path: Path) -> dict[str, Any]:
         """Evaluate the rows of a file. The result has the entries that the method ``examples`` returns."""
+        from gan_cli.trained import tables  # not above, because it loads PyArrow
+
         reference = self._rows_of_reference(str(path))
         made = tables.rows(path, reference)
         chosen = np.random.default_rng(self._seed).permutation(rows_of(made))[: self._num]
@@ -186,6 +191,8 @@ class CheckpointEvaluator:
                 f"{subject}: rows of a table need a table as reference. Add e.g. --reference TRAIN.csv, or name a "
                 "run of tables before the file: gan-eval RUN FAKE.csv."
             )
+        from gan_cli.trained import tables  # not above, because it loads PyArrow
+
         return tables.of_data(data, self._label)
 
     def _of_rows(self, name: str, made: Columns, training: Columns, reference: TableReference) -> dict[str, Any]:

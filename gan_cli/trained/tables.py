@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ from gan_cli.data.tables import files, formats, inference, schema
 from gan_cli.data.tables.columns import Column
 from gan_cli.data.tables.feature import Table
 from gan_cli.errors import UserError, nearest
-
-_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,6 @@ class TableReference:
     held_out: Mapping[str, np.ndarray] | None
     label: str | None
     described: str
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is read as a table: any file except .npz files, and zip files without .csv in their names."""
-    if not path.is_file() or path.suffix == ".npz":
-        return False
-    return bool(_SUFFIXES & set(path.suffixes)) or not zipfile.is_zipfile(path)
 
 
 def of_files(reference: Path, held_out: Path | None, label: str | None, described: Path | None) -> TableReference:

@@ -16,8 +16,6 @@ from gan_cli.engine.state import init_state
 from gan_cli.privacy import leaks
 from gan_cli.storage import files, provenance
 from gan_cli.training import init_from
-from gan_cli.views import pictures, sample_writer
-from gan_cli.views.kinds import view
 
 
 def describe(experiment: Experiment) -> list[str]:
@@ -62,6 +60,10 @@ def draw(experiment: Experiment, path: Path) -> Path:
     If the examples contain several images, e.g. ``a`` and ``b``, each has a row of its own. The picture of a table
     shows the distributions of its columns.
     """
+    # Not above, because training imports this module, and the modules that draw would delay the first call.
+    from gan_cli.views import pictures, sample_writer
+    from gan_cli.views.kinds import view
+
     data = experiment.dataset
     assert data is not None
     if view(data.feature).real is not None:

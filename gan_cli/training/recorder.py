@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -35,7 +35,9 @@ from gan_cli.training.monitors import (
     PosteriorCollapseMonitor,
 )
 from gan_cli.training.progress import Reporter
-from gan_cli.views.sample_writer import SampleWriter, remove_later_pictures
+
+if TYPE_CHECKING:
+    from gan_cli.views.sample_writer import SampleWriter
 
 log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
@@ -100,20 +102,22 @@ class RunRecorder:
         data = self.experiment.dataset
         self.metrics_log = MetricsLog(self.directory, step)
         self.latest = self.metrics_log.latest(step)
-        remove_later_pictures(self.directory, step, [name for name in tasks if tasks[name].task.pictured])
+        if (self.directory / "samples").exists():
+            from gan_cli.views.sample_writer import remove_later_pictures  # not above, as in ``sample_writer``
+
+            remove_later_pictures(self.directory, step, [name for name in tasks if tasks[name].task.pictured])
         self._terms = self._evaluation_terms(step)
         self._charge(step)
         newest = step if restored else None
         if restored and not self.training:  # a diverged member of an ensemble may have no checkpoint of the step
             newest = max(checkpoints.steps(checkpoints.newest_folder(self.directory)), default=None)
         self.record.write("running", step=step, checkpoint=newest, evaluation=self._terms)
-        self.sample_writer = SampleWriter(self.experiment, self.directory, tasks)
         compares = data is not None and not data.private and "generate" in tasks
         self._sample_figures = SampleFigures(data) if data and compares else None
         self.saver = checkpoints.Saver(checkpoints.newest_folder(self.directory), self.identity, keep)
         self.saver.newest = self._noted = newest
         self._best_saver = checkpoints.Saver(checkpoints.best_folder(self.directory), self.identity, keep=1)
-        self._open += [self.sample_writer, self.saver, self._best_saver]
+        self._open += [self.saver, self._best_saver]
         self._restore_monitors(evaluator)
         records = self.metrics_log.records
         self.loggers = [
@@ -121,6 +125,19 @@ class RunRecorder:
             for name, logger in self.experiment.loggers.items()
         ]
         self._open += self.loggers
+
+    @functools.cached_property
+    def sample_writer(self) -> SampleWriter:
+        """Writes the pictures of the run.
+
+        The first access follows the first call of the compiled program, so that neither the picture of the real
+        data nor the import of the modules that draw delays the call.
+        """
+        from gan_cli.views.sample_writer import SampleWriter
+
+        writer = SampleWriter(self.experiment, self.directory, self._tasks)
+        self._open.append(writer)
+        return writer
 
     def _evaluation_terms(self, step: int) -> dict[str, Any] | None:
         """A dictionary of the settings of the evaluation, and of the step since which the run uses these settings.

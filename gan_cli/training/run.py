@@ -41,7 +41,6 @@ from gan_cli.training.progress import Reporter
 from gan_cli.training.recorder import RunRecorder
 from gan_cli.training.signals import StopSignal
 from gan_cli.types import Tree
-from gan_cli.views import report
 
 log = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "failed": 1, "diverged": 3}
@@ -607,6 +606,8 @@ def _privacy(experiment: Experiment) -> list[str]:
 
 def _report(experiment: Experiment, directory: Path, reporter: Reporter) -> None:
     if experiment.train.report:
+        from gan_cli.views import report  # not above, because the modules that draw would delay the first call
+
         reporter.say(f"report    {report.write(directory)}")
 
 
@@ -630,13 +631,15 @@ def _alone(directories: Sequence[Path]) -> Iterator[None]:
             try:
                 stack.enter_context(locks.acquire(directory))
             except locks.NoLocks as error:
+                from gan_cli.storage import orbax_files  # not above, because it loads Orbax
+
                 log.warning(
                     "%s: the file system has no locks (%s), so a second process that trains in this directory is "
                     "not detected. Start only one process for each directory.",
                     directory,
                     error.strerror,
                 )
-                checkpoints.save_without_locks()
+                orbax_files.save_without_locks()
                 break  # the other directories are on the same file system
             except locks.Held:
                 raise UserError(

@@ -18,7 +18,6 @@ from PIL import Image
 from gan_cli.data import features
 from gan_cli.data.series.feature import Series
 from gan_cli.data.tables import constraints
-from gan_cli.data.tables import files as table_files
 from gan_cli.data.tables.feature import Table
 from gan_cli.data.text.feature import Tokens
 from gan_cli.data.video.feature import Video
@@ -134,6 +133,8 @@ def _(feature: Table) -> View:
         return tables.chart(summary(samples, real))
 
     def write(path: Path, samples: np.ndarray, origin: Origin | None) -> None:
+        from gan_cli.data.tables import files as table_files  # not above, because it loads PyArrow
+
         rows = constraints.valid(feature, feature.values(samples))
         table_files.write(path.with_suffix(".csv"), feature, rows, origin)
 

@@ -2,6 +2,7 @@
 
     python scripts/bench [--cases mlp-64 dcgan-28 ...] [--repeats 7] [--around] [--devices] [--features]
                          [--private] [--json outputs/bench.json]
+    python scripts/bench --gpu [--dry-run] [--budget 480] [--cases ...] [--parts ...] [--repeats 3]
 
 For each case, the script first checks that the losses of gan_cli and PyTorch agree over 20 steps from the same
 weights and batches. It then times the following in turn:
@@ -20,12 +21,15 @@ that were missed on a CPU.
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
 gan_cli and in torch-fidelity (features.py), and `--private` a private update against a plain one (private.py).
+`--reading` measures reading from a folder of JPEG files (reading.py). `--gpu` measures everything that has a figure
+on a GPU, each side in a process of its own (gpu.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -33,6 +37,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+if "--gpu" in sys.argv[1:]:  # before JAX and PyTorch are imported, because this process must hold no device
+    import gpu
+
+    sys.exit(gpu.command(sys.argv[1:]))
 
 import jax
 import numpy as np
@@ -310,12 +319,21 @@ def main() -> None:
         "--tuning", action="store_true", help="measure the options of the compiler that train.tune chooses from"
     )
     parser.add_argument(
+        "--gpu", action="store_true", help="measure everything on one GPU; --gpu --help lists the options"
+    )
+    parser.add_argument(
+        "--reading", action="store_true", help="measure reading images from a folder, against PyTorch's DataLoader"
+    )
+    parser.add_argument(
+        "--files", type=int, default=50_000, help="the number of files for --reading (default: 50,000)"
+    )
+    parser.add_argument(
         "--images", type=int, default=256, help="the number of images for --features (default: 256)"
     )
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {jax.devices()[0].device_kind}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    kinds = ("around", "devices", "features", "private", "tuning")
+    kinds = ("around", "devices", "features", "private", "reading", "tuning")
     kind = next((f"_{kind}" for kind in kinds if getattr(arguments, kind)), "")
     path = arguments.json or Path("outputs") / f"bench{kind}.json"
 
@@ -347,6 +365,11 @@ def main() -> None:
 
         rows = tuning.measure(arguments.cases)
         tuning.show(rows)
+    elif arguments.reading:
+        import reading
+
+        rows = reading.measure(arguments.files, arguments.repeats, os.cpu_count() or 1)
+        reading.show(rows)
     else:
         top, rows, failed = peak(), [], []
         with colour_images() as folder:

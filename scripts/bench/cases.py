@@ -6,11 +6,15 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from gan_cli.config.build import Experiment, experiment
+from gan_cli.config import check, compose, quoting
+
+if TYPE_CHECKING:
+    from gan_cli.config.build import Experiment
 
 _COLOUR = ["dataset=folder", "dataset.path={colour}", "dataset.resolution=32"]
 
@@ -37,7 +41,20 @@ class Case:
 
     def experiment(self, folder: Path) -> Experiment:
         """The experiment that gan_cli trains. The colour images, if the case uses them, are in ``folder``."""
+        from gan_cli.config.build import experiment  # not above, because processes of PyTorch must not import JAX
+
         return experiment([override.format(colour=folder) for override in self.overrides])
+
+    def config(self) -> dict[str, Any]:
+        """The checked configuration of the experiment, without a folder of images. JAX is not imported."""
+        with compose.session() as hydra:
+            composed = compose.compose(hydra, quoting.as_typed([one.format(colour=".") for one in self.overrides]))
+            return check.check(compose.ours(composed))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        return (32, 32, 3) if any("{colour}" in override for override in self.overrides) else (28, 28, 1)
 
 
 # Dropout is off, because gan_cli and PyTorch would draw different random bits, and their losses would differ.

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 Kind = Literal["continuous", "integer", "categorical", "boolean", "date"]
 NUMBERS = ("continuous", "integer", "date")  # the kinds whose values are numbers
@@ -138,6 +137,8 @@ class Column:
     def _store_numbers(
         self, values: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        from scipy.special import ndtri  # not above, because SciPy loads slowly
+
         choice = np.zeros(len(values), int)
         scalar = np.zeros(len(values))
         absent = np.isnan(values)
@@ -199,6 +200,8 @@ class Column:
             texts = np.array([*self.categories, None], object)
             taken: np.ndarray = texts[np.clip(choice, 0, len(texts) - 1)]
             return taken
+        from scipy.special import ndtr  # not above, because SciPy loads slowly
+
         n = len(scalar) if scalar is not None else len(choice)  # type: ignore[arg-type]  # one of them is not None
         at = np.zeros(n, int) if choice is None else choice
         values = np.zeros(n)

@@ -1,0 +1,74 @@
+"""The benchmark of a GPU: a dry run on a CPU, and what happens to processes that fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "scripts" / "bench"
+sys.path.append(str(BENCH))
+import children
+import gpu
+import gpu_report
+
+
+@pytest.mark.parametrize(
+    ("program", "seconds", "reason"),
+    [
+        ("import sys; sys.exit('no such device')", 60, "no such device"),
+        ("raise ValueError('a\\nb')", 60, "b"),
+        ("import os; os.kill(os.getpid(), 9)", 60, "the process ended with status -9"),
+        ("import time; time.sleep(60)", 0.2, "no answer within 0 s"),
+    ],
+)
+def test_a_process_that_fails_is_told_in_one_line(program, seconds, reason, tmp_path):
+    process = children.Process(["-c", program], dict(os.environ), tmp_path / "log")
+    with pytest.raises(children.Failed) as error:
+        process.answer(seconds)
+    assert str(error.value) == reason
+
+
+def test_a_spent_budget_skips_all_parts(tmp_path):
+    gpu.main(gpu.Plan(["mlp-64"], 1, 0.0, True, ["ensembles"], 60.0), tmp_path / "bench.json")
+    found = json.loads((tmp_path / "bench.json").read_text())["not_measured"]
+    assert [(one["name"], one["what"]) for one in found] == [("mlp-64", "skipped"), ("ensembles", "skipped")]
+
+
+def test_the_report_has_the_figures_of_each_precision(tmp_path):
+    report = gpu_report.Report(tmp_path / "bench.json", {})
+    rates = {"ours_float32": 200.0, "resident_float32": 100.0, "ours_bfloat16": 300.0}
+    report.case(
+        "mlp-64",
+        {"steps_per_second": rates, "ratio": {"resident_float32": 2.0}, "peak_mebibytes": {"ours_float32": 12.4}},
+    )
+    report.fail("mlp-64", "no\n device", side="graph_float32")
+    lines = (tmp_path / "bench.md").read_text().splitlines()
+    assert "| mlp-64 | float32 | 200 | - | 100 (2.00x) | - | - | 12, - |" in lines
+    assert "| mlp-64 | bfloat16 | 300 | - | - | - | - | -, - |" in lines
+    assert "- mlp-64 graph_float32: failed: no device" in lines
+
+
+@pytest.mark.slow
+def test_dry_run(tmp_path):
+    """Two cases on a CPU. Without PyTorch, and where it cannot run, its sides are in the report with the reason."""
+    command = [sys.executable, str(BENCH), "--gpu", "--dry-run", "--limit", "900", "--budget", "3000", "--parts"]
+    subprocess.run(
+        [*command, "--json", tmp_path / "b.json", "--cases", "mlp-64", "mlp-64-r1"], check=True, cwd=tmp_path
+    )
+    found = json.loads((tmp_path / "b.json").read_text())
+    failed = {(one["name"], one["side"]): one["reason"] for one in found["not_measured"]}
+    has_torch = importlib.util.find_spec("torch") is not None
+    for case in ("mlp-64", "mlp-64-r1"):
+        sides = {"ours_float32", "ours_bfloat16"}
+        if has_torch:
+            sides |= {"loader_float32", "resident_float32", "resident_bfloat16"}
+            assert failed[case, "graph"] == "a CUDA graph needs a GPU"
+        assert sides <= found["cases"][case]["steps_per_second"].keys()
+    if has_torch:
+        assert failed["mlp-64-r1", "compiled"] == "torch.compile does not support second derivatives"
