@@ -22,8 +22,7 @@ def scale_by_adam(b1: Number, b2: Number, eps: float, eps_root: float) -> optax.
     def update(
         gradient: optax.Updates, state: optax.ScaleByAdamState, _: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
-        count = optax.safe_increment(state.count)
-        mu, nu = _once((_first(gradient, state.mu, b1), _second(gradient, state.nu, b2)))
+        count, mu, nu = _advanced(gradient, state, b1, b2)
         corrected = _scaled(_correction(b1, count), mu), _scaled(_correction(b2, count), nu)
         return _direction(*corrected, eps, eps_root), optax.ScaleByAdamState(count, mu, nu)
 
@@ -36,8 +35,7 @@ def scale_by_amsgrad(b1: Number, b2: Number, eps: float, eps_root: float) -> opt
     def update(
         gradient: optax.Updates, state: optax.ScaleByAmsgradState, _: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
-        count = optax.safe_increment(state.count)
-        mu, nu = _once((_first(gradient, state.mu, b1), _second(gradient, state.nu, b2)))
+        count, mu, nu = _advanced(gradient, state, b1, b2)
         largest = _once(jax.tree.map(jnp.maximum, state.nu_max, _scaled(_correction(b2, count), nu)))
         updates = _direction(_scaled(_correction(b1, count), mu), largest, eps, eps_root)
         return updates, optax.ScaleByAmsgradState(count, mu, nu, largest)
@@ -59,6 +57,14 @@ def scale_by_belief(b1: Number, b2: Number, eps: float, eps_root: float) -> opta
         return _direction(*corrected, eps, 0.0), optax.ScaleByBeliefState(count, mu, nu)
 
     return optax.GradientTransformation(optax.scale_by_belief().init, update)
+
+
+def _advanced(
+    gradient: optax.Updates, state: optax.ScaleByAdamState | optax.ScaleByAmsgradState, b1: Number, b2: Number
+) -> tuple[jax.Array, optax.Updates, optax.Updates]:
+    """The count of updates and both moments, after the update with ``gradient``."""
+    moments = _once((_first(gradient, state.mu, b1), _second(gradient, state.nu, b2)))
+    return optax.safe_increment(state.count), *moments
 
 
 def _first(new: optax.Updates, mean: optax.Updates, decay: Number) -> optax.Updates:

@@ -168,7 +168,7 @@ def prepare_jax(join: bool = False, cores: bool = False) -> None:
             f"{name}={os.environ.get(name, '')}: JAX does not accept this value ({error}). Correct or unset the "
             "environment variable."
         ) from error
-    from gan_cli.storage import cache
+    from gan_cli.storage import cache, provenance
 
     for setting, default in _JAX_DEFAULTS.items():
         value = getattr(jax.config, setting)
@@ -181,7 +181,7 @@ def prepare_jax(join: bool = False, cores: bool = False) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     if cores and getattr(jax.config, _CPU_DEVICES) < 0:
         with contextlib.suppress(RuntimeError):  # JAX has found its devices before
-            jax.config.update(_CPU_DEVICES, _cores())
+            jax.config.update(_CPU_DEVICES, provenance.cores())
     if join:
         from gan_cli.engine import processes
 
@@ -196,13 +196,6 @@ def prepare_jax(join: bool = False, cores: bool = False) -> None:
             f"{chosen}: JAX finds no such device{reason}. Unset JAX_PLATFORMS and JAX_PLATFORM_NAME to use the "
             "devices of this machine, or install JAX for the device, e.g. pip install 'gan_cli[cuda]'."
         ) from error
-
-
-def _cores() -> int:
-    """The number of cores on which this process may run."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _compilation_cache(root: Path | None) -> str | None:

@@ -7,7 +7,6 @@ a program and on the machine. The results differ by rounding, so a resumed run k
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import re
 import time
@@ -22,7 +21,7 @@ import numpy as np
 
 from gan_cli.engine.compiled_steps import CompiledSteps, State
 from gan_cli.engine.steps import Options
-from gan_cli.storage import cache
+from gan_cli.storage import cache, provenance
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +183,7 @@ def _processor() -> tuple[str, str, int]:
         match.group(1) if (match := re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE)) else ""
         for key in ("model name", "flags")
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return name or platform.processor() or platform.machine(), flags, cores
+    return name or platform.processor() or platform.machine(), flags, provenance.cores()
 
 
 def _operations(steps: CompiledSteps, state: State) -> str:

@@ -33,6 +33,13 @@ def facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
     }
 
 
+def cores() -> int:
+    """The number of cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def rounding(record: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of ``facts``, e.g. in ``run.json``, on which the rounding errors of a step depend."""
     versions = record.get("versions") or {}

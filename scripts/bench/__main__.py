@@ -21,6 +21,7 @@ that were missed on a CPU.
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
 gan_cli and in torch-fidelity (features.py), and `--private` a private update against a plain one (private.py).
+`--tuning` measures the options of the compiler that `train.tune` chooses from (tuning.py).
 `--reading` measures reading from a folder of JPEG files (reading.py). `--gpu` measures everything that has a figure
 on a GPU, each side in a process of its own (gpu.py).
 """

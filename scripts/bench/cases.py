@@ -39,11 +39,14 @@ class Case:
     penalty: str = "none"
     goal: Mapping[str, float] = field(default_factory=dict)
 
-    def experiment(self, folder: Path) -> Experiment:
-        """The experiment that gan_cli trains. The colour images, if the case uses them, are in ``folder``."""
+    def experiment(self, folder: Path, *more: str) -> Experiment:
+        """The experiment that gan_cli trains, with ``more`` overrides.
+
+        The colour images, if the case uses them, are in ``folder``.
+        """
         from gan_cli.config.build import experiment  # not above, because processes of PyTorch must not import JAX
 
-        return experiment([override.format(colour=folder) for override in self.overrides])
+        return experiment([*(override.format(colour=folder) for override in self.overrides), *more])
 
     def config(self) -> dict[str, Any]:
         """The checked configuration of the experiment, without a folder of images. JAX is not imported."""

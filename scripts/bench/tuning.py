@@ -13,7 +13,6 @@ from cases import CASES, colour_images
 from rich.console import Console
 from rich.table import Table
 
-from gan_cli.config.build import experiment
 from gan_cli.engine import tuning
 
 
@@ -24,11 +23,10 @@ def measure(names: list[str]) -> list[dict[str, Any]]:
     with colour_images() as folder:
         for name in names:
             case = CASES[name]
-            overrides = [override.format(colour=Path(folder)) for override in case.overrides]
             length = case.steps // 4
             every = [f"train.{key}={length}" for key in ("steps_per_call", "log_every")]
             never = [f"train.{key}=0" for key in ("sample_every", "checkpoint_every", "eval_every")]
-            steps = experiment([*overrides, *every, *never]).compile()
+            steps = case.experiment(Path(folder), *every, *never).compile()
             for variant, speeds in tuning.speeds(steps, steps.init(), variants).items():
                 low, median, high = np.quantile(speeds, (0.25, 0.5, 0.75)).round(3).tolist()
                 rows.append({"case": name, "variant": variant, "low": low, "median": median, "high": high})
