@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import jax
@@ -26,6 +27,7 @@ from gan_cli.engine.compiled_steps import CompiledSteps
 from gan_cli.errors import RunFailed, UserError
 from gan_cli.storage import checkpoints
 from gan_cli.storage.metrics_log import MetricsLog
+from gan_cli.views import sample_writer
 from gan_cli.views.sample_writer import SampleWriter
 
 RUN = [*TINY, "train.sample_every=4"]
@@ -382,6 +384,27 @@ def test_a_checkpoint_that_cannot_be_read_back_replaces_no_other(monkeypatch, tm
     assert contents(run / "checkpoints/1") == before and saver.failed
     step, _ = checkpoints.restore([(run, identity)], state)
     assert step == 1 and (run / "damaged/2").is_dir()
+
+
+def test_a_checkpoint_follows_the_pictures_of_earlier_steps(monkeypatch):
+    """A run that resumes from a checkpoint does not draw earlier pictures again, so they must be complete."""
+    original, missing = checkpoints.save, []
+
+    def save(folder, step, *arguments):
+        drawn = [at for at in range(2, step + 1, 2) if not (folder.parent / f"samples/{at}.png").exists()]
+        missing.extend((step, at) for at in drawn)
+        original(folder, step, *arguments)
+
+    def slow(*arguments):
+        time.sleep(0.2)
+        draw(*arguments)
+
+    draw = sample_writer.draw_samples
+    monkeypatch.setattr(checkpoints, "save", save)
+    monkeypatch.setattr(sample_writer, "draw_samples", slow)
+    run = [*TINY, "train.steps=8", "train.steps_per_call=2", "train.sample_every=2", "train.checkpoint_every=2"]
+    train(*run, "name=a")
+    assert checkpoints.steps(Path("outputs/a/checkpoints"))[-1] == 8 and missing == [(8, 8)]  # drawn after it
 
 
 def failing(original, at):

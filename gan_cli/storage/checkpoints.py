@@ -15,7 +15,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -424,22 +425,31 @@ class Saver:
         self.newest: int | None = None
         self.failed = False
 
-    def save(self, step: int, state: Tree, monitors: dict[str, Any] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Tree,
+        monitors: dict[str, Any] | None = None,
+        after: Collection[Future[Any]] = (),
+    ) -> None:
         """Wait for the previous save, copy ``state`` to the host, and start to save it in the background.
 
         Args:
             step: number of training steps that led to ``state``.
             state: the training state, a pytree of arrays.
             monitors: see the function ``save``.
+            after: jobs that write files of the steps up to ``step``. The checkpoint is written when they are done,
+                because a run that resumes from it does not write these files again.
 
         Raises:
             RunFailed: the previous save has failed.
         """
         self.wait()
         host = jax.tree.map(lambda x: np.array(x, copy=True), state)
-        self._pending = self._thread.submit(self._save, step, host, monitors)
+        self._pending = self._thread.submit(self._save, step, host, monitors, after)
 
-    def _save(self, step: int, host: Tree, monitors: dict[str, Any] | None) -> None:
+    def _save(self, step: int, host: Tree, monitors: dict[str, Any] | None, after: Collection[Future[Any]]) -> None:
+        futures.wait(after)
         save(self._folder, step, host, self._identity, self._keep, monitors)
         self.newest = step
 

@@ -316,7 +316,7 @@ class RunRecorder:
         self.saver.wait()  # the pending save may be a save of this step
         self._charge(step, write=True)
         if self.divergence.finite and self.saver.newest != step:
-            self.saver.save(step, state, self._monitor_states())
+            self.saver.save(step, state, self._monitor_states(), after=self.sample_writer.pending)
 
     def rescue(self, step: int, state: TrainState) -> None:
         """Save a checkpoint after a failure of the run, unless saving itself has failed or the step is saved.

@@ -146,6 +146,11 @@ class SampleWriter:
             job = self._thread.submit(draw_seen, self._data.feature, np.asarray(seen), path, origin)
             self._pending.append((None, job))
 
+    @property
+    def pending(self) -> list[Future[None]]:
+        """The jobs that write the pictures, without those whose pictures ``finished`` has returned."""
+        return [job for _, job in self._pending]
+
     def finished(self, wait: bool = False) -> list[Path]:
         """A list of the paths of new pictures of samples, trajectories or tasks, in the order of their steps.
 
