@@ -300,6 +300,11 @@ def _train(
         reporter.say(f"ensemble  {len(members)} members that differ in {', '.join(experiment.ensemble.varied)}")
     for line in _privacy(experiment):
         reporter.say(line)
+    if experiment.config["game"].get("pretrain_steps", 0) >= options.steps:
+        reporter.warn(
+            f"game.pretrain_steps is at least train.steps={options.steps}, so the discriminator is never trained. Set "
+            "a larger train.steps."
+        )
     reporter.say(f"directory {directory}")
 
     if not record.before and options.tune != "off":
