@@ -15,8 +15,8 @@ weights and batches. It then times the following in turn:
 Speeds in the table are medians over the repeats. Ratios are medians of the ratios of successive measurements. The
 FLOPs count only the matrix products and convolutions that the step executes, with two FLOPs for each multiply-add
 (flops.py). `alone` is the time of these operations, each timed in a loop, as a fraction of the step's time. A step
-cannot be faster than its matrix products and convolutions. Below the table, the script lists the goals (cases.py)
-that were missed on a CPU.
+cannot be faster than its matrix products and convolutions. A second table has the milliseconds of the step, of
+these operations alone, and of the fastest form of PyTorch.
 
 `--around` instead measures start-up, memory, logging and other costs outside the step (around.py), `--devices` the
 time of a step whose batch is split over devices (devices.py), `--features` the speed of the Inception features in
@@ -239,7 +239,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         "flops_per_s": work * median["ours"],
         "peak_flops_per_s": statistics.median(peaks),
         "peak_fraction": round(statistics.median(fractions), 3),
-        # Measured on a CPU only, because a GPU has no goals, and compiling each operation for a GPU takes too long.
+        # Measured on a CPU only, because compiling each operation for a GPU takes too long.
         "alone_fraction": round(seconds_alone(found) * median["ours"], 3) if DEVICE.type == "cpu" else None,
         "loss_difference": difference,
     }
@@ -272,22 +272,18 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=120).print(table)
 
 
-def missed(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each missed goal on a CPU.
-
-    Each line contains the value that the benchmark would reach if a step consisted of its matrix products and
-    convolutions only.
-    """
-    lines = []
+def show_floors(rows: list[dict[str, Any]]) -> None:
+    """Print a table of the time of each case's step, its floor, and the time of the fastest form of PyTorch."""
+    table = Table(title=None)
+    for column in ("case", "step", "products alone", "fastest PyTorch", "of them"):
+        table.add_column(column, justify="left" if column in ("case", "of them") else "right")
     for row in rows:
-        for what, goal in CASES[row["case"]].goal.items():
-            reached = row["ratio"].get(what, row.get(what))
-            if DEVICE.type == "cpu" and reached < goal:
-                lines.append(
-                    f"{row['case']}: {what} is {reached:.2f}, and the goal is {goal:.2f}. The matrix products and "
-                    f"convolutions alone would reach {reached / row['alone_fraction']:.2f}."
-                )
-    return lines
+        own, peer = 1000 / row["ours"], min(row["ratio"], key=row["ratio"].__getitem__)
+        floor = "-" if row["alone_fraction"] is None else f"{own * row['alone_fraction']:.3g} ms"
+        table.add_row(
+            row["case"], f"{own:.3g} ms", floor, f"{own * row['ratio'][peer]:.3g} ms", peer.removeprefix("eager_")
+        )
+    Console(width=120).print(table)
 
 
 def main() -> None:
@@ -383,7 +379,7 @@ def main() -> None:
                     print(failed[-1], flush=True)
                 write(rows)
         show(rows)
-        print(*missed(rows), sep="\n")
+        show_floors(rows)
         if failed:
             sys.exit("\n".join(failed))
     write(rows)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,12 @@ class Case:
         network: the name of the peers' network, a key of ``peers.NETWORKS``.
         steps: the number of steps in one measurement.
         penalty: the penalty of the peers: "none", "r1" or "wgan_gp".
-        goal: a mapping from the name of each goal on a CPU to its smallest accepted value. The goal
-            ``peak_fraction`` is a fraction of the machine's peak. Every other goal has the name of a peer, and its
-            value is the ratio of the speed of gan_cli to the speed of the peer.
     """
 
     overrides: tuple[str, ...]
     network: str
     steps: int
     penalty: str = "none"
-    goal: Mapping[str, float] = field(default_factory=dict)
 
     def experiment(self, folder: Path, *more: str) -> Experiment:
         """The experiment that gan_cli trains, with ``more`` overrides.
@@ -64,20 +59,15 @@ class Case:
 _MLP = ("model=mlp", "model.discriminator.dropout=0.0")
 _PLAIN = ("model=dcgan", "model.discriminator.norm=none")
 
-_SMALL = {"eager_loader": 5.0, "eager_resident": 3.5, "peak_fraction": 0.7}
-_LARGE = {"eager_loader": 3.0, "peak_fraction": 0.75}
-_CONVOLUTIONS = {"eager_loader": 1.3, "eager_resident": 1.3, "peak_fraction": 0.65}
-
 CASES = {
-    "mlp-64": Case(_MLP, "mlp", 400, goal=_SMALL),
-    "mlp-256": Case((*_MLP, "train.batch_size=256"), "mlp", 200, goal=_LARGE),
-    "dcgan-28": Case(("model=dcgan",), "dcgan", 10, goal=_CONVOLUTIONS),
-    "dcgan-32": Case(("model=dcgan", *_COLOUR), "dcgan", 8, goal=_CONVOLUTIONS),
+    "mlp-64": Case(_MLP, "mlp", 400),
+    "mlp-256": Case((*_MLP, "train.batch_size=256"), "mlp", 200),
+    "dcgan-28": Case(("model=dcgan",), "dcgan", 10),
+    "dcgan-32": Case(("model=dcgan", *_COLOUR), "dcgan", 8),
     "resnet-32": Case(
         ("model=resnet", "model.generator.width=64", "model.discriminator.width=64", "loss=hinge", *_COLOUR),
         "resnet",
         4,
-        goal=_CONVOLUTIONS,
     ),
     "mlp-64-r1": Case((*_MLP, "penalty=[r1]"), "mlp", 200, "r1"),
     "mlp-64-wgan-gp": Case((*_MLP, "loss=wgan", "penalty=[wgan_gp]"), "mlp", 200, "wgan_gp"),
