@@ -100,10 +100,10 @@ def _rows(
     ]
 
 
-def _plain(experiment: str, *overrides: str) -> Row:
-    """The row of the same networks and options without privacy."""
+def _plain(experiment: str, *overrides: str, name: str = "GAN without privacy") -> Row:
+    """The row of an experiment without privacy, by default with the networks and options of the private rows."""
     common = (f"experiment={experiment}", "metric=none", "estimator=mean", *overrides)
-    return Row("GAN without privacy", common, one_by_one=True)
+    return Row(name, common, one_by_one=True)
 
 
 # ----------------------------------------------------------------------------------------------- images
@@ -307,7 +307,11 @@ TABLES = {
     ),
     "private_adult": _table_of_rows(
         "Private generators of 32,561 rows of Adult",
-        [*_rows(*_ADULT, steps=(600, 600, 600)), _plain(*_ADULT, "train.steps=600")],
+        [
+            *_rows(*_ADULT, steps=(600, 600, 600)),
+            _plain(*_ADULT, "train.steps=600"),
+            _plain("table", "train.steps=4000", name="experiment=table, without privacy"),
+        ],
         lambda split: adult(normalisation="range"),
         1,
         32_561,
