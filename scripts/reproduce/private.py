@@ -310,7 +310,7 @@ TABLES = {
         [
             *_rows(*_ADULT, steps=(600, 600, 600)),
             _plain(*_ADULT, "train.steps=600"),
-            _plain("table", "train.steps=4000", name="experiment=table, without privacy"),
+            _plain("table", "sampler=shuffled", "train.steps=4000", name="experiment=table, without privacy"),
         ],
         lambda split: adult(normalisation="range"),
         1,
