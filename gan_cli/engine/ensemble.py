@@ -129,6 +129,7 @@ class EnsembleSteps(CompiledSteps):
     """
 
     stacked = True
+    _devices: MemberDevices
 
     def __init__(
         self,
@@ -143,37 +144,37 @@ class EnsembleSteps(CompiledSteps):
     ):
         self.members = len(seeds)
         self._make, self._freeze = make, freeze
-        self._own = MemberDevices(self.members)
-        filled = np.minimum(np.arange(self._own.rows), self.members - 1)
+        devices = MemberDevices(self.members)
+        filled = np.minimum(np.arange(devices.rows), self.members - 1)
         self._varied = {key: values[filled] for key, values in varied.items()}
         self._all_seeds = [seeds[i] for i in filled]
-        super().__init__(setup, data, self._own, length)
+        super().__init__(setup, data, devices, length)
 
     def _compile(self, options: Options | None = None) -> Chunk:
         feed, size, ema = self._feed, self._length.batch_size, self._length.ema
         # Under vmap, the convolutions of the members become a grouped convolution, which is slow. Devices that are
         # single cores of a CPU compute one member after another faster than several at once.
         convolves = any(leaf.ndim > 2 for leaf in jax.tree.leaves(self.abstract.params))
-        vectorise = not convolves and len(self._own) == 1
+        vectorise = not convolves and len(self._devices) == 1
         return compile_ensemble(
-            self._make, self._varied, feed, size, ema, self._freeze, vectorise, self._own, options
+            self._make, self._varied, feed, size, ema, self._freeze, vectorise, self._devices, options
         )
 
     def init(self) -> EnsembleState:
         return self._placed(jax.jit(functools.partial(init_ensemble, self._make, self._varied))())
 
     def assemble(self, states: Sequence[TrainState], alive: Sequence[bool]) -> EnsembleState:
-        copies = self._own.rows - self.members
+        copies = self._devices.rows - self.members
         return self._placed(assemble([*states, *[states[-1]] * copies], [*alive, *[alive[-1]] * copies]))
 
     def _placed(self, ensemble: EnsembleState) -> EnsembleState:
         rows = ensemble.state._replace(step=None), ensemble.alive
-        state, alive = jax.device_put(rows, self._own.by_member)
-        return EnsembleState(state._replace(step=self._own.place(np.asarray(ensemble.state.step))), alive)
+        state, alive = jax.device_put(rows, self._devices.by_member)
+        return EnsembleState(state._replace(step=self._devices.place(np.asarray(ensemble.state.step))), alive)
 
     def member(self, state: EnsembleState, i: int) -> TrainState:
-        alone: TrainState = self._own.row(state.state._replace(step=None), i)
-        return alone._replace(step=self._own.here(state.state.step))
+        alone: TrainState = self._devices.row(state.state._replace(step=None), i)
+        return alone._replace(step=self._devices.here(state.state.step))
 
     def of_member(self, tree: Tree, i: int) -> Tree:
         return jax.tree.map(lambda leaf: leaf[i], tree)
