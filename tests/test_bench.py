@@ -72,3 +72,14 @@ def test_dry_run(tmp_path):
         assert sides <= found["cases"][case]["steps_per_second"].keys()
     if has_torch:
         assert failed["mlp-64-r1", "compiled"] == "torch.compile does not support second derivatives"
+
+
+@pytest.mark.comparison
+def test_a_case_is_checked_and_measured(tmp_path):
+    """The losses of both sides agree, and the tables have a row with their speeds and the floor of the step."""
+    pytest.importorskip("torch")
+    command = [sys.executable, str(BENCH), "--repeats", "1", "--cases", "mlp-64-r1", "--json", tmp_path / "b.json"]
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    (row,) = json.loads((tmp_path / "b.json").read_text())
+    assert row["loss_difference"] < 1e-3 and min(row["ratio"].values()) > 0 and row["alone_fraction"] > 0
+    assert row["flops_per_step"] > 1e8 and done.stdout.count("mlp-64-r1") == 3

@@ -190,7 +190,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         repeats: the number of measurements of each function.
         top: a function that measures the peak FLOP/s of the machine.
     """
-    e, steps = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
+    e, length = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
     slow = Case(
         (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
     )
@@ -199,7 +199,7 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
     running = sides(case, e)
     for side, run in list(running.items()):
         try:
-            run(steps)  # compiles and warms up
+            run(length)  # compiles and warms up
         except Exception as error:
             if side in ("ours", "eager_loader", "eager_resident"):
                 raise
@@ -211,18 +211,11 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         peaks.append(top())
         for side, run in running.items():
             began = time.perf_counter()
-            run(steps)
-            rates[side].append(steps / (time.perf_counter() - began))
-    found = operations(
-        lambda s, a: steps.compile_chunk(
-            e.setup,
-            e.dataset.feed,
-            e.train.batch_size,
-            e.train.ema,  # type: ignore[union-attr]
-        )(s, a, 1),
-        init_state(e.setup),
-        e.dataset.examples,
-    )  # type: ignore[union-attr]
+            run(length)
+            rates[side].append(length / (time.perf_counter() - began))
+    assert e.dataset is not None
+    program = steps.compile_chunk(e.setup, e.dataset.feed, e.train.batch_size, e.train.ema)
+    found = operations(lambda s, a: program(s, a, 1), init_state(e.setup), e.dataset.examples)
     median = {side: statistics.median(values) for side, values in rates.items()}
     work = sum(count * flops(operation) for operation, count in found.items())
     fractions = [work * rate / peak for rate, peak in zip(rates["ours"], peaks, strict=True)]
