@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -24,11 +25,13 @@ from gan_cli.cli.train import main
 from gan_cli.data import table
 from gan_cli.data.features import described
 from gan_cli.engine import randomness
+from gan_cli.engine.state import init_state
 from gan_cli.errors import UserError
+from gan_cli.estimators import private
 from gan_cli.privacy import accounting, noise_key
 from gan_cli.privacy.accounting import Charge
 from gan_cli.privacy.ledger import Ledger, spent_by
-from gan_cli.storage import checkpoints, run_directory
+from gan_cli.storage import checkpoints, marks, run_directory
 
 dp = pytest.importorskip("dp_accounting")
 PRIVATE = [*TINY, "dataset=ring", "estimator=private", "sampler=poisson", "logger=none"]
@@ -163,6 +166,31 @@ def test_training_stops_before_the_budget_is_exceeded():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["alternating", "simultaneous", "optimistic", "extragradient", "lookahead"])
+def test_each_noisy_gradient_of_a_strategy_is_charged(strategy, monkeypatch):
+    """The noisy gradients of a step, counted while its program is traced, are those that the ledger charges."""
+    e, drawn = gan_cli.experiment([*NOISY, f"strategy={strategy}"]), []
+
+    def counted(*arguments):
+        drawn.append(arguments)
+        return noised(*arguments)
+
+    noised = private._noised
+    monkeypatch.setattr(private, "_noised", counted)
+    rows = e.train.batch_size + 8
+    batch = {"x": jnp.zeros((rows, 2)), "label": jnp.zeros(rows, int), "mask": jnp.ones(rows)}
+    jax.eval_shape(e.setup.step, init_state(e.setup), [batch] * e.setup.strategy.batches, jax.random.key(0))
+    assert len(drawn) == e.ledger.per_step > 0
+
+
+def test_a_guarantee_without_worth_is_computed_quickly():
+    """RDP alone bounds a large epsilon: the PLD bound would need gigabytes."""
+    found = accounting.epsilon((Charge(0.02, 0.1, 3000),), 1e-5)
+    assert found.accountant == "RDP" and 100 < found.value < math.inf
+    with pytest.raises(UserError, match=r"because the bounds are not that tight\. Set a larger target_epsilon\.$"):
+        accounting.noise_for(1e-9, 1e-9, lambda noise: (Charge(noise, 0.5, 10_000),))
+
+
 def test_init_from_continues_the_ledger():
     first = train(*NOISY, "name=first")
     second = train(*NOISY, "train.steps=4", "init_from=outputs/first", "name=second")
@@ -266,10 +294,14 @@ def test_nothing_that_is_written_reads_the_data():
 
 @pytest.mark.slow
 def test_a_reproducible_run_has_no_key():
-    runs = [train(*NOISY, "estimator.reproducible=true", f"name={name}") for name in ("a", "b")]
+    options = [*NOISY, "estimator.reproducible=true", "train.sample_every=8"]
+    runs = [train(*options, f"name={name}") for name in ("a", "b")]
     first, second = (checkpoints.load_arrays(run.directory / "checkpoints")[1] for run in runs)
     assert [name for name in first if (first[name] != second[name]).any()] == []
     assert not (runs[0].directory / "private").exists()
+    mark, _ = marks.verify(runs[0].directory / "samples/8.png")
+    assert mark["step"] == 8 and mark["seed"] is None and mark["fingerprint"] is None
+    assert run_directory.facts(runs[0].directory)["fingerprint"] not in (None, mark["fingerprint"])
     # The difference of two runs with one key would be free of noise, so other options lead to another key.
     keys = {
         tuple(noise_key.words_of_seed(*one)) for one in ((0, "a", "b"), (0, "a", "c"), (0, "c", "b"), (1, "a", "b"))

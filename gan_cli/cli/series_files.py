@@ -63,8 +63,8 @@ def read_past(options: argparse.Namespace, run: RestoredRun, feature: Feature) -
     if len(levels) < wanted:
         why = f" for {feature.length} log-returns" if returns else ""
         raise UserError(
-            f"{source}: has {len(levels):,} row{'s' * (len(levels) != 1)}, and a forecast of this run needs the last {wanted}{why}. Add "
-            "earlier rows."
+            f"{source}: has {len(levels):,} row{'s' * (len(levels) != 1)}, and a forecast of this run needs the "
+            f"last {wanted}{why}. Add earlier rows."
         )
     levels, rows = levels[-wanted:], rows[-wanted:]
     if returns:

@@ -22,6 +22,7 @@ from gan_cli.config.schema import Train
 from gan_cli.data import canaries, duplicates
 from gan_cli.data.capacity import available_memory
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.samplers import too_large
 from gan_cli.engine.compiled_steps import CompiledSteps, Length
 from gan_cli.engine.devices import Devices
 from gan_cli.engine.ensemble import EnsembleSteps
@@ -96,6 +97,15 @@ class Experiment:
     def fingerprint(self) -> str:
         """The SHA-256 hash of the options that a resumed run may not change."""
         return identity.fingerprint(self.config)
+
+    @property
+    def has_secret_seed(self) -> bool:
+        """Whether the noise of private training derives from the seed.
+
+        The marks of generated files then state neither the seed nor the fingerprint, from which somebody could find
+        the seed by trial.
+        """
+        return bool(self.config["estimator"].get("reproducible"))
 
     @functools.cached_property
     def devices(self) -> Devices:
@@ -231,10 +241,7 @@ def _check_batches(data: Dataset | None, whole: Experiment, estimator: Estimator
                 "does not correct for them. Set sampler=shuffled."
             )
         if smallest < rows and not sampler.repeats:
-            raise UserError(
-                f"train.batch_size={rows}: is larger than the data set, which has {smallest} examples. Set "
-                f"train.batch_size to at most {smallest}."
-            )
+            raise too_large(rows, smallest)
         if sampler.pads:
             estimators.check(_name(whole.config["estimator"]), estimator, game, pads=True)
             if len(domains) > 1:

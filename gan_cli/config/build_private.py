@@ -12,6 +12,7 @@ from typing import Any
 from gan_cli.config.check import from_environment
 from gan_cli.config.names import encode
 from gan_cli.data.dataset import Dataset
+from gan_cli.data.samplers import too_large
 from gan_cli.engine.state import TrainSetup
 from gan_cli.errors import UserError
 from gan_cli.estimators import Private
@@ -104,6 +105,8 @@ def ledger_of(
             f"estimator.target_delta={options.target_delta:g}: a run that publishes one of the {size:,} examples "
             f"would keep this guarantee. Set at most 1 / {size:,}, e.g. estimator.target_delta={0.1 / size:.1g}."
         )
+    if batch_size > size:
+        raise too_large(batch_size, size)
     rows = next(iter(data.feed.samplers(min(batch_size, size)).values())).rows
     earlier = (source.spent or ()) if source is not None else ()
     if resumes is not None:

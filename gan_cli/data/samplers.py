@@ -134,6 +134,14 @@ def balanced(domain: Domain, batch_size: int) -> Sampler:
     return Sampler(_of_each(batch), batch_size)
 
 
+def too_large(batch_size: int, size: int) -> UserError:
+    """The error that a batch has more rows than there are examples."""
+    return UserError(
+        f"train.batch_size={batch_size}: is larger than the data set, which has {size} examples. Set "
+        f"train.batch_size to at most {size}."
+    )
+
+
 def poisson(domain: Domain, batch_size: int, *, capacity: PositiveInt | None = None) -> Sampler:
     """Poisson sampling: each batch contains each example independently, with probability batch_size/size.
 

@@ -20,6 +20,8 @@ from gan_cli.errors import UserError
 # Intervals of the discretised privacy loss. Rounding adds up over the charges of a run, so the bound at the
 # coarsest interval may exceed the bound from RDP. The next interval is then tried.
 _INTERVALS = (1e-3, 1e-4, 1e-5)
+# Above this bound from RDP, epsilon promises nothing, and the PLD bound needs gigabytes of memory.
+_LARGEST_EPSILON = 100.0
 _LARGEST_NOISE = 1e6
 _DIGITS = 4  # significant digits of a noise multiplier that follows from a target, rounded up
 
@@ -70,6 +72,8 @@ def epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
 @functools.lru_cache(maxsize=4096)
 def _epsilon(charges: tuple[Charge, ...], delta: float) -> Epsilon:
     rdp = rdp_epsilon(charges, delta)
+    if rdp > _LARGEST_EPSILON:
+        return Epsilon(rdp, "RDP")
     for interval in _INTERVALS:
         if (pld := _pld_epsilon(charges, delta, interval)) <= rdp:
             return Epsilon(pld, "PLD")
@@ -120,7 +124,7 @@ def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Char
         charges: maps a noise multiplier to the charges of the whole run.
 
     Raises:
-        UserError: no noise leads to the target, because earlier charges exceed it.
+        UserError: no noise leads to the target, e.g. because earlier charges exceed it.
     """
 
     def bisect(meets: Callable[[float], bool], low: float, high: float, precision: float) -> float:
@@ -140,9 +144,12 @@ def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Char
     while not by_rdp(high):
         high *= 4
         if high > _LARGEST_NOISE:
+            spent, remedy = "the bounds are not that tight", "Set a larger target_epsilon."
+            if len(charges(high)) > 1:
+                spent = "earlier runs on the same data have spent more"
+                remedy = "Set a larger target_epsilon, or leave out init_from."
             raise UserError(
-                f"estimator.target_epsilon={target:g}: no noise leads to this epsilon, because earlier runs on the "
-                "same data have spent more. Set a larger target_epsilon, or leave out init_from."
+                f"estimator.target_epsilon={target:g}: no noise leads to this epsilon, because {spent}. {remedy}"
             )
     low = high / 4
     while by_rdp(low):

@@ -196,7 +196,10 @@ def _representation(config: Mapping[str, Any], data: Dataset) -> Iterator[Verdic
         changes += ["dataset.schema=FILE"] if chosen.get("schema", "") is None else []
         yield Verdict("representation", "refused", why, " ".join(changes) or "dataset=CHOICE")
     else:
-        why = f"the feature {private[0]} ({data.spec[private[0]].noun}) holds statistics of the examples"
+        why = (
+            f"the feature {private[0]} ({data.spec[private[0]].noun}) holds statistics of the examples. Images, "
+            "clips and tables with a schema can be private, series and texts cannot"
+        )
         yield Verdict("representation", "refused", why, "dataset=CHOICE")
     if data.duplicates == "drop":
         why = "which examples are left out depends on the other examples"

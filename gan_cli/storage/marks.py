@@ -53,16 +53,17 @@ class Origin:
 
     Attributes:
         run: name of the run's directory, without the path to it.
-        fingerprint: the entry ``fingerprint`` of the run's ``run.json``; None if the file lacks it.
+        fingerprint: the entry ``fingerprint`` of the run's ``run.json``; None if the file lacks it, or if the seed
+            of the run is secret.
         step: step of the checkpoint.
-        seed: seed of the samples.
+        seed: seed of the samples; None if it is secret.
         mixed: whether the file also contains or shows real examples.
     """
 
     run: str
     fingerprint: str | None
     step: int
-    seed: int
+    seed: int | None
     mixed: bool = False
 
 
@@ -78,7 +79,7 @@ class Verdict(NamedTuple):
     fits: bool
 
 
-def origin_of(run: Path, fingerprint: Any, step: int, seed: int) -> Origin:
+def origin_of(run: Path, fingerprint: Any, step: int, seed: int | None) -> Origin:
     """The origin of samples of the run in the directory ``run``."""
     return Origin(run.resolve().name, fingerprint if isinstance(fingerprint, str) else None, step, seed)
 
@@ -257,20 +258,21 @@ def _in_npy(content: bytes, mark: Mapping[str, Any]) -> bytes:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The mark inside or beside a file, or None."""
-    if path.suffix in (".png", ".gif"):
+    suffix = path.suffix.lower()
+    if suffix in (".png", ".gif"):
         from PIL import Image
 
         with Image.open(path, formats=("PNG", "GIF")) as image:
             return _parsed(image.info.get("Comment") or image.info.get("comment"))
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         with zipfile.ZipFile(path) as archive:
             return _parsed(archive.comment)
-    if path.suffix == ".npy":
+    if suffix == ".npy":
         with path.open("rb") as file:
             np.lib.format.read_array(file, allow_pickle=False)
             rest = file.read(_CHUNK)
         return _parsed(rest[: rest.rfind(b"}") + 1])
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         import pyarrow.parquet as parquet
 
         return _parsed((parquet.read_metadata(path).metadata or {}).get(KEY))

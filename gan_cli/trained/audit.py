@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -201,7 +202,7 @@ def _promised(run: RestoredRun) -> tuple[dict[str, float], float]:
     counted = ledger.own(run.step)._replace(steps=updates, truncation=ledger.overflow * updates)
     earlier = spent_by(record, str(run.directory))[:-1]
     return {
-        "epsilon_promised": float(record["privacy"]["epsilon"]),
+        "epsilon_promised": math.inf if record["privacy"]["epsilon"] is None else record["privacy"]["epsilon"],
         "epsilon_counted": accounting.epsilon((*earlier, counted), ledger.delta).value,
     }, ledger.delta
 

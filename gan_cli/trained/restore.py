@@ -53,7 +53,8 @@ class RestoredRun:
 
     def origin(self, seed: int) -> Origin:
         """The origin of samples of this run, for their provenance marks."""
-        return marks.origin_of(self.directory, self.fingerprint, self.step, seed)
+        fingerprint = None if self.experiment.has_secret_seed else self.fingerprint
+        return marks.origin_of(self.directory, fingerprint, self.step, seed)
 
 
 def restore_run(

@@ -302,8 +302,8 @@ def _train(
         reporter.say(line)
     if experiment.config["game"].get("pretrain_steps", 0) >= options.steps:
         reporter.warn(
-            f"game.pretrain_steps is at least train.steps={options.steps}, so the discriminator is never trained. Set "
-            "a larger train.steps."
+            f"game.pretrain_steps is at least train.steps={options.steps}, so the discriminator is never trained. "
+            "Set a larger train.steps."
         )
     reporter.say(f"directory {directory}")
 

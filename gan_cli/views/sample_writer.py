@@ -78,7 +78,9 @@ class SampleWriter:
         self._data, self._seed, self._sampler = experiment.dataset, experiment.seed, sampler
         self._run = directory if not tasks and experiment.game.has_equilibrium else None
         self._folder = directory / "samples"
-        self._origin = marks.origin_of(directory, experiment.fingerprint, 0, experiment.seed)
+        secret = experiment.has_secret_seed
+        stated = (None, 0, None) if secret else (experiment.fingerprint, 0, experiment.seed)
+        self._origin = marks.origin_of(directory, *stated)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         # Pictures that are being written. The path is None for a picture that ``finished`` does not return.
         self._pending: list[tuple[Path | None, Future[None]]] = []
