@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -149,7 +148,5 @@ def measure() -> list[dict[str, Any]]:
 def _digits(folder: Path) -> None:
     """Write the digits of dataset=mnist5k as PNG files."""
     folder.mkdir()
-    examples = mnist5k().examples
-    assert isinstance(examples, np.ndarray)
-    for i, image in enumerate(examples):
+    for i, image in enumerate(mnist5k().arrays["x"]):
         Image.fromarray(image[..., 0]).save(folder / f"{i:04}.png")
