@@ -81,6 +81,12 @@ def test_a_changed_pixel_is_noticed_and_a_lossless_copy_fits():
     assert marks.verify(Path("stripped.png")) == (None, False)
 
 
+def test_the_case_of_a_suffix_does_not_matter():
+    pictures.write(Path("a.png"), Image.fromarray(PIXELS[0]), ORIGIN)
+    Path("a.png").rename("a.PNG")
+    assert marks.verify(Path("a.PNG")).fits
+
+
 def test_all_bits_of_a_16_bit_picture_count():
     """Pillow reads 8 of the 16 bits of colours. A change of the lowest bit is noticed nevertheless."""
     image = PIXELS[0].astype(np.uint16) * 257

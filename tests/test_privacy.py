@@ -165,7 +165,6 @@ def test_training_stops_before_the_budget_is_exceeded():
     assert facts["epsilon"] <= budget < by_dp_accounting(facts | {"steps": facts["steps"] + 1})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["alternating", "simultaneous", "optimistic", "extragradient", "lookahead"])
 def test_each_noisy_gradient_of_a_strategy_is_charged(strategy, monkeypatch):
     """The noisy gradients of a step, counted while its program is traced, are those that the ledger charges."""
@@ -191,6 +190,7 @@ def test_a_guarantee_without_worth_is_computed_quickly():
         accounting.noise_for(1e-9, 1e-9, lambda noise: (Charge(noise, 0.5, 10_000),))
 
 
+@pytest.mark.slow
 def test_init_from_continues_the_ledger():
     first = train(*NOISY, "name=first")
     second = train(*NOISY, "train.steps=4", "init_from=outputs/first", "name=second")

@@ -114,6 +114,22 @@ def _noised(tree: Tree, key: jax.Array, std: float) -> Tree:
     return jax.lax.optimization_barrier(noised)
 
 
+def _normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal numbers in float32.
+
+    ``jax.random.normal`` keeps one of the two words of each block of threefry. Here both give a number, so that
+    the noise takes less of the time of an update.
+    """
+    size = math.prod(shape)
+    count = jax.lax.iota(jnp.uint32, -(-size // 2))
+    words = threefry2x32_p.bind(*jax.random.bits(key, (2,), jnp.uint32), jnp.zeros_like(count), count)
+    # Without the barrier, XLA looks up the block and computes the number in one loop, which is slower.
+    bits = jax.lax.optimization_barrier(jnp.concatenate(words)[:size].reshape(shape))
+    uniform = jax.lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32) - 1  # from 0 to 1
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(low, uniform * (1 - low) + low))
+
+
 def check(game: Game) -> None:
     """Raise a UserError if the guarantee would not hold for a game, a result of ``Game.private``.
 
@@ -147,19 +163,3 @@ def check(game: Game) -> None:
             "the batch, which would reach the players without clipping and noise. Choose another game, e.g. "
             "game=gan."
         )
-
-
-def _normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal numbers in float32.
-
-    ``jax.random.normal`` keeps one of the two words of each block of threefry. Here both give a number, so that
-    the noise takes less of the time of an update.
-    """
-    size = math.prod(shape)
-    count = jax.lax.iota(jnp.uint32, -(-size // 2))
-    words = threefry2x32_p.bind(*jax.random.bits(key, (2,), jnp.uint32), jnp.zeros_like(count), count)
-    # Without the barrier, XLA looks up the block and computes the number in one loop, which is slower.
-    bits = jax.lax.optimization_barrier(jnp.concatenate(words)[:size].reshape(shape))
-    uniform = jax.lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32) - 1  # from 0 to 1
-    low = np.nextafter(np.float32(-1), np.float32(0))
-    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(low, uniform * (1 - low) + low))

@@ -144,12 +144,12 @@ def noise_for(target: float, delta: float, charges: Callable[[float], tuple[Char
     while not by_rdp(high):
         high *= 4
         if high > _LARGEST_NOISE:
-            spent, remedy = "the bounds are not that tight", "Set a larger target_epsilon."
+            why, remedy = "the bounds are not that tight", "Set a larger target_epsilon."
             if len(charges(high)) > 1:
-                spent = "earlier runs on the same data have spent more"
+                why = "earlier runs on the same data have spent more"
                 remedy = "Set a larger target_epsilon, or leave out init_from."
             raise UserError(
-                f"estimator.target_epsilon={target:g}: no noise leads to this epsilon, because {spent}. {remedy}"
+                f"estimator.target_epsilon={target:g}: no noise leads to this epsilon, because {why}. {remedy}"
             )
     low = high / 4
     while by_rdp(low):

@@ -191,10 +191,11 @@ def verify(path: Path) -> Verdict:
         mark = _read(path)
         if mark is None:
             return Verdict(None, False)
-        if path.suffix == ".parquet":
+        suffix = path.suffix.lower()
+        if suffix == ".parquet":
             return Verdict(mark, mark.get("sha256") == _of_parquet(path))
-        with path.open("rb") if path.suffix in (*_EMBEDDED, ".npz") else _decompressed(path) as file:
-            return Verdict(mark, mark.get("sha256") == _digest(file, path.suffix))
+        with path.open("rb") if suffix in (*_EMBEDDED, ".npz") else _decompressed(path) as file:
+            return Verdict(mark, mark.get("sha256") == _digest(file, suffix))
     except (OSError, ValueError):
         raise
     except Exception as error:  # the decoders raise many types of exceptions on damaged files

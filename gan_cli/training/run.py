@@ -212,7 +212,7 @@ def _noise_key(experiment: Experiment, directory: Path, data: str | None) -> lis
         return None
 
     def words() -> list[int]:
-        if experiment.config["estimator"]["reproducible"]:
+        if experiment.has_secret_seed:
             return noise_key.words_of_seed(experiment.seed, experiment.fingerprint, data)
         assert experiment.dataset is not None and data is not None
         return noise_key.words_of(directory, (data, *experiment.dataset.earlier), holds_run(directory))
@@ -602,7 +602,7 @@ def _privacy(experiment: Experiment) -> list[str]:
             f"budget    training stops at step {steps:,} of {asked:,}, because the next step would exceed "
             f"estimator.target_epsilon={ledger.target_epsilon:g}"
         )
-    if experiment.config["estimator"]["reproducible"]:
+    if experiment.has_secret_seed:
         lines.append(
             "seed      the noise derives from the seed, so the guarantee holds only while the seed is secret"
         )

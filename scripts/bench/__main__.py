@@ -175,8 +175,8 @@ def sides(case: Case, e: Experiment) -> dict[str, Callable[[int], None]]:
     if DEVICE.type == "cuda":
         found["cuda_graph"] = graph(_peer(case, e), data, batch)
         found["cuda_graph_bfloat16"] = graph(_peer(case, e, bfloat16=True), data, batch)
-        low = Case((*case.overrides, "train.precision=bfloat16"), case.network, case.steps, case.penalty)
-        found["ours_bfloat16"] = ours(low.experiment(Path(e.config["dataset"].get("path", "."))))
+        folder = Path(e.config["dataset"].get("path", "."))
+        found["ours_bfloat16"] = ours(case.experiment(folder, "train.precision=bfloat16"))
     return found
 
 
@@ -191,11 +191,9 @@ def measure(name: str, case: Case, folder: Path, repeats: int, top: Callable[[],
         top: a function that measures the peak FLOP/s of the machine.
     """
     e, length = case.experiment(folder), max(case.steps, _GPU_STEPS if DEVICE.type == "cuda" else 0)
-    slow = Case(
-        (*case.overrides, f"optim.lr={e.config['optim']['lr'] / 10}"), case.network, case.steps, case.penalty
-    )
+    slow = case.experiment(folder, f"optim.lr={e.config['optim']['lr'] / 10}")
     with full_float32(), jax.default_matmul_precision("highest"):
-        difference = check(case, slow.experiment(folder))
+        difference = check(case, slow)
     running = sides(case, e)
     for side, run in list(running.items()):
         try:
