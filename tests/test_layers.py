@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gan_cli"
 # Layers from bottom to top. Rooms of the same layer do not import each other.
 LAYERS = [
-    {"types", "errors", "transforms", "schedules", "moments"},
+    {"types", "errors", "transforms", "schedules", "moments", "threefry"},
     {"storage"},
     {"data", "models", "losses", "penalties", "augment", "optim", "loggers"},
     {"engine"},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gan_cli import threefry
 from gan_cli.data.features import Image, Vector
 from gan_cli.errors import UserError
 from gan_cli.models import conv, dcgan, mlp, resnet
@@ -57,6 +58,12 @@ def test_dropout_keeps_the_mean_and_is_off_when_sampling():
     assert set(np.unique(y.round(4))) == {0.0, np.float32(round(1 / 0.7, 4))}
     assert abs((y == 0).mean() - 0.3) < 0.02
     np.testing.assert_array_equal(finish(x, train=False, key=KEY), x)
+
+
+@pytest.mark.parametrize("p", [0.7, 0.5, 0.123, 0.999])
+@pytest.mark.parametrize("shape", [(7,), (64, 33), (3, 5, 5, 9)])
+def test_masks_of_dropout_are_those_of_jax(p, shape):
+    np.testing.assert_array_equal(threefry.bernoulli(KEY, p, shape), jax.random.bernoulli(KEY, p, shape))
 
 
 def test_no_bias_before_batch_norm():

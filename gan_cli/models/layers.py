@@ -18,6 +18,7 @@ from flax import nnx
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from gan_cli import threefry
 from gan_cli.errors import UserError
 from gan_cli.models import conv
 from gan_cli.types import Feature
@@ -189,10 +190,17 @@ class Finish(nnx.Module):
         if self.norm is not None:
             x = self.norm(x, train=train)
         x = ACTIVATIONS[self.activation](x)
-        if self.dropout and train:
-            kept = jax.random.bernoulli(key, 1 - self.dropout, x.shape)
-            x = jnp.where(kept, x / (1 - self.dropout), 0)
+        return dropout(x, self.dropout, train=train, key=key)
+
+
+def dropout(x: jax.Array, rate: float, *, train: bool, key: jax.Array) -> jax.Array:
+    """If ``train``, sets each value to 0 with probability ``rate``, and divides the others by ``1 - rate``.
+
+    Srivastava et al. 2014, section 4, but with the factor in training instead of sampling.
+    """
+    if not (rate and train):
         return x
+    return jnp.where(threefry.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 class Block(nnx.Module):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gan_cli.models.layers import Linear, dense
+from gan_cli.models.layers import Linear, dense, dropout
 from gan_cli.models.temporal import steps
 from gan_cli.types import Decay, Feature, PositiveInt
 
@@ -163,11 +163,8 @@ class Gated(nnx.Module):
         return states.swapaxes(0, 1)
 
 
-def _rest(layers: nnx.List[Gated], x: jax.Array, dropout: float, *, train: bool, key: jax.Array) -> jax.Array:
+def _rest(layers: nnx.List[Gated], x: jax.Array, rate: float, *, train: bool, key: jax.Array) -> jax.Array:
     """The states of the last layer, where ``x`` are those of the first."""
     for i, layer in enumerate(layers[1:]):
-        if dropout and train:
-            left = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
-            x = jnp.where(left, x / (1 - dropout), 0)
-        x = layer(x, train=train)
+        x = layer(dropout(x, rate, train=train, key=jax.random.fold_in(key, i)), train=train)
     return x

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gan_cli.models.layers import Linear, dense
+from gan_cli.models.layers import Linear, dense, dropout
 from gan_cli.types import Batch, Decay, PositiveInt
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ class Generator(nnx.Module):
         start = jnp.full_like(tokens[:, :1], self.feature.start)
         x = self.embedding[...][jnp.concatenate([start, tokens[:, :-1]], axis=1)]
         for i, layer in enumerate(self.layers):
-            x = layer(_dropped(x, self.dropout, train, jax.random.fold_in(key, i)))
-        x = _dropped(x, self.dropout, train, jax.random.fold_in(key, len(self.layers)))
+            x = layer(dropout(x, self.dropout, train=train, key=jax.random.fold_in(key, i)))
+        x = dropout(x, self.dropout, train=train, key=jax.random.fold_in(key, len(self.layers)))
         return self.out(x, train=train)
 
     def sample(self, inputs: Batch, *, train: bool, key: jax.Array) -> jax.Array:
@@ -267,8 +267,8 @@ class Discriminator(nnx.Module):
         """Logits ``[batch, length]``."""
         x = self.reader(x)
         for i, layer in enumerate(self.layers):
-            x = layer(_dropped(x, self.dropout, train, jax.random.fold_in(key, i)))
-        x = _dropped(x, self.dropout, train, jax.random.fold_in(key, len(self.layers)))
+            x = layer(dropout(x, self.dropout, train=train, key=jax.random.fold_in(key, i)))
+        x = dropout(x, self.dropout, train=train, key=jax.random.fold_in(key, len(self.layers)))
         return self.out(x, train=train)[..., 0]
 
 
@@ -305,7 +305,9 @@ class ConvolutionalDiscriminator(nnx.Module):
         """Logits ``[batch]``."""
         x = self.reader(x)
         found = [_largest(layer, x, window) for layer, window in zip(self.filters, self.windows, strict=True)]
-        return self.out(_dropped(jnp.concatenate(found, axis=1), self.dropout, train, key), train=train)[:, 0]
+        return self.out(dropout(jnp.concatenate(found, axis=1), self.dropout, train=train, key=key), train=train)[
+            :, 0
+        ]
 
 
 def _largest(layer: Linear, x: jax.Array, window: int) -> jax.Array:
@@ -336,9 +338,3 @@ def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     # Rounding may move the number beyond the last word of the block.
     place = jnp.sum(inside <= jnp.minimum(sought - before, inside[:, -1:] * (1 - 2**-23)), axis=1)
     return jnp.minimum(block * side + place, words - 1).astype(jnp.int32)
-
-
-def _dropped(x: jax.Array, rate: float, train: bool, key: jax.Array) -> jax.Array:
-    if not (rate and train):
-        return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)

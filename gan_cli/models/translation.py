@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from gan_cli import threefry
 from gan_cli.errors import UserError
 from gan_cli.models import conv, layers, windows
 from gan_cli.types import Feature, Initialiser
@@ -171,7 +172,7 @@ class Dropout(Layer):
 
         def of_pixel(row: jax.Array, column: jax.Array) -> jax.Array:
             own = jax.random.fold_in(jax.random.fold_in(key, row), column)
-            return jax.random.bernoulli(own, 1 - self.rate, (n, channels))
+            return threefry.bernoulli(own, 1 - self.rate, (n, channels))
 
         of_row = jax.vmap(of_pixel, (None, 0), 1)
         kept = jax.vmap(of_row, (0, None), 1)(top + jnp.arange(height), left + jnp.arange(width))

@@ -27,8 +27,8 @@ from gan_cli.config.build import Experiment, experiment
 DRY = children.DRY
 _MEMBERS = (2,) if DRY else (8, 32, 128)
 _IMAGES = 64 if DRY else 4096
-# The sizes of the paper for 32x32 images (Huang et al. 2024, CIFAR-10): width, blocks, groups and batch size.
-_R3GAN = (32, 1, 4, 8) if DRY else (768, 2, 96, 512)
+# The sizes of the paper for CIFAR-10 (Huang et al. 2024): width, blocks, groups, batch size, height of the images.
+_R3GAN = (8, 1, 4, 4, 8) if DRY else (768, 2, 96, 512, 32)
 
 
 def _endless(per_call: int) -> list[str]:
@@ -105,8 +105,8 @@ def _ensembles() -> None:
 
 
 def _r3gan() -> None:
-    """A row for each precision: the step of R3GAN at the size of the paper, on random images of 32x32."""
-    width, blocks, groups, batch = _R3GAN
+    """A row for each precision: the step of R3GAN at the size of the paper, on random images."""
+    width, blocks, groups, batch, resolution = _R3GAN
     per_call = 1 if DRY else 10
     sizes = [
         f"model.{player}.{option}={value}"
@@ -114,9 +114,10 @@ def _r3gan() -> None:
         for option, value in (("width", width), ("blocks", blocks), ("groups", groups))
     ]
     with colour_images() as folder:
-        data = ["dataset=folder", f"dataset.path={folder}", "dataset.resolution=32", f"train.batch_size={batch}"]
+        sizes += [f"train.batch_size={batch}", f"dataset.resolution={resolution}"]
+        data = ["dataset=folder", f"dataset.path={folder}"]
         for precision in ("bfloat16", "float32"):
-            e = experiment(["experiment=r3gan", *sizes, *data, *_endless(per_call), f"train.precision={precision}"])
+            e = experiment(["experiment=r3gan", *data, *sizes, *_endless(per_call), f"train.precision={precision}"])
             run = _stepper(e)
             began = time.perf_counter()
             run(0)
