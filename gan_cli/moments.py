@@ -1,8 +1,9 @@
 """Updates by running moments of the gradient: Optax's ``scale_by_adam`` and its variants, in less time on a CPU.
 
 Each function computes the updates of the function of Optax with the same name, and has the same state. The bias
-correction multiplies by one number instead of dividing each entry, so that an entry needs one division. On a CPU, a
-barrier makes XLA compute each moment once. XLA would otherwise compute it for the state and again for the update.
+correction multiplies by one number instead of dividing each entry, so that an entry needs one division. The last
+operation of each moment adds two arrays. After another operation, e.g. a product with a number, XLA computes the
+moment for the state and again for the update, and copies the old moment.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def scale_by_amsgrad(b1: Number, b2: Number, eps: float, eps_root: float) -> opt
         gradient: optax.Updates, state: optax.ScaleByAmsgradState, _: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
         count, mu, nu = _advanced(gradient, state, b1, b2)
-        largest = _once(jax.tree.map(jnp.maximum, state.nu_max, _scaled(_correction(b2, count), nu)))
+        largest = jax.tree.map(jnp.maximum, state.nu_max, _scaled(_correction(b2, count), nu))
         updates = _direction(_scaled(_correction(b1, count), mu), largest, eps, eps_root)
         return updates, optax.ScaleByAmsgradState(count, mu, nu, largest)
 
@@ -50,9 +51,9 @@ def scale_by_belief(b1: Number, b2: Number, eps: float, eps_root: float) -> opta
         gradient: optax.Updates, state: optax.ScaleByBeliefState, _: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
         count = optax.safe_increment(state.count)
-        mu = _once(_first(gradient, state.mu, b1))
+        mu = _first(gradient, state.mu, b1)
         deviation = jax.tree.map(jnp.subtract, gradient, mu)
-        nu = _once(jax.tree.map(lambda v: v + eps_root, _second(deviation, state.nu, b2)))
+        nu = _second(deviation, state.nu, b2, eps_root)
         corrected = _scaled(_correction(b1, count), mu), _scaled(_correction(b2, count), nu)
         return _direction(*corrected, eps, 0.0), optax.ScaleByBeliefState(count, mu, nu)
 
@@ -63,19 +64,19 @@ def _advanced(
     gradient: optax.Updates, state: optax.ScaleByAdamState | optax.ScaleByAmsgradState, b1: Number, b2: Number
 ) -> tuple[jax.Array, optax.Updates, optax.Updates]:
     """The count of updates and both moments, after the update with ``gradient``."""
-    moments = _once((_first(gradient, state.mu, b1), _second(gradient, state.nu, b2)))
-    return optax.safe_increment(state.count), *moments
+    return optax.safe_increment(state.count), _first(gradient, state.mu, b1), _second(gradient, state.nu, b2)
 
 
 def _first(new: optax.Updates, mean: optax.Updates, decay: Number) -> optax.Updates:
     """The running mean ``mean``, updated with ``new``."""
-    return jax.tree.map(lambda x, m: (1 - decay) * x + decay * m, new, mean)
+    # Not (1 - decay) * x + decay * m, of which XLA makes the product 0.5 * (x + m) if decay is 0.5.
+    return jax.tree.map(lambda x, m: x + decay * (m - x), new, mean)
 
 
-def _second(new: optax.Updates, mean: optax.Updates, decay: Number) -> optax.Updates:
-    """The running mean of squares ``mean``, updated with the squares of ``new``."""
+def _second(new: optax.Updates, mean: optax.Updates, decay: Number, more: float = 0.0) -> optax.Updates:
+    """The running mean of squares ``mean``, updated with the squares of ``new``, plus ``more``."""
     # Not (1 - decay) * (x * x): the norm of the gradient also reads x * x, so XLA would store it as an array.
-    return jax.tree.map(lambda x, m: (1 - decay) * x * x + decay * m, new, mean)
+    return jax.tree.map(lambda x, m: (1 - decay) * x * x + (decay * m + more), new, mean)
 
 
 def _correction(decay: Number, count: jax.Array) -> jax.Array:
@@ -89,7 +90,3 @@ def _scaled(factor: jax.Array, tree: optax.Updates) -> optax.Updates:
 
 def _direction(m: optax.Updates, v: optax.Updates, eps: float, eps_root: float) -> optax.Updates:
     return jax.tree.map(lambda m, v: m / (jnp.sqrt(v + eps_root) + eps), m, v)
-
-
-def _once(moments: optax.Updates) -> optax.Updates:
-    return jax.lax.optimization_barrier(moments) if jax.default_backend() == "cpu" else moments

@@ -1,7 +1,7 @@
 """The booleans of ``jax.random.bernoulli``, in less time on a CPU.
 
 On a CPU, JAX passes all numbers through memory in each of the five groups of rounds of threefry, and XLA computes a
-mask for the loss and again for its gradient. This module computes each number in one pass, and a mask once.
+mask for the loss and again for its gradient. This module computes each number in one pass, and a large mask once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_RECOMPUTED = 2**13  # largest number of entries that XLA computes again in less time than it stores them
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 
 
@@ -24,9 +25,9 @@ def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     row, column = (jax.lax.broadcasted_iota(jnp.uint32, sides, axis) for axis in (0, 1))
     first, second = threefry(key, jnp.uint32(0), row * jnp.uint32(sides[1]) + column)
     # JAX compares the upper 23 of the 32 bits, as a fraction, with p.
-    below = ((first ^ second) >> 9) < jnp.uint32(math.ceil(float(np.float32(p)) * 2**23))
-    mask: jax.Array = jax.lax.optimization_barrier(below.reshape(shape))
-    return mask
+    below: jax.Array = ((first ^ second) >> 9) < jnp.uint32(math.ceil(float(np.float32(p)) * 2**23))
+    mask = below.reshape(shape)
+    return jax.lax.optimization_barrier(mask) if mask.size > _RECOMPUTED else mask
 
 
 def threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
