@@ -1,4 +1,4 @@
-"""The benchmark of a GPU: a dry run on a CPU, and what happens to processes that fail."""
+"""The benchmark of a GPU, dry on a CPU, processes that fail, and the speed of two versions in turn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench"
-sys.path.append(str(BENCH))
+sys.path += [str(BENCH), str(BENCH.parent / "compare")]
 import children
 import gpu
 import gpu_report
+import speed
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,15 @@ def test_the_report_has_the_figures_of_each_precision(tmp_path):
     assert "| mlp-64 | float32 | 200 | - | 100 (2.00x) | - | - | 12, - |" in lines
     assert "| mlp-64 | bfloat16 | 300 | - | - | - | - | -, - |" in lines
     assert "- mlp-64 graph_float32: failed: no device" in lines
+
+
+def test_two_versions_are_measured_in_turn(monkeypatch, tmp_path, capsys):
+    """Both sides are this version, and one configuration does not exist."""
+    monkeypatch.setattr(speed, "CONFIGURATIONS", [(4, "experiment=bilinear"), (4, "optim=adamm"), (4, "left=out")])
+    speed.measure([Path(__file__).parents[1]] * 2, tmp_path, "i")
+    title, row, failed = capsys.readouterr().out.splitlines()
+    assert title.endswith("options") and row.endswith("  experiment=bilinear") and float(row.split()[0]) > 0
+    assert failed.startswith("failed (old: ") and "optim=adamm" in failed
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -182,3 +184,14 @@ def test_the_average_of_a_schedule_free_optimiser_is_sampled():
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     assert any((a != p).any() for (a, _), p in zip(pairs, jax.tree.leaves(state.params["generator"]), strict=True))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adabelief", "amsgrad"])
+def test_xla_computes_each_moment_once(optimiser):
+    """The program copies as many arrays as with SGD. It would copy the old moment to compute the new one twice."""
+
+    def copies(optimiser: str) -> int:
+        steps = experiment([*TINY, f"optim={optimiser}", "metric=none"]).compile()
+        return len(re.findall(r"= f32\S* copy\(", steps.lower(steps.init(), 4).compile().as_text()))
+
+    assert copies(optimiser) == copies("sgd") > 0

@@ -1,6 +1,8 @@
 """Check whether two commits compile equal programs. Equal programs have equal results and equal speed.
 
     python scripts/compare OLD [NEW]                  # without NEW: the current checkout
+    python scripts/compare OLD [NEW] --speed          # the speed of sixty configurations
+    python scripts/compare OLD [NEW] --speed wgan     # the speed of those whose options contain wgan
 
 The script checks out each commit into a worktree. For each worktree, ``lower.py`` lowers about thirty
 configurations to StableHLO, and draws samples from the runs in ``tests/earlier_runs``. The symbols in the StableHLO
@@ -10,6 +12,8 @@ the training states.
 
 The exit status is 1 if arrays differ by more than 1e-6 of the largest value of the array, if samples differ, or if
 a configuration is missing in the new commit. Otherwise, the exit status is 0.
+
+With ``--speed``, the script instead measures the steps of both commits, in turn (``speed.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import speed
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, TOLERANCE = 20, 1e-6
@@ -118,12 +123,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("old", metavar="OLD", help="the first commit")
     parser.add_argument("new", metavar="NEW", nargs="?", help="the second commit (default: the current checkout)")
+    parser.add_argument(
+        "--speed", metavar="TEXT", nargs="?", const="",
+        help="measure the speed of the configurations whose options contain TEXT (default: of all)",
+    )  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         try:
             trees = [worktree(options.old, place / "old_tree"), worktree(options.new, place / "new_tree")]
-            status = compare(trees, place)
+            if options.speed is None:
+                status = compare(trees, place)
+            else:
+                speed.measure(trees, place, options.speed)
+                status = 0
         finally:
             for tree in place.glob("*_tree"):
                 subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", tree], check=True)
