@@ -23,17 +23,17 @@ def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     # Rows and columns, because devices that share the rows then compute only their own.
     sides = shape[0], math.prod(shape[1:])
     row, column = (jax.lax.broadcasted_iota(jnp.uint32, sides, axis) for axis in (0, 1))
-    first, second = threefry(key, jnp.uint32(0), row * jnp.uint32(sides[1]) + column)
+    first, second = _threefry(key, jnp.uint32(0), row * jnp.uint32(sides[1]) + column)
     # JAX compares the upper 23 of the 32 bits, as a fraction, with p.
     below: jax.Array = ((first ^ second) >> 9) < jnp.uint32(math.ceil(float(np.float32(p)) * 2**23))
     mask = below.reshape(shape)
     return jax.lax.optimization_barrier(mask) if mask.size > _RECOMPUTED else mask
 
 
-def threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _threefry(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The block cipher threefry with 20 rounds: two words of 32 bits from the two words of a counter.
 
-    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.2.
+    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Threefry-2x32-20).
     """
     a, b = jax.random.key_data(key)
     keys = a, b, a ^ b ^ jnp.uint32(0x1BD11BDA)
