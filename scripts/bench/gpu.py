@@ -55,7 +55,7 @@ class Plan:
         budget: seconds of the whole benchmark.
         dry: whether a CPU stands in for the GPU, with tiny sizes. The figures then mean nothing.
         parts: the parts after the cases, in order.
-        limit: seconds until a process is ready, or until it ends if it receives no requests.
+        limit: seconds until a process is ready, or until its next row if it receives no requests.
         path: the PYTHONPATH of the measured processes.
     """
 
@@ -196,9 +196,8 @@ def _measure(plan: Plan, name: str, ready: dict[str, Process], report: gpu_repor
 def _in_process(plan: Plan, part: str, folder: Path, report: gpu_report.Report) -> None:
     """A part in one process of JAX, which answers with a row after each measurement, and at last with ``end``."""
     process = Process([str(HERE / "gpu_ours.py"), part], plan.environment(), folder / f"{part}.txt")
-    deadline = time.monotonic() + plan.allowed()
     try:
-        while not (row := process.answer(deadline - time.monotonic())).get("end"):
+        while not (row := process.answer(plan.allowed())).get("end"):
             report.row(part, row)
     finally:
         process.close()
