@@ -1,7 +1,7 @@
 """Measures costs other than a step: start-up, memory, logging, drawing, saving, streaming and ensembles.
 
-For each measurement, the module runs ``gan-train`` in a new process and reads the times from ``run.json``. To
-compare two setups, the module runs them in turn.
+For each measurement, the module runs a command in a new process, and reads the times of ``gan-train`` from
+``run.json``. To compare two setups, the module runs them in turn.
 """
 
 from __future__ import annotations
@@ -91,6 +91,17 @@ def in_turn(folder: Path, first: list[str], second: list[str], repeats: int) -> 
     return statistics.median(run(folder, *second).rate / run(folder, *first).rate for _ in range(repeats))
 
 
+def _later(folder: Path, program: str, *arguments: str, repeats: int = 3) -> float:
+    """Seconds of a command on a run, with warm caches (a median)."""
+    command = [sys.executable, "-m", f"gan_cli.cli.{program}", *arguments]
+    seconds = []
+    for _ in range(1 + repeats):  # the first fills the caches
+        began = time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
 def measure() -> list[dict[str, Any]]:
     """Make all measurements, print a table of them, and return the rows of the table."""
     rows: list[dict[str, Any]] = []
@@ -114,6 +125,11 @@ def measure() -> list[dict[str, Any]]:
             row(f"{model}: from the shell to the end of the first call, cold", cold.first_call, "s")
             row(f"{model}: the same with a warm compilation cache", warm.first_call, "s")
             row(f"{model}: peak memory of the process", warm.peak_mebibytes, "MiB")
+        run(folder, "train.steps=200", *QUIET)
+        (trained,) = (str(path.parents[1]) for path in (folder / "outputs").glob("*/checkpoints/200"))
+        row("mlp: gan-sample RUN --out samples.png", _later(folder, "sample", trained, "--out", "samples.png"), "s")
+        evaluation = _later(folder, "eval", trained, "--metrics", "fid", "--num", "1000")
+        row("mlp: gan-eval RUN --metrics fid --num 1000", evaluation, "s")
         steps = ["train.steps=20000"]
         cost = in_turn(folder, [*steps], [*steps, *QUIET], 3)
         row("mlp: speed without logging, drawing and saving, over the speed with them", cost, "x")
