@@ -46,13 +46,8 @@ def worktree(commit: str | None, place: Path) -> Path:
 
 
 def run(tree: Path, out: Path, *arguments: str) -> None:
-    """Run ``lower.py`` with the package in ``tree``.
-
-    If ``tree`` does not contain ``lower.py``, the function runs the script of the current checkout.
-    """
-    script = tree / "scripts" / "compare" / "lower.py"
-    if not script.exists():
-        script = ROOT / "scripts" / "compare" / "lower.py"
+    """Run ``lower.py`` of the current checkout with the package in ``tree``."""
+    script = Path(__file__).with_name("lower.py")
     out.mkdir(exist_ok=True)
     command = [sys.executable, str(script), str(out), str(ROOT / "tests" / "earlier_runs"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(tree), "JAX_COMPILATION_CACHE_DIR": str(out / "xla")}
