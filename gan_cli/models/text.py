@@ -305,9 +305,8 @@ class ConvolutionalDiscriminator(nnx.Module):
         """Logits ``[batch]``."""
         x = self.reader(x)
         found = [_largest(layer, x, window) for layer, window in zip(self.filters, self.windows, strict=True)]
-        return self.out(dropout(jnp.concatenate(found, axis=1), self.dropout, train=train, key=key), train=train)[
-            :, 0
-        ]
+        x = dropout(jnp.concatenate(found, axis=1), self.dropout, train=train, key=key)
+        return self.out(x, train=train)[:, 0]
 
 
 def _largest(layer: Linear, x: jax.Array, window: int) -> jax.Array:

@@ -21,33 +21,15 @@ import children
 import jax
 import numpy as np
 from cases import CASES, colour_images
+from stepper import endless, stepper
 
-from gan_cli.config.build import Experiment, experiment
+from gan_cli.config.build import experiment
 
 DRY = children.DRY
 _MEMBERS = (2,) if DRY else (8, 32, 128)
 _IMAGES = 64 if DRY else 4096
 # The sizes of the paper for CIFAR-10 (Huang et al. 2024): width, blocks, groups, batch size, height of the images.
 _R3GAN = (8, 1, 4, 4, 8) if DRY else (768, 2, 96, 512, 32)
-
-
-def _endless(per_call: int) -> list[str]:
-    """Overrides of a run that never ends, with ``per_call`` steps in a call of the compiled program."""
-    every = ("steps_per_call", "log_every", "sample_every", "checkpoint_every")
-    return [*(f"train.{what}={per_call}" for what in every), "train.steps=1000000000", "logger=none"]
-
-
-def _stepper(e: Experiment) -> Callable[[int], None]:
-    """A function that makes the steps of one call of the compiled program, and waits for them."""
-    program = e.compile()
-    state = program.init()
-
-    def run(steps: int) -> None:
-        nonlocal state
-        state, _, _ = program.run(state, 0)
-        jax.block_until_ready(state)
-
-    return run
 
 
 def device() -> dict[str, Any]:
@@ -69,9 +51,9 @@ def _case(name: str) -> None:
     with colour_images() as folder:
 
         def make(precision: str) -> Callable[[], Callable[[int], None]]:
-            more = (*_endless(per_call), f"train.precision={precision}", *(["train.batch_size=8"] if DRY else []))
+            more = (*endless(per_call), f"train.precision={precision}", *(["train.batch_size=8"] if DRY else []))
             whole = dataclasses.replace(case, overrides=(*case.overrides, *more))
-            return lambda: _stepper(whole.experiment(Path(folder)))
+            return lambda: stepper(whole.experiment(Path(folder)))
 
         sides = {f"ours_{precision}": make(precision) for precision in ("float32", "bfloat16")}
         children.serve(sides, device(), peak_mebibytes, per_call)
@@ -86,10 +68,10 @@ def _seconds(run: Callable[[int], None]) -> float:
 def _ensembles() -> None:
     """A row for each number of members: the cost of a step of the ensemble in steps of a single run, in turn."""
     per_call = 2 if DRY else 200
-    overrides = ["model=mlp", *_endless(per_call), *(["train.batch_size=8"] if DRY else [])]
-    single = _stepper(experiment(overrides))
+    overrides = ["model=mlp", *endless(per_call), *(["train.batch_size=8"] if DRY else [])]
+    single = stepper(experiment(overrides))
     for members in _MEMBERS:
-        many = _stepper(experiment([*overrides, f"train.ensemble={members}"]))
+        many = stepper(experiment([*overrides, f"train.ensemble={members}"]))
         for run in (single, many):
             run(0)
         pairs = [(_seconds(single), _seconds(many)) for _ in range(1 if DRY else 5)]
@@ -117,8 +99,8 @@ def _r3gan() -> None:
         sizes += [f"train.batch_size={batch}", f"dataset.resolution={resolution}"]
         data = ["dataset=folder", f"dataset.path={folder}"]
         for precision in ("bfloat16", "float32"):
-            e = experiment(["experiment=r3gan", *data, *sizes, *_endless(per_call), f"train.precision={precision}"])
-            run = _stepper(e)
+            e = experiment(["experiment=r3gan", *data, *sizes, *endless(per_call), f"train.precision={precision}"])
+            run = stepper(e)
             began = time.perf_counter()
             run(0)
             first = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """Check whether two commits compile equal programs. Equal programs have equal results and equal speed.
 
     python scripts/compare OLD [NEW]                  # without NEW: the current checkout
-    python scripts/compare OLD [NEW] --speed          # the speed of sixty configurations
+    python scripts/compare OLD [NEW] --speed          # the speed of about seventy configurations
     python scripts/compare OLD [NEW] --speed wgan     # the speed of those whose options contain wgan
 
 The script checks out each commit into a worktree. For each worktree, ``lower.py`` lowers about thirty

@@ -19,20 +19,16 @@ from gan_cli.config.build import experiment
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import children
+from stepper import endless, stepper
 
 
 def prepare(overrides: list[str], steps: int) -> Callable[[], float]:
     """A function that makes a call of ``steps`` steps, compiled before, and returns its seconds."""
-    every = [f"train.{key}={steps}" for key in ("steps_per_call", "log_every")]
-    never = [f"train.{key}=0" for key in ("sample_every", "checkpoint_every", "eval_every")]
-    endless = [f"train.steps={steps * 10**6}", "logger=none", "metric=none"]
-    program = experiment([*overrides, *every, *never, *endless]).compile()
-    state = program.init()
+    run = stepper(experiment([*overrides, *endless(steps), "train.eval_every=0", "metric=none"]))
 
     def call() -> float:
-        nonlocal state
         began = time.perf_counter()
-        state, _, _ = jax.block_until_ready(program.run(state, 0))
+        run(steps)
         return time.perf_counter() - began
 
     call()
